@@ -1,0 +1,38 @@
+# Every target makes its own virtual environment, .venv, and needs only Python >= 3.11.
+# PYTHON=python3.12 names another interpreter; ARGS="-k taps" goes on to the command.
+
+PYTHON ?= $(shell command -v python3 || command -v python)
+BIN := .venv/bin
+BOOTSTRAP = @$(PYTHON) scripts/bootstrap.py
+
+# What an outer environment sets must not reach into ours.
+unexport PYTHONHOME PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: ## train a small network on digits, fit every detector, print the table (no download of data)
+	$(BOOTSTRAP) demo
+	$(BIN)/gradood demo $(ARGS)
+
+test: ## the whole suite; what needs ../shared or CUDA skips with a reason where there is none
+	$(BOOTSTRAP) test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: ## style, format, types, import contracts: what CI and pre-commit run
+	$(BOOTSTRAP) dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+bench: ## time and memory of each detector against the plain forward pass
+	$(BOOTSTRAP) demo
+	$(BIN)/python benchmarks/cost.py $(ARGS)
+
+clean: ## remove everything the other targets made, .venv too
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,74 @@
+"""Which layers a detector reads when the user names none."""
+
+from collections.abc import Sequence
+
+from gradood.errors import TapError
+from gradood.taps import Layer, Network, Site
+
+__all__ = ["early_layers", "hook_layers", "inner_layers"]
+
+
+def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
+    """The layers a GAIA score watches: those named, else every normalization layer.
+
+    A network without normalization is watched at the linear and convolution layers that feed a
+    ReLU alone.
+
+    Raises:
+        TapError: a name cannot be used, or the network has neither.
+    """
+    if names is not None:
+        return tuple(network.layer(name) for name in names)
+    layers = tuple(layer for layer in network.hook_layers if layer.calls == 1 and layer.shape)
+    if not layers:
+        raise TapError(
+            f"{method} reads gradients at normalization layers, or at layers that feed a ReLU; "
+            f"this model has neither. Name layers={method!s}(layers=[…]) or leave {method} out."
+        )
+    return layers
+
+
+def inner_layers(network: Network) -> tuple[tuple[Layer, ...], bool]:
+    """GAIA-A's inner layers, and whether its last map is the pooled output rather than the map.
+
+    Networks that normalize inside their last stage (ResNet): the last two stages, and the map.
+    Networks with a final normalization after it: DenseNet, the last stage and the final
+    normalization, and the map; GroupNorm networks (BiT), the last stage, pooled; others (WRN), all
+    layers, pooled. Transformers: the last two stages, pooled. Networks without stages: the later
+    half of the layers, and the map.
+    """
+    layers = hook_layers(network, None, "gaia-a")
+    if not network.stages:
+        return layers[len(layers) // 2 :], False
+    stages = [set(stage.layers) for stage in network.stages]
+    last = max(i for i, layer in enumerate(layers) if layer.name in stages[-1])
+    final = layers[last + 1 :]
+    ending = tuple(layer for layer in layers if layer.name in stages[-1])
+    two = tuple(layer for layer in layers if layer.name in stages[-1] | stages[-2])
+    if network.attends:
+        return two, True
+    if not final:
+        return two, False
+    if network.concatenates:
+        return ending + final, False
+    if all(layer.kind.startswith("Group") for layer in ending):
+        return ending, True
+    return layers, True
+
+
+def early_layers(network: Network) -> tuple[Site, ...]:
+    """Where GROOD may mix activations, best first: the outputs of the stages, the first one first.
+
+    Networks without stages: the outputs of the layers in the first half, a quarter of the way
+    first.
+    """
+    names = [layer.name for layer in network.layers.values() if layer.calls == 1 and layer.shape]
+    found: list[str] = []
+    for stage in network.stages[:-1]:
+        inside = [n for n in names if n.startswith(f"{stage.container}.")]
+        found += [n for n in names if n == stage.container] or inside[-1:]
+    if not network.stages:
+        leaves = [n for n in names if not any(m.startswith(f"{n}.") for m in names)]
+        quarter = len(leaves) // 4
+        found = leaves[quarter : max(quarter + 1, len(leaves) // 2)]
+    return tuple(Site(name) for name in found)

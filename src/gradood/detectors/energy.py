@@ -1,0 +1,55 @@
+"""Free energy."""
+
+from math import isfinite
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Plan, State, require
+from gradood.evidence import LOGITS, Evidence
+from gradood.functional.logits import energy
+from gradood.taps import Network
+
+__all__ = ["Energy"]
+
+
+@final
+class Energy(Detector):
+    """Free energy of the logits [liu2020energy].
+
+    Reads the logits. Assumes that training lowered the energy around its data.
+
+    ``score = −T · logsumexp(z / T)``
+
+    Args:
+        temperature: T > 0.
+
+    Cost: the forward pass.
+
+    >>> Energy(temperature=2.0)
+    Energy(temperature=2.0)
+    """
+
+    name: ClassVar[str] = "energy"
+    title: ClassVar[str] = "Free energy of the logits."
+    paper: ClassVar[str] = "liu2020energy"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    cost: ClassVar[str] = "one forward"
+    fails_when: ClassVar[str] = (
+        "Training fixed the scale of the logits, or unknown inputs have long features (bright or "
+        "high-contrast images on networks without clipping)."
+    )
+
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        require(
+            0 < temperature and isfinite(temperature), "temperature", temperature, "a number > 0"
+        )
+        self.temperature = temperature
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Logits."""
+        return Plan((LOGITS,))
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        return energy(evidence.logits, self.temperature)

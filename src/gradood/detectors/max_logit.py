@@ -1,0 +1,44 @@
+"""Maximum logit."""
+
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Plan, State
+from gradood.evidence import LOGITS, Evidence
+from gradood.functional.logits import max_logit
+from gradood.taps import Network
+
+__all__ = ["MaxLogit"]
+
+
+@final
+class MaxLogit(Detector):
+    """Maximum logit, negated [hendrycks2022maxlogit].
+
+    Reads the logits. Assumes that features of unknown inputs are shorter or align with no class.
+
+    ``score = −max_c z_c``
+
+    Cost: the forward pass.
+
+    >>> MaxLogit().name
+    'max-logit'
+    """
+
+    name: ClassVar[str] = "max-logit"
+    title: ClassVar[str] = "Negative maximum logit."
+    paper: ClassVar[str] = "hendrycks2022maxlogit"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    cost: ClassVar[str] = "one forward"
+    fails_when: ClassVar[str] = (
+        "Training fixed the scale of the logits (LogitNorm, cosine heads, strong label smoothing)."
+    )
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Logits."""
+        return Plan((LOGITS,))
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        return max_logit(evidence.logits)

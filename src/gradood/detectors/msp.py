@@ -1,0 +1,45 @@
+"""Maximum softmax probability."""
+
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Plan, State
+from gradood.evidence import LOGITS, Evidence
+from gradood.functional.logits import max_softmax
+from gradood.taps import Network
+
+__all__ = ["MSP"]
+
+
+@final
+class MSP(Detector):
+    """Maximum softmax probability, negated [hendrycks2017msp].
+
+    Reads the logits. Assumes that a network is less confident away from its training data.
+
+    ``score = −max_c softmax(z)_c``
+
+    Cost: the forward pass.
+
+    >>> MSP().name
+    'msp'
+    """
+
+    name: ClassVar[str] = "msp"
+    title: ClassVar[str] = "Negative maximum softmax probability."
+    paper: ClassVar[str] = "hendrycks2017msp"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    cost: ClassVar[str] = "one forward"
+    fails_when: ClassVar[str] = (
+        "The network is overconfident away from its data, as most are: far inputs can have "
+        "probabilities near one."
+    )
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Logits."""
+        return Plan((LOGITS,))
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        return max_softmax(evidence.logits)

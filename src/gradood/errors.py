@@ -1,0 +1,99 @@
+"""The exception tree; each error is also the built-in it resembles.
+
+```text
+GradoodError
+├── TapError            (RuntimeError)    a layer, head or gradient cannot be read from this model
+├── NotFittedError      (RuntimeError)    a detector that learns was asked to score before `fit`
+├── DataError           (ValueError)      the images, labels or scores given are unusable
+├── ConfigError         (ValueError)      an option has a wrong value
+├── UnknownNameError    (LookupError)     no detector, layer or option of that name
+├── CalibrationError    (ValueError)      the promise asked for cannot be kept
+├── ArtifactError       (ValueError)      a saved detector is damaged or refused
+└── ModelMismatchError  (RuntimeError)    a saved detector meets another model
+GradoodWarning          (UserWarning)
+└── MeaninglessScoreWarning               the method says little on this model
+```
+
+Every message says what was given, what was expected, and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "ArtifactError",
+    "CalibrationError",
+    "ConfigError",
+    "DataError",
+    "GradoodError",
+    "GradoodWarning",
+    "MeaninglessScoreWarning",
+    "ModelMismatchError",
+    "NotFittedError",
+    "TapError",
+    "UnknownNameError",
+    "suggest",
+]
+
+
+class GradoodError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class TapError(GradoodError, RuntimeError):
+    """A layer, head or gradient cannot be read from this model."""
+
+
+class NotFittedError(GradoodError, RuntimeError):
+    """A detector that learns was asked to score before `fit`."""
+
+
+class DataError(GradoodError, ValueError):
+    """The images, labels or scores given are unusable."""
+
+
+class ConfigError(GradoodError, ValueError):
+    """An option has a wrong value."""
+
+
+class UnknownNameError(GradoodError, LookupError):
+    """No detector, layer or option of that name."""
+
+
+class CalibrationError(GradoodError, ValueError):
+    """The false-alarm promise asked for cannot be kept with the data given."""
+
+
+class ArtifactError(GradoodError, ValueError):
+    """A saved detector is damaged, unknown or refused."""
+
+
+class ModelMismatchError(GradoodError, RuntimeError):
+    """A saved detector meets a model other than the one it was fitted on."""
+
+
+class GradoodWarning(UserWarning):
+    """Root of the warnings of this library."""
+
+
+class MeaninglessScoreWarning(GradoodWarning):
+    """The method runs, but says little about this model."""
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """Wording for a miss: the closest choices first, else all of them.
+
+    Args:
+        name: what was given.
+        choices: what exists.
+
+    Returns:
+        A sentence such as ``did you mean 'gaia-z'?`` or ``choose from a, b, c.``
+    """
+    known = sorted(choices)
+    close = get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    shown = ", ".join(known[:40])
+    rest = f", … ({len(known) - 40} more)" if len(known) > 40 else ""
+    return f"choose from {shown}{rest}." if known else "there are none."

@@ -1,0 +1,186 @@
+"""One look: everything all detectors read, from one forward and one backward per objective."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gradood.errors import TapError
+from gradood.evidence.keys import content_keys
+from gradood.evidence.parameters import parameter_norms
+from gradood.evidence.reads import (
+    FEATURES,
+    INPUT_RANGE,
+    KEYS,
+    LOGITS,
+    Activation,
+    Gradient,
+    Objective,
+    ParameterNorm,
+    Read,
+)
+from gradood.taps import Head, Network, Reading, Site, Tap, logits_of, positions
+
+__all__ = ["Evidence", "Linear", "gather"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Linear:
+    """The head's numbers, as they were when the batch was read.
+
+    Attributes:
+        weight: (classes, width).
+        bias: (classes,) or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Evidence:
+    """What was read of one batch; plain tensors without graph.
+
+    Attributes:
+        size: number of samples.
+        classes: number of classes.
+        head: the head's weight and bias, or None if no detector reads features.
+        labels: (batch,) int64 true classes, or None.
+        reads: what was asked for, in order, repetitions included.
+    """
+
+    size: int
+    classes: int
+    head: Linear | None
+    labels: Tensor | None
+    reads: tuple[Read, ...]
+    _read: dict[Read, Tensor]
+
+    def __getitem__(self, read: Read) -> Tensor:
+        return self._read[read]
+
+    @property
+    def readings(self) -> tuple[Tensor, ...]:
+        """One tensor, the batch first, per request in `reads`."""
+        return tuple(self._read[read] for read in self.reads)
+
+    def only(self, reads: tuple[Read, ...]) -> "Evidence":
+        """The part of the evidence that one detector asked for."""
+        needs_head = any(_needs_head(read) for read in reads)
+        found = {read: self._read[read] for read in reads}
+        return replace(self, reads=reads, _read=found, head=self.head if needs_head else None)
+
+    @property
+    def logits(self) -> Tensor:
+        """(batch, classes) in float64."""
+        return self._read[LOGITS]
+
+    @property
+    def features(self) -> Tensor:
+        """(batch, width) in float32 or wider."""
+        return self._read[FEATURES]
+
+    @property
+    def linear(self) -> Linear:
+        """The head; reading features guarantees it."""
+        assert self.head is not None
+        return self.head
+
+
+def gather(
+    network: Network, x: Tensor, reads: Iterable[Read], labels: Tensor | None = None
+) -> Evidence:
+    """Read one batch.
+
+    Args:
+        network: the observed model.
+        x: (batch ≥ 1, …) on the model's device.
+        reads: the union of what all detectors ask for.
+        labels: (batch,) true classes, passed on.
+
+    Raises:
+        TapError: something asked for cannot be read.
+
+    Cost:
+        One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
+    """
+    asked = tuple(reads)
+    wanted = dict.fromkeys(asked)
+    gradients = _by_objective(wanted)
+    needs_head = any(_needs_head(read) for read in wanted)
+    found: dict[Read, Tensor] = {}
+    features: list[Tensor] = []
+    with Tap(network.module) as tap:
+        if needs_head:
+            head = network.head
+            tap.value(head.site, lambda seen: features.append(head.features(seen)))
+        for read in wanted:
+            if isinstance(read, Activation):
+                tap.value(read.site, _keep(network, read, found))
+        for targets in gradients.values():
+            for site in targets:
+                tap.gradient(site)
+        logits = logits_of(tap.run(x))
+        if logits.shape[0] != len(x):
+            raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
+        last = len(gradients) - 1
+        for i, (objective, targets) in enumerate(gradients.items()):
+            scalar = objective.of(logits, features[0] if features else None)
+            receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
+            tap.backward(scalar, receivers, keep=i < last)
+    for read in wanted:
+        if isinstance(read, ParameterNorm):
+            found[read] = parameter_norms(network.module, x, read)
+        elif read == KEYS:
+            found[read] = content_keys(x)
+        elif read == INPUT_RANGE:
+            values = positions(x.float(), min(1, x.ndim - 1))
+            found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
+    found[LOGITS] = logits.detach()
+    if needs_head:
+        seen = features[0].detach()
+        found[FEATURES] = seen.to(torch.promote_types(seen.dtype, torch.float32))
+    if x.device.type == "mps":  # no float64 there
+        found = {read: tensor.cpu() for read, tensor in found.items()}
+    found[LOGITS] = found[LOGITS].double()
+    linear = _linear(network.head, found[LOGITS].device) if needs_head else None
+    return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+
+
+def _needs_head(read: Read) -> bool:
+    return read == FEATURES or (isinstance(read, Gradient) and read.objective.features)
+
+
+def _linear(head: Head, device: torch.device) -> Linear:
+    bias = head.bias
+    return Linear(head.weight.to(device), None if bias is None else bias.to(device))
+
+
+def _by_objective(reads: Iterable[Read]) -> dict[Objective, dict[Site, list[Gradient]]]:
+    groups: dict[Objective, dict[Site, list[Gradient]]] = {}
+    for read in reads:
+        if isinstance(read, Gradient):
+            groups.setdefault(read.objective, {}).setdefault(read.site, []).append(read)
+    return groups
+
+
+def _keep(network: Network, read: Activation | Gradient, found: dict[Read, Tensor]) -> Reading:
+    layer = network.layers.get(read.site.layer)
+    channels = 1 if layer is None else layer.channels
+
+    def reading(tensor: Tensor) -> None:
+        dim = min(channels, tensor.ndim - 1)
+        found[read] = read.summary.reduce(tensor, dim)
+
+    return reading
+
+
+def _all(network: Network, reads: list[Gradient], found: dict[Read, Tensor]) -> Reading:
+    readings = [_keep(network, read, found) for read in reads]
+
+    def reading(tensor: Tensor) -> None:
+        for one in readings:
+            one(tensor)
+
+    return reading

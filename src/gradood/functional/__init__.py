@@ -1,0 +1,1 @@
+"""The mathematics: stateless functions of tensors, used by detectors, trainers and tests alike."""

@@ -1,0 +1,64 @@
+"""A shared covariance that can be inverted: shrinkage, whitening and how well conditioned it is."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["oracle_shrinkage", "squared_distances", "whitening"]
+
+
+def oracle_shrinkage(
+    covariance: Float[Tensor, "width width"], samples: int
+) -> tuple[Float[Tensor, "width width"], float]:
+    """Shrink toward a multiple of the identity by the OAS weight [chen2010oas].
+
+    Args:
+        covariance: scatter / samples.
+        samples: how many samples it was taken from.
+
+    Returns:
+        The shrunk covariance and its weight in [0, 1].
+    """
+    width = len(covariance)
+    mean = covariance.diagonal().mean()
+    squares = covariance.square().mean()
+    numerator = squares + mean.square()
+    denominator = (samples + 1.0) * (squares - mean.square() / width)
+    weight = 1.0 if float(denominator) <= 0 else min(1.0, float(numerator / denominator))
+    shrunk = (1.0 - weight) * covariance
+    shrunk.diagonal().add_(weight * mean)
+    return shrunk, weight
+
+
+def whitening(
+    covariance: Float[Tensor, "width width"],
+) -> tuple[Float[Tensor, "width width"], float]:
+    """A matrix T with ``T Tᵀ = covariance⁻¹``, and the covariance's condition number.
+
+    Directions whose variance is below rounding (1e-12 of the largest) are given that floor, so T is
+    finite for any covariance but zero.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    largest = values[-1]
+    condition = float(largest / values[0].clamp_min(1e-300)) if float(values[0]) > 0 else torch.inf
+    floor = values.clamp_min(largest * 1e-12)
+    return vectors / floor.sqrt(), condition
+
+
+def squared_distances(
+    features: Float[Tensor, "batch width"],
+    transform: Float[Tensor, "width width"],
+    centers: Float[Tensor, "classes width"],
+) -> Float[Tensor, "batch classes"]:
+    """Squared Mahalanobis distances to each center, in float64.
+
+    Args:
+        features: h.
+        transform: from `whitening`.
+        centers: class means, already transformed.
+    """
+    white = features.double() @ transform
+    origin = centers.mean(0)
+    return torch.cdist(
+        white - origin, centers - origin, compute_mode="use_mm_for_euclid_dist"
+    ).square()

@@ -1,0 +1,47 @@
+"""Gradients of a nearest-prototype classifier [elaraby2025grood]."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gradood.functional.neighbors import Polar
+
+__all__ = ["ood_gradient", "prototype_distances"]
+
+
+def prototype_distances(
+    features: Float[Tensor, "batch width"], prototypes: Float[Tensor, "prototypes width"]
+) -> Float[Tensor, "batch prototypes"]:
+    """``‖h − p_j‖₂`` in float64, about the prototypes' mean so that no offset cancels."""
+    center = prototypes.double().mean(0)
+    return torch.cdist(
+        features.double() - center,
+        prototypes.double() - center,
+        compute_mode="use_mm_for_euclid_dist",
+    )
+
+
+def ood_gradient(
+    features: Float[Tensor, "batch width"],
+    prototypes: Float[Tensor, "classes width"],
+    ood: Float[Tensor, " width"],
+) -> Polar:
+    """Gradient of the cross-entropy with respect to the OOD prototype, for any class label.
+
+    ``g = π_o · (h − p_o) / ‖h − p_o‖`` with π = softmax(−‖h − p_j‖) over the class prototypes and
+    the OOD prototype. Its length is π_o, kept as a logarithm: in float32 π_o² is subnormal once
+    ‖h − p_o‖ exceeds the nearest prototype's distance by about 44.
+
+    Args:
+        features: h.
+        prototypes: of the classes.
+        ood: p_o.
+    """
+    away = features.double() - ood.double()
+    distance = torch.linalg.vector_norm(away, dim=1)
+    others = prototype_distances(features, prototypes)
+    # log π_o = −log(1 + Σ exp(d_o − d_j))
+    margin = torch.cat([distance[:, None] - others, distance.new_zeros(len(distance), 1)], 1)
+    log_pi = -torch.logsumexp(margin, 1)
+    unit = away / distance.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+    return Polar(unit.float(), log_pi)

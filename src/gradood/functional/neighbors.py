@@ -1,0 +1,131 @@
+"""Exact nearest neighbors in a bank of vectors, in bounded memory."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Bank", "Polar", "kth_distance", "polar"]
+
+_BLOCK = 4096
+_SPARE = 7
+"""Candidates kept beyond k, so that float32 rounding cannot hide the true k nearest."""
+_TINY = -1e5
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Polar:
+    """Vectors as direction and logarithm of length, which neither overflow nor underflow.
+
+    Attributes:
+        unit: (rows, width) float32 directions; zero for a zero vector.
+        log_length: (rows,) float64.
+    """
+
+    unit: Tensor
+    log_length: Tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bank:
+    """Reference vectors, sorted by length.
+
+    Attributes:
+        vectors: as `Polar`, ascending in `log_length`.
+    """
+
+    vectors: Polar
+
+    @staticmethod
+    def of(vectors: Polar) -> "Bank":
+        """A bank of these vectors."""
+        order = torch.argsort(vectors.log_length, stable=True)
+        return Bank(Polar(vectors.unit[order].contiguous(), vectors.log_length[order]))
+
+
+def polar(vectors: Float[Tensor, "rows width"]) -> Polar:
+    """Direction and log length of each row."""
+    wide = vectors.double()
+    length = torch.linalg.vector_norm(wide, dim=1)
+    unit = wide / length.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+    return Polar(unit.float(), length.log().clamp_min(_TINY))
+
+
+def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
+    """Euclidean distance from each query to its k-th nearest vector of the bank; exact.
+
+    The bank is searched block by block, nearest lengths first: the difference of lengths bounds
+    the distance from below, so whole blocks are skipped once the k best are closer. Candidates are
+    found in float32 and their distances computed again in float64.
+
+    Args:
+        queries: (batch) vectors.
+        bank: at least k vectors.
+        k: which neighbor.
+
+    Returns:
+        float64.
+
+    Cost:
+        At most batch · bank · width multiplications; memory for a few (batch, 4096) blocks.
+    """
+    keep = min(k + _SPARE, len(bank.vectors.unit))
+    best = queries.log_length.new_full((len(queries.unit), keep), torch.inf, dtype=torch.float32)
+    index = torch.zeros_like(best, dtype=torch.int64)
+    shortest = bank.vectors.log_length[0]
+    scale = torch.maximum(queries.log_length, shortest)
+    length = (queries.log_length - scale).exp()
+    for start, bound in _blocks(queries, bank, scale):
+        if bool((bound > best[:, min(k, keep) - 1] * (1 + 1e-4)).all()):
+            continue
+        near, place = _search(queries, bank, scale, length, start, keep)
+        best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
+        index = torch.cat([index, place], 1).gather(1, order)
+    return _exact(queries, bank, index, k, scale)
+
+
+def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor]]:
+    """Starts of blocks, closest lengths first, with a lower bound of squared distance per query."""
+    lengths = bank.vectors.log_length
+    own = (queries.log_length - scale).exp()
+    blocks: list[tuple[int, Tensor, float]] = []
+    for start in range(0, len(lengths), _BLOCK):
+        stop = min(start + _BLOCK, len(lengths)) - 1
+        low, high = (lengths[start] - scale).exp(), (lengths[stop] - scale).exp()
+        gap = torch.maximum(low - own, own - high).clamp_min(0)
+        bound = gap.square()
+        blocks.append((start, bound.float(), float(bound.nan_to_num(posinf=1e30).mean())))
+    blocks.sort(key=lambda block: block[2])
+    return [(start, bound) for start, bound, _ in blocks]
+
+
+def _search(
+    queries: Polar, bank: Bank, scale: Tensor, length: Tensor, start: int, keep: int
+) -> tuple[Tensor, Tensor]:
+    """The nearest of one block: squared distances, in units of `scale`, and places in the bank."""
+    units = bank.vectors.unit[start : start + _BLOCK]
+    other = (bank.vectors.log_length[start : start + _BLOCK][None] - scale[:, None]).exp().float()
+    own = length.float()[:, None]
+    squared = queries.unit @ units.T
+    # (a − b)² + 2ab(1 − cos): no cancellation between long vectors of unequal length.
+    squared.neg_().add_(1).clamp_min_(0).mul_(other).mul_(2 * own)
+    squared.add_(other.sub_(own).square_())
+    near, place = torch.topk(
+        squared.nan_to_num_(nan=torch.inf), min(keep, len(units)), 1, largest=False
+    )
+    return near, place + start
+
+
+def _exact(queries: Polar, bank: Bank, index: Tensor, k: int, scale: Tensor) -> Tensor:
+    parts: list[Tensor] = []
+    rows = max(1, (1 << 22) // max(1, index.shape[1] * queries.unit.shape[1]))
+    vectors = bank.vectors
+    for i in range(0, len(index), rows):
+        part = slice(i, i + rows)
+        own = queries.unit[part].double() * (queries.log_length[part] - scale[part]).exp()[:, None]
+        lengths = (vectors.log_length[index[part]] - scale[part, None]).exp()
+        other = vectors.unit[index[part]].double() * lengths[..., None]
+        distances = torch.linalg.vector_norm(own[:, None] - other, dim=2)
+        parts.append(distances.kthvalue(k, 1).values)
+    return torch.cat(parts) * scale.exp()

@@ -1,0 +1,28 @@
+"""Reading a user's model: hooks, wrappers, the head, and what follows what."""
+
+from gradood.taps.head import Head
+from gradood.taps.network import LastMap, Layer, Network
+from gradood.taps.observation import is_norm, observe
+from gradood.taps.site import Site, channel_dim, positions
+from gradood.taps.stages import Stage
+from gradood.taps.tap import Reading, Tap, device_of
+from gradood.taps.wrap import left_as_found, logits_of, unwrap
+
+__all__ = [
+    "Head",
+    "LastMap",
+    "Layer",
+    "Network",
+    "Reading",
+    "Site",
+    "Stage",
+    "Tap",
+    "channel_dim",
+    "device_of",
+    "is_norm",
+    "left_as_found",
+    "logits_of",
+    "observe",
+    "positions",
+    "unwrap",
+]

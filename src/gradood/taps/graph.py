@@ -1,0 +1,90 @@
+"""What follows what in a network, read from the autograd graph of one observed forward.
+
+Names and classes of modules do not say which ReLU follows a normalization layer: activations are
+functional, shared between blocks, in place, or applied to a residual sum. The graph does.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from gradood.taps.site import Site
+
+__all__ = ["Consumers", "consumers_of", "nodes_between", "positive_part"]
+
+Consumers = Mapping[Any, list[Any]]
+"""Graph node → the nodes that take its output."""
+
+_TRANSPARENT = ("AliasBackward", "CloneBackward", "ViewBackward", "UnsafeViewBackward")
+_POSITIVE_PART = ("ReluBackward", "ThresholdBackward")
+
+
+def consumers_of(result: Tensor) -> Consumers:
+    """Every node of the graph behind `result`, with the nodes that take its output."""
+    consumers: dict[Any, list[Any]] = {}
+    seen: set[Any] = set()
+    stack: list[Any] = [result.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for parent, _ in node.next_functions:
+            if parent is not None:
+                consumers.setdefault(parent, []).append(node)
+                stack.append(parent)
+    return consumers
+
+
+def _only_consumer(node: Any, consumers: Consumers) -> Any | None:
+    """The one node that takes this output, looking through views and clones; None if several."""
+    while True:
+        takers = consumers.get(node, [])
+        if len(takers) != 1:
+            return None
+        node = takers[0]
+        if not node.name().startswith(_TRANSPARENT):
+            return node
+
+
+def positive_part(
+    node: Any, consumers: Consumers, ports: Mapping[Any, Site], own: Site
+) -> Site | None:
+    """Where the sign that decides a layer's gradient can be read in the forward pass.
+
+    Args:
+        node: the graph node of the layer's output.
+        consumers: of the observed forward (`consumers_of`).
+        ports: graph node → a site at which its output is visible.
+        own: the site of the layer's output.
+
+    Returns:
+        `own` if the layer's output goes to a ReLU alone; the visible result of the ReLU if it
+        goes, alone, into a sum that goes to a ReLU; otherwise None.
+    """
+    taker = _only_consumer(node, consumers)
+    if taker is None:
+        return None
+    if taker.name().startswith(_POSITIVE_PART):
+        return own
+    if taker.name().startswith("AddBackward"):
+        after = _only_consumer(taker, consumers)
+        if after is not None and after.name().startswith(_POSITIVE_PART):
+            return ports.get(after)
+    return None
+
+
+def nodes_between(start: Any, consumers: Consumers, stop: Any) -> list[str]:
+    """Names of the operations that depend on `start`, up to and without `stop`."""
+    names: list[str] = []
+    seen: set[Any] = set()
+    stack = list(consumers.get(start, []))
+    while stack:
+        node = stack.pop()
+        if node in seen or node is stop:
+            continue
+        seen.add(node)
+        names.append(node.name())
+        stack.extend(consumers.get(node, []))
+    return names

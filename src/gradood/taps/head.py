@@ -1,0 +1,155 @@
+"""The head: the last linear map of a classifier, found by running it and verified numerically."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradood.errors import TapError
+from gradood.taps.site import Site
+
+__all__ = ["Head", "HeadCandidate", "find_head"]
+
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as given": lambda h: h,
+    "mean over positions": lambda h: h.flatten(2).mean(2) if h.ndim == 4 else h.mean(1),
+    "first token": lambda h: h[:, 0],
+}
+_BY_RANK = {
+    2: ("as given",),
+    3: ("mean over positions", "first token"),
+    4: ("mean over positions",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A verified head: ``logits == features @ weight.T + bias``.
+
+    Attributes:
+        layer: module name.
+        module: the module that owns the weight (a linear layer or a 1×1 convolution).
+        site: where its input is seen.
+        reduction: how that input becomes the features (batch, width).
+        error: largest difference from the model's own logits on the probe, relative to the
+            largest logit.
+    """
+
+    layer: str
+    module: nn.Module
+    site: Site
+    reduction: str
+    error: float
+
+    @property
+    def weight(self) -> Tensor:
+        """(classes, width), as it is now; no gradient."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach().flatten(1)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(classes,), as it is now; no gradient."""
+        bias = getattr(self.module, "bias", None)
+        return bias.detach() if isinstance(bias, Tensor) else None
+
+    def features(self, seen: Tensor) -> Tensor:
+        """Features (batch, width) from what the head's layer takes; differentiable."""
+        return _REDUCTIONS[self.reduction](seen)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCandidate:
+    """One call of a layer that could be the head.
+
+    Attributes:
+        layer: module name.
+        module: the layer.
+        seen: what it took.
+        calls: how often it ran in the forward.
+    """
+
+    layer: str
+    module: nn.Module
+    seen: Tensor
+    calls: int
+
+
+def linear_weight(module: nn.Module) -> Tensor | None:
+    """The weight of a module that could be a linear map: (classes, width[, 1, 1]); else None."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        return None
+    pointwise = weight.ndim == 4 and weight.shape[2:].numel() == 1
+    grouped = getattr(module, "groups", 1) != 1
+    return weight if (weight.ndim == 2 or pointwise) and not grouped else None
+
+
+def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | None) -> Head:
+    """The candidate whose linear map gives the model's logits.
+
+    Args:
+        candidates: calls of possible heads, in the order they ran.
+        logits: (batch, classes), the model's own.
+        name: the layer to take, or None to try all, the last first.
+
+    Raises:
+        TapError: none fits; says what was tried and how far off each was.
+    """
+    tried: list[str] = []
+    for candidate in reversed(candidates):
+        if name is not None and candidate.layer != name:
+            continue
+        if candidate.calls > 1:
+            tried.append(f"{candidate.layer!r} runs {candidate.calls} times")
+            continue
+        head, why = _verify(candidate, logits)
+        if head is not None:
+            return head
+        tried.append(f"{candidate.layer!r} {why}")
+    values = logits.detach().double()
+    hint = ""
+    if bool((values >= 0).all()) and torch.allclose(values.sum(1), values.new_ones(()), atol=1e-3):
+        hint = " The output looks like probabilities: let the model return its logits."
+    wanted = "the last linear layer" if name is None else f"the head named {name!r}"
+    detail = "; ".join(tried[:6]) or "no linear layer or 1×1 convolution ran"
+    raise TapError(
+        f"{wanted} could not be verified: features @ weight.T + bias must equal the model's "
+        f"{tuple(logits.shape)} logits. Tried: {detail}. "
+        f"Name the layer with Monitor(model, …, head='module.name').{hint}"
+    )
+
+
+def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
+    weight = linear_weight(candidate.module)
+    seen = candidate.seen
+    if weight is None:
+        return None, "has no (classes, width) weight"
+    if weight.shape[0] != logits.shape[1]:
+        return None, f"gives {weight.shape[0]} values, not {logits.shape[1]}"
+    best = float("inf")
+    site = Site(candidate.layer, "input")
+    for reduction in _BY_RANK.get(seen.ndim, ()):
+        head = Head(candidate.layer, candidate.module, site, reduction, 0.0)
+        features = head.features(seen.detach()).double()
+        if features.shape != (logits.shape[0], head.weight.shape[1]):
+            continue
+        ours = features @ head.weight.double().T
+        if head.bias is not None:
+            ours = ours + head.bias.double()
+        scale = float(logits.detach().double().abs().max().clamp_min(1e-6))
+        error = float((ours - logits.detach().double()).abs().max()) / scale
+        best = min(best, error)
+        if error <= _tolerance(logits.dtype, seen.dtype):
+            return Head(candidate.layer, candidate.module, site, reduction, error), ""
+    if best == float("inf"):
+        return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
+    return None, f"is off by {best:.1e} of the largest logit"
+
+
+def _tolerance(*dtypes: torch.dtype) -> float:
+    """Rounding of a product in the coarsest of these types, relative to the largest logit."""
+    known = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+    return max(known.get(dtype, 1e-4) for dtype in dtypes)

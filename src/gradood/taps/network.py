@@ -1,0 +1,182 @@
+"""A classifier as observed: its head, its layers, and what each of them feeds."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gradood.errors import TapError, suggest
+from gradood.taps.head import Head, linear_weight
+from gradood.taps.site import Site
+from gradood.taps.stages import Stage
+from gradood.taps.tap import Tap, device_of
+
+__all__ = [
+    "LastMap",
+    "Layer",
+    "Network",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as it ran.
+
+    Attributes:
+        name: module name.
+        kind: class name.
+        calls: how often it ran in one forward.
+        shape: of its output without the batch; empty if that is no tensor.
+        channels: dimension of the channels in its output, batch included.
+        norm: whether it normalizes.
+        output: the site of what it computes (the input of its activation, if it holds one).
+        positive: the site whose sign decides the gradient at `output`, or None if nothing does.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    shape: tuple[int, ...]
+    channels: int
+    norm: bool
+    output: Site
+    positive: Site | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastMap:
+    """The map whose mean over positions is the features.
+
+    Attributes:
+        site: where it, or the map before its ReLU, is visible.
+        positions: how many positions the mean was taken over on the example.
+    """
+
+    site: Site
+    positions: int
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A classifier, observed once on an example; the model itself is not changed.
+
+    Attributes:
+        module: the unwrapped model.
+        layers: every layer that ran, by name, in the order of their first call.
+        stages: see `find_stages`; of the normalization layers, or else of the hook layers.
+        last_map: what is pooled into the features, or None where that is no mean over a map.
+        concatenates: whether the last stage concatenates its layers' outputs (DenseNet).
+        example: (1, …) one input, for shapes and replays.
+        classes: number of logits.
+    """
+
+    module: nn.Module
+    layers: dict[str, Layer]
+    stages: tuple[Stage, ...]
+    last_map: LastMap | None
+    concatenates: bool
+    example: Tensor
+    classes: int
+    _head: Head | TapError = field(repr=False)
+
+    @property
+    def head(self) -> Head:
+        """The verified head.
+
+        Raises:
+            TapError: none could be verified on the example.
+        """
+        if isinstance(self._head, TapError):
+            raise self._head
+        return self._head
+
+    @property
+    def head_found(self) -> bool:
+        """Whether a head was verified."""
+        return isinstance(self._head, Head)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes now."""
+        return device_of(self.module)
+
+    @property
+    def norms(self) -> tuple[Layer, ...]:
+        """The normalization layers, in order."""
+        return tuple(layer for layer in self.layers.values() if layer.norm)
+
+    @property
+    def hook_layers(self) -> tuple[Layer, ...]:
+        """The normalization layers, or, if there are none, the layers that feed a ReLU alone."""
+        if self.norms:
+            return self.norms
+        return tuple(
+            layer
+            for layer in self.layers.values()
+            if layer.positive == layer.output
+            and linear_weight_or_kernel(self.module.get_submodule(layer.name))
+        )
+
+    @property
+    def attends(self) -> bool:
+        """Whether this is a transformer-like network: its last normalization is over tokens."""
+        return bool(self.norms) and self.norms[-1].kind.endswith(("LayerNorm", "RMSNorm"))
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name.
+
+        Raises:
+            TapError: unknown, not run, run more than once, or not giving a tensor.
+        """
+        layer = self.layers.get(name)
+        if layer is None:
+            known = dict(self.module.named_modules())
+            if name in known:
+                raise TapError(
+                    f"layer {name!r} exists but did not run; {suggest(name, self.layers)}"
+                )
+            raise TapError(f"no layer {name!r}; {suggest(name, self.layers)}")
+        if layer.calls > 1:
+            raise TapError(
+                f"layer {name!r} runs {layer.calls} times in one forward, so its output is not one "
+                f"tensor; {suggest(name, [n for n, k in self.layers.items() if k.calls == 1])}"
+            )
+        if not layer.shape:
+            raise TapError(
+                f"layer {name!r} gives no floating tensor with a batch; name one inside it."
+            )
+        return layer
+
+    def replay(self, site: Site, activations: Tensor) -> Tensor:
+        """Features of the rest of the network, run from given activations at `site`.
+
+        Args:
+            site: where the network is cut.
+            activations: (n, …) as that site holds them.
+
+        Returns:
+            (n, width) features, on the model's device.
+
+        Cost:
+            One forward per 64 rows.
+        """
+        parts: list[Tensor] = []
+        for rows in activations.split(64):
+            seen: list[Tensor] = []
+            with Tap(self.module) as tap:
+                tap.replace(site, rows.to(self.device, self._dtype_at(site, rows)))
+                tap.value(self.head.site, seen.append)
+                tap.run(
+                    self.example.to(self.device).expand(len(rows), *self.example.shape[1:]).clone()
+                )
+            parts.append(self.head.features(seen[0]).detach())
+        return torch.cat(parts)
+
+    def _dtype_at(self, site: Site, rows: Tensor) -> torch.dtype:
+        parameter = next(self.module.parameters(), None)
+        return rows.dtype if parameter is None else parameter.dtype
+
+
+def linear_weight_or_kernel(module: nn.Module) -> bool:
+    """Whether a layer is linear in its input: a linear layer or a convolution of any size."""
+    return isinstance(module, nn.modules.conv._ConvNd) or linear_weight(module) is not None

@@ -1,0 +1,258 @@
+"""The only place that registers hooks on a user's model.
+
+Values are read, and reduced, in the middle of the forward pass. Gradients with respect to inner
+layers need no gradient of any parameter and no graph upstream of the first layer asked for: grad
+mode is off until the forward reaches that layer, whose output becomes a leaf. A tensor hook placed
+there before any in-place layer runs sees the gradient of the value the layer gave, not of what an
+in-place activation later made of it, and reduces it as soon as it exists.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from itertools import chain
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
+
+from gradood.errors import TapError, suggest
+from gradood.taps.site import Site
+from gradood.taps.wrap import left_as_found
+
+__all__ = ["Reading", "Tap", "device_of"]
+
+Reading = Callable[[Tensor], None]
+"""What to do with a tensor seen at a site; it must not keep the tensor alive unless it means to."""
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model computes: the device of its first parameter or buffer, else the CPU."""
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+class Tap:
+    """Context manager: hooks on some layers of a model, which it leaves as it found it.
+
+    Register what to see with `value`, `gradient` and `replace`, then call `run` once, then
+    `backward` once per objective. On exit, whatever happened inside, no hook remains.
+
+    Args:
+        model: the unwrapped model (`unwrap`).
+
+    Raises:
+        TapError: a layer is unknown, not reached, gives no tensor, or is not connected to the
+            objective; the message names the layer and the choices.
+
+    Cost:
+        Values: none but the readings' own. Gradients: one truncated backward per objective, with
+        the graph kept only from the first layer asked for.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._modules = dict(model.named_modules())
+        self._values: dict[Site, list[Reading]] = {}
+        self._replacements: dict[Site, Tensor] = {}
+        self._marks: dict[Site, _Mark] = {}
+        self._wanted: set[Site] = set()
+        self._reached: set[Site] = set()
+        self._calls: dict[tuple[str, str], int] = {}
+        self._receivers: dict[Site, Reading] = {}
+        self._handles: list[RemovableHandle] = []
+        self._thread = threading.get_ident()
+        self._context = ExitStack()
+
+    def value(self, site: Site, reading: Reading) -> None:
+        """Show the tensor at `site` to `reading` during the forward."""
+        self._check(site)
+        self._values.setdefault(site, []).append(reading)
+
+    def gradient(self, site: Site) -> None:
+        """Make the gradient at `site` available to `backward`."""
+        self._check(site)
+        self._wanted.add(site)
+
+    def replace(self, site: Site, tensor: Tensor) -> None:
+        """Let the network go on with `tensor` in place of what is at `site`."""
+        self._check(site)
+        self._replacements[site] = tensor
+
+    def __enter__(self) -> Self:
+        self._context.enter_context(left_as_found(self._model, device_of(self._model)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._marks.clear()
+        self._receivers.clear()
+        self._context.close()
+
+    def run(self, x: Tensor) -> Any:
+        """The model's own output on `x`, with every reading shown its tensor.
+
+        Args:
+            x: (batch, …) on the model's device.
+        """
+        if x.is_inference():
+            x = x.clone()
+        self._attach()
+        output = self._model(x)
+        missed = (self._values.keys() | self._wanted | self._replacements.keys()) - self._reached
+        if missed:
+            names = ", ".join(sorted(map(str, missed)))
+            raise TapError(
+                f"the forward pass did not reach {names}; name layers that every input passes."
+            )
+        return output
+
+    def backward(
+        self, objective: Tensor, receivers: dict[Site, Reading], *, keep: bool = False
+    ) -> None:
+        """Show each receiver the gradient of `objective` at its site; parameters get none.
+
+        Args:
+            objective: scalar; a sum over rows, so that row i of a gradient belongs to sample i.
+            receivers: site → what to do with the gradient there.
+            keep: another objective follows, so keep the graph.
+        """
+        missing = receivers.keys() - self._marks.keys()
+        if missing or not objective.requires_grad:
+            names = ", ".join(sorted(map(str, missing or receivers)))
+            raise TapError(f"the objective is not connected to {names}; name layers it depends on.")
+        first = [s for s in receivers if not self._marks[s].upstream & receivers.keys()]
+        self._receivers = dict(receivers)
+        grads = torch.autograd.grad(
+            objective, [self._marks[s].edge for s in first], retain_graph=keep, allow_unused=True
+        )
+        del grads
+        if self._receivers:
+            names = ", ".join(sorted(map(str, self._receivers)))
+            raise TapError(f"the objective is not connected to {names}; name layers it depends on.")
+
+    # -- inside the forward ---------------------------------------------------------------
+
+    def _check(self, site: Site) -> None:
+        if site.layer not in self._modules:
+            raise TapError(f"no layer {site.layer!r}; {suggest(site.layer, self._modules)}")
+
+    def _attach(self) -> None:
+        sites = self._values.keys() | self._wanted | self._replacements.keys()
+        for layer in sorted({s.layer for s in sites if s.port == "input"}):
+            hook = self._before(layer)
+            self._handles.append(
+                self._modules[layer].register_forward_pre_hook(hook, with_kwargs=True)
+            )
+        for layer in sorted({s.layer for s in sites if s.port == "output"}):
+            self._handles.append(self._modules[layer].register_forward_hook(self._after(layer)))
+
+    def _before(self, layer: str) -> Callable[..., Any]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            site = self._next(layer, "input")
+            if site is None:
+                return None
+            for i, argument in enumerate(args):
+                if isinstance(argument, Tensor):
+                    new = self._see(site, argument)
+                    return None if new is argument else ((*args[:i], new, *args[i + 1 :]), kwargs)
+            for name, argument in kwargs.items():
+                if isinstance(argument, Tensor):
+                    new = self._see(site, argument)
+                    return None if new is argument else (args, {**kwargs, name: new})
+            raise TapError(f"layer {layer!r} takes no tensor; name a layer that takes one.")
+
+        return hook
+
+    def _after(self, layer: str) -> Callable[..., Any]:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+            site = self._next(layer, "output")
+            if site is None:
+                return None
+            if not isinstance(output, Tensor):
+                raise TapError(
+                    f"layer {layer!r} gives a {type(output).__name__}, not a tensor; "
+                    f"name a layer inside it: {self._inside(layer)}"
+                )
+            new = self._see(site, output)
+            return None if new is output else new
+
+        return hook
+
+    def _inside(self, layer: str) -> str:
+        inside = [n for n in self._modules if n.startswith(f"{layer}.")]
+        return ", ".join(inside[:8]) or "there is none."
+
+    def _next(self, layer: str, port: Any) -> Site | None:
+        if threading.get_ident() != self._thread:
+            return None
+        call = self._calls.get((layer, port), 0)
+        self._calls[layer, port] = call + 1
+        site = Site(layer, port, call)
+        known = site in self._values or site in self._wanted or site in self._replacements
+        return site if known else None
+
+    def _see(self, site: Site, tensor: Tensor) -> Tensor:
+        self._reached.add(site)
+        if site in self._replacements:
+            tensor = self._replacements[site]
+        if site in self._wanted:
+            tensor = self._mark(site, tensor)
+        for reading in self._values.get(site, ()):
+            reading(tensor)
+        return tensor
+
+    def _mark(self, site: Site, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            raise TapError(f"{site} holds {tensor.dtype}, which has no gradient.")
+        torch.set_grad_enabled(True)
+        upstream = self._upstream(tensor)
+        if not upstream:
+            # The clone, not the leaf, goes on: in-place layers may not touch a leaf.
+            tensor = tensor.detach().requires_grad_().clone()
+        tensor.register_hook(lambda gradient: self._receive(site, gradient))
+        self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        return tensor
+
+    def _receive(self, site: Site, gradient: Tensor) -> None:
+        reading = self._receivers.pop(site, None)
+        if reading is not None:
+            reading(gradient)
+
+    def _upstream(self, tensor: Tensor) -> frozenset[Site]:
+        """Every marked site that `tensor` depends on, found in the graph recorded so far."""
+        marked = {mark.edge.node: site for site, mark in self._marks.items()}
+        found: set[Site] = set()
+        seen: set[Any] = set()
+        stack: list[Any] = [tensor.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            site = marked.get(node)
+            if site is None:
+                stack.extend(parent for parent, _ in node.next_functions)
+            else:
+                found |= {site} | self._marks[site].upstream
+        return frozenset(found)
+
+
+class _Mark:
+    """Where the gradient at a site enters the graph, and the marked sites above it."""
+
+    __slots__ = ("edge", "upstream")
+
+    def __init__(self, edge: GradientEdge, upstream: Iterable[Site]) -> None:
+        self.edge = edge
+        self.upstream = frozenset(upstream)

@@ -1,0 +1,57 @@
+"""What every test shares: one seed, one Hypothesis profile, and the reasons for skipping."""
+
+import os
+import random
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
+NO_SHARED = f"needs the real data of {SHARED}, which is absent; GRADOOD_SHARED names another place"
+
+# The same examples in every run, so that a failure is a change of the code. No deadline: the first
+# call of a torch operator can take a second on a busy machine.
+hypothesis.settings.register_profile("gradood", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("gradood")
+
+# The shapes in these signatures are checked in tests only. Takes effect when they are imported.
+install_import_hook(["gradood.functional", "gradood.metrics"], "beartype.beartype")
+
+
+def has_shared() -> bool:
+    """Whether the real images and weights are there."""
+    return (SHARED / "data").is_dir() and (SHARED / "weights").is_dir()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images, weights and reference scores; skips where there is none."""
+    if not has_shared():
+        pytest.skip(NO_SHARED)
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Every test starts from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    missing = {}
+    if not has_shared():
+        missing["real"] = pytest.mark.skip(reason=NO_SHARED)
+    if not torch.cuda.is_available():
+        missing["gpu"] = pytest.mark.skip(reason="needs CUDA")
+    for item in items:
+        for marker, skip in missing.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(skip)
