@@ -184,9 +184,9 @@ def test_nan_is_refused_and_located(metric):
     [
         ([], "is empty"),
         (np.zeros((2, 1)), r"has shape \(2, 1\)"),
-        (np.float64(1.0).reshape(()), r"has shape \(\)"),
+        (torch.tensor(1.0), r"has shape \(\)"),
         (np.array(["a", "b"]), "real numbers"),
-        ([1.0, None], "real numbers"),
+        ([1.0, {}], "real numbers"),
         ([[1.0], [1.0, 2.0]], "real numbers"),
         (np.array([1j]), "real numbers"),
         (torch.tensor([1j]), "real numbers"),

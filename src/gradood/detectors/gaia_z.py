@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.detectors.defaults import hook_layers
@@ -17,10 +17,12 @@ from gradood.evidence import (
     Evidence,
     Gradient,
     Read,
+    Summary,
     gather,
+    max_pooled_share,
 )
 from gradood.functional.gaia import zero_abnormality
-from gradood.taps import Layer, Network
+from gradood.taps import Layer, Network, Site
 
 __all__ = ["GAIAZ"]
 
@@ -83,7 +85,7 @@ class GAIAZ(Detector):
         """
         layers = hook_layers(network, self.layers, self.name)
         exact = tuple(Gradient(MAX_LOGIT, layer.output, NONZERO_SHARE) for layer in layers)
-        quick = self._forward_reads(layers)
+        quick = self._forward_reads(network, layers)
         scores = _scores(network, probe, exact)
         caveats: tuple[str, ...] = ()
         if float(scores.min()) > _DENSE:
@@ -104,14 +106,16 @@ class GAIAZ(Detector):
             )
         return Plan(exact, caveats=caveats, notes=(f"gradients by a backward pass: {note}",))
 
-    def _forward_reads(self, layers: tuple[Layer, ...]) -> tuple[Read, ...] | None:
+    def _forward_reads(
+        self, network: Network, layers: tuple[Layer, ...]
+    ) -> tuple[Read, ...] | None:
         """Shares of active ReLUs; two norms that feed one residual sum read it twice."""
         if self.path == "backward":
             return None
         sites = [layer.positive for layer in layers]
         found = [site for site in sites if site is not None]
         if len(found) == len(layers):
-            return tuple(Activation(site, POSITIVE_SHARE) for site in found)
+            return tuple(Activation(site, _share(network, site)) for site in found)
         if self.path == "auto":
             return None
         without = next(layer.name for layer in layers if layer.positive is None)
@@ -123,6 +127,13 @@ class GAIAZ(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return zero_abnormality(evidence.readings)
+
+
+def _share(network: Network, site: Site) -> Summary:
+    layer = network.module.get_submodule(site.layer)
+    if site.port == "input" and isinstance(layer, nn.MaxPool2d):
+        return max_pooled_share(layer)
+    return POSITIVE_SHARE
 
 
 def _scores(network: Network, probe: Tensor, reads: tuple[Read, ...]) -> Tensor:

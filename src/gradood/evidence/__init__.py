@@ -24,6 +24,7 @@ from gradood.evidence.summaries import (
     POSITIONS,
     POSITIVE_SHARE,
     Summary,
+    max_pooled_share,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "Summary",
     "content_keys",
     "gather",
+    "max_pooled_share",
 ]

@@ -1,14 +1,24 @@
 """Reductions of a layer's tensor, applied while the forward or backward pass runs."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gradood.taps import positions
 
-__all__ = ["MAP", "MEAN", "NONZERO_SHARE", "POSITIONS", "POSITIVE_SHARE", "Summary"]
+__all__ = [
+    "MAP",
+    "MEAN",
+    "NONZERO_SHARE",
+    "POSITIONS",
+    "POSITIVE_SHARE",
+    "Summary",
+    "max_pooled_share",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +34,16 @@ class Summary:
     reduce: Callable[[Tensor, int], Tensor] = field(compare=False, repr=False)
 
 
-_CHUNK = 1 << 20
-"""Elements compared at a time: a buffer that stays in cache costs a third of a fresh temporary."""
+_CHUNK = 1 << 19
+"""Elements compared at a time, into a scratch buffer of 2 MB that each thread keeps: fresh
+temporaries of a map's size are page-faulted in and cost more than the layer they watch."""
+_SCRATCH = threading.local()
+
+
+def _scratch() -> Tensor:
+    if not hasattr(_SCRATCH, "buffer"):
+        _SCRATCH.buffer = torch.empty(_CHUNK)
+    return _SCRATCH.buffer
 
 
 def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Tensor:
@@ -33,21 +51,22 @@ def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Ten
     values = positions(tensor.detach(), channels)
     if values.shape[2] == 1:
         return compare(values[..., 0], 0).float()
-    rows = max(1, _CHUNK // max(1, values.shape[1] * values.shape[2]))
-    if values.is_cuda or rows >= len(values):
-        return compare(values, 0).to(_wide(values)).mean(-1, dtype=torch.float32)
-    counts = values.new_empty(values.shape[:2], dtype=torch.float32)
-    # Laid out like the values, so that neither the comparison nor the sum walks across strides.
-    buffer = torch.empty_like(values[:rows], dtype=torch.float32)
-    for i, chunk in enumerate(values.split(rows)):
-        part = buffer[: len(chunk)]
+    if values.device.type != "cpu":
+        return compare(values, 0).to(torch.uint8).mean(-1, dtype=torch.float32)
+    # Dimensions in memory order, so that neither the comparison nor the sum walks across strides.
+    transposed = values.stride(1) < values.stride(2)
+    if transposed:
+        values = values.transpose(1, 2)
+    counts = torch.empty(len(values), values.shape[1 + transposed], dtype=torch.float32)
+    size = max(1, values.shape[1] * values.shape[2])
+    rows = max(1, _CHUNK // size)
+    buffer = _scratch() if size <= _CHUNK else torch.empty(size)
+    for i in range(0, len(values), rows):
+        chunk = values[i : i + rows]
+        part = buffer[: chunk.numel()].view(chunk.shape)
         compare(chunk, 0, out=part)
-        torch.sum(part, -1, out=counts[i * rows : i * rows + len(chunk)])
-    return counts.div_(values.shape[2])
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    return torch.float32 if values.device.type == "cpu" else torch.uint8
+        torch.sum(part, 1 if transposed else 2, out=counts[i : i + rows])
+    return counts.div_(values.shape[1] if transposed else values.shape[2])
 
 
 def _positive_share(tensor: Tensor, channels: int) -> Tensor:
@@ -71,6 +90,38 @@ def _count(tensor: Tensor, channels: int) -> Tensor:
 
 def _map(tensor: Tensor, channels: int) -> Tensor:
     return tensor.detach().clone()
+
+
+def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
+    """(batch, channels): share of positions that are positive and selected by max pooling.
+
+    Args:
+        pool: the layer that takes the tensor.
+    """
+
+    def reduce(tensor: Tensor, channels: int) -> Tensor:
+        values = tensor.detach()
+        rows = max(1, _CHUNK // max(1, values[0].numel()))
+        return torch.cat([_selected(part, pool) for part in values.split(rows)])
+
+    settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
+    return Summary(f"positive share selected by max pooling {settings}", reduce)
+
+
+def _selected(values: Tensor, pool: nn.MaxPool2d) -> Tensor:
+    largest, index = F.max_pool2d(
+        values,
+        pool.kernel_size,
+        pool.stride,
+        pool.padding,
+        pool.dilation,
+        pool.ceil_mode,
+        return_indices=True,
+    )
+    # A position selected by several windows is written several times, with the same value.
+    marks = torch.zeros(*values.shape[:2], values.shape[2:].numel(), device=values.device)
+    marks.scatter_(2, index.flatten(2), (largest > 0).flatten(2).to(marks.dtype))
+    return marks.mean(-1)
 
 
 POSITIVE_SHARE = Summary("positive share", _positive_share)

@@ -1,0 +1,24 @@
+"""Small reference networks, written from their papers, and how a model is named and loaded."""
+
+from gradood.models.convnet import ConvNet, convnet_mnist
+from gradood.models.densenet import CifarDenseNet, densenet101
+from gradood.models.digits import DigitsNet, digits_net
+from gradood.models.resnet import CifarResNet, resnet20, resnet56
+from gradood.models.weights import load_weights
+from gradood.models.zoo import REFERENCES, Reference, build
+
+__all__ = [
+    "CifarDenseNet",
+    "CifarResNet",
+    "ConvNet",
+    "DigitsNet",
+    "REFERENCES",
+    "Reference",
+    "build",
+    "convnet_mnist",
+    "densenet101",
+    "digits_net",
+    "load_weights",
+    "resnet20",
+    "resnet56",
+]

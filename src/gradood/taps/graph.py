@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradood.taps.site import Site
 
-__all__ = ["Consumers", "consumers_of", "nodes_between", "positive_part"]
+__all__ = ["Consumers", "consumers_of", "goes_to_max_pool", "nodes_between", "positive_part"]
 
 Consumers = Mapping[Any, list[Any]]
 """Graph node → the nodes that take its output."""
@@ -50,7 +50,7 @@ def _only_consumer(node: Any, consumers: Consumers) -> Any | None:
 
 def positive_part(
     node: Any, consumers: Consumers, ports: Mapping[Any, Site], own: Site
-) -> Site | None:
+) -> tuple[Site, Any] | None:
     """Where the sign that decides a layer's gradient can be read in the forward pass.
 
     Args:
@@ -60,19 +60,26 @@ def positive_part(
         own: the site of the layer's output.
 
     Returns:
-        `own` if the layer's output goes to a ReLU alone; the visible result of the ReLU if it
-        goes, alone, into a sum that goes to a ReLU; otherwise None.
+        A site and the graph node of the ReLU: `own` if the layer's output goes to a ReLU alone;
+        the visible result of the ReLU if it goes, alone, into a sum that goes to a ReLU. Otherwise
+        None.
     """
     taker = _only_consumer(node, consumers)
     if taker is None:
         return None
     if taker.name().startswith(_POSITIVE_PART):
-        return own
+        return own, taker
     if taker.name().startswith("AddBackward"):
         after = _only_consumer(taker, consumers)
-        if after is not None and after.name().startswith(_POSITIVE_PART):
-            return ports.get(after)
+        if after is not None and after.name().startswith(_POSITIVE_PART) and after in ports:
+            return ports[after], after
     return None
+
+
+def goes_to_max_pool(node: Any, consumers: Consumers) -> bool:
+    """Whether max pooling alone takes a node's output, so that most positions get no gradient."""
+    taker = _only_consumer(node, consumers)
+    return taker is not None and taker.name().startswith("MaxPool2D")
 
 
 def nodes_between(start: Any, consumers: Consumers, stop: Any) -> list[str]:

@@ -30,7 +30,8 @@ class Layer:
         channels: dimension of the channels in its output, batch included.
         norm: whether it normalizes.
         output: the site of what it computes (the input of its activation, if it holds one).
-        positive: the site whose sign decides the gradient at `output`, or None if nothing does.
+        positive: the site whose sign decides the gradient at `output`; the input of a max pooling
+            layer if only the positions that it selects count; None if nothing does.
     """
 
     name: str

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps.graph import consumers_of, nodes_between, positive_part
+from gradood.taps.graph import consumers_of, goes_to_max_pool, nodes_between, positive_part
 from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
 from gradood.taps.network import LastMap, Layer, Network
 from gradood.taps.site import Site, channel_dim, positions
@@ -181,7 +181,8 @@ class _Notes:
             node = self._nodes.get(site)
         positive = None
         if len(calls) == 1 and node is not None:
-            positive = positive_part(node, consumers, self._ports, site)
+            found = positive_part(node, consumers, self._ports, site)
+            positive = None if found is None else self._max_pooled(*found, consumers)
         usable = first.shape if first.shape and first.shape[0] == rows else ()
         return Layer(
             name,
@@ -193,6 +194,15 @@ class _Notes:
             site,
             positive,
         )
+
+    def _max_pooled(self, site: Site, relu: Any, consumers: Any) -> Site:
+        """`site`, or the input of the max pooling layer that takes the ReLU's output alone."""
+        if goes_to_max_pool(relu, consumers):
+            for other, node in self._nodes.items():
+                layer = self._module.get_submodule(other.layer)
+                if node is relu and isinstance(layer, nn.MaxPool2d):
+                    return other
+        return site
 
     def _first_child_called(self, name: str) -> str | None:
         inside = [n for n in self._seen if n.startswith(f"{name}.")]

@@ -1,0 +1,159 @@
+"""Images in a fixed order, decoded when asked for."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, final, overload
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gradood.data.decode import decode
+from gradood.data.preprocess import Preprocess
+from gradood.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ImageDataset"]
+
+
+class ImageDataset(Dataset[Any], ABC):
+    """A map-style dataset: ``dataset[i]`` is an image, or a pair of image and label.
+
+    An image is the float32 tensor that `preprocess` makes, a label an int. ``dataset[:2000]`` is a
+    dataset of the same kind, which shares what has been read. A dataset can be sent to the worker
+    processes of a `DataLoader`.
+
+    Attributes:
+        preprocess: from a Pillow image to a tensor.
+        classes: their names in the order of the labels, if known.
+        labeled: whether items are pairs.
+    """
+
+    preprocess: Callable[["Image"], Tensor]
+    classes: tuple[str, ...] | None
+    labeled: bool
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        preprocess: Callable[["Image"], Tensor] | None,
+        classes: tuple[str, ...] | None,
+        labeled: bool,
+    ) -> None:
+        self.preprocess = Preprocess() if preprocess is None else preprocess
+        self.classes = classes
+        self.labeled = labeled
+        self._rows: Sequence[int] = range(count)
+
+    @final
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    @final
+    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, int] | Self:
+        """One item, or the dataset of some.
+
+        Raises:
+            IndexError: there is no such item.
+            DataError: the image or its label cannot be used; names it, and says why.
+        """
+        if isinstance(index, slice):
+            return self.subset(index)
+        row = self._rows[index]
+        try:
+            image = self.preprocess(decode(self._encoded(row)))
+        except (MemoryError, ModuleNotFoundError):
+            raise
+        except DataError as error:
+            raise DataError(f"{self._where(row)} cannot be used: {error}") from error
+        except Exception as error:
+            raise DataError(
+                f"{self._where(row)} cannot be preprocessed: {type(error).__name__}: {error}"
+            ) from error
+        return (image, self._label(row)) if self.labeled else image
+
+    @final
+    def name(self, index: int) -> str:
+        """What to call an item in a report; printable.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        return _printable(self._name(self._rows[index]))
+
+    @final
+    def subset(self, items: slice | Iterable[int]) -> Self:
+        """The dataset of some items, in the order given.
+
+        Args:
+            items: a slice, or indices into this dataset.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        part = copy.copy(self)
+        rows = self._rows
+        part._rows = rows[items] if isinstance(items, slice) else [rows[int(i)] for i in items]
+        return part
+
+    @property
+    @final
+    def labels(self) -> Tensor | None:
+        """Labels (len(self),) int64, without decoding an image; None if there are none.
+
+        Raises:
+            DataError: a label is missing.
+        """
+        if not self.labeled:
+            return None
+        return self._all_labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
+
+    @property
+    @final
+    def num_classes(self) -> int | None:
+        """Classes of the whole source, also in a subset; None without labels.
+
+        Where the classes have no names, one more than the largest label.
+        """
+        if self.classes is not None:
+            return len(self.classes)
+        if not self.labeled:
+            return None
+        labels = self._all_labels()
+        return max(int(labels.max()) + 1, 0) if len(labels) else 0
+
+    @abstractmethod
+    def _encoded(self, row: int) -> bytes | Path:
+        """An image file's content, or where it is."""
+
+    @abstractmethod
+    def _label(self, row: int) -> int:
+        """Asked only of labeled sources."""
+
+    @abstractmethod
+    def _all_labels(self) -> Tensor:
+        """(rows of the source,) int64. Asked only of labeled sources."""
+
+    @abstractmethod
+    def _name(self, row: int) -> str:
+        """Unique among well-formed sources."""
+
+    @abstractmethod
+    def _where(self, row: int) -> str:
+        """An image as an error message names it."""
+
+
+def _printable(name: str) -> str:
+    """The name, with bytes that are not UTF-8 written out as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,83 @@
+"""Images named by one string, as on a command line: a folder or Parquet, and a slice of it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from gradood.data.dataset import ImageDataset
+from gradood.data.folder import ImageFolder
+from gradood.data.parquet import ParquetImages
+from gradood.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["open_images"]
+
+_SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
+
+
+def open_images(
+    source: str | Path,
+    preprocess: Callable[["Image"], Tensor] | None = None,
+    *,
+    labeled: bool | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+) -> ImageDataset:
+    """The images of a folder, a Parquet file, or a folder of Parquet files.
+
+    A slice may follow the path, as in ``cifar10_test.parquet[:2000]`` or ``photos[2000:4000]``; it
+    counts as Python's slices do, and must leave something.
+
+    Args:
+        source: the path, with or without a slice.
+        preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
+        labeled: True to insist on labels, False to leave them, None to use them if there are any.
+        image_column: of Parquet files, where the images are.
+        label_column: of Parquet files, where the labels are.
+
+    Raises:
+        DataError: there is nothing at that path, nothing in the slice, or it cannot be read.
+        ConfigError: a column named is not in the file.
+    """
+    path, part = _split(source)
+    if _is_parquet(path):
+        dataset: ImageDataset = ParquetImages(
+            path,
+            preprocess,
+            labeled=labeled,
+            image_column=image_column,
+            label_column=label_column,
+        )
+    elif path.is_dir():
+        dataset = ImageFolder(path, preprocess, labeled=labeled)
+    else:
+        what = "is neither" if path.exists() else "does not exist"
+        raise DataError(
+            f"{str(path)!r} {what}; expected a folder of images, a .parquet file, or a folder of "
+            "them; a slice such as [:2000] may follow."
+        )
+    if not len(dataset[part]):
+        shown = "" if part == slice(None) else f" in {str(source)!r}"
+        raise DataError(f"{len(dataset)} images in {str(path)!r}, and none{shown}; expected some.")
+    return dataset[part]
+
+
+def _split(source: str | Path) -> tuple[Path, slice]:
+    """The path, and what is wanted of it; a path that exists as it is written is no slice."""
+    match = _SLICED.fullmatch(str(source))
+    if match is None or Path(source).exists():
+        return Path(source), slice(None)
+    start, stop = (None if match[end] is None else int(match[end]) for end in ("start", "stop"))
+    return Path(match["path"]), slice(start, stop)
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.is_dir():
+        names = (entry.name.lower() for entry in path.iterdir())
+        return any(n.endswith(".parquet") and not n.startswith(".") for n in names)
+    return path.is_file() and path.suffix.lower() == ".parquet"

@@ -1,0 +1,159 @@
+"""One detector on one contract network: what every check starts from."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from gradood.binding import Binding
+from gradood.detectors.base import Detector, Learner
+from gradood.errors import GradoodError
+from gradood.monitor import Monitor
+from gradood.testing.networks import ContractNetwork
+
+__all__ = ["Labeled", "Subject", "agree", "total"]
+
+Labeled = list[tuple[Tensor, Tensor]]
+"""A fit loader: batches of inputs and labels."""
+
+_FIT = 96
+_HELD_OUT = 24
+
+
+class Subject:
+    """A detector, a network, and what fitting and scoring once on it gave.
+
+    Checks may use `monitor` and `model` for scoring, and must leave both as they are; a check that
+    does more makes its own with `fitted`.
+
+    Args:
+        detector: as a user would make it.
+        network: where to check it.
+    """
+
+    def __init__(self, detector: Detector, network: ContractNetwork) -> None:
+        self.detector = detector
+        self.network = network
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Held-out inputs."""
+        return self.network.inputs(_HELD_OUT, seed=1)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the detector must be fitted."""
+        return isinstance(self.detector, Learner)
+
+    @property
+    def labels(self) -> bool:
+        """Whether its fit needs labels."""
+        return isinstance(self.detector, Learner) and self.detector.labels
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network's classifier, shared by the checks."""
+        return self.network.model()
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """Fitted, on `model`."""
+        return self.fitted(self.model)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Of `x`, by `monitor`."""
+        return self.monitor.score(self.x)
+
+    @cached_property
+    def binding(self) -> Binding:
+        """What `monitor` reads of `model`."""
+        return self.monitor.bind(self.x)
+
+    @cached_property
+    def refusal(self) -> GradoodError | None:
+        """Why the detector will not work on this network, if it says so properly.
+
+        An error is a refusal if it is the library's own and names the detector or a layer; any
+        other is raised.
+        """
+        try:
+            _ = self.monitor
+        except GradoodError as error:
+            names = [repr(name) for name, _ in self.model.named_modules() if name]
+            if any(word in str(error) for word in (self.detector.name, *names)):
+                return error
+            raise
+        return None
+
+    def data(self, seed: int = 2, batch: int = 32) -> Labeled:
+        """Fit data in batches."""
+        x, y = self.network.inputs(_FIT, seed), self.network.labels(_FIT)
+        return list(zip(x.split(batch), y.split(batch), strict=True))
+
+    def unfitted(self, model: nn.Module | None = None) -> Monitor:
+        """A new monitor with this detector alone, on `model` or on a fresh copy."""
+        model = self.network.model() if model is None else model
+        return Monitor(model, self.detector, progress=False)
+
+    def fitted(self, model: nn.Module | None = None, data: Labeled | None = None) -> Monitor:
+        """A new monitor that has seen `data`; a detector that learns nothing is only bound."""
+        monitor = self.unfitted(model)
+        data = self.data() if data is None else data
+        monitor.bind(data[0][0])
+        return monitor.fit(data) if self.learns else monitor
+
+    def in_double(self) -> "Subject":
+        """The same on a float64 copy of the network."""
+        return _Double(self.detector, self.network)
+
+
+class _Double(Subject):
+    @cached_property
+    def x(self) -> Tensor:
+        return super().x.double()
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return self.network.model().double()
+
+    def data(self, seed: int = 2, batch: int = 32) -> Labeled:
+        return [(x.double(), y) for x, y in super().data(seed, batch)]
+
+    def unfitted(self, model: nn.Module | None = None) -> Monitor:
+        return super().unfitted(self.network.model().double() if model is None else model)
+
+
+def agree(
+    got: Tensor, expected: Tensor, what: str, *, relative: float = 1e-5, floor: float = 0.01
+) -> None:
+    """Raise unless two sets of scores are the same to a relative precision.
+
+    Args:
+        got: (rows,).
+        expected: (rows,).
+        what: which scores these are, for the message.
+        relative: largest difference relative to the expected value.
+        floor: smallest value a difference is taken relative to, in spreads of `expected`.
+    """
+    assert got.shape == expected.shape, f"{what}: {tuple(got.shape)}, not {tuple(expected.shape)}"
+    assert not bool(got.isnan().any()), f"{what}: NaN"
+    finite = expected.isfinite()
+    assert torch.equal(got[~finite], expected[~finite]), f"{what}: infinite in other places"
+    got, expected = got[finite].double(), expected[finite].double()
+    if len(got) == 0:
+        return
+    spread = float(expected.std()) if len(expected) > 1 else 0.0
+    scale = expected.abs().clamp_min(max(floor * spread, 1e-300))
+    error = (got - expected).abs() / scale
+    worst = int(error.argmax())
+    assert float(error[worst]) <= relative, (
+        f"{what}: {float(got[worst])!r} at row {worst}, expected {float(expected[worst])!r}; "
+        f"relative difference {float(error[worst]):.1e}, allowed {relative:.0e}"
+    )
+
+
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """The parts in one, inputs or scores."""
+    return torch.cat(list(parts))
