@@ -70,7 +70,10 @@ def observed(model: nn.Module, x: Tensor, *, head: str | None = None) -> Network
     except GradoodError:
         raise
     except (RuntimeError, TypeError) as error:
-        raise _explained(module, x, error) from error
+        misfit = _misfit(module, x)
+        if misfit is None:
+            raise
+        raise DataError(f"{misfit}: {error}") from error
 
 
 def probe_of(x: Tensor) -> Tensor:
@@ -93,8 +96,8 @@ def shown(x: Tensor) -> str:
     return f"(batch, {', '.join(map(str, x.shape[1:]))}) {x.dtype}".replace("torch.", "")
 
 
-def _explained(module: nn.Module, x: Tensor, error: Exception) -> Exception:
-    """A DataError if the input plainly does not fit the model's first layer, else the error."""
+def _misfit(module: nn.Module, x: Tensor) -> str | None:
+    """How the input plainly does not fit the model's first layer, if so."""
     parameter = next(module.parameters(), None)
     first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
     expected: list[str] = []
@@ -106,10 +109,8 @@ def _explained(module: nn.Module, x: Tensor, error: Exception) -> Exception:
         expected.append(f"{first.in_features} features")
     if parameter is not None and x.dtype != parameter.dtype:
         expected.append(f"{parameter.dtype}".replace("torch.", ""))
-    if not expected:
-        return error
-    return DataError(
-        f"the input is {shown(x)}; the model expects {' and '.join(expected)}: {error}"
+    return (
+        f"the input is {shown(x)}; the model expects {' and '.join(expected)}" if expected else None
     )
 
 

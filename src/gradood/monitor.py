@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -117,7 +118,8 @@ class Monitor:
             evidence = self._gather(x, binding.fit_reads, labels)
             for name, learner in self._learners().items():
                 own = evidence.only(binding.plans[name].fit_reads)
-                new = learner.accumulate(own)
+                with _own_precision(x.device):
+                    new = learner.accumulate(own)
                 total[name] = learner.merge(total[name], new) if name in total else new
         if not total and self._learners():
             raise DataError("fit was given no sample; give in-distribution training data.")
@@ -185,7 +187,8 @@ class Monitor:
         for name, detector in self._detectors.items():
             own = evidence.only(binding.plans[name].reads)
             state = self._state(name, own)
-            scores = detector.measure(own, state).detach().to("cpu", torch.float64)
+            with _own_precision(x.device):
+                scores = detector.measure(own, state).detach().to("cpu", torch.float64)
             scores = torch.where(scores.isfinite(), scores, torch.inf)
             out[name] = scores if bad is None else scores.masked_fill(bad, torch.inf)
         return out
@@ -290,6 +293,13 @@ def _detector(given: object) -> Detector:
     if isinstance(given, Detector):
         return given
     raise ConfigError(f"{given!r} is no detector; give a registry name or an instance.")
+
+
+def _own_precision(device: torch.device) -> AbstractContextManager[None]:
+    """The user's autocast is for the model; a detector's arithmetic keeps its precision."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _finite_rows(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> t
     if not layers:
         raise TapError(
             f"{method} reads gradients at normalization layers, or at layers that feed a ReLU; "
-            f"this model has neither. Name layers={method!s}(layers=[…]) or leave {method} out."
+            f"this model has neither. Name some with layers=[…], or leave {method} out."
         )
     return layers
 

@@ -42,7 +42,7 @@ def whitening(
     largest = values[-1]
     condition = float(largest / values[0].clamp_min(1e-300)) if float(values[0]) > 0 else torch.inf
     floor = values.clamp_min(largest * 1e-12)
-    return vectors / floor.sqrt(), condition
+    return (vectors / floor.sqrt()).contiguous(), condition
 
 
 def squared_distances(

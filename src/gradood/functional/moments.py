@@ -44,7 +44,8 @@ class ClassMoments:
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """The moments of both sets of samples."""
         count = self.count + other.count
-        share = other.count / count.clamp_min(1)
+        # Integers divide into the default type, which is float32.
+        share = other.count.double() / count.clamp_min(1)
         shift = other.mean - self.mean
         mean = torch.where(
             (self.count == 0)[:, None], other.mean, self.mean + shift * share[:, None]

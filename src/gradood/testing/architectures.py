@@ -20,18 +20,21 @@ __all__ = [
 class PlainCNN(nn.Module):
     """Two conv-BatchNorm-ReLU, mean pool, dropout, a linear head."""
 
-    def __init__(self, classes: int, *, bias: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self, classes: int, *, inplace: bool = False, bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.inplace = inplace
         self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(8)
-        self.conv2 = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(8, 12, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(12)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(12, classes, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
+        x = F.relu(self.norm1(self.conv1(x)), inplace=self.inplace)
+        x = F.relu(self.norm2(self.conv2(x)), inplace=self.inplace)
         return self.head(self.dropout(x.mean((2, 3))))
 
 
@@ -217,7 +220,7 @@ class ConvHead(nn.Module):
 
 
 class FlattenCNN(nn.Module):
-    """Strided convolutions on odd sizes; the map itself, flattened, is the features."""
+    """Strides and a max pool on odd sizes; the map itself, flattened, is the features."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -226,10 +229,10 @@ class FlattenCNN(nn.Module):
         self.conv2 = nn.Conv2d(7, 5, 3, stride=2, padding=1)
         self.norm2 = nn.BatchNorm2d(5)
         self.relu = nn.ReLU()
-        self.head = nn.Linear(30, classes)
+        self.head = nn.Linear(20, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm1(self.conv1(x)))
+        x = F.max_pool2d(self.relu(self.norm1(self.conv1(x))), 2, stride=1)
         x = self.relu(self.norm2(self.conv2(x)))
         return self.head(x.flatten(1))
 

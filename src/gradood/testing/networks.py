@@ -1,13 +1,16 @@
 """The contract networks: small, seeded, one per family of classifiers that users bring."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from gradood.taps import logits_of
 from gradood.testing.architectures import (
     MLP,
     ConvHead,
@@ -19,7 +22,6 @@ from gradood.testing.architectures import (
     PreActivationDenseNet,
     TinyTransformer,
 )
-from gradood.taps import logits_of
 
 __all__ = ["ContractNetwork", "networks"]
 
@@ -46,6 +48,10 @@ class ContractNetwork:
 
     def model(self) -> nn.Module:
         """The classifier, in evaluation mode; every call gives another copy of the same."""
+        return copy.deepcopy(self._first)
+
+    @cached_property
+    def _first(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(len(self.name) + 31 * self.classes)
             model = self.architecture(self.classes).eval()
@@ -56,7 +62,7 @@ class ContractNetwork:
     def inputs(self, n: int, seed: int = 0) -> Tensor:
         """(n, *shape) standard normal float32; the first rows do not depend on `n`."""
         generator = torch.Generator().manual_seed(1000 + seed)
-        return torch.randn((n, *self.shape), generator=generator)
+        return torch.randn((n, *self.shape), generator=generator, dtype=torch.float32)
 
     def labels(self, n: int) -> Tensor:
         """(n,) int64 in which every class occurs."""
@@ -103,8 +109,8 @@ _ALL = (
     ContractNetwork("mlp", lambda classes: MLP(classes, nn.ReLU()), shape=(12,)),
     ContractNetwork("gelu-mlp", lambda classes: MLP(classes, nn.GELU()), shape=(12,)),
     ContractNetwork("conv-head", ConvHead),
-    ContractNetwork("frozen", PostActivationResNet, frozen=True),
-    ContractNetwork("dict-output", lambda classes: DictOutput(PreActivationDenseNet(classes))),
+    ContractNetwork("frozen", lambda classes: PlainCNN(classes, inplace=True), frozen=True),
+    ContractNetwork("dict-output", lambda classes: DictOutput(PlainCNN(classes, inplace=True))),
     ContractNetwork("no-bias-dropout", lambda classes: PlainCNN(classes, bias=False, dropout=0.5)),
     ContractNetwork("odd-flatten", FlattenCNN, shape=(3, 11, 9)),
 )

@@ -59,7 +59,8 @@ def _of_model(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _of_process() -> Iterator[tuple[str, Any]]:
     yield "torch's random state", torch.get_rng_state()
-    yield "NumPy's random state", repr(np.random.get_state())
+    numbers: Any = np.random.get_state(legacy=False)
+    yield "NumPy's random state", (numbers["state"]["key"].tobytes(), numbers["state"]["pos"])
     yield "Python's random state", random.getstate()
     yield "the grad mode", torch.is_grad_enabled()
     yield "the inference mode", torch.is_inference_mode_enabled()

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gradood.binding import Binding
-from gradood.detectors.base import Detector, Learner
+from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import GradoodError
 from gradood.monitor import Monitor
 from gradood.testing.networks import ContractNetwork
 
-__all__ = ["Labeled", "Subject", "agree", "total"]
+__all__ = ["Labeled", "Subject", "total"]
 
 Labeled = list[tuple[Tensor, Tensor]]
 """A fit loader: batches of inputs and labels."""
@@ -71,6 +71,11 @@ class Subject:
         """What `monitor` reads of `model`."""
         return self.monitor.bind(self.x)
 
+    @property
+    def plan(self) -> Plan:
+        """The detector's own part of `binding`."""
+        return self.binding.plans[self.detector.name]
+
     @cached_property
     def refusal(self) -> GradoodError | None:
         """Why the detector will not work on this network, if it says so properly.
@@ -108,6 +113,39 @@ class Subject:
         """The same on a float64 copy of the network."""
         return _Double(self.detector, self.network)
 
+    def agree(self, got: Tensor, expected: Tensor, what: str, *, relative: float = 1e-5) -> None:
+        """Raise unless two sets of this subject's scores are the same to a relative precision.
+
+        A score near zero is compared relative to how far scores are apart (their interquartile
+        range): a logit that happens to be near zero is no more precise than its neighbors.
+
+        Args:
+            got: (rows,).
+            expected: (rows,).
+            what: which scores these are, for the message.
+            relative: largest difference relative to the expected value.
+        """
+        shape, right = tuple(got.shape), tuple(expected.shape)
+        assert shape == right, f"{what}: {shape}, not {right}"
+        assert not bool(got.isnan().any()), f"{what}: NaN"
+        finite = expected.isfinite()
+        assert torch.equal(got[~finite], expected[~finite]), f"{what}: infinite in other places"
+        got, expected = got[finite], expected[finite]
+        if len(got) == 0:
+            return
+        error = (got - expected).abs() / expected.abs().clamp_min(self._spread)
+        worst = int(error.argmax())
+        assert float(error[worst]) <= relative, (
+            f"{what}: {float(got[worst])!r} at row {worst}, expected {float(expected[worst])!r}; "
+            f"relative difference {float(error[worst]):.1e}, allowed {relative:.0e}"
+        )
+
+    @cached_property
+    def _spread(self) -> float:
+        finite = self.scores[self.scores.isfinite()]
+        low, high = finite.quantile(torch.tensor([0.25, 0.75], dtype=torch.float64)).tolist()
+        return max(high - low, 1e-300)
+
 
 class _Double(Subject):
     @cached_property
@@ -123,35 +161,6 @@ class _Double(Subject):
 
     def unfitted(self, model: nn.Module | None = None) -> Monitor:
         return super().unfitted(self.network.model().double() if model is None else model)
-
-
-def agree(
-    got: Tensor, expected: Tensor, what: str, *, relative: float = 1e-5, floor: float = 0.01
-) -> None:
-    """Raise unless two sets of scores are the same to a relative precision.
-
-    Args:
-        got: (rows,).
-        expected: (rows,).
-        what: which scores these are, for the message.
-        relative: largest difference relative to the expected value.
-        floor: smallest value a difference is taken relative to, in spreads of `expected`.
-    """
-    assert got.shape == expected.shape, f"{what}: {tuple(got.shape)}, not {tuple(expected.shape)}"
-    assert not bool(got.isnan().any()), f"{what}: NaN"
-    finite = expected.isfinite()
-    assert torch.equal(got[~finite], expected[~finite]), f"{what}: infinite in other places"
-    got, expected = got[finite].double(), expected[finite].double()
-    if len(got) == 0:
-        return
-    spread = float(expected.std()) if len(expected) > 1 else 0.0
-    scale = expected.abs().clamp_min(max(floor * spread, 1e-300))
-    error = (got - expected).abs() / scale
-    worst = int(error.argmax())
-    assert float(error[worst]) <= relative, (
-        f"{what}: {float(got[worst])!r} at row {worst}, expected {float(expected[worst])!r}; "
-        f"relative difference {float(error[worst]):.1e}, allowed {relative:.0e}"
-    )
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:

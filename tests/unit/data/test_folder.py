@@ -159,7 +159,7 @@ def test_preprocess_of_ones_own(flat):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="no image in .*expected files ending in .avif, .bmp"):
+    with pytest.raises(DataError, match=r"no image in .*expected files ending in \.avif, \.bmp"):
         ImageFolder(tmp_path)
     with pytest.raises(DataError, match="cannot be listed: No such file"):
         ImageFolder(tmp_path / "none")

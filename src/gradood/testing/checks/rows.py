@@ -3,7 +3,7 @@
 import torch
 
 from gradood.testing.checks.check import Collection
-from gradood.testing.subject import Subject, agree, total
+from gradood.testing.subject import Subject, total
 
 __all__ = ["ROWS"]
 
@@ -31,9 +31,11 @@ def alone_as_in_a_batch(subject: Subject) -> None:
     together = subject.monitor.score(x)
     for size in (7, 64):
         some = x if size == 64 else x[:21]
-        agree(subject.monitor.score(some.split(size)), together[: len(some)], f"batches of {size}")
+        subject.agree(
+            subject.monitor.score(some.split(size)), together[: len(some)], f"batches of {size}"
+        )
     alone = [subject.monitor.score(row) for row in x[:5].split(1)]
-    agree(total(alone), together[:5], "each alone")
+    subject.agree(total(alone), together[:5], "each alone")
 
 
 @ROWS.check()
@@ -41,7 +43,7 @@ def one_sample(subject: Subject) -> None:
     """One sample is a batch like any other."""
     scores = subject.monitor.score(subject.x[:1])
     assert scores.shape == (1,), f"{tuple(scores.shape)}, not (1,)"
-    agree(scores, subject.scores[:1], "one sample")
+    subject.agree(scores, subject.scores[:1], "one sample")
 
 
 @ROWS.check()
@@ -52,21 +54,23 @@ def empty_batch(subject: Subject) -> None:
         assert scores.shape == (0,), f"{tuple(scores.shape)}, not (0,)"
         assert scores.dtype == torch.float64, f"{scores.dtype}, not float64"
     scores = subject.monitor.score([subject.x[:0], subject.x, subject.x[:0]])
-    agree(scores, subject.scores, "beside empty batches")
+    subject.agree(scores, subject.scores, "beside empty batches")
 
 
 @ROWS.check()
 def any_order(subject: Subject) -> None:
     """Shuffling the inputs shuffles the scores."""
     order = torch.randperm(len(subject.x), generator=torch.Generator().manual_seed(0))
-    agree(subject.monitor.score(subject.x[order]), subject.scores[order], "shuffled")
+    subject.agree(subject.monitor.score(subject.x[order]), subject.scores[order], "shuffled")
 
 
 @ROWS.check()
 def any_subset(subject: Subject) -> None:
     """A part of the inputs gives that part of the scores; a repeated row its score again."""
     some = torch.tensor([5, 2, 2, 19, 5, 11])
-    agree(subject.monitor.score(subject.x[some]), subject.scores[some], "a part with repetitions")
+    subject.agree(
+        subject.monitor.score(subject.x[some]), subject.scores[some], "a part with repetitions"
+    )
 
 
 @ROWS.check()
@@ -74,7 +78,7 @@ def neighbors_do_not_matter(subject: Subject) -> None:
     """Replacing all other rows of a batch, by extreme ones too, leaves a row's score."""
     other = 100.0 * subject.network.inputs(len(subject.x), seed=4)
     other[:3] = subject.x[:3]
-    agree(subject.monitor.score(other)[:3], subject.scores[:3], "among strangers")
+    subject.agree(subject.monitor.score(other)[:3], subject.scores[:3], "among strangers")
 
 
 @ROWS.check()
@@ -90,7 +94,7 @@ def loaders_as_tensors(subject: Subject) -> None:
         "arrays": [first.numpy(), second.numpy()],
     }
     for kind, loader in loaders.items():
-        agree(subject.monitor.score(loader), subject.scores, kind)
+        subject.agree(subject.monitor.score(loader), subject.scores, kind)
 
 
 @ROWS.check()

@@ -1,0 +1,263 @@
+"""Detectors compared on one model: one pass over each data set for all of them together."""
+
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from gradood import metrics
+from gradood.batches import Data
+from gradood.binding import observed, probe_of
+from gradood.detectors.base import Detector, Learner, Plan, State
+from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
+from gradood.evaluation import Row, Table
+from gradood.evidence import LOGITS, Evidence
+from gradood.monitor import Monitor
+from gradood.taps import Network, device_of, unwrap
+
+__all__ = ["Comparison", "Sets", "compare"]
+
+_PREDICTED = "(predicted class)"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sets:
+    """The data of a comparison.
+
+    Attributes:
+        id: in-distribution test data, not used in the fit.
+        ood: out-of-distribution sets by name.
+        fit: in-distribution training data, or None; then detectors that learn are left out.
+        id_labels: (n,) true classes of `id`, or None.
+        fit_labels: (m,) true classes of `fit`, or None; then those that need them are left out.
+    """
+
+    id: Data
+    ood: Mapping[str, Data]
+    fit: Data | None = None
+    id_labels: Tensor | None = None
+    fit_labels: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came out.
+
+    Attributes:
+        table: every method that ran, on every set.
+        detectors: those that ran, with their options, by their name in the table.
+        classes: the model's.
+        id_accuracy: share of `Sets.id` that the model classifies correctly; None without labels.
+        left_out: why a method did not run, by name.
+        notes: choices that methods made on this model, by name.
+        caveats: why a score may mean little here, by name.
+        seconds: time spent: ``fit``, ``id``, and each out-of-distribution set by ``ood NAME``.
+    """
+
+    table: Table
+    detectors: Mapping[str, Detector]
+    classes: int
+    id_accuracy: float | None
+    left_out: Mapping[str, str]
+    notes: Mapping[str, tuple[str, ...]]
+    caveats: Mapping[str, tuple[str, ...]]
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "classes": self.classes,
+            "id_accuracy": self.id_accuracy,
+            "methods": {
+                name: {
+                    "method": detector.name,
+                    "options": detector.options(),
+                    "notes": self.notes[name],
+                    "caveats": self.caveats[name],
+                }
+                for name, detector in self.detectors.items()
+            },
+            "left_out": dict(self.left_out),
+            **self.table.to_dict(),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def compare(
+    model: nn.Module,
+    detectors: Mapping[str, Detector],
+    sets: Sets,
+    example: Tensor,
+    *,
+    required: Collection[str] = (),
+) -> Comparison:
+    """Fit the detectors that learn, score every set, and measure.
+
+    A detector that cannot read this model, or lacks the data it learns from, is left out with the
+    reason, unless it is required. Warns if the model's accuracy is near chance.
+
+    Args:
+        model: any classifier.
+        detectors: by their name in the table.
+        sets: the data.
+        example: (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
+        required: names of detectors that must not be left out.
+
+    Raises:
+        TapError: the model cannot be read at all, or not by a required detector.
+        DataError: no set of outliers, labels lie outside the model's classes, or a set is unusable.
+        ConfigError: no detector is left.
+
+    Cost:
+        One pass over each set, and some forward and backward passes of the example.
+    """
+    if not sets.ood:
+        raise DataError("no out-of-distribution set was given; give at least one, by name.")
+    network = observed(model, example.to(device_of(unwrap(model))))
+    for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
+        _check_classes(name, labels, network.classes)
+    survey = _Survey.of(network, detectors, sets, example, frozenset(required))
+    chosen = {name: detectors[name] for name in survey.plans}
+    monitor = Monitor(model, {**chosen, _PREDICTED: _Prediction()})
+    clock = _Clock()
+    with clock("fit"):
+        if sets.fit is not None and any(d.learns for d in chosen.values()):
+            monitor.fit(sets.fit)
+    with clock("id"):
+        known = monitor.score(sets.id)
+    accuracy = _accuracy(known[_PREDICTED], sets.id_labels, network.classes)
+    rows: list[Row] = []
+    for name, data in sets.ood.items():
+        with clock(f"ood {name}"):
+            rows += _rows(name, list(chosen), known, monitor.score(data))
+    rows.sort(key=lambda row: list(chosen).index(row.method))
+    return Comparison(
+        table=Table(tuple(rows)),
+        detectors=chosen,
+        classes=network.classes,
+        id_accuracy=accuracy,
+        left_out=survey.left_out,
+        notes={name: plan.notes for name, plan in survey.plans.items()},
+        caveats={name: plan.caveats for name, plan in survey.plans.items()},
+        seconds=clock.seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """Which detectors can run, and why the others cannot."""
+
+    plans: dict[str, Plan]
+    left_out: dict[str, str]
+
+    @staticmethod
+    def of(
+        network: Network,
+        detectors: Mapping[str, Detector],
+        sets: Sets,
+        example: Tensor,
+        required: frozenset[str],
+    ) -> "_Survey":
+        probe = probe_of(example.to(network.example.device))
+        plans: dict[str, Plan] = {}
+        left_out: dict[str, str] = {}
+        for name, detector in detectors.items():
+            try:
+                _check_fit(detector, sets)
+                plans[name] = detector.plan(network, probe)
+            except (TapError, DataError) as error:
+                if name in required:
+                    raise type(error)(f"{name} cannot be run: {error}") from error
+                left_out[name] = str(error)
+        if not plans:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise ConfigError(f"no detector can be run on this model and data. {reasons}")
+        return _Survey(plans, left_out)
+
+
+def _check_fit(detector: Detector, sets: Sets) -> None:
+    if not isinstance(detector, Learner):
+        return
+    if sets.fit is None:
+        raise DataError("it learns from in-distribution training data, and none was given.")
+    if detector.labels and sets.fit_labels is None:
+        raise DataError("it learns from class labels, and the fit data has none.")
+
+
+def _check_classes(name: str, labels: Tensor | None, classes: int) -> None:
+    if labels is None or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
+            f"{classes - 1}. Is it the data this model was trained on, with the right label column?"
+        )
+
+
+def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float | None:
+    if labels is None:
+        return None
+    if len(labels) != len(predicted):
+        raise DataError(
+            f"the ID data has {len(predicted)} samples and {len(labels)} labels; expected as many."
+        )
+    share = float((predicted == labels).double().mean())
+    if share < 1.5 / classes:
+        warnings.warn(
+            f"the model classifies {share:.1%} of the ID data correctly, where chance is "
+            f"{1 / classes:.1%}: the weights, the preprocessing or the order of the classes are "
+            "not those it was trained with, and the table means little.",
+            GradoodWarning,
+            stacklevel=3,
+        )
+    return share
+
+
+def _rows(
+    name: str, methods: list[str], known: dict[str, Tensor], unknown: dict[str, Tensor]
+) -> list[Row]:
+    rows = []
+    for method in methods:
+        try:
+            summary = metrics.summary(known[method], unknown[method])
+        except DataError as error:
+            raise DataError(f"{method} on {name}: {error}") from error
+        rows.append(Row(method, name, len(known[method]), len(unknown[method]), summary))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Seconds by name, in the order measured."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+@final
+class _Prediction(Detector):
+    """Not a score: the predicted class, so that the accuracy needs no pass of its own."""
+
+    name: ClassVar[str] = "predicted-class"
+    title: ClassVar[str] = "The predicted class."
+    paper: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    cost: ClassVar[str] = "one forward"
+    fails_when: ClassVar[str] = ""
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        return Plan((LOGITS,))
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        return evidence.logits.argmax(1).to(torch.float64)

@@ -1,0 +1,44 @@
+"""JSON that every parser reads: no bare NaN or Infinity."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["json_text", "plain"]
+
+
+def plain(value: Any) -> Any:
+    """The value in terms of JSON's types.
+
+    Numbers that JSON lacks become the strings ``"nan"``, ``"inf"`` and ``"-inf"``, which `float`
+    reads back.
+
+    Raises:
+        TypeError: the value has no plain form.
+
+    Example:
+        >>> plain({"order": float("inf"), "layers": ("a", "b")})
+        {'order': 'inf', 'layers': ['a', 'b']}
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no plain form.")
+
+
+def json_text(value: Any) -> str:
+    """One JSON document, indented, ending in a newline."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,87 @@
+"""What goes where: stdout is data, stderr is messages."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from gradood.errors import GradoodWarning
+
+__all__ = ["aligned", "data", "document", "say", "talking"]
+
+
+def data(text: str) -> None:
+    """Text that was asked for."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def document(value: Any) -> None:
+    """The one JSON document of a command called with ``--json``."""
+    from gradood.bench import json_text
+
+    data(json_text(value))
+
+
+def say(text: str) -> None:
+    """A message beside the data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def aligned(markdown: str) -> str:
+    """A table in Markdown with its columns in line; the first to the left, others to the right."""
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in markdown.splitlines()
+    ]
+    rule = next((i for i, row in enumerate(rows) if set("".join(row)) <= set("-:")), None)
+    widths = [
+        max(3, *(len(row[column]) for i, row in enumerate(rows) if i != rule))
+        for column in range(len(rows[0]))
+    ]
+    if rule is not None:
+        rows[rule] = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    lines = []
+    for row in rows:
+        (name, width), *others = zip(row, widths, strict=True)
+        cells = [name.ljust(width), *(cell.rjust(width) for cell, width in others)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@contextmanager
+def talking() -> Iterator[None]:
+    """Warnings and log records become lines on stderr, and no character stops the output."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_Lowered())
+    logger = logging.getLogger("gradood")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", GradoodWarning)
+            warnings.showwarning = _shown
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Lowered(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+def _shown(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"warning: {' '.join(str(message).split())}")

@@ -1,0 +1,16 @@
+"""The contract suite for detectors, yours included; needs neither pytest nor Hypothesis."""
+
+from gradood.testing.networks import ContractNetwork, networks
+from gradood.testing.subject import Subject
+from gradood.testing.suite import Outcome, applicable, check_detector, checks, run_check
+
+__all__ = [
+    "ContractNetwork",
+    "Outcome",
+    "Subject",
+    "applicable",
+    "check_detector",
+    "checks",
+    "networks",
+    "run_check",
+]

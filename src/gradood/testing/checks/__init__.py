@@ -1,0 +1,23 @@
+"""Every check, by theme."""
+
+from gradood.testing.checks.check import Check
+from gradood.testing.checks.company import COMPANY
+from gradood.testing.checks.declaration import DECLARATION
+from gradood.testing.checks.inputs import INPUTS
+from gradood.testing.checks.learning import LEARNING
+from gradood.testing.checks.model import MODEL
+from gradood.testing.checks.numbers import NUMBERS
+from gradood.testing.checks.rows import ROWS
+
+__all__ = ["CHECKS", "Check"]
+
+CHECKS: dict[str, Check] = {
+    **DECLARATION,
+    **ROWS,
+    **INPUTS,
+    **NUMBERS,
+    **MODEL,
+    **LEARNING,
+    **COMPANY,
+}
+"""Name → check, in the order in which they run."""

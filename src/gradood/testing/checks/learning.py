@@ -1,0 +1,249 @@
+"""Checks of a fit: a map, a merge and a finish, whose result is a value."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradood.errors import DataError, GradoodError, NotFittedError
+from gradood.monitor import Monitor
+from gradood.testing.checks.check import Collection
+from gradood.testing.subject import Labeled, Subject
+
+__all__ = ["LEARNING"]
+
+LEARNING = Collection()
+
+
+@LEARNING.check(learners=True)
+def unfitted_is_refused(subject: Subject) -> None:
+    """A score before the fit is a NotFittedError that says to fit."""
+    try:
+        subject.unfitted().score(subject.x)
+    except NotFittedError as error:
+        assert subject.detector.name in str(error), f"does not name the detector: {error}"
+        assert "fit" in str(error), f"does not say what to do: {error}"
+        return
+    raise AssertionError("scored without a fit")
+
+
+@LEARNING.check()
+def detector_is_not_changed(subject: Subject) -> None:
+    """Fitting and scoring add, remove and replace nothing in the detector itself."""
+    detector = type(subject.detector)(**subject.detector.options())
+    before = dict(vars(detector))
+    monitor = Monitor(subject.network.model(), detector, progress=False)
+    monitor.fit(subject.data())
+    monitor.score(subject.x)
+    assert vars(detector).keys() == before.keys(), f"attributes now: {sorted(vars(detector))}"
+    replaced = [name for name, value in before.items() if vars(detector)[name] is not value]
+    assert not replaced, f"replaced: {', '.join(replaced)}"
+
+
+@LEARNING.check(learners=True)
+def state_is_named_tensors(subject: Subject) -> None:
+    """What is learned is a flat mapping of names to tensors that own their memory."""
+    state = subject.monitor.states[subject.detector.name]
+    memory: set[int] = set()
+    for name, tensor in state.items():
+        assert isinstance(name, str) and name.isidentifier(), f"{name!r} is no plain name"
+        assert isinstance(tensor, Tensor), f"{name} is a {type(tensor).__name__}, not a tensor"
+        assert not tensor.requires_grad, f"{name} carries a graph"
+        assert tensor.is_contiguous(), f"{name} is not contiguous"
+        assert not bool(tensor.isnan().any()), f"{name} holds NaN"
+        storage = tensor.untyped_storage()
+        assert storage.nbytes() == tensor.numel() * tensor.element_size(), f"{name} is a view"
+        assert storage.data_ptr() not in memory, f"{name} shares its memory"
+        memory.add(storage.data_ptr())
+
+
+@LEARNING.check(learners=True)
+def fit_twice_as_once(subject: Subject) -> None:
+    """A second fit on the same data changes no bit; on other data it forgets the first."""
+    monitor = subject.fitted()
+    once = _state(monitor)
+    _same_state(_state(monitor.fit(subject.data())), once, 0.0, "fitted twice")
+    other = subject.data(seed=7)
+    # Bound on the same inputs, so that only what was learned can differ.
+    fresh = subject.fitted()
+    _same_state(_state(monitor.fit(other)), _state(fresh.fit(other)), 0.0, "fitted again")
+
+
+@LEARNING.check(learners=True)
+def shards_merge_in_any_order(subject: Subject) -> None:
+    """Eight shards merged in random order and grouping give the state of one pass, to 1e-9."""
+    data = subject.data(batch=12)
+    monitor = subject.unfitted()
+    once = _state(monitor.fit(data))
+    generator = random.Random(0)
+    for _ in range(2):
+        parts = [monitor.accumulate([batch]) for batch in data]
+        generator.shuffle(parts)
+        while len(parts) > 1:
+            a, b = (parts.pop(generator.randrange(len(parts))) for _ in range(2))
+            parts.append(monitor.merge(a, b))
+        monitor.finish(parts[0])
+        _same_state(_state(monitor), once, 1e-9, "eight shards")
+
+
+@LEARNING.check(learners=True)
+def shards_from_other_monitors(subject: Subject) -> None:
+    """Shards seen by monitors of their own, each bound on its shard, merge like one pass."""
+    data = subject.data(batch=24)
+    monitor = subject.unfitted()
+    once = _state(monitor.fit(data))
+    parts = [subject.unfitted().accumulate([batch]) for batch in data]
+    merged = parts[-1]
+    for part in parts[-2::-1]:
+        merged = monitor.merge(merged, part)
+    monitor.finish(merged)
+    _same_state(_state(monitor), once, 1e-9, "shards from four monitors")
+
+
+@LEARNING.check(learners=True)
+def merge_changes_nothing(subject: Subject) -> None:
+    """Merging and finishing leave the parts as they were, so both can be done again."""
+    monitor = subject.unfitted()
+    first, second = ([batch] for batch in subject.data(batch=48))
+    a, b = monitor.accumulate(first), monitor.accumulate(second)
+    before = _tensors(a), _tensors(b)
+    merged = monitor.merge(a, b)
+    monitor.finish(merged)
+    once = _state(monitor)
+    monitor.finish(monitor.merge(a, b))
+    _same_state(_state(monitor), once, 0.0, "merged and finished again")
+    for kept, part in zip(before, (a, b), strict=True):
+        _same_state(_tensors(part), kept, 0.0, "a part after it was merged")
+
+
+@LEARNING.check(learners=True)
+def fit_batches_do_not_matter(subject: Subject) -> None:
+    """Other batch sizes and another order of the data give the same state in float64."""
+    double = subject.in_double()
+    once = _state(double.fitted())
+    x, y = (torch.cat(part) for part in zip(*double.data(), strict=True))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    orders = {"batches of 7": (x, y), "shuffled": (x[order], y[order])}
+    for what, (a, b) in orders.items():
+        monitor = double.unfitted()
+        monitor.bind(x[:32])
+        batches = list(zip(a.split(7), b.split(7), strict=True))
+        _same_state(_state(monitor.fit(batches)), once, 1e-9, what)
+
+
+@LEARNING.check(learners=True)
+def empty_fit(subject: Subject) -> None:
+    """A fit without a sample is a DataError; empty batches among others are passed over."""
+    x, y = subject.data()[0]
+    for nothing in ([], [(x[:0], y[:0])]):
+        _typed(lambda data: subject.unfitted().fit(data), nothing, "an empty fit", DataError)
+    data = [(x[:0], y[:0]), *subject.data(), (x[:0], y[:0])]
+    _same_state(
+        _state(subject.unfitted().fit(data)), _state(subject.monitor), 1e-9, "with empty batches"
+    )
+
+
+@LEARNING.check(learners=True)
+def labels_where_needed(subject: Subject) -> None:
+    """Labels missing where needed are a DataError; where not needed, nobody looks at them."""
+    unlabeled: Any = [x for x, _ in subject.data()]
+    if subject.labels:
+        _typed(subject.unfitted().fit, unlabeled, "a fit without labels", DataError, "labels")
+        return
+    scores = subject.unfitted().fit(unlabeled).score(subject.x)
+    subject.agree(scores, subject.scores, "a fit without labels")
+
+
+@LEARNING.check(learners=True)
+def labels_out_of_range(subject: Subject) -> None:
+    """Labels that are no class, no whole numbers or too few are a DataError."""
+    if not subject.labels:
+        return
+    classes = subject.network.classes
+    for wrong in (-1, classes, 1000):
+        data = subject.data()
+        data[1][1][3] = wrong
+        _typed(subject.unfitted().fit, data, f"the label {wrong}", DataError, str(wrong))
+    shapes: list[Callable[[Tensor], Tensor]] = [lambda y: y[1:], lambda y: y[:, None]]
+    for shape in (*shapes, lambda y: y + 0.5):
+        data = [(x, shape(y)) for x, y in subject.data()]
+        _typed(subject.unfitted().fit, data, "labels of another shape or type", DataError)
+
+
+@LEARNING.check(learners=True)
+def class_missing_from_the_fit(subject: Subject) -> None:
+    """Classes that never occur in the fit give finite scores, or a typed error."""
+    for missing in (0, subject.network.classes - 1):
+        kept = [(x[y != missing], y[y != missing]) for x, y in subject.data()]
+        _finite_or_typed(subject, kept, f"a fit without class {missing}")
+    one = [(x[y == 1], y[y == 1]) for x, y in subject.data()]
+    _finite_or_typed(subject, one, "a fit with one class alone")
+
+
+@LEARNING.check(learners=True)
+def few_samples(subject: Subject) -> None:
+    """One sample per class, one sample in all, and identical samples: finite, or a typed error."""
+    x, y = subject.data()[0]
+    classes = subject.network.classes
+    _finite_or_typed(subject, [(x[:classes], y[:classes])], "one sample per class")
+    _finite_or_typed(subject, [(x[:1], y[:1])], "a single sample")
+    _finite_or_typed(subject, [(x[:1].expand(60, *x.shape[1:]), y[:1].expand(60))], "60 times one")
+    doubled = [(x, y), (x, y), *subject.data()]
+    _finite_or_typed(subject, doubled, "samples that occur several times")
+
+
+def _finite_or_typed(subject: Subject, data: Labeled, what: str) -> None:
+    try:
+        scores = subject.fitted(data=data).score(subject.x)
+    except GradoodError as error:
+        assert len(str(error)) > 20, f"{what}: an error without words: {error!r}"
+        return
+    assert bool(scores.isfinite().all()), f"{what}: scores {scores[~scores.isfinite()].tolist()}"
+
+
+def _typed(
+    call: Callable[[Any], object], data: Any, what: str, kind: type[GradoodError], word: str = ""
+) -> None:
+    try:
+        call(data)
+    except kind as error:
+        assert word in str(error), f"{what}: the message lacks {word!r}: {error}"
+        return
+    raise AssertionError(f"{what} was accepted")
+
+
+def _state(monitor: Monitor) -> dict[str, Tensor]:
+    (state,) = monitor.states.values()
+    return dict(state)
+
+
+def _tensors(partials: Any) -> dict[str, Tensor]:
+    def walk() -> Iterator[tuple[str, Tensor]]:
+        for partial in partials.values():
+            for name, value in partial.items():
+                for key, tensor in value.tensors().items():
+                    yield f"{name}.{key}", tensor.clone()
+
+    return dict(walk())
+
+
+def _same_state(
+    got: dict[str, Tensor], expected: dict[str, Tensor], relative: float, what: str
+) -> None:
+    """Raise unless two states are the same, to a precision relative to each tensor's largest."""
+    assert got.keys() == expected.keys(), f"{what}: {sorted(got)}, not {sorted(expected)}"
+    for name, tensor in got.items():
+        other = expected[name]
+        assert tensor.shape == other.shape, f"{what}: {name} is {tuple(tensor.shape)}"
+        assert tensor.dtype == other.dtype, f"{what}: {name} is {tensor.dtype}"
+        a, b = tensor.double(), other.double()
+        assert torch.equal(a.isfinite(), b.isfinite()), f"{what}: {name} is infinite elsewhere"
+        a, b = a.nan_to_num(posinf=0, neginf=0), b.nan_to_num(posinf=0, neginf=0)
+        error = float((a - b).abs().max()) if a.numel() else 0.0
+        scale = float(b.abs().max()) if b.numel() else 0.0
+        assert error <= relative * scale, (
+            f"{what}: {name} differs by {error:.1e}, its largest value is {scale:.1e}; "
+            f"allowed {relative:.0e} of that"
+        )
