@@ -1,7 +1,7 @@
 """How well a monitor's scores separate in-distribution from out-of-distribution data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from gradood.batches import Data
 from gradood.errors import DataError
 from gradood.monitor import Monitor
 
-__all__ = ["Row", "Table", "evaluate"]
+__all__ = ["Row", "Table", "compare", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Row:
         n_id: in-distribution samples.
         n_ood: out-of-distribution samples.
         summary: the metrics.
+        intervals: metric name → (low, high); empty if none were asked for.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Row:
     n_id: int
     n_ood: int
     summary: metrics.Summary
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Table:
             "rows": [
                 {"method": r.method, "ood": r.ood, "n_id": r.n_id, "n_ood": r.n_ood}
                 | asdict(r.summary)
+                | {"intervals": {name: list(pair) for name, pair in r.intervals.items()}}
                 for r in self.rows
             ]
         }
@@ -91,32 +94,59 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def evaluate(monitor: Monitor, *, id: Data, ood: Mapping[str, Data]) -> Table:
+def evaluate(
+    monitor: Monitor, *, id: Data, ood: Mapping[str, Data], level: float | None = 0.95
+) -> Table:
     """Score each data set once with all detectors and compare.
 
     Args:
         monitor: fitted where needed.
         id: in-distribution test data, not used in the fit.
         ood: out-of-distribution sets by name.
+        level: coverage of the confidence intervals (`gradood.metrics.intervals`); None for none.
 
     Raises:
         DataError: no set, or an empty one.
 
     Cost:
-        One pass per data set.
+        One pass per data set; the intervals about a second per method and 20,000 samples.
     """
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
     names = list(monitor.detectors)
     known = _scores(monitor, id, names)
+    rows = [
+        row
+        for name, data in ood.items()
+        for row in compare(name, known, _scores(monitor, data, names), level=level)
+    ]
+    return Table(tuple(sorted(rows, key=lambda row: names.index(row.method))))
+
+
+def compare(
+    ood: str, known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], *, level: float | None
+) -> list[Row]:
+    """One row per method, from the scores of two data sets.
+
+    Args:
+        ood: name of the out-of-distribution set.
+        known: method → scores of the in-distribution data.
+        unknown: method → scores of the out-of-distribution data.
+        level: coverage of the confidence intervals; None for none.
+
+    Raises:
+        DataError: scores that cannot be compared; names the method and the set.
+    """
     rows: list[Row] = []
-    for name, data in ood.items():
-        unknown = _scores(monitor, data, names)
-        for method in names:
-            summary = metrics.summary(known[method], unknown[method])
-            rows.append(Row(method, name, len(known[method]), len(unknown[method]), summary))
-    order = {method: i for i, method in enumerate(names)}
-    return Table(tuple(sorted(rows, key=lambda row: order[row.method])))
+    for method, a in known.items():
+        b = unknown[method]
+        try:
+            summary = metrics.summary(a, b)
+        except DataError as error:
+            raise DataError(f"{method} on {ood}: {error}") from error
+        ranges = {} if level is None else metrics.intervals(a, b, level=level)
+        rows.append(Row(method, ood, len(a), len(b), summary, ranges))
+    return rows
 
 
 def _scores(monitor: Monitor, data: Data, names: list[str]) -> dict[str, Tensor]:

@@ -9,8 +9,10 @@ the convention of most papers; OOD as the positive class is that of OpenOOD [zha
 Cost: one sort of both sets, O(n log n), on the CPU in float64.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ __all__ = [
     "auroc",
     "fpr_id_at_tpr_ood95",
     "fpr_ood_at_tpr_id95",
+    "intervals",
     "summary",
 ]
 
@@ -67,6 +70,49 @@ def summary(id_scores: Scores, ood_scores: Scores) -> Summary:
         0.9166666666666666
     """
     return _Counts.of(id_scores, ood_scores).summary()
+
+
+def intervals(
+    id_scores: Scores,
+    ood_scores: Scores,
+    *,
+    level: float = 0.95,
+    draws: int = 400,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Confidence intervals of the five metrics, for other samples of the same two populations.
+
+    AUROC: DeLong's variance on the logit scale [delong1988auroc]. The others: percentiles of a
+    bootstrap that draws each set from itself, thresholds included.
+
+    Args:
+        id_scores: (n,) of in-distribution samples.
+        ood_scores: (m,) of out-of-distribution samples.
+        level: coverage aimed at.
+        draws: bootstrap repetitions.
+        seed: of the draws.
+
+    Returns:
+        Metric name, as in `Summary`, → (low, high).
+
+    Raises:
+        DataError: as `summary`.
+
+    Cost:
+        `draws` passes over the sorted scores: about 2 ms each for 20,000 samples.
+
+    Example:
+        >>> low, high = intervals([0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.5])["auroc"]
+        >>> low < 0.83 < high
+        True
+    """
+    counts = _Counts.of(id_scores, ood_scores)
+    rng = np.random.default_rng(seed)
+    drawn = [astuple(counts.drawn(rng).summary()) for _ in range(draws)]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).tolist()
+    found = {f.name: (low[i], high[i]) for i, f in enumerate(fields(Summary))}
+    return {**found, "auroc": counts.auroc_interval(level)}
 
 
 def auroc(id_scores: Scores, ood_scores: Scores) -> float:
@@ -178,6 +224,25 @@ class _Counts:
         twice = (self.outside * (2 * np.cumsum(self.inside) - self.inside)).sum()
         return float(twice / (2 * self.inside.sum() * self.outside.sum()))
 
+    def auroc_interval(self, level: float) -> tuple[float, float]:
+        area, n, m = self.auroc(), int(self.inside.sum()), int(self.outside.sum())
+        # Of each ID sample the share of OOD above it, and of each OOD sample that of ID below.
+        above = 1 - (np.cumsum(self.outside) - self.outside / 2) / m
+        below = (np.cumsum(self.inside) - self.inside / 2) / n
+        variance = (self.inside * (above - area) ** 2).sum() / (n * max(1, n - 1))
+        variance += (self.outside * (below - area) ** 2).sum() / (m * max(1, m - 1))
+        if not 0 < area < 1 or variance <= 0:
+            return area, area
+        center, spread = math.log(area / (1 - area)), math.sqrt(variance) / (area * (1 - area))
+        reach = NormalDist().inv_cdf(0.5 + level / 2) * spread
+        return _expit(center - reach), _expit(center + reach)
+
+    def drawn(self, rng: np.random.Generator) -> "_Counts":
+        return _Counts(
+            rng.multinomial(self.inside.sum(), self.inside / self.inside.sum()),
+            rng.multinomial(self.outside.sum(), self.outside / self.outside.sum()),
+        )
+
     def aupr_in(self) -> float:
         return _average_precision(self.inside, self.outside)
 
@@ -191,9 +256,14 @@ class _Counts:
         return _share_kept(self.outside[::-1], self.inside[::-1])
 
 
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
     found = np.cumsum(positive)
-    precision = found / (found + np.cumsum(negative))
+    # A redrawn set may leave levels before the first sample empty.
+    precision = found / np.maximum(1, found + np.cumsum(negative))
     return float((positive * precision).sum() / found[-1])
 
 

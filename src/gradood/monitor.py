@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -118,7 +118,7 @@ class Monitor:
             evidence = self._gather(x, binding.fit_reads, labels)
             for name, learner in self._learners().items():
                 own = evidence.only(binding.plans[name].fit_reads)
-                with _own_precision(x.device):
+                with _own_terms(x.device):
                     new = learner.accumulate(own)
                 total[name] = learner.merge(total[name], new) if name in total else new
         if not total and self._learners():
@@ -137,10 +137,11 @@ class Monitor:
         binding = self._binding
         if binding is None:
             raise NotFittedError("finish was called before accumulate on this monitor.")
-        self._states = {
-            name: learner.finish(partials[name], binding.network, binding.plans[name])
-            for name, learner in learners.items()
-        }
+        with _own_terms():
+            self._states = {
+                name: learner.finish(partials[name], binding.network, binding.plans[name])
+                for name, learner in learners.items()
+            }
 
     # -- scoring --------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Monitor:
         for name, detector in self._detectors.items():
             own = evidence.only(binding.plans[name].reads)
             state = self._state(name, own)
-            with _own_precision(x.device):
+            with _own_terms(x.device):
                 scores = detector.measure(own, state).detach().to("cpu", torch.float64)
             scores = torch.where(scores.isfinite(), scores, torch.inf)
             out[name] = scores if bad is None else scores.masked_fill(bad, torch.inf)
@@ -295,11 +296,19 @@ def _detector(given: object) -> Detector:
     raise ConfigError(f"{given!r} is no detector; give a registry name or an instance.")
 
 
-def _own_precision(device: torch.device) -> AbstractContextManager[None]:
-    """The user's autocast is for the model; a detector's arithmetic keeps its precision."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+@contextmanager
+def _own_terms(device: torch.device | None = None) -> Iterator[None]:
+    """A detector's arithmetic keeps no graph and makes ordinary tensors, in any mode outside.
+
+    Args:
+        device: whose autocast to leave out; it is for the model, and must not round scores.
+    """
+    with ExitStack() as stack:
+        if device is not None and torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        yield
 
 
 def _finite_rows(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A benchmark from files: a model, data sets, methods, and the record of what came out."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from gradood.bench.record import Record
 from gradood.bench.selection import Selection, select
 from gradood.bench.subject import Subject, load_subject
 from gradood.data import ImageDataset, loader, open_images
-from gradood.errors import ConfigError, DataError
+from gradood.errors import ConfigError, DataError, GradoodWarning
 
 __all__ = ["Settings", "example_of", "run"]
 
@@ -74,6 +75,13 @@ def run(settings: Settings, *, command: str = "") -> Record:
     selection = select(settings.methods, settings.options)
     if not settings.ood:
         raise ConfigError("no out-of-distribution set was given; name at least one.")
+    if settings.fit == settings.id:
+        warnings.warn(
+            "the fit and the ID data are the same: methods that keep the fit data, such as knn, "
+            "will look better than they are.",
+            GradoodWarning,
+            stacklevel=2,
+        )
     opened = _opened(settings, _subject(settings))
     comparison = _compared(settings, opened, selection)
     samples: dict[str, Any] = {

@@ -10,12 +10,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gradood import metrics
 from gradood.batches import Data
 from gradood.binding import observed, probe_of
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
-from gradood.evaluation import Row, Table
+from gradood.evaluation import Row, Table, compare
 from gradood.evidence import LOGITS, Evidence
 from gradood.monitor import Monitor
 from gradood.taps import Network, device_of, unwrap
@@ -124,28 +123,36 @@ def compare(
     survey = _Survey.of(network, detectors, sets, example, frozenset(required))
     chosen = {name: detectors[name] for name in survey.plans}
     monitor = Monitor(model, {**chosen, _PREDICTED: _Prediction()})
-    clock = _Clock()
-    with clock("fit"):
-        if sets.fit is not None and any(d.learns for d in chosen.values()):
-            monitor.fit(sets.fit)
-    with clock("id"):
-        known = monitor.score(sets.id)
-    accuracy = _accuracy(known[_PREDICTED], sets.id_labels, network.classes)
-    rows: list[Row] = []
-    for name, data in sets.ood.items():
-        with clock(f"ood {name}"):
-            rows += _rows(name, list(chosen), known, monitor.score(data))
-    rows.sort(key=lambda row: list(chosen).index(row.method))
+    table, accuracy, seconds = _measured(monitor, list(chosen), sets, network.classes)
     return Comparison(
-        table=Table(tuple(rows)),
+        table=table,
         detectors=chosen,
         classes=network.classes,
         id_accuracy=accuracy,
         left_out=survey.left_out,
         notes={name: plan.notes for name, plan in survey.plans.items()},
         caveats={name: plan.caveats for name, plan in survey.plans.items()},
-        seconds=clock.seconds,
+        seconds=seconds,
     )
+
+
+def _measured(
+    monitor: Monitor, methods: list[str], sets: Sets, classes: int
+) -> tuple[Table, float | None, dict[str, float]]:
+    """Table, accuracy and seconds."""
+    clock = _Clock()
+    with clock("fit"):
+        if sets.fit is not None and any(d.learns for d in monitor.detectors.values()):
+            monitor.fit(sets.fit)
+    with clock("id"):
+        known = monitor.score(sets.id)
+    accuracy = _accuracy(known[_PREDICTED], sets.id_labels, classes)
+    rows: list[Row] = []
+    for name, data in sets.ood.items():
+        with clock(f"ood {name}"):
+            rows += _rows(name, methods, known, monitor.score(data))
+    rows.sort(key=lambda row: methods.index(row.method))
+    return Table(tuple(rows)), accuracy, clock.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,22 +221,9 @@ def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float |
             f"{1 / classes:.1%}: the weights, the preprocessing or the order of the classes are "
             "not those it was trained with, and the table means little.",
             GradoodWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return share
-
-
-def _rows(
-    name: str, methods: list[str], known: dict[str, Tensor], unknown: dict[str, Tensor]
-) -> list[Row]:
-    rows = []
-    for method in methods:
-        try:
-            summary = metrics.summary(known[method], unknown[method])
-        except DataError as error:
-            raise DataError(f"{method} on {name}: {error}") from error
-        rows.append(Row(method, name, len(known[method]), len(unknown[method]), summary))
-    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,11 @@ def provenance() -> dict[str, Any]:
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
     }
 
 

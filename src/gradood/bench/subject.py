@@ -35,6 +35,16 @@ class Subject:
     digest: str | None
     reference: Reference | None
 
+    @property
+    def published_accuracy(self) -> float | None:
+        """Share of its own test set that a reference network with its published weights gets right.
+
+        They are told by the name of their file.
+        """
+        if self.reference is None or self.weights is None:
+            return None
+        return self.reference.accuracy if self.weights.stem == self.reference.weights else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values: what it is, without the weights themselves."""
         return {
@@ -43,6 +53,7 @@ class Subject:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "weights": None if self.weights is None else str(self.weights),
             "weights_sha256": self.digest,
+            "published_accuracy": self.published_accuracy,
             "preprocess": asdict(self.preprocess),
         }
 

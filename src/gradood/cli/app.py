@@ -10,7 +10,7 @@ import typer
 import gradood
 from gradood.cli.bench import bench
 from gradood.cli.demo import demo
-from gradood.cli.exits import explain
+from gradood.cli.exits import broken_pipe, explain
 from gradood.cli.inspect import inspect
 from gradood.cli.methods import methods
 from gradood.cli.output import data, say, talking
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
             code, text = explain(error)
             if text:
                 say(f"error: {text}")
-            if isinstance(error, BrokenPipeError):
+            if broken_pipe(error):
                 # Python would complain of it once more when it flushes at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return int(code)

@@ -151,7 +151,9 @@ def _report(record: "Record", files: Sequence[Path], *, json: bool) -> None:
         say(f"wrote {file}")
     comparison = record.comparison
     if comparison.id_accuracy is not None:
-        say(f"accuracy on the ID data: {comparison.id_accuracy:.2%}")
+        published = record.subject["published_accuracy"]
+        told = f" (published for these weights: {published:.2%})" if published else ""
+        say(f"accuracy on the ID data: {comparison.id_accuracy:.2%}{told}")
     if json:
         document(record.to_dict())
         return

@@ -8,7 +8,7 @@ import typer
 
 from gradood.errors import ArtifactError, GradoodError, ModelMismatchError, suggest
 
-__all__ = ["Exit", "Unavailable", "explain"]
+__all__ = ["Exit", "Unavailable", "broken_pipe", "explain"]
 
 # Typer has its own exceptions or those of click, by its version; this is the root of either.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -36,7 +36,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     """The exit code for an error, and its line for stderr; empty if there is nothing to say."""
     if isinstance(error, typer.Exit):
         return error.exit_code, ""
-    if isinstance(error, BrokenPipeError):  # Whoever read us has had enough.
+    if broken_pipe(error):
         return Exit.BROKEN_PIPE, ""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Exit.INTERRUPTED, "interrupted"
@@ -44,6 +44,13 @@ def explain(error: BaseException) -> tuple[int, str]:
     if os.environ.get("GRADOOD_TRACEBACK") == "1":
         traceback.print_exception(error)
     return code, " ".join(text.split())
+
+
+def broken_pipe(error: BaseException) -> bool:
+    """Whether whoever read our output has had enough; rich turns that into SystemExit."""
+    return isinstance(error, BrokenPipeError) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    )
 
 
 def _known(error: BaseException) -> tuple[int, str]:

@@ -94,9 +94,10 @@ class Tap:
     ) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles.clear()
-        self._marks.clear()
-        self._receivers.clear()
+        # Readings keep tensors whose graph keeps the hooks: cut here what no collector can see.
+        for kept in (self._handles, self._marks, self._receivers, self._values):
+            kept.clear()
+        self._replacements.clear()
         self._context.close()
 
     def run(self, x: Tensor) -> Any:
@@ -220,7 +221,8 @@ class Tap:
         if not upstream:
             # The clone, not the leaf, goes on: in-place layers may not touch a leaf.
             tensor = tensor.detach().requires_grad_().clone()
-        tensor.register_hook(lambda gradient: self._receive(site, gradient))
+        hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
+        self._handles.append(hook)
         self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
         return tensor
 

@@ -1,6 +1,5 @@
 """Everything of a model, and of the process, that a look at it must not change."""
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +60,6 @@ def _of_process() -> Iterator[tuple[str, Any]]:
     yield "torch's random state", torch.get_rng_state()
     numbers: Any = np.random.get_state(legacy=False)
     yield "NumPy's random state", (numbers["state"]["key"].tobytes(), numbers["state"]["pos"])
-    yield "Python's random state", random.getstate()
     yield "the grad mode", torch.is_grad_enabled()
     yield "the inference mode", torch.is_inference_mode_enabled()
     yield "the default dtype", torch.get_default_dtype()

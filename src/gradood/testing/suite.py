@@ -8,7 +8,7 @@ from typing import Literal
 
 from gradood.detectors.base import Detector
 from gradood.errors import MeaninglessScoreWarning, UnknownNameError, suggest
-from gradood.testing.checks import CHECKS
+from gradood.testing.checks import CHECKS, Check
 from gradood.testing.networks import ContractNetwork
 from gradood.testing.networks import networks as contract_networks
 from gradood.testing.subject import Subject
@@ -33,13 +33,13 @@ class Outcome:
     detail: str = ""
 
 
-def checks() -> Mapping[str, str]:
-    """Every check: its name, and in one line what it asks.
+def checks() -> Mapping[str, Check]:
+    """Every check by name, in the order in which they run.
 
-    >>> checks()["any-order"]
+    >>> checks()["any-order"].summary
     'Shuffling the inputs shuffles the scores.'
     """
-    return MappingProxyType({name: check.summary for name, check in CHECKS.items()})
+    return MappingProxyType(CHECKS)
 
 
 def applicable(detector: Detector) -> tuple[str, ...]:

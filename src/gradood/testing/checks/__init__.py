@@ -7,12 +7,14 @@ from gradood.testing.checks.inputs import INPUTS
 from gradood.testing.checks.learning import LEARNING
 from gradood.testing.checks.model import MODEL
 from gradood.testing.checks.numbers import NUMBERS
+from gradood.testing.checks.orientation import ORIENTATION
 from gradood.testing.checks.rows import ROWS
 
 __all__ = ["CHECKS", "Check"]
 
 CHECKS: dict[str, Check] = {
     **DECLARATION,
+    **ORIENTATION,
     **ROWS,
     **INPUTS,
     **NUMBERS,

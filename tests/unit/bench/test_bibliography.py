@@ -1,0 +1,58 @@
+import re
+from pathlib import Path
+
+import pytest
+
+import gradood
+from gradood.bench.bibliography import CITATION, bibliography, reference
+from gradood.errors import UnknownNameError
+from gradood.registry import methods
+
+SOURCES = sorted(Path(gradood.__file__).parent.rglob("*.py"))
+BIB = Path(gradood.__file__).parent / "references.bib"
+
+
+def cited() -> set[str]:
+    """Keys in brackets anywhere in the source, and the papers of the detectors."""
+    text = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES)
+    return {*CITATION.findall(text), *(method.paper for method in methods())}
+
+
+def test_every_citation_resolves():
+    assert sorted(cited() - bibliography().keys()) == []
+
+
+def test_every_reference_is_cited():
+    assert sorted(bibliography().keys() - cited()) == []
+
+
+def test_every_entry_of_the_file_is_read_and_they_are_sorted():
+    keys = re.findall(r"^@\w+\{([^,]+),", BIB.read_text(encoding="utf-8"), re.M)
+    assert keys == sorted(set(keys)) == list(bibliography())
+
+
+@pytest.mark.parametrize("key", list(bibliography()))
+def test_entries_are_complete_and_free_of_bibtex(key):
+    paper = reference(key)
+    assert CITATION.fullmatch(f"[{key}]")
+    assert str(paper.year) in key
+    assert paper.families[0].lower().startswith(re.match("[a-z]+", key)[0])
+    assert paper.url.startswith("https://")
+    assert not re.search(r"[{}\\]|--", str(paper))
+    assert len(paper.authors) == len(paper.families) >= 2
+
+
+def test_a_paper_in_words():
+    paper = reference("chen2010oas")
+    assert paper.short == "Chen et al. 2010"
+    assert str(paper) == (
+        "Yilun Chen, Ami Wiesel, Yonina C. Eldar, Alfred O. Hero. Shrinkage Algorithms for MMSE "
+        "Covariance Estimation. IEEE Transactions on Signal Processing 58(10), 5016–5029, 2010. "
+        "https://arxiv.org/abs/0907.4698"
+    )
+    assert reference("hendrycks2017msp").short == "Hendrycks and Gimpel 2017"
+
+
+def test_a_miss_suggests():
+    with pytest.raises(UnknownNameError, match="did you mean 'chen2023gaia'"):
+        reference("chen2022gaia")
