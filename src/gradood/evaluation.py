@@ -11,7 +11,7 @@ from gradood.batches import Data
 from gradood.errors import DataError
 from gradood.monitor import Monitor
 
-__all__ = ["Row", "Table", "compare", "evaluate"]
+__all__ = ["Row", "Table", "evaluate", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ def evaluate(
     rows = [
         row
         for name, data in ood.items()
-        for row in compare(name, known, _scores(monitor, data, names), level=level)
+        for row in rows_of(name, known, _scores(monitor, data, names), level=level)
     ]
     return Table(tuple(sorted(rows, key=lambda row: names.index(row.method))))
 
 
-def compare(
+def rows_of(
     ood: str, known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], *, level: float | None
 ) -> list[Row]:
     """One row per method, from the scores of two data sets.

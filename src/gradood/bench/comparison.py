@@ -14,7 +14,7 @@ from gradood.batches import Data
 from gradood.binding import observed, probe_of
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
-from gradood.evaluation import Row, Table, compare
+from gradood.evaluation import Row, Table, rows_of
 from gradood.evidence import LOGITS, Evidence
 from gradood.monitor import Monitor
 from gradood.taps import Network, device_of, unwrap
@@ -150,7 +150,8 @@ def _measured(
     rows: list[Row] = []
     for name, data in sets.ood.items():
         with clock(f"ood {name}"):
-            rows += _rows(name, methods, known, monitor.score(data))
+            unknown = monitor.score(data)
+        rows += rows_of(name, {m: known[m] for m in methods}, unknown, level=0.95)
     rows.sort(key=lambda row: methods.index(row.method))
     return Table(tuple(rows)), accuracy, clock.seconds
 
