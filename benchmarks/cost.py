@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measure import interleaved, peak_bytes
 from torch import Tensor, nn
 
 import gradood
-from gradood import models
-from measure import interleaved, peak_bytes
+from gradood import data, models
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 METHODS = [
@@ -59,16 +59,28 @@ def enlarge(monitor: gradood.Monitor, bank: int) -> None:
             monitor._states[name] = {**state, "unit": unit[order], "log_length": length}
 
 
-def network(name: str, batch: int, bank: int, rounds: int) -> dict[str, dict[str, float]]:
+def images(name: str, batch: int) -> Tensor:
+    """CIFAR-10 test images where they are at hand, else noise."""
+    source = SHARED / "data" / "cifar10_test.parquet"
+    if not source.exists():
+        return torch.randn(batch, 3, 32, 32)
+    preprocess = data.Preprocess(**models.REFERENCES[name].preprocess)
+    rows = data.open_images(f"{source}[:{batch}]", preprocess)
+    return torch.stack([rows[i][0] for i in range(batch)])
+
+
+def network(
+    name: str, batch: int, bank: int, rounds: int, methods: list[str]
+) -> dict[str, dict[str, float]]:
     """Ratios of time and of peak memory for one reference network."""
     model = models.build(name).eval()
     weights = SHARED / "weights" / f"{name}_cifar10.safetensors"
     if weights.exists():
         models.load_weights(model, weights)
     torch.manual_seed(0)
-    x, y = torch.randn(batch, 3, 32, 32), torch.arange(batch) % 10
+    x, y = images(name, batch), torch.arange(batch) % 10
     detectors = {m: gradood.GROOD(bank="all") if m == "grood" else m for m in METHODS}
-    monitors = {m: gradood.Monitor(model, d, progress=False) for m, d in detectors.items()}
+    monitors = {m: gradood.Monitor(model, detectors[m], progress=False) for m in methods}
     monitors["all ten"] = gradood.Monitor(model, list(detectors.values()), progress=False)
     calls: dict[str, Callable[[], object]] = {"plain forward": plain(model, x)}
     for key, monitor in monitors.items():
@@ -100,7 +112,8 @@ def main() -> int:
         for i, bank in enumerate(map(int, given.banks.split(","))):
             key = f"{name}, batch {given.batch}, banks of {bank:,}"
             rounds = given.rounds if i == 0 else max(3, given.rounds // 2)
-            results[key] = network(name, given.batch, bank, rounds)
+            methods = METHODS if i == 0 else ["knn", "grood"]
+            results[key] = network(name, given.batch, bank, rounds, methods)
             print(f"\n{key}\n{'':16}{'time':>8}{'memory':>8}")
             for method, ratio in results[key].items():
                 print(f"{method:16}{ratio['time']:8.3f}{ratio['memory']:8.3f}", flush=True)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+from measure import interleaved, peak_bytes
 from torch import Tensor, nn
 
 import gradood
@@ -21,7 +22,6 @@ from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.functional.grood import ood_gradient
 from gradood.functional.line import contributions, pruning_thresholds
 from gradood.functional.neighbors import Bank, Polar
-from measure import interleaved, peak_bytes
 
 CLASSES, WIDTH = 1000, 2048
 

@@ -70,7 +70,7 @@ OPTIONS = (
     _of(
         "grood:early-layer",
         "densenet",
-        lambda: gradood.GROOD(early_layer="transition", mix=0.25, n_synthetic=20),
+        lambda: gradood.GROOD(early_layer="transition", mix=0.25),
     ),
     _of("knn:euclidean", "gelu-mlp frozen", lambda: gradood.KNN(k=3, normalize=False)),
 )

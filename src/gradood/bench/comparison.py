@@ -14,7 +14,7 @@ from gradood.batches import Data
 from gradood.binding import observed, probe_of
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
-from gradood.evaluation import Row, Table, rows_of
+from gradood.evaluation import Table, rows_of
 from gradood.evidence import LOGITS, Evidence
 from gradood.monitor import Monitor
 from gradood.taps import Network, device_of, unwrap
@@ -94,6 +94,7 @@ def compare(
     example: Tensor,
     *,
     required: Collection[str] = (),
+    level: float | None = 0.95,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
@@ -106,6 +107,7 @@ def compare(
         sets: the data.
         example: (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
         required: names of detectors that must not be left out.
+        level: coverage of the confidence intervals; None for none.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -123,37 +125,52 @@ def compare(
     survey = _Survey.of(network, detectors, sets, example, frozenset(required))
     chosen = {name: detectors[name] for name in survey.plans}
     monitor = Monitor(model, {**chosen, _PREDICTED: _Prediction()})
-    table, accuracy, seconds = _measured(monitor, list(chosen), sets, network.classes)
+    scores = _Scores.of(monitor, sets, network.classes)
     return Comparison(
-        table=table,
+        table=scores.table(list(chosen), level),
         detectors=chosen,
         classes=network.classes,
-        id_accuracy=accuracy,
+        id_accuracy=scores.accuracy,
         left_out=survey.left_out,
         notes={name: plan.notes for name, plan in survey.plans.items()},
         caveats={name: plan.caveats for name, plan in survey.plans.items()},
-        seconds=seconds,
+        seconds=scores.seconds,
     )
 
 
-def _measured(
-    monitor: Monitor, methods: list[str], sets: Sets, classes: int
-) -> tuple[Table, float | None, dict[str, float]]:
-    """Table, accuracy and seconds."""
-    clock = _Clock()
-    with clock("fit"):
-        if sets.fit is not None and any(d.learns for d in monitor.detectors.values()):
-            monitor.fit(sets.fit)
-    with clock("id"):
-        known = monitor.score(sets.id)
-    accuracy = _accuracy(known[_PREDICTED], sets.id_labels, classes)
-    rows: list[Row] = []
-    for name, data in sets.ood.items():
-        with clock(f"ood {name}"):
-            unknown = monitor.score(data)
-        rows += rows_of(name, {m: known[m] for m in methods}, unknown, level=0.95)
-    rows.sort(key=lambda row: methods.index(row.method))
-    return Table(tuple(rows)), accuracy, clock.seconds
+@dataclass(frozen=True, eq=False, slots=True)
+class _Scores:
+    """Scores by method, of the ID data and of each set of outliers."""
+
+    known: dict[str, Tensor]
+    unknown: dict[str, dict[str, Tensor]]
+    accuracy: float | None
+    seconds: dict[str, float]
+
+    @staticmethod
+    def of(monitor: Monitor, sets: Sets, classes: int) -> "_Scores":
+        clock = _Clock()
+        with clock("fit"):
+            if sets.fit is not None and any(d.learns for d in monitor.detectors.values()):
+                monitor.fit(sets.fit)
+        with clock("id"):
+            known = monitor.score(sets.id)
+        # Before the outliers, as whoever is warned may not want to wait for them.
+        accuracy = _accuracy(known[_PREDICTED], sets.id_labels, classes)
+        unknown: dict[str, dict[str, Tensor]] = {}
+        for name, data in sets.ood.items():
+            with clock(f"ood {name}"):
+                unknown[name] = monitor.score(data)
+        return _Scores(known, unknown, accuracy, clock.seconds)
+
+    def table(self, methods: list[str], level: float | None) -> Table:
+        known = {method: self.known[method] for method in methods}
+        rows = [
+            row
+            for name, unknown in self.unknown.items()
+            for row in rows_of(name, known, unknown, level=level)
+        ]
+        return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
 
 
 @dataclass(frozen=True, slots=True)

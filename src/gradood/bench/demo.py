@@ -5,7 +5,8 @@ two bundled photographs.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR
 
 from gradood.errors import ConfigError
 from gradood.models import DigitsNet, digits_net
@@ -26,7 +25,7 @@ CLASSES = 8
 """Digits 0 to 7 are known, 8 and 9 are not."""
 
 _TRAIN = 1000
-_BATCH = 100
+_BATCH, _RATE, _MOMENTUM, _DECAY = 100, 0.1, 0.9, 5e-4
 _LEVELS = 16
 _PATCH = 32
 
@@ -93,16 +92,18 @@ def train(data: Digits, *, epochs: int, seed: int = 0) -> DigitsNet:
         torch.manual_seed(seed)
         model = digits_net(CLASSES)
     order = torch.Generator().manual_seed(seed)
-    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    steps = epochs * len(range(0, len(data.train_x), _BATCH))
-    schedule = OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(data.train_x), generator=order).split(_BATCH):
-            optimizer.zero_grad()
-            cross_entropy(model(data.train_x[rows]), data.train_y[rows]).backward()
-            optimizer.step()
-            schedule.step()
-    optimizer.zero_grad()
+    parameters = list(model.parameters())
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    batches = [
+        rows
+        for _ in range(epochs)
+        for rows in torch.randperm(len(data.train_x), generator=order).split(_BATCH)
+    ]
+    for step, rows in enumerate(batches):
+        loss = cross_entropy(model(data.train_x[rows]), data.train_y[rows])
+        gradients = torch.autograd.grad(loss, parameters)
+        rate = _RATE * math.sin(math.pi * (step + 0.5) / len(batches))
+        _descend(parameters, velocities, gradients, rate)
     return model.eval()
 
 
@@ -110,6 +111,23 @@ def accuracy(model: DigitsNet, x: Tensor, y: Tensor) -> float:
     """Share of images classified correctly, by a model in evaluation mode."""
     with torch.inference_mode():
         return float((model(x).argmax(1) == y).double().mean())
+
+
+def _descend(
+    parameters: Sequence[Tensor],
+    velocities: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    rate: float,
+) -> None:
+    """One step of descent with Nesterov's momentum and weight decay.
+
+    By hand, as `torch.optim` loads the compiler with it, which takes longer than the training.
+    """
+    with torch.no_grad():
+        for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
+            gradient = gradient + _DECAY * parameter
+            velocity.mul_(_MOMENTUM).add_(gradient)
+            parameter.sub_(rate * (gradient + _MOMENTUM * velocity))
 
 
 @contextmanager

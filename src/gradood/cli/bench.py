@@ -152,7 +152,7 @@ def _report(record: "Record", files: Sequence[Path], *, json: bool) -> None:
     comparison = record.comparison
     if comparison.id_accuracy is not None:
         published = record.subject["published_accuracy"]
-        told = f" (published for these weights: {published:.2%})" if published else ""
+        told = f" (measured before with these weights: {published:.2%})" if published else ""
         say(f"accuracy on the ID data: {comparison.id_accuracy:.2%}{told}")
     if json:
         document(record.to_dict())

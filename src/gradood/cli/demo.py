@@ -40,7 +40,7 @@ def demo(
     with one_thread():
         model = train(digits, epochs=epochs, seed=seed)
         fitted = accuracy(model, digits.train_x, digits.train_y)
-        found = _compared(digits, model)
+        found = _compared(digits, model, level=0.95 if json else None)
     tested = found.id_accuracy or 0.0
     say(f"accuracy: {fitted:.2%} of the training digits, {tested:.2%} of {samples['id']} others")
     if json:
@@ -51,7 +51,7 @@ def demo(
     data("\n".join(lines).rstrip())
 
 
-def _compared(digits: "Digits", model: "DigitsNet") -> "Comparison":
+def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "Comparison":
     from gradood.bench import Sets, compare, select
 
     # The published clipping value of LINe is absolute, and for other networks.
@@ -67,4 +67,4 @@ def _compared(digits: "Digits", model: "DigitsNet") -> "Comparison":
         id_labels=digits.test_y,
         ood={name: x.split(128) for name, x in digits.ood.items()},
     )
-    return compare(model, chosen, sets, digits.train_x[:32])
+    return compare(model, chosen, sets, digits.train_x[:32], level=level)

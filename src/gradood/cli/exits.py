@@ -1,6 +1,7 @@
 """Exit codes, and the one line that an error becomes."""
 
 import os
+import re
 import traceback
 from enum import IntEnum
 
@@ -9,6 +10,8 @@ import typer
 from gradood.errors import ArtifactError, GradoodError, ModelMismatchError, suggest
 
 __all__ = ["Exit", "Unavailable", "broken_pipe", "explain"]
+
+_COMMAND = re.compile("No such command '(.*?)'")
 
 # Typer has its own exceptions or those of click, by its version; this is the root of either.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -72,12 +75,16 @@ def _known(error: BaseException) -> tuple[int, str]:
 
 
 def _usage(error: Exception) -> str:
-    """The parser's words, with ours for a misspelt option."""
+    """The parser's words, with ours for a misspelt option or command."""
     option = getattr(error, "option_name", None)
     near = getattr(error, "possibilities", None)
     text = getattr(error, "format_message", error.__str__)()
+    context = getattr(error, "ctx", None)
+    missed = _COMMAND.match(text)
     if option and near:
         text = f"no such option {option}; {suggest(option, near)}"
-    context = getattr(error, "ctx", None)
+    elif missed:
+        commands = getattr(getattr(context, "command", None), "commands", {})
+        text = f"no such command {missed[1]!r}; {suggest(missed[1], commands)}"
     path = getattr(context, "command_path", "gradood")
     return f"{text[:1].lower()}{text[1:].rstrip('.')} (see {path} --help)"

@@ -52,4 +52,4 @@ class Energy(Detector):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return energy(evidence.logits, self.temperature)
+        return energy(evidence.logits, float(self.temperature))

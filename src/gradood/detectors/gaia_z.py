@@ -93,7 +93,9 @@ class GAIAZ(Detector):
         self._refuse_unseen(layers, quick)
         known, channels = _squares(network, probe, exact)
         scores = known.sum(1) / channels
-        caveats = _DENSE_CAVEAT if float(scores.min()) > _DENSE else ()
+        # A class token makes shares small but as constant: no ReLU decides anything.
+        constant = not any(quick) and float(scores.max() - scores.min()) < 1e-6
+        caveats = _DENSE_CAVEAT if constant or float(scores.min()) > _DENSE else ()
         seen = next((i for i, read in enumerate(quick) if read is None), len(layers))
         if self.path == "backward" or seen == 0:
             return Plan(tuple(exact), caveats=caveats, notes=("gradients by a backward pass",))

@@ -93,7 +93,7 @@ class GradNorm(Detector):
         return -last_layer_gradient_norm(
             evidence.features,
             linear_logits(evidence.features, head.weight, head.bias),
-            temperature=self.temperature,
-            order=self.order,
+            temperature=float(self.temperature),
+            order=float(self.order),
             bias=self.bias,
         )

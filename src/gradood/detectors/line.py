@@ -100,9 +100,10 @@ class LINe(Learner):
         if clip == "auto":
             clip = partial["activations"].quantile(_AUTO_QUANTILE)
         strength = contributions(fill_absent(means, self.name), weight, self.contribution)
-        thresholds = pruning_thresholds(
-            strength, weight.float(), self.weight_percentile, self.activation_percentile
-        )
+        percentiles = float(self.weight_percentile), float(self.activation_percentile)
+        # As wide as `measure` compares: a weight at its threshold must not be rounded across it.
+        wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        thresholds = pruning_thresholds(strength, wide, *percentiles)
         return {"thresholds": thresholds, "clip": torch.tensor(clip, dtype=torch.float64)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

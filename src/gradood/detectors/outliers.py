@@ -157,9 +157,9 @@ def noise_features(network: Network, inputs: Extremes, n: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     example = network.example
-    noise = torch.rand(10 * n, *example.shape[1:], generator=generator)
+    noise = torch.rand(10 * n, *example.shape[1:], generator=generator, dtype=torch.float32)
     if noise.ndim == 4:
-        kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float32) / 16
         channels = noise.shape[1]
         blur = (kernel[:, None] * kernel).expand(channels, 1, 5, 5)
         padded = F.pad(noise, (2, 2, 2, 2), mode="replicate")

@@ -73,8 +73,9 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     keep = min(k + _SPARE, len(bank.vectors.unit))
     best = queries.log_length.new_full((len(queries.unit), keep), torch.inf, dtype=torch.float32)
     index = torch.zeros_like(best, dtype=torch.int64)
-    shortest = bank.vectors.log_length[0]
-    scale = torch.maximum(queries.log_length, shortest)
+    # At least k vectors lie within this length of the origin: no answer exceeds twice the scale.
+    short = bank.vectors.log_length[k - 1]
+    scale = torch.maximum(queries.log_length, short)
     length = (queries.log_length - scale).exp()
     for start, bound in _blocks(queries, bank, scale):
         if bool((bound > best[:, min(k, keep) - 1] * (1 + 1e-4)).all()):

@@ -1,6 +1,7 @@
 """Quantiles of a stream, as mergeable state: a histogram over the bits of float32."""
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import torch
 from torch import Tensor
@@ -40,16 +41,21 @@ class Histogram:
         return {"counts": self.counts}
 
     def quantile(self, share: float) -> float:
-        """The value below which `share` (0 to 1) of the samples lie, linear inside a bin."""
+        """The value below which `share` (0 to 1) of the samples lie, linear between samples."""
         below = torch.cumsum(self.counts, 0)
         rank = share * (int(below[-1]) - 1)
-        found = int(torch.searchsorted(below, int(rank), right=True))
+        low, high = (self._sample(below, place) for place in (floor(rank), ceil(rank)))
+        return low + (high - low) * (rank - floor(rank))
+
+    def _sample(self, below: Tensor, place: int) -> float:
+        """The sample at a place in ascending order; those of one bin lie evenly in it."""
+        found = int(torch.searchsorted(below, place, right=True))
         edges = (torch.tensor([found, found + 1], dtype=torch.int64) - _BINS // 2) << _BITS
         edges[1] -= 1
         low, high = _ordered(edges.to(torch.int32)).view(torch.float32).double().tolist()
         count = int(self.counts[found])
-        inside = (rank - (int(below[found]) - count)) / max(1, count)
-        return low + (high - low) * min(1.0, max(0.0, inside))
+        inside = (place - (int(below[found]) - count) + 0.5) / count
+        return low + (high - low) * inside
 
 
 def _ordered(bits: Tensor) -> Tensor:

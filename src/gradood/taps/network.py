@@ -165,17 +165,13 @@ class Network:
         for rows in activations.split(64):
             seen: list[Tensor] = []
             with Tap(self.module) as tap:
-                tap.replace(site, rows.to(self.device, self._dtype_at(site, rows)))
+                tap.replace(site, rows)
                 tap.value(self.head.site, seen.append)
                 tap.run(
                     self.example.to(self.device).expand(len(rows), *self.example.shape[1:]).clone()
                 )
             parts.append(self.head.features(seen[0]).detach())
         return torch.cat(parts)
-
-    def _dtype_at(self, site: Site, rows: Tensor) -> torch.dtype:
-        parameter = next(self.module.parameters(), None)
-        return rows.dtype if parameter is None else parameter.dtype
 
 
 def linear_weight_or_kernel(module: nn.Module) -> bool:

@@ -206,7 +206,7 @@ class Tap:
     def _see(self, site: Site, tensor: Tensor) -> Tensor:
         self._reached.add(site)
         if site in self._replacements:
-            tensor = self._replacements[site]
+            tensor = self._replacements[site].to(tensor)
         if site in self._wanted:
             tensor = self._mark(site, tensor)
         for reading in self._values.get(site, ()):
@@ -221,6 +221,9 @@ class Tap:
         if not upstream:
             # The clone, not the leaf, goes on: in-place layers may not touch a leaf.
             tensor = tensor.detach().requires_grad_().clone()
+        elif site.port == "input":
+            # Of what this layer takes, whatever else takes it too, as where it is the leaf.
+            tensor = tensor.clone()
         hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
         self._handles.append(hook)
         self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)

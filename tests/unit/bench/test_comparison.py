@@ -1,16 +1,25 @@
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
 from gradood.bench import Sets, compare, select
+from gradood.bench.demo import one_thread
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
 from gradood.evaluation import evaluate
 from gradood.models import digits_net
 from gradood.monitor import Monitor
 
 CLASSES = 4
+
+
+@pytest.fixture(autouse=True)
+def single() -> Iterator[None]:
+    """A second thread costs more than it brings, on networks this small."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +121,7 @@ def test_methods_that_need_labels_are_left_out_where_there_are_none(model, sets)
 
 def test_no_method_left_is_an_error_that_says_why(model):
     x = torch.rand(8, 1, 8, 8)
-    with pytest.raises(ConfigError, match="no detector can be run.*knn: it learns"):
+    with pytest.raises(ConfigError, match=r"no detector can be run.*knn: it learns"):
         compare(model, select("knn").detectors, Sets(id=x, ood={"a": x}), x)
 
 

@@ -1,0 +1,126 @@
+"""Whatever a loader yields becomes batches, or an error that says what was expected."""
+
+from collections import UserDict
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from gradood.batches import batches
+from gradood.errors import DataError
+
+X, Y = torch.randn(6, 3, 4, 4), torch.arange(6) % 3
+
+
+class Encoding(UserDict):
+    """As the batches of Hugging Face tokenizers and image processors."""
+
+
+FORMS = {
+    "pair": (X, Y),
+    "list": [X, Y],
+    "triple": (X, Y, torch.zeros(6)),
+    "pixel_values, labels": {"pixel_values": X, "labels": Y},
+    "image, label": {"image": X, "label": Y},
+    "x, label": {"x": X, "label": Y, "path": ["a"] * 6},
+    "mapping": Encoding(pixel_values=X, labels=Y),
+    "numpy": (X.numpy(), Y.numpy()),
+    "labels in a list": (X, Y.tolist()),
+    "int32 labels": (X, Y.int()),
+    "uint8 labels": {"x": X, "label": Y.to(torch.uint8)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_inputs_and_labels_are_found(form):
+    (batch,) = batches([FORMS[form]], labels=True)
+    assert torch.equal(batch.x, X)
+    assert batch.labels.dtype == torch.int64 and torch.equal(batch.labels, Y)
+    (batch,) = batches([FORMS[form]])
+    assert batch.labels is None
+
+
+@pytest.mark.parametrize("item", [X, (X,), {"x": X}, X.numpy()], ids=["x", "(x,)", "dict", "numpy"])
+def test_labels_may_be_absent(item):
+    (batch,) = batches([item], labels=True)
+    assert torch.equal(batch.x, X) and batch.labels is None
+
+
+@pytest.mark.parametrize("data", [X, X.numpy()], ids=["tensor", "array"])
+def test_a_tensor_or_array_is_one_batch(data):
+    (batch,) = batches(data)
+    assert torch.equal(batch.x, X)
+
+
+def test_loaders_and_generators_are_streamed():
+    loader = DataLoader(TensorDataset(X, Y), batch_size=4)
+    assert [len(b.x) for b in batches(loader, labels=True)] == [4, 2]
+    assert [b.labels.tolist() for b in batches(loader, labels=True)] == [[0, 1, 2, 0], [1, 2]]
+    taken = []
+
+    def stream():
+        for i in range(5):
+            taken.append(i)
+            yield X
+
+    generator = batches(stream())
+    next(generator)
+    assert taken == [0]
+    assert list(batches([])) == []
+
+
+def test_read_only_arrays_are_read():
+    array = X.numpy().copy()
+    array.flags.writeable = False
+    (batch,) = batches(array)
+    assert torch.equal(batch.x, X)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("folder", "data is a str; expected a tensor"),
+        (b"bytes", "data is a bytes"),
+        ({"x": X}, "data is a dict"),
+        (3, "data is a int"),
+        (None, "data is a NoneType"),
+        ([None], "a batch is a NoneType"),
+        (["a.png"], "a batch is a str"),
+        ([[]], "a batch is a list"),
+        ([{"pixels": X}], r"a batch has keys \['pixels'\].*'pixel_values', 'image', 'x'"),
+        ([torch.tensor(1.0)], "a batch is a Tensor"),
+        ([np.array(["a"])], "a batch is a ndarray"),
+        ([(["a.png"], Y)], "a batch is a list"),
+    ],
+)
+def test_the_rest_is_refused_in_words(data, message):
+    with pytest.raises(DataError, match=message):
+        list(batches(data))
+
+
+@pytest.mark.parametrize(
+    ("labels", "given"),
+    [
+        (Y[:4], r"\(4,\) torch.int64"),
+        (Y.float(), r"\(6,\) torch.float32"),
+        (torch.nn.functional.one_hot(Y), r"\(6, 3\) torch.int64"),
+        (["cat"] * 6, None),
+        ({"y": Y}, "dict"),
+        (torch.tensor(1), r"\(\) torch.int64"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_only_if_wanted(labels, given):
+    if given is None:
+        with pytest.raises((DataError, ValueError)):
+            list(batches([(X, labels)], labels=True))
+    else:
+        message = f"the labels of a batch of 6 are {given}; expected"
+        with pytest.raises(DataError, match=message):
+            list(batches([(X, labels)], labels=True))
+    assert torch.equal(next(batches([(X, labels)])).x, X)
+
+
+def test_a_pair_of_lists_of_batches_says_how_to_write_it():
+    with pytest.raises(DataError, match=r"give \[\(x, y\)\]"):
+        list(batches(((X[0], X[1]), (Y, Y)), labels=True))

@@ -1,0 +1,83 @@
+"""Binding: inputs that do not fit are told from broken models; plans are united."""
+
+import pytest
+import torch
+from torch import nn
+
+from gradood.binding import bind, observed, probe_of, shown
+from gradood.detectors import KNN, MSP, Energy, GradNorm
+from gradood.errors import DataError
+from gradood.evidence import FEATURES, KEYS, LOGITS
+
+
+def classifier():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ).eval()
+
+
+X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(8))
+
+
+def test_what_is_read_is_the_union():
+    detectors = {"a": MSP(), "b": Energy(), "c": GradNorm(), "d": KNN()}
+    binding = bind(classifier(), X, detectors)
+    assert binding.reads == (LOGITS, FEATURES)
+    assert binding.fit_reads == (FEATURES, KEYS)
+    assert list(binding.plans) == list(detectors)
+    assert binding.caveats == ()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 1, 6, 6), r"\(batch, 1, 6, 6\) float32; the model expects 4 dim.* 3 chan"),
+        (torch.zeros(2, 6, 6, 3), "expects 4 dimensions with 3 channels"),
+        (torch.zeros(2, 3), "expects 4 dimensions with 3 channels"),
+        (X.double(), "float64; the model expects float32"),
+        (torch.zeros(2, 3, 6, 6, dtype=torch.uint8), "uint8; the model expects float32"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(x, message):
+    with pytest.raises(DataError, match=message):
+        observed(classifier(), x)
+
+
+def test_a_linear_first_layer_says_its_width():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    with pytest.raises(DataError, match="the model expects 12 features"):
+        observed(model, torch.zeros(2, 3, 3, 3))
+
+
+def test_errors_of_the_model_itself_pass_through():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="^out of order$"):
+        observed(nn.Sequential(nn.Conv2d(3, 4, 3), Broken()), X)
+
+
+@pytest.mark.parametrize("n", [1, 3, 32, 50, 200])
+def test_a_probe_has_at_least_32_rows_and_begins_with_those_given(n):
+    x = torch.randn(n, 3, 6, 6)
+    probe = probe_of(x)
+    assert len(probe) >= 32
+    assert torch.equal(probe[: min(n, 64)], x[:64])
+    assert probe.dtype == x.dtype
+    if n == 1:
+        assert len(probe.flatten(1).unique(dim=0)) == 32
+
+
+def test_a_probe_of_tokens_stays_tokens():
+    tokens = torch.randint(100, (2, 7))
+    probe = probe_of(tokens)
+    assert probe.dtype == torch.int64 and bool((probe < 100).all())
+
+
+def test_inputs_in_words():
+    assert shown(X) == "(batch, 3, 6, 6) float32"

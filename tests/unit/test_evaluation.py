@@ -1,0 +1,99 @@
+"""Tables: every method on every set, their order, their forms and their intervals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradood
+from gradood import metrics
+from gradood.errors import DataError
+from gradood.evaluation import rows_of
+
+MODEL = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+GENERATOR = torch.Generator().manual_seed(11)
+ID = 3 * torch.randn(80, 8, generator=GENERATOR)
+OOD = {"near": torch.randn(50, 8, generator=GENERATOR), "far": torch.zeros(30, 8)}
+
+
+@pytest.fixture(scope="module")
+def table():
+    monitor = gradood.Monitor(MODEL, ["msp", "energy"])
+    return gradood.evaluate(monitor, id=ID.split(33), ood=OOD)
+
+
+def test_every_method_on_every_set_in_order(table):
+    assert table.methods == ("msp", "energy") and table.sets == ("near", "far")
+    assert [(row.method, row.ood) for row in table.rows] == [
+        ("msp", "near"),
+        ("msp", "far"),
+        ("energy", "near"),
+        ("energy", "far"),
+    ]
+    scores = gradood.Monitor(MODEL, ["msp", "energy"])
+    known, unknown = scores.score(ID), scores.score(OOD["near"])
+    for method in table.methods:
+        assert table[method, "near"] == metrics.summary(known[method], unknown[method])
+    assert {(row.n_id, row.n_ood) for row in table.rows} == {(80, 50), (80, 30)}
+    with pytest.raises(KeyError):
+        _ = table["msp", "nowhere"]
+
+
+def test_markdown_gives_percent_and_means(table):
+    lines = table.markdown().splitlines()
+    assert lines[0] == "| method | near | far | mean |"
+    assert lines[1] == "| --- | ---: | ---: | ---: |"
+    assert len(lines) == 4 and str(table) == table.markdown()
+    cells = [table["msp", name] for name in table.sets]
+    fpr = 100 * np.mean([c.fpr_ood_at_tpr_id95 for c in cells])
+    auroc = 100 * np.mean([c.auroc for c in cells])
+    assert lines[2].startswith("| msp | ") and lines[2].endswith(f"| {fpr:.2f} / {auroc:.2f} |")
+
+
+def test_a_dictionary_survives_json(table):
+    rows = json.loads(json.dumps(table.to_dict()))["rows"]
+    assert len(rows) == 4
+    assert rows[0]["method"] == "msp" and rows[0]["auroc"] == table["msp", "near"].auroc
+    assert set(rows[0]["intervals"]) == {f for f in metrics.Summary.__dataclass_fields__}
+
+
+def test_intervals_hold_the_value_and_may_be_left_out(table):
+    for row in table.rows:
+        low, high = row.intervals["auroc"]
+        assert low <= row.summary.auroc <= high
+    monitor = gradood.Monitor(MODEL, "energy")
+    bare = gradood.evaluate(monitor, id=ID, ood=OOD, level=None)
+    assert all(row.intervals == {} for row in bare.rows)
+    assert bare.methods == ("energy",)
+    wide = gradood.evaluate(monitor, id=ID, ood=OOD, level=0.99)
+    for row in wide.rows:
+        narrow = next(r for r in table.rows if (r.method, r.ood) == ("energy", row.ood))
+        assert row.intervals["auroc"][0] <= narrow.intervals["auroc"][0]
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    truth = 0.7602499389065233  # Φ(1/√2)
+    hits = {"auroc": 0, "fpr_ood_at_tpr_id95": 0}
+    reference = metrics.summary(rng.normal(0, 1, 200_000), rng.normal(1, 1, 200_000))
+    assert reference.auroc == pytest.approx(truth, abs=3e-3)
+    for i in range(40):
+        a, b = rng.normal(0, 1, 100), rng.normal(1, 1, 100)
+        found = metrics.intervals(a, b, level=0.9, draws=60, seed=i)
+        for name in hits:
+            low, high = found[name]
+            hits[name] += low <= getattr(reference, name) <= high
+    # 36 expected; four standard deviations, and somewhat less of a small bootstrap.
+    assert all(27 <= n <= 40 for n in hits.values()), hits
+
+
+def test_nothing_to_compare_is_refused():
+    monitor = gradood.Monitor(MODEL, "energy")
+    with pytest.raises(DataError, match="no out-of-distribution set was given"):
+        gradood.evaluate(monitor, id=ID, ood={})
+    with pytest.raises(DataError, match="energy on empty: ood_scores is empty"):
+        gradood.evaluate(monitor, id=ID, ood={"empty": []})
+    with pytest.raises(DataError, match="m on s: .*NaN"):
+        rows_of("s", {"m": torch.zeros(3)}, {"m": torch.tensor([torch.nan])}, level=None)

@@ -1,0 +1,71 @@
+"""What is said of a model before anything is fitted."""
+
+import json
+
+import torch
+from torch import nn
+
+import gradood
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(10))
+
+
+class Net(nn.Module):
+    def __init__(self, head=True):
+        super().__init__()
+        self.stage1 = nn.Sequential(self.block(3, 6), self.block(6, 6))
+        self.stage2 = nn.Sequential(self.block(6, 8), self.block(8, 8))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, 4) if head else nn.Identity()
+
+    @staticmethod
+    def block(inputs, outputs):
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(True)
+        )
+
+    def forward(self, x):
+        return self.fc(self.pool(self.stage2(self.stage1(x))).flatten(1))
+
+
+def test_a_model_as_gradood_sees_it():
+    found = gradood.inspect(Net(), X)
+    assert found.classes == 4
+    assert found.head_layer == "fc"
+    assert found.head.startswith("fc (Linear 8 → 4, bias), verified to")
+    assert found.norms == tuple(f"stage{i}.{j}.1" for i in (1, 2) for j in (0, 1))
+    assert found.stages == ("stage1", "stage2")
+    assert found.last_map.endswith("64 positions")
+    assert [use.method for use in found.uses] == [m.name for m in gradood.methods()]
+    assert all(use.works for use in found.uses)
+    assert json.loads(json.dumps(found.to_dict()))["classes"] == 4
+    text = str(found)
+    assert "gaia-z         works" in text and "stages    stage1, stage2" in text
+    reads = next(use.reads for use in found.uses if use.method == "gaia-a")
+    assert "mean of the gradient of feature sum at stage1.0.1" in reads
+
+
+def test_a_model_without_head_says_why_and_what_still_works():
+    found = gradood.inspect(Net(head=False), X)
+    assert found.head_layer is None
+    assert found.head.startswith("not found: the last linear layer could not be verified")
+    uses = {use.method: use for use in found.uses}
+    assert uses["energy"].works and uses["gaia-z"].works
+    # What reads features has none to read.
+    assert not uses["gaia-a"].works and "could not be verified" in uses["gaia-a"].notes[0]
+    assert "cannot" in str(found)
+    json.dumps(found.to_dict())
+
+
+def test_detectors_may_be_chosen_and_the_head_named():
+    found = gradood.inspect(Net(), X, ["energy", gradood.KNN(k=2)], head="fc")
+    assert [use.method for use in found.uses] == ["energy", "knn"]
+
+
+def test_a_model_without_norms_or_stages():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.GELU(), nn.Linear(6, 3))
+    found = gradood.inspect(model, X)
+    assert found.norms == () and found.stages == () and found.last_map is None
+    uses = {use.method: use for use in found.uses}
+    assert not uses["gaia-z"].works and "has neither" in uses["gaia-z"].notes[0]
+    assert "norms     0" in str(found) and "last map  none" in str(found)
