@@ -12,6 +12,8 @@ _BLOCK = 4096
 _SPARE = 7
 """Candidates kept beyond k, so that float32 rounding cannot hide the true k nearest."""
 _TINY = -1e5
+_MODERATE = 30.0
+"""Range of log lengths whose squares are all ordinary numbers in float32."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,7 +59,8 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
 
     The bank is searched block by block, nearest lengths first: the difference of lengths bounds
     the distance from below, so whole blocks are skipped once the k best are closer. Candidates are
-    found in float32 and their distances computed again in float64.
+    found in float32 and their distances computed again in float64; a query whose candidates
+    float32 cannot tell from the rest is searched in float64 throughout.
 
     Args:
         queries: (batch) vectors.
@@ -73,9 +76,7 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     keep = min(k + _SPARE, len(bank.vectors.unit))
     best = queries.log_length.new_full((len(queries.unit), keep), torch.inf, dtype=torch.float32)
     index = torch.zeros_like(best, dtype=torch.int64)
-    # At least k vectors lie within this length of the origin: no answer exceeds twice the scale.
-    short = bank.vectors.log_length[k - 1]
-    scale = torch.maximum(queries.log_length, short)
+    scale = _scale(queries, bank, k)
     length = (queries.log_length - scale).exp()
     for start, bound in _blocks(queries, bank, scale):
         if bool((bound > best[:, min(k, keep) - 1] * (1 + 1e-4)).all()):
@@ -83,7 +84,29 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
         near, place = _search(queries, bank, scale, length, start, keep)
         best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
         index = torch.cat([index, place], 1).gather(1, order)
-    return _exact(queries, bank, index, k, scale)
+    found = _exact(queries, bank, index, k, scale)
+    # What was left out in float32 must be farther away than its rounding, or is looked at again.
+    rounding = 1e-5 * length * (length + found)
+    doubt = (found > 0) & (found.square() > best[:, -1] - rounding)
+    if keep < len(bank.vectors.unit) and bool(doubt.any()):
+        rows = doubt.nonzero()[:, 0]
+        some = Polar(queries.unit[rows], queries.log_length[rows])
+        found[rows] = _exhaustive(some, bank, k, scale[rows])
+    return found * scale.exp()
+
+
+def _exhaustive(queries: Polar, bank: Bank, k: int, scale: Tensor) -> Tensor:
+    """The same in float64 throughout, for the few queries among near-duplicates."""
+    own = queries.unit.double() * (queries.log_length - scale).exp()[:, None]
+    best = own.new_full((len(own), k), torch.inf)
+    for start in range(0, len(bank.vectors.unit), _BLOCK):
+        units = bank.vectors.unit[start : start + _BLOCK].double()
+        lengths = bank.vectors.log_length[start : start + _BLOCK]
+        for i in range(len(own)):
+            other = units * (lengths - scale[i]).exp()[:, None]
+            distances = torch.linalg.vector_norm(other - own[i], dim=1).nan_to_num(nan=torch.inf)
+            best[i] = torch.cat([best[i], distances]).topk(k, largest=False).values
+    return best[:, -1]
 
 
 def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor]]:
@@ -106,19 +129,34 @@ def _search(
 ) -> tuple[Tensor, Tensor]:
     """The nearest of one block: squared distances, in units of `scale`, and places in the bank."""
     units = bank.vectors.unit[start : start + _BLOCK]
-    other = (bank.vectors.log_length[start : start + _BLOCK][None] - scale[:, None]).exp().float()
+    lengths = bank.vectors.log_length[start : start + _BLOCK][None]
+    common = bool((scale == scale[0]).all())
+    other = (lengths - (scale[:1, None] if common else scale[:, None])).exp().float()
     own = length.float()[:, None]
-    squared = queries.unit @ units.T
-    # (a − b)² + 2ab(1 − cos): no cancellation between long vectors of unequal length.
-    squared.neg_().add_(1).clamp_min_(0).mul_(other).mul_(2 * own)
-    squared.add_(other.sub_(own).square_())
-    near, place = torch.topk(
-        squared.nan_to_num_(nan=torch.inf), min(keep, len(units)), 1, largest=False
-    )
-    return near, place + start
+    # a² + b² − 2ab cos, without a² until the nearest are found
+    squared = (-2 * own * queries.unit) @ units.T
+    squared.mul_(other).add_(other.square())
+    if not common:
+        squared.nan_to_num_(nan=torch.inf)
+    near, place = torch.topk(squared, min(keep, len(units)), 1, largest=False)
+    return near.add_(own.square()).clamp_min_(0), place + start
+
+
+def _scale(queries: Polar, bank: Bank, k: int) -> Tensor:
+    """(rows,) logarithm of the length in whose units each query is searched.
+
+    One for all where every length is then ordinary in float32. Else a query's own, or the k-th
+    shortest in the bank: k vectors lie within that of the origin, so no answer exceeds twice it.
+    """
+    lengths = bank.vectors.log_length
+    top = torch.maximum(lengths[-1], queries.log_length.max())
+    if bool(top - lengths[0] < _MODERATE):
+        return top.expand(len(queries.log_length))
+    return torch.maximum(queries.log_length, lengths[k - 1])
 
 
 def _exact(queries: Polar, bank: Bank, index: Tensor, k: int, scale: Tensor) -> Tensor:
+    """Distances to the k-th of the candidates, in float64, in units of `scale`."""
     parts: list[Tensor] = []
     rows = max(1, (1 << 22) // max(1, index.shape[1] * queries.unit.shape[1]))
     vectors = bank.vectors
@@ -129,4 +167,4 @@ def _exact(queries: Polar, bank: Bank, index: Tensor, k: int, scale: Tensor) -> 
         other = vectors.unit[index[part]].double() * lengths[..., None]
         distances = torch.linalg.vector_norm(own[:, None] - other, dim=2)
         parts.append(distances.kthvalue(k, 1).values)
-    return torch.cat(parts) * scale.exp()
+    return torch.cat(parts)

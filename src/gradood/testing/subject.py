@@ -17,8 +17,8 @@ __all__ = ["Labeled", "Subject", "total"]
 Labeled = list[tuple[Tensor, Tensor]]
 """A fit loader: batches of inputs and labels."""
 
-_FIT = 96
-_HELD_OUT = 24
+_FIT = 64
+_HELD_OUT = 16
 
 
 class Subject:

@@ -137,10 +137,6 @@ def test_polar_keeps_the_vector():
     torch.testing.assert_close(tiny.unit, torch.full((1, 4), 0.5))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="float32 candidates: within 1e-3 of the length, near-duplicates are told apart wrongly",
-)
 @pytest.mark.parametrize("k", [1, 20])
 def test_near_duplicates_are_told_apart(k):
     """Frames of one video: the bank is a tight cluster, and the query lies in it."""

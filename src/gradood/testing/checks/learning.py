@@ -74,7 +74,7 @@ def fit_twice_as_once(subject: Subject) -> None:
 @LEARNING.check(learners=True)
 def shards_merge_in_any_order(subject: Subject) -> None:
     """Eight shards merged in random order and grouping give the state of one pass, to 1e-9."""
-    data = subject.data(batch=12)
+    data = subject.data(batch=8)
     monitor = subject.unfitted()
     once = _state(monitor.fit(data))
     generator = random.Random(0)
@@ -91,7 +91,7 @@ def shards_merge_in_any_order(subject: Subject) -> None:
 @LEARNING.check(learners=True)
 def shards_from_other_monitors(subject: Subject) -> None:
     """Shards seen by monitors of their own, each bound on its shard, merge like one pass."""
-    data = subject.data(batch=24)
+    data = subject.data(batch=16)
     monitor = subject.unfitted()
     once = _state(monitor.fit(data))
     parts = [subject.unfitted().accumulate([batch]) for batch in data]

@@ -104,9 +104,9 @@ def _with_logits_up_to(subject: Subject, largest: float) -> nn.Module:
     logits = logits_of(model(seen))
     handle.remove()
     scale = 0.99 * largest / float(logits.abs().max())
-    # The head's own numbers, and the maps of a convolution, must fit half precision too.
-    numbers = (*head.parameters(), *given)
-    scale = min(scale, *(6e4 / float(tensor.abs().max()) for tensor in numbers))
+    # The head's numbers, and what it gives before its bias is added, must fit half precision too.
+    weight, *bias = (float(parameter.abs().max()) for parameter in head.parameters())
+    scale = min(scale, 6e4 / max(weight, float(given[0].abs().max()) + sum(bias)))
     for parameter in head.parameters():
         parameter.mul_(scale)
     return model
