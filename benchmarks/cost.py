@@ -104,6 +104,7 @@ def main() -> int:
     parser.add_argument("--models", default="resnet20,densenet101")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--banks", default="5000,25000,50000")
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -112,7 +113,7 @@ def main() -> int:
         for i, bank in enumerate(map(int, given.banks.split(","))):
             key = f"{name}, batch {given.batch}, banks of {bank:,}"
             rounds = given.rounds if i == 0 else max(3, given.rounds // 2)
-            methods = METHODS if i == 0 else ["knn", "grood"]
+            methods = given.methods.split(",") if i == 0 else ["knn", "grood"]
             results[key] = network(name, given.batch, bank, rounds, methods)
             print(f"\n{key}\n{'':16}{'time':>8}{'memory':>8}")
             for method, ratio in results[key].items():

@@ -1,388 +1,293 @@
-"""Planted faults, each of which the tests must catch.
+"""Planted faults: small changes of the source, each of which some named check must catch.
 
-A fault is one replacement in a copy of the package. `python tests/mutations.py` loads torch once,
-forks for every fault, runs the tests named for it against the faulty copy, and prints one JSON
-line per fault; the first line is of the copy without a fault, which must pass them all.
+`planting` plants each in a copy of the source and runs its checks there; `test_mutations` expects
+one of them to fail. A fault whose text is no longer in the source is an error: change it along.
 """
 
-import json
-import os
-import shutil
-import sys
-import tempfile
-import traceback
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src" / "gradood"
-_AT_ONCE = 2
+__all__ = ["MUTATIONS", "Check", "Mutation"]
 
-__all__ = ["FAULTS", "Fault", "Outcome", "outcomes", "planted"]
+RESIDUAL = "post_activation_resnet"
+PERCENTILES = {"weights": 90.0, "activations": 10.0}
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One replacement, and the tests that must fail with it.
+class Check:
+    """A check by name, run where a faulty copy is what `import gradood` finds."""
 
-    Attributes:
-        name: what is wrong.
-        file: inside the package.
-        old: text that occurs there exactly once.
-        new: what replaces it.
-        tests: ``file::function`` under ``tests/unit``; at least one case of each must fail.
-    """
+    name: str
+    run: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault: in `file`, every text on the left becomes the text on the right."""
 
     name: str
     file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
+    changes: dict[str, str]
+    checks: tuple[Check, ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the tests said.
+def contract(variant: str, network: str, check: str) -> Check:
+    """A check of the public contract suite."""
 
-    Attributes:
-        name: of the fault; empty for none.
-        code: exit code of pytest.
-        imported: the package's folder as it was imported.
-        failed: tests that failed, without their parameters.
-    """
+    def run() -> None:
+        from variants import VARIANTS
 
-    name: str
-    code: int
-    imported: str
-    failed: tuple[str, ...]
+        from gradood.testing import Subject, networks, run_check
+
+        run_check(check, Subject(VARIANTS[variant].make(), networks()[network]))
+
+    return Check(f"{check} of {variant} on {network}", run)
 
 
-FAULTS = (
-    Fault(
-        "GradNorm's sign is turned",
+def golden(test: str, **arguments: object) -> Check:
+    """A golden test as ``module.function``, both without ``test_``, called with these arguments."""
+
+    def run() -> None:
+        import numpy as np
+
+        module, name = test.split(".")
+        function = getattr(importlib.import_module(f"test_{module}"), f"test_{name}")
+        fixtures = {"rng": np.random.default_rng(11)}
+        wanted = inspect.signature(function).parameters
+        function(**arguments, **{key: fixtures[key] for key in fixtures if key in wanted})
+
+    return Check(test, run)
+
+
+MUTATIONS = (
+    Mutation(
+        "GradNorm with the paper's sign",
         "detectors/gradnorm.py",
-        "return -last_layer_gradient_norm(",
-        "return last_layer_gradient_norm(",
-        ("test_monitor.py::test_scores_of_gradients_are_the_formulas",),
+        {"return -last_layer_gradient_norm(": "return last_layer_gradient_norm("},
+        (contract("gradnorm", "mlp", "higher-means-out"),),
     ),
-    Fault(
-        "GAIA-Z forgets the square",
+    Mutation(
+        "GradNorm's softmax in float32",
+        "functional/gradnorm.py",
+        {"p = torch.softmax(logits / temperature, 1)": "p = torch.softmax(logits.float(), 1)"},
+        (golden("gradnorm.gradnorm_of_random_heads", temperature=1.0, order=1.0, bias=False),),
+    ),
+    Mutation(
+        "GradNorm forgets to divide by the temperature",
+        "functional/gradnorm.py",
+        {"order, dim=1) / temperature": "order, dim=1)"},
+        (golden("gradnorm.gradnorm_of_random_heads", temperature=100.0, order=1.0, bias=False),),
+    ),
+    Mutation(
+        "GAIA-Z averages shares instead of their squares",
         "functional/gaia.py",
-        "share.double().square().sum(1)",
-        "share.double().sum(1)",
-        ("functional/test_gradients.py::test_zero_abnormality_weighs_channels_alike",),
+        {"sum(share.double().square().sum(1) for": "sum(share.double().sum(1) for"},
+        (golden("gaia_z.gaia_z_is_the_share_of_nonzero_gradients", name="plain_cnn", path="auto"),),
     ),
-    Fault(
-        "GAIA-A forgets the number of positions",
+    Mutation(
+        "GAIA-Z counts zeros as active",
+        "evidence/summaries.py",
+        {"_share(tensor, channels, torch.gt)": "_share(tensor, channels, torch.ge)"},
+        (golden("gaia_z.gaia_z_forward_is_the_share_of_nonzero_gradients", name=RESIDUAL),),
+    ),
+    Mutation(
+        "GAIA-A reads the gradient after the in-place ReLU",
+        "taps/tap.py",
+        {
+            "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))": (
+                "self._late = [*getattr(self, '_late', ()), (site, tensor)]"
+            ),
+            "        self._handles.append(hook)\n": "",
+            "        output = self._model(x)\n": (
+                "        output = self._model(x)\n"
+                "        for place, late in getattr(self, '_late', ()):\n"
+                "            late.register_hook(lambda g, place=place: self._receive(place, g))\n"
+                "            self._marks[place].edge = get_gradient_edge(late)\n"
+            ),
+        },
+        (golden("gaia_a.gaia_a_with_layers_named", name="pre_activation_densenet"),),
+    ),
+    Mutation(
+        "gradients need a model that is not frozen",
+        "taps/tap.py",
+        {"        if not upstream:\n": "        if not upstream and tensor.requires_grad:\n"},
+        (contract("gaia-a", "frozen", "score-has-its-form"),),
+    ),
+    Mutation(
+        "GAIA-A forgets the positions that the pool averages",
         "detectors/gaia_a.py",
-        "outer = outer / evidence.readings[2][:, None]",
-        "outer = outer * 1.0",
-        ("test_monitor.py::test_scores_of_gradients_are_the_formulas",),
+        {"outer = outer / evidence.readings[2][:, None]": "outer = outer"},
+        (golden("gaia_a.gaia_a_with_layers_named", name="plain_cnn"),),
     ),
-    Fault(
-        "GAIA-A gives NaN at a uniform softmax",
+    Mutation(
+        "GAIA-A takes the absolute value of the mean",
         "functional/gaia.py",
-        "return torch.where(squared > 0, mean / squared, torch.inf)",
-        "return mean / squared",
-        (
-            "functional/test_gradients.py::test_abnormality_ratio_weighs_channels_alike_and_never_gives_nan",
-        ),
+        {"outer.double().abs().mean(1)": "outer.double().mean(1).abs()"},
+        (golden("gaia_a.gaia_a_with_layers_named", name="mlp_bn"),),
     ),
-    Fault(
-        "LINe keeps what equals the percentile",
+    Mutation(
+        "LINe keeps the weights at the threshold",
         "functional/line.py",
-        "above = values > float(",
-        "above = values >= float(",
-        ("functional/test_line_pruning.py::test_ties_at_the_percentile_are_pruned",),
+        {
+            "(part > threshold[units])": "(part >= threshold[units])",
+            "weight, weight > threshold,": "weight, weight >= threshold,",
+        },
+        (golden("line.line_is_its_formula", name="mlp_bn", **PERCENTILES, contribution="signed"),),
     ),
-    Fault(
-        "the energy loses its factor T",
-        "functional/logits.py",
-        "return -temperature * torch.logsumexp(logits / temperature, 1)",
-        "return -torch.logsumexp(logits / temperature, 1)",
-        ("functional/test_gradients.py::test_energy_is_the_logarithm_of_a_sum",),
+    Mutation(
+        "LINe predicts from the unclipped features",
+        "detectors/line.py",
+        {
+            "predicted = linear_logits(features, head": (
+                "predicted = linear_logits(evidence.features, head"
+            )
+        },
+        (golden("line.line_predicts_from_the_clipped_features"),),
     ),
-    Fault(
-        "merging scatter forgets the shift of the means",
-        "functional/moments.py",
-        "scatter = self.scatter + other.scatter + weighted.T @ shift",
-        "scatter = self.scatter + other.scatter",
-        ("functional/test_moments.py::test_equal_to_the_moments_of_all",),
-    ),
-    Fault(
-        "the covariance is divided by n − 1",
+    Mutation(
+        "Mahalanobis divides by one sample less",
         "detectors/mahalanobis.py",
-        "oracle_shrinkage(moments.scatter / samples, samples)",
-        "oracle_shrinkage(moments.scatter / (samples - 1), samples)",
-        ("test_monitor.py::test_mahalanobis_is_the_formula",),
+        {"moments.scatter / samples,": "moments.scatter / (samples - 1),"},
+        (golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),),
     ),
-    Fault(
+    Mutation(
+        "Mahalanobis takes the mean over classes",
+        "detectors/mahalanobis.py",
+        {'state["centers"]).amin(1)': 'state["centers"]).mean(1)'},
+        (golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),),
+    ),
+    Mutation(
+        "merging forgets that the means shift",
+        "functional/moments.py",
+        {"self.mean + shift * share[:, None]": "self.mean"},
+        (contract("mahalanobis", "mlp", "shards-merge-in-any-order"),),
+    ),
+    Mutation(
+        "merging forgets the scatter between the means",
+        "functional/moments.py",
+        {"self.scatter + other.scatter + weighted.T @ shift": "self.scatter + other.scatter"},
+        (contract("mahalanobis", "mlp", "fit-batches-do-not-matter"),),
+    ),
+    Mutation(
+        "merging in float32",
+        "functional/moments.py",
+        {"share = other.count.double() /": "share = other.count.float() /"},
+        (contract("mahalanobis", "mlp", "shards-merge-in-any-order"),),
+    ),
+    Mutation(
+        "a fit keeps its last batch only",
+        "monitor.py",
+        {"learner.merge(total[name], new) if name in total else new": "new"},
+        (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
+    ),
+    Mutation(
+        "kept samples depend on the order of the fit",
+        "functional/samples.py",
+        {
+            'torch.argsort(columns["key"], stable=True)[:size]': (
+                'torch.arange(len(columns["key"]))[:size]'
+            )
+        },
+        (golden("grood.grood_synthetic_prototype", name="mlp_bn", mix=0.3, n=9),),
+    ),
+    Mutation(
         "GROOD's bank holds misclassified samples",
         "detectors/grood.py",
-        'chosen = right if self.bank == "correct" else torch.ones_like(right)',
-        "chosen = torch.ones_like(right)",
-        ("test_monitor.py::test_grood_keeps_the_gradients_of_correct_samples_or_of_all",),
+        {'chosen = right if self.bank == "correct" else': "chosen = right if False else"},
+        (golden("grood.grood_with_the_class_mean", name="mlp_bn", bank="correct", k=1),),
     ),
-    Fault(
-        "GROOD's margins are turned",
+    Mutation(
+        "GROOD's distances in float32",
         "functional/grood.py",
-        "distance[:, None] - others,",
-        "others - distance[:, None],",
-        ("functional/test_gradients.py::test_grood_gradient_equals_autograd_for_any_label",),
+        {"away = features.double() - ood.double()": "away = features.float() - ood.float()"},
+        (golden("grood.grood_norm_is_the_length_of_the_gradient", name="mlp_bn"),),
     ),
-    Fault(
-        "the search skips blocks that may hold the nearest",
+    Mutation(
+        "the search skips blocks that hold the nearest",
         "functional/neighbors.py",
-        "gap = torch.maximum(low - own, own - high).clamp_min(0)",
-        "gap = torch.maximum(high - own, own - low).clamp_min(0)",
-        ("functional/test_neighbors.py::test_random_vectors",),
+        {"        if bool((bound > ": "        if bool((bound * 9 > "},
+        (golden("knn.knn_of_a_bank_in_many_blocks", k=3),),
     ),
-    Fault(
-        "the neighbor before the k-th",
-        "functional/neighbors.py",
-        "distances.kthvalue(k, 1)",
-        "distances.kthvalue(max(1, k - 1), 1)",
-        ("functional/test_neighbors.py::test_random_vectors",),
+    Mutation(
+        "KNN compares lengths too",
+        "detectors/knn.py",
+        {"torch.where(zero, vectors.log_length, 0.0)": "vectors.log_length"},
+        (golden("knn.knn_is_the_distance_to_the_kth_nearest", name="mlp_bn", k=4, normalize=True),),
     ),
-    Fault(
-        "quantiles are off by one rank",
-        "functional/quantiles.py",
-        "rank = share * (int(below[-1]) - 1)",
-        "rank = share * int(below[-1])",
-        ("functional/test_quantiles.py::test_equal_to_numpy",),
+    Mutation(
+        "MSP over the batch",
+        "functional/logits.py",
+        {"-torch.softmax(logits, 1)": "-torch.softmax(logits, 0)"},
+        (contract("msp", "mlp", "any-subset"),),
     ),
-    Fault(
-        "a selection keeps the first rows, not those of the smallest keys",
-        "functional/samples.py",
-        'order = torch.argsort(columns["key"], stable=True)[:size]',
-        'order = torch.arange(len(columns["key"]))[:size]',
-        ("functional/test_samples.py::test_a_selection_does_not_depend_on_sharding",),
+    Mutation(
+        "energy forgets its temperature outside",
+        "functional/logits.py",
+        {"return -temperature * torch": "return -1.0 * torch"},
+        (golden("energy.energy_of_random_logits", scale=1.0, temperature=1000.0),),
     ),
-    Fault(
-        "a content key depends on the batch",
-        "evidence/keys.py",
-        "weights = _mix(place) | 1",
-        "weights = _mix(place + len(x)) | 1",
-        ("evidence/test_keys.py::test_the_same_in_any_batch_order_and_layout",),
-    ),
-    Fault(
-        "max pooling also selects zeros",
-        "evidence/summaries.py",
-        "(largest > 0).flatten(2)",
-        "(largest >= 0).flatten(2)",
-        ("evidence/test_summaries.py::test_max_pooled_share_is_the_share_of_nonzero_gradients",),
-    ),
-    Fault(
-        "a detector sees what others asked for",
-        "evidence/gather.py",
-        "found = {read: self._read[read] for read in reads}",
-        "found = self._read",
-        ("evidence/test_gather.py::test_only_hides_the_rest",),
-    ),
-    Fault(
-        "per-sample gradients ignore the temperature",
-        "evidence/parameters.py",
-        "logits.to(torch.promote_types(logits.dtype, torch.float32)) / read.temperature",
-        "logits.to(torch.promote_types(logits.dtype, torch.float32))",
-        ("evidence/test_gather.py::test_parameter_norms_equal_a_loop_of_autograd",),
-    ),
-    Fault(
-        "a NaN input reads as the zeros put in its place",
+    Mutation(
+        "rows with NaN score as zeros do",
         "monitor.py",
-        "out[name] = scores if bad is None else scores.masked_fill(bad, torch.inf)",
-        "out[name] = scores",
-        ("test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",),
+        {"scores.masked_fill(bad, torch.inf)": "scores"},
+        (contract("energy", "mlp", "nonfinite-rows"),),
     ),
-    Fault(
-        "labels beyond the classes are let in",
+    Mutation(
+        "labels are not checked",
         "detectors/classes.py",
-        "if len(wrong):",
-        "if len(wrong) > 10**9:",
-        ("test_monitor.py::test_labels_beyond_the_classes_are_refused",),
+        {"(labels < 0) | (labels >= evidence.classes)": "labels < -1000"},
+        (contract("mahalanobis", "mlp", "labels-out-of-range"),),
     ),
-    Fault(
-        "labels of any shape are let in",
-        "batches.py",
-        "or labels.shape != (size,)",
-        "or labels.shape[:1] != (size,)",
-        ("test_batches.py::test_labels_that_do_not_fit_are_refused_only_if_wanted",),
-    ),
-    Fault(
-        "FPR95 keeps more than 95 %",
-        "metrics.py",
-        "np.argmax(100 * kept >= 95 * kept[-1])",
-        "np.argmax(100 * kept > 95 * kept[-1])",
-        ("test_metrics.py::test_at_least_95_percent_is_kept_where_the_float_0_95_would_be_off",),
-    ),
-    Fault(
-        "training flags stay off",
-        "taps/wrap.py",
-        "                module.training = flag\n",
-        "                pass\n",
-        (
-            "taps/test_wrap.py::test_modes_flags_and_generator_are_restored",
-            "taps/test_tap.py::test_model_is_left_as_found",
-        ),
-    ),
-    Fault(
-        "the random generator moves on",
-        "taps/wrap.py",
-        "stack.enter_context(torch.random.fork_rng(devices=devices))",
-        "assert devices is not None",
-        (
-            "taps/test_wrap.py::test_modes_flags_and_generator_are_restored",
-            "taps/test_tap.py::test_model_is_left_as_found",
-        ),
-    ),
-    Fault(
+    Mutation(
         "hooks stay on the model",
         "taps/tap.py",
-        "            handle.remove()\n",
-        "            pass\n",
-        ("taps/test_tap.py::test_model_is_left_as_found",),
+        {
+            "            handle.remove()\n": "            pass\n",
+            "(self._handles, self._marks,": "(self._marks,",
+        },
+        (contract("gradnorm", "mlp", "model-left-as-found"),),
     ),
-    Fault(
-        "a leaf is handed to in-place layers",
-        "taps/tap.py",
-        "tensor = tensor.detach().requires_grad_().clone()",
-        "tensor = tensor.detach().requires_grad_()",
-        ("taps/test_tap.py::test_gradients_equal_autograd_without_in_place_layers",),
+    Mutation(
+        "hooks of the observation stay on the model",
+        "taps/observation.py",
+        {"            handle.remove()\n": "            pass\n"},
+        (contract("energy", "mlp", "exception-in-the-forward"),),
     ),
-    Fault(
-        "gradients are read after the in-place layer",
-        "taps/tap.py",
-        "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))",
-        "hook = (tensor := tensor.relu()).register_hook(lambda g: self._receive(site, g))",
-        ("taps/test_tap.py::test_gradients_equal_autograd_without_in_place_layers",),
+    Mutation(
+        "training flags are not restored",
+        "taps/wrap.py",
+        {"module.training = flag": "pass"},
+        (contract("energy", "mlp", "model-left-as-found"),),
     ),
-    Fault(
-        "a graph outlives its look",
-        "taps/tap.py",
-        "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))\n"
-        "        self._handles.append(hook)\n",
-        "kept = dict(self._values)\n"
-        "        tensor.register_hook(lambda gradient: self._receive(site, gradient) or kept and None)\n",
-        ("taps/test_tap.py::test_no_graph_survives_readings_that_keep_their_tensor",),
+    Mutation(
+        "the model is read in the mode it is in",
+        "taps/wrap.py",
+        {"module.training = False": "pass"},
+        (contract("energy", "no-bias-dropout", "model-left-as-found"),),
     ),
-    Fault(
-        "the ReLU after a residual sum is not seen",
-        "taps/graph.py",
-        'taker.name().startswith("AddBackward")',
-        'taker.name().startswith("MulBackward")',
-        ("taps/test_observation.py::test_a_residual_sum_is_read_after_its_relu",),
+    Mutation(
+        "the random state is not restored",
+        "taps/wrap.py",
+        {"stack.enter_context(torch.random.fork_rng(devices=devices))": "_ = devices"},
+        (contract("energy", "mlp", "model-left-as-found"),),
     ),
-    Fault(
-        "a head is believed without proof",
-        "taps/head.py",
-        "if error <= _tolerance(logits.dtype, seen.dtype):",
-        "if error <= 1e9:",
-        ("taps/test_head.py::test_logits_changed_after_the_head_are_refused_with_what_was_tried",),
+    Mutation(
+        "inference mode stays on",
+        "taps/wrap.py",
+        {"if torch.is_inference_mode_enabled():": "if False:"},
+        (contract("gaia-a", "mlp", "grad-modes"),),
+    ),
+    Mutation(
+        "every detector looks for itself",
+        "monitor.py",
+        {
+            "            own = evidence.only(binding.plans[name].reads)\n": (
+                "            own = self._gather(x, binding.reads, None)\n"
+                "            own = own.only(binding.plans[name].reads)\n"
+            )
+        },
+        (contract("energy", "mlp", "one-look"),),
     ),
 )
-
-
-def planted(fault: Fault | None, folder: Path) -> Path:
-    """A copy of the package with this fault, in a folder to put on the path."""
-    target = folder / "gradood"
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
-    if fault is not None:
-        file = target / fault.file
-        text = file.read_text(encoding="utf-8")
-        assert text.count(fault.old) == 1, f"{fault.name}: {text.count(fault.old)} × {fault.old!r}"
-        file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-    return folder
-
-
-class _Failures:
-    """A pytest plugin that notes which tests fail."""
-
-    def __init__(self) -> None:
-        self.found: set[str] = set()
-
-    def pytest_runtest_logreport(self, report) -> None:
-        if report.failed:
-            self.found.add(report.nodeid.split("[")[0].removeprefix("tests/unit/"))
-
-
-def _run(fault: Fault | None, tests: Sequence[str], folder: Path) -> Outcome:
-    """In a process of its own: the package has not been imported yet."""
-    import pytest
-
-    assert not any(name.split(".")[0] == "gradood" for name in sys.modules)
-    # First on the path, so that no installed copy, editable or not, is taken instead.
-    sys.path.insert(0, str(planted(fault, folder)))
-    sys.dont_write_bytecode = True
-    failures = _Failures()
-    arguments = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--rootdir={ROOT}"]
-    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is loaded already
-    arguments += [str(ROOT / "tests" / "unit" / test) for test in tests]
-    code = int(pytest.main(arguments, plugins=[failures]))
-    imported = str(Path(str(sys.modules["gradood"].__file__)).parent)
-    name = "" if fault is None else fault.name
-    return Outcome(name, code, imported, tuple(sorted(failures.found)))
-
-
-class _Forked:
-    """The tests of one fault, running in a process of their own."""
-
-    def __init__(self, fault: Fault | None, tests: Sequence[str]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="gradood-fault-")
-        folder = Path(self._folder.name)
-        self._child = os.fork()
-        if self._child == 0:
-            try:
-                with (folder / "log.txt").open("w") as log:
-                    with redirect_stdout(log), redirect_stderr(log):
-                        outcome = _run(fault, tests, folder)
-                (folder / "answer.json").write_text(json.dumps(asdict(outcome)))
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(0)
-
-    def outcome(self) -> Outcome:
-        os.waitpid(self._child, 0)
-        with self._folder as name:
-            folder = Path(name)
-            print((folder / "log.txt").read_text(), file=sys.stderr, flush=True)
-            given = json.loads((folder / "answer.json").read_text())
-            expected = folder / "gradood"
-            assert Path(given["imported"]).resolve() == expected.resolve(), given["imported"]
-        return Outcome(**{**given, "failed": tuple(given["failed"])})
-
-
-def _preload() -> None:
-    """Everything slow that the tests import, but nothing of the package, and no thread."""
-    import hypothesis  # noqa: F401
-    import pytest  # noqa: F401
-    import sklearn.covariance
-    import sklearn.metrics
-    import torch
-    from beartype import beartype  # noqa: F401
-    from torch.func import vmap  # noqa: F401
-    from torch.nn.parallel import DistributedDataParallel  # noqa: F401
-
-    torch.set_num_threads(1)
-    torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
-
-
-def outcomes(faults: Sequence[Fault]) -> Iterator[Outcome]:
-    """First of no fault with all the tests, then of each fault with its own."""
-    _preload()
-    todo: list[tuple[Fault | None, Sequence[str]]] = [(fault, fault.tests) for fault in faults]
-    todo.insert(0, (None, sorted({test for fault in faults for test in fault.tests})))
-    running: deque[_Forked] = deque()
-    for fault, tests in todo:
-        if len(running) == _AT_ONCE:
-            yield running.popleft().outcome()
-        running.append(_Forked(fault, tests))
-    while running:
-        yield running.popleft().outcome()
-
-
-if __name__ == "__main__":
-    for one in outcomes(FAULTS):
-        print(json.dumps(asdict(one)), flush=True)

@@ -73,3 +73,16 @@ def test_line_thresholds_are_its_masks(rng, weights, activations):
     kept = torch.tensor(W)[None] > thresholds[:, None]
     both = fit.weight_masks & fit.activation_masks[:, None]
     assert torch.equal(kept, torch.tensor(both))
+
+
+def test_line_predicts_from_the_clipped_features():
+    """Clipping changes the predicted class of many of these, and with it the masks."""
+    given = setting("mlp_bn", n=60)
+    clip, h = 0.3, given.features(given.x)
+    raw = linear_logits(h, given.weight, given.bias).argmax(1)
+    clipped = linear_logits(h.clamp(max=clip), given.weight, given.bias).argmax(1)
+    assert float((raw != clipped).double().mean()) > 0.1
+    fit = line.line_fit(given.features(given.fit_x), given.fit_y, given.weight, 50, 50, clip)
+    detector = gradood.LINe(weight_percentile=50, activation_percentile=50, clip=clip)
+    expected = line.line_score(h, given.weight, given.bias, fit)
+    same(given.scores(detector, fit=True), expected)

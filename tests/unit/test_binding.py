@@ -58,7 +58,7 @@ def test_errors_of_the_model_itself_pass_through():
         def forward(self, x):
             raise RuntimeError("out of order")
 
-    with pytest.raises(RuntimeError, match="^out of order$"):
+    with pytest.raises(RuntimeError, match=r"^out of order$"):
         observed(nn.Sequential(nn.Conv2d(3, 4, 3), Broken()), X)
 
 

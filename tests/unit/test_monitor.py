@@ -225,7 +225,7 @@ def test_errors_of_the_model_pass_through(model):
         raise RuntimeError("out of order")
 
     model.fc.register_forward_pre_hook(refuse)
-    with pytest.raises(RuntimeError, match="^out of order$"):
+    with pytest.raises(RuntimeError, match=r"^out of order$"):
         monitor.score(X)
 
 

@@ -68,14 +68,14 @@ def test_the_same_class_twice_is_one(install):
 
 def test_two_detectors_of_one_name_are_refused(install):
     install(Impostor)
-    with pytest.raises(ConfigError, match="two detectors are called 'energy'.*Energy and .*Impost"):
+    with pytest.raises(ConfigError, match=r"two detectors are called 'energy'.*Energy and .*Imp"):
         registry.methods()
 
 
 @pytest.mark.parametrize("thing", [object(), Energy(), dict])
 def test_what_is_no_detector_class_is_refused(install, thing):
     install(thing)
-    with pytest.raises(ConfigError, match="in gradood.detectors is no gradood Detector class"):
+    with pytest.raises(ConfigError, match=r"in gradood.detectors is no gradood Detector class"):
         registry.methods()
 
 
@@ -88,7 +88,7 @@ def test_a_misspelt_name_is_answered_with_the_closest():
 
 def test_options_are_passed_and_wrong_ones_refused():
     assert repr(registry.create("energy", temperature=2.0)) == "Energy(temperature=2.0)"
-    with pytest.raises(ConfigError, match="energy: .*temprature"):
+    with pytest.raises(ConfigError, match=r"energy: .*temprature"):
         registry.create("energy", temprature=2.0)
     with pytest.raises(ConfigError, match="temperature=-1; expected a number > 0"):
         registry.create("energy", temperature=-1)

@@ -34,15 +34,15 @@ class Summary:
     reduce: Callable[[Tensor, int], Tensor] = field(compare=False, repr=False)
 
 
-_CHUNK = 1 << 19
-"""Elements compared at a time, into a scratch buffer of 2 MB that each thread keeps: fresh
+_CHUNK = 1 << 20
+"""Elements compared at a time, into a scratch buffer of 4 MB that each thread keeps: fresh
 temporaries of a map's size are page-faulted in and cost more than the layer they watch."""
 _SCRATCH = threading.local()
 
 
 def _scratch() -> Tensor:
     if not hasattr(_SCRATCH, "buffer"):
-        _SCRATCH.buffer = torch.empty(_CHUNK)
+        _SCRATCH.buffer = torch.empty(_CHUNK, dtype=torch.float32, device="cpu")
     return _SCRATCH.buffer
 
 
@@ -60,7 +60,7 @@ def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Ten
     counts = torch.empty(len(values), values.shape[1 + transposed], dtype=torch.float32)
     size = max(1, values.shape[1] * values.shape[2])
     rows = max(1, _CHUNK // size)
-    buffer = _scratch() if size <= _CHUNK else torch.empty(size)
+    buffer = _scratch() if size <= _CHUNK else counts.new_empty(size)
     for i in range(0, len(values), rows):
         chunk = values[i : i + rows]
         part = buffer[: chunk.numel()].view(chunk.shape)

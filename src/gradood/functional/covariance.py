@@ -33,7 +33,7 @@ def oracle_shrinkage(
 def whitening(
     covariance: Float[Tensor, "width width"],
 ) -> tuple[Float[Tensor, "width width"], float]:
-    """A matrix T with ``T Tᵀ = covariance⁻¹``, and the covariance's condition number.
+    """The symmetric T with ``T T = covariance⁻¹``, and the covariance's condition number.
 
     Directions whose variance is below rounding (1e-12 of the largest) are given that floor, so T is
     finite for any covariance but zero.
@@ -42,7 +42,8 @@ def whitening(
     largest = values[-1]
     condition = float(largest / values[0].clamp_min(1e-300)) if float(values[0]) > 0 else torch.inf
     floor = values.clamp_min(largest * 1e-12)
-    return (vectors / floor.sqrt()).contiguous(), condition
+    # The symmetric root: eigenvectors alone have arbitrary signs, which rounding would decide.
+    return (vectors / floor.sqrt()) @ vectors.T, condition
 
 
 def squared_distances(

@@ -79,7 +79,9 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     scale = _scale(queries, bank, k)
     length = (queries.log_length - scale).exp()
     for start, bound in _blocks(queries, bank, scale):
-        if bool((bound > best[:, min(k, keep) - 1] * (1 + 1e-4)).all()):
+        # Float32 may take a candidate for nearer than it is, by its rounding: for zero, even.
+        kth = best[:, k - 1]
+        if bool((bound > kth * (1 + 1e-4) + 1e-5 * length * (length + kth.sqrt())).all()):
             continue
         near, place = _search(queries, bank, scale, length, start, keep)
         best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)

@@ -233,5 +233,5 @@ def test_what_cannot_be_vectorized_is_refused(network, monkeypatch):
         return self.fc(x.mean((2, 3)).repeat(1, 3)[:, :8]) * (1 if float(x.sum()) > 0 else 2)
 
     monkeypatch.setattr(Net, "forward", forward)
-    with pytest.raises(TapError, match="per-sample gradients of fc.weight.*Leave parameters=None"):
+    with pytest.raises(TapError, match=r"per-sample gradients of fc.weight.*Leave parameters=None"):
         gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))

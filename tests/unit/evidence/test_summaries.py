@@ -5,8 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gradood.evidence import MAP, MEAN, NONZERO_SHARE, POSITIONS, POSITIVE_SHARE, max_pooled_share
-from gradood.evidence import summaries
+from gradood.evidence import (
+    MAP,
+    MEAN,
+    NONZERO_SHARE,
+    POSITIONS,
+    POSITIVE_SHARE,
+    max_pooled_share,
+    summaries,
+)
 
 NAIVE = {
     "positive share": lambda v: float((v > 0).double().mean()),
@@ -37,7 +44,7 @@ def layouts():
     }
 
 
-@pytest.mark.parametrize("chunk", [1 << 19, 100], ids=["one chunk", "larger than a chunk"])
+@pytest.mark.parametrize("chunk", [1 << 20, 100], ids=["one chunk", "larger than a chunk"])
 @pytest.mark.parametrize("name", layouts())
 @pytest.mark.parametrize("summary", [POSITIVE_SHARE, NONZERO_SHARE, MEAN], ids=lambda s: s.name)
 def test_equal_to_the_plain_loop(summary, name, chunk, monkeypatch):

@@ -30,7 +30,7 @@ def merged(x, y, cuts):
         for a, b in zip(x.split(cuts), y.split(cuts), strict=True)
     ]
     while len(parts) > 1:
-        parts = [parts.pop(0).merge(parts.pop())] + parts
+        parts = [parts.pop(0).merge(parts.pop()), *parts]
     return parts[0]
 
 

@@ -144,3 +144,17 @@ def test_near_duplicates_are_told_apart(k):
     bank = polar(torch.nn.functional.normalize(center + 2e-5 * torch.randn(500, 32), dim=1))
     queries = polar(torch.nn.functional.normalize(center + 2e-5 * torch.randn(20, 32), dim=1))
     check(queries, bank, k, rtol=1e-5)
+
+
+def test_a_block_is_not_skipped_for_a_distance_that_rounding_made_zero(monkeypatch):
+    """One block holds a vector at 1e-4, which is 0 in float32; the next one holds one at 2e-5."""
+    monkeypatch.setattr(neighbors, "_BLOCK", 16)
+    normalize = torch.nn.functional.normalize
+    for _ in range(20):
+        query = normalize(torch.randn(1, 32).double())
+        noise, far = torch.randn(2, 32).double() / 32**0.5, torch.randn(30, 32).double()
+        near, nearer = normalize(query + 1e-4 * noise[:1]), normalize(query + 1e-6 * noise[1:])
+        unit = torch.cat([near, normalize(far[:15]), nearer, normalize(far[15:])]).float()
+        lengths = torch.tensor([1.0, 1 + 2e-5], dtype=torch.float64).repeat_interleave(16)
+        given = Polar(query.float(), torch.zeros(1, dtype=torch.float64))
+        check(given, Polar(unit, lengths.log()), 1, rtol=1e-6)

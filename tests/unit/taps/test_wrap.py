@@ -71,7 +71,7 @@ def test_a_script_module_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.trace(classifier().eval(), X)
-    with pytest.raises(TapError, match="TorchScript.*give the eager nn.Module"):
+    with pytest.raises(TapError, match=r"TorchScript.*give the eager nn.Module"):
         unwrap(scripted)
 
 

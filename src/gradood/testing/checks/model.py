@@ -205,14 +205,22 @@ def _explode(subject: Subject, error: type[BaseException]) -> None:
 
 
 def _lived_in(subject: Subject) -> nn.Module:
-    """A model as users have them: some parts in training mode, gradients on some parameters."""
+    """A model as users have them: some parts in training mode, gradients on some parameters.
+
+    It draws random numbers in its forward, as samplers do.
+    """
     model = subject.network.model()
+    model.register_forward_hook(_draw)
     for i, module in enumerate(model.modules()):
         module.training = i % 3 != 1
     for i, parameter in enumerate(model.parameters()):
         if i % 2 == 0 and parameter.requires_grad:
             parameter.grad = torch.full_like(parameter, 0.5)
     return model
+
+
+def _draw(*_: object) -> None:
+    torch.rand(1)
 
 
 def _names_a_layer(subject: Subject) -> bool:

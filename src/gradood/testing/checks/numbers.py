@@ -100,7 +100,7 @@ def _with_logits_up_to(subject: Subject, largest: float) -> nn.Module:
     head = model.get_submodule(subject.binding.network.head.layer)
     seen = torch.cat([subject.x, *(x for x, _ in subject.data())])
     given: list[Tensor] = []
-    handle = head.register_forward_hook(lambda _, __, output: given.append(output))
+    handle = head.register_forward_hook(lambda _, __, output: given.append(output))  # type: ignore[arg-type]
     logits = logits_of(model(seen))
     handle.remove()
     scale = 0.99 * largest / float(logits.abs().max())
