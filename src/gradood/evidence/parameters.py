@@ -54,7 +54,7 @@ def parameter_norms(module: nn.Module, x: Tensor, read: ParameterNorm) -> Tensor
     rows = max(1, _BUDGET // max(1, size))
     try:
         with left_as_found(module, device_of(module)):
-            return torch.cat([vmap(norm)(part) for part in x.split(rows)])
+            return torch.cat([vmap(norm, randomness="different")(p) for p in x.split(rows)])
     except (RuntimeError, NotImplementedError) as error:
         raise TapError(
             f"per-sample gradients of {', '.join(read.names[:3])} … cannot be taken: {error}. "

@@ -1,0 +1,90 @@
+"""Options are checked where they are given, and the message says what was expected."""
+
+import math
+
+import pytest
+import torch
+
+import gradood
+from gradood.errors import ConfigError
+
+WRONG = [
+    (gradood.Energy, {"temperature": 0}),
+    (gradood.Energy, {"temperature": -1.0}),
+    (gradood.Energy, {"temperature": math.inf}),
+    (gradood.Energy, {"temperature": math.nan}),
+    (gradood.GradNorm, {"temperature": 0.0}),
+    (gradood.GradNorm, {"order": 0.5}),
+    (gradood.GradNorm, {"order": math.nan}),
+    (gradood.GradNorm, {"parameters": "fc.weight"}),
+    (gradood.GradNorm, {"parameters": []}),
+    (gradood.GAIAZ, {"layers": "norm1"}),
+    (gradood.GAIAZ, {"layers": []}),
+    (gradood.GAIAZ, {"path": "sideways"}),
+    (gradood.GAIAA, {"layers": "norm1"}),
+    (gradood.GAIAA, {"layers": ()}),
+    (gradood.GAIAA, {"last": 3}),
+    (gradood.LINe, {"weight_percentile": 100}),
+    (gradood.LINe, {"weight_percentile": -1}),
+    (gradood.LINe, {"activation_percentile": 100.0}),
+    (gradood.LINe, {"clip": 0}),
+    (gradood.LINe, {"clip": "automatic"}),
+    (gradood.LINe, {"contribution": "shapley"}),
+    (gradood.GROOD, {"ood_prototype": "mean"}),
+    (gradood.GROOD, {"ood_prototype": torch.tensor([1.0, math.nan])}),
+    (gradood.GROOD, {"ood_prototype": torch.zeros(2, 2, 2)}),
+    (gradood.GROOD, {"mix": 1.5}),
+    (gradood.GROOD, {"mix": -0.1}),
+    (gradood.GROOD, {"n_synthetic": 0}),
+    (gradood.GROOD, {"n_synthetic": 2.5}),
+    (gradood.GROOD, {"score": "neighbor"}),
+    (gradood.GROOD, {"bank": "right"}),
+    (gradood.GROOD, {"k": 0}),
+    (gradood.KNN, {"k": 0}),
+    (gradood.KNN, {"k": 1.0}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    WRONG,
+    ids=[f"{k.name}-{next(iter(o))}-{i}" for i, (k, o) in enumerate(WRONG)],
+)
+def test_a_wrong_value_names_the_option_and_what_was_expected(kind, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=rf"^{name}=.*; expected "):
+        kind(**options)
+
+
+@pytest.mark.parametrize("method", gradood.methods(), ids=lambda method: method.name)
+def test_an_unknown_option_is_refused(method):
+    with pytest.raises(TypeError, match="temprature"):
+        getattr(gradood, method.detector)(temprature=2.0)
+
+
+def test_the_defaults_are_those_of_the_papers():
+    assert gradood.Energy().options() == {"temperature": 1.0}
+    assert gradood.GradNorm().options() == {
+        "temperature": 1.0,
+        "order": 1,
+        "bias": False,
+        "parameters": None,
+    }
+    assert gradood.LINe().options() == {
+        "weight_percentile": 90,
+        "activation_percentile": 90,
+        "clip": 1.0,
+        "contribution": "signed",
+    }
+    assert gradood.GROOD().options() == {
+        "ood_prototype": "synthetic",
+        "mix": 0.5,
+        "n_synthetic": 100,
+        "early_layer": None,
+        "score": "neighbour",
+        "bank": "correct",
+        "k": 1,
+    }
+    assert gradood.KNN().options() == {"k": 50, "normalize": True}
+    assert gradood.GAIAZ().options() == {"layers": None, "path": "auto"}
+    assert gradood.GAIAA().options() == {"layers": None, "last": None}
