@@ -28,7 +28,7 @@ def test_gaia_z_watches_every_normalization_layer():
 
 def test_without_normalization_the_layers_that_feed_a_relu_are_watched():
     assert names(hook_layers(observed("mlp"), None, "gaia-z")) == ["linear1", "linear2"]
-    with pytest.raises(TapError, match="gaia-z .*Name some with layers="):
+    with pytest.raises(TapError, match=r"gaia-z .*Name some with layers="):
         hook_layers(observed("gelu-mlp"), None, "gaia-z")
 
 

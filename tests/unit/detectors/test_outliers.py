@@ -89,7 +89,7 @@ def test_no_usable_sample_is_an_error_that_says_what_to_do():
     logits = torch.tensor([[1.0, 2.0, 0.0]]).expand(4, 3)
     labels, keys = torch.full((4,), 2), torch.arange(4)
     found = EarlyMixing.of(torch.randn(4, 5), logits, labels, keys, 10)
-    with pytest.raises(DataError, match="second most likely class.*'class-mean'"):
+    with pytest.raises(DataError, match=r"second most likely class.*'class-mean'"):
         found.outliers(0.5)
     with pytest.raises(DataError, match="one class"):
         EarlyMixing.of(torch.randn(4, 5), torch.zeros(4, 1), torch.zeros(4).long(), keys, 10)
