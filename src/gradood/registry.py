@@ -1,6 +1,7 @@
 """One mapping from names to detectors: the built-in ones, and those of installed packages."""
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -82,6 +83,10 @@ def create(name: str, **options: Any) -> "Detector":
         ConfigError: no such option, or a wrong value.
     """
     chosen = detector_class(name)
+    known = inspect.signature(chosen).parameters
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"{name} has no option {option!r}; {suggest(option, known)}")
     try:
         return chosen(**options)
     except TypeError as error:

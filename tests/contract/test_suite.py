@@ -114,7 +114,7 @@ def test_a_score_that_depends_on_random_numbers_is_caught():
             return super().measure(evidence, state) + torch.rand(evidence.size)
 
     assert "other scores" in fails(Noisy(), "same-twice")
-    assert "random state" in fails(Noisy(), "model-left-as-found")
+    assert "model-left-as-found: Noisy()" in fails(Noisy(), "model-left-as-found")
 
 
 def test_a_score_that_overwrites_the_evidence_is_caught():

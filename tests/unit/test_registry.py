@@ -88,7 +88,9 @@ def test_a_misspelt_name_is_answered_with_the_closest():
 
 def test_options_are_passed_and_wrong_ones_refused():
     assert repr(registry.create("energy", temperature=2.0)) == "Energy(temperature=2.0)"
-    with pytest.raises(ConfigError, match=r"energy: .*temprature"):
+    with pytest.raises(
+        ConfigError, match=r"energy has no option .temprature.; did you mean .temperature"
+    ):
         registry.create("energy", temprature=2.0)
     with pytest.raises(ConfigError, match="temperature=-1; expected a number > 0"):
         registry.create("energy", temperature=-1)
