@@ -1,6 +1,7 @@
 """Which layers a detector reads when the user names none."""
 
 import pytest
+import torch
 
 import gradood
 from gradood.detectors.defaults import hook_layers, inner_layers
@@ -56,7 +57,7 @@ def test_gaia_a_takes_late_layers(network, first, last, count, pooled):
 
 
 def test_gaia_a_takes_the_papers_layers_of_the_reference_networks():
-    x = __import__("torch").randn(2, 3, 32, 32)
+    x = torch.randn(2, 3, 32, 32)
     layers, pooled = inner_layers(observe(resnet20(), x))
     assert len(layers) == 12 and not pooled
     assert {name.split(".")[0] for name in names(layers)} == {"layer2", "layer3"}
