@@ -3,7 +3,8 @@
     python benchmarks/cost.py [--models resnet20,densenet101] [--batch 128] [--rounds 7] [--json F]
 
 Every round times the plain forward and every detector once, in a shuffled order, so that a slow
-moment of the machine falls on all alike; the ratio of medians is printed. Peak memory is the
+moment of the machine falls on all alike; the ratio of medians over the fastest half of
+the rounds is printed. Peak memory is the
 largest sum of live tensor bytes that the torch profiler sees during one call, over that of the
 plain forward. Weights of `../shared` are used where present; cost does not depend on them much,
 except for the share of active units.
@@ -56,7 +57,7 @@ def enlarge(monitor: gradood.Monitor, bank: int) -> None:
             unit = state["unit"].repeat(times, 1)[:bank]
             unit = nn.functional.normalize(unit + 0.05 * torch.randn_like(unit), dim=1)
             length, order = state["log_length"].repeat(times)[:bank].sort(stable=True)
-            monitor._states[name] = {**state, "unit": unit[order], "log_length": length}
+            monitor._reader.states[name] = {**state, "unit": unit[order], "log_length": length}
 
 
 def images(name: str, batch: int) -> Tensor:

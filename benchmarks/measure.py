@@ -24,7 +24,10 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, all timed once per round in a shuffled order."""
+    """Seconds of each call, all timed once per round in a shuffled order.
+
+    The median over the fastest half of the rounds: other work on the machine only ever adds time.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     rng = random.Random(0)
@@ -36,4 +39,5 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
             start = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+    fastest = {name: sorted(seconds)[: max(1, rounds // 2)] for name, seconds in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in fastest.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradood import errors, metrics
+    from gradood.decision import Result, Results
     from gradood.detectors import (
         GAIAA,
         GAIAZ,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gradood.detectors.base import Detector, Learner
     from gradood.evaluation import Table, evaluate
     from gradood.inspection import inspect
-    from gradood.monitor import Monitor
+    from gradood.monitor import Monitor, load
     from gradood.registry import methods
 
 __version__ = "0.1.0"
@@ -42,10 +43,13 @@ __all__ = [
     "Mahalanobis",
     "MaxLogit",
     "Monitor",
+    "Result",
+    "Results",
     "Table",
     "errors",
     "evaluate",
     "inspect",
+    "load",
     "methods",
     "metrics",
 ]
@@ -54,9 +58,12 @@ _HOMES = {
     "Detector": "gradood.detectors.base",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
+    "Result": "gradood.decision",
+    "Results": "gradood.decision",
     "Table": "gradood.evaluation",
     "evaluate": "gradood.evaluation",
     "inspect": "gradood.inspection",
+    "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
 

@@ -5,13 +5,15 @@ GradoodError
 ├── TapError            (RuntimeError)    a layer, head or gradient cannot be read from this model
 ├── NotFittedError      (RuntimeError)    a detector that learns was asked to score before `fit`
 ├── DataError           (ValueError)      the images, labels or scores given are unusable
+│   └── BadImageError   (ValueError)      one image of many is unusable; its status says how
 ├── ConfigError         (ValueError)      an option has a wrong value
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
-└── MeaninglessScoreWarning               the method says little on this model
+├── MeaninglessScoreWarning               the method says little on this model
+└── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
 Every message says what was given, what was expected, and what to do.
@@ -22,6 +24,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "ArtifactError",
+    "BadImageError",
     "CalibrationError",
     "ConfigError",
     "DataError",
@@ -31,6 +34,7 @@ __all__ = [
     "ModelMismatchError",
     "NotFittedError",
     "TapError",
+    "UninformativeScoreWarning",
     "UnknownNameError",
     "suggest",
 ]
@@ -50,6 +54,19 @@ class NotFittedError(GradoodError, RuntimeError):
 
 class DataError(GradoodError, ValueError):
     """The images, labels or scores given are unusable."""
+
+
+class BadImageError(DataError):
+    """One image of many is unusable.
+
+    Args:
+        reason: why, in a sentence about "it": the caller knows its name.
+        status: the same in a word, see `gradood.data.condition`.
+    """
+
+    def __init__(self, reason: str, status: str = "broken") -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class ConfigError(GradoodError, ValueError):
@@ -78,6 +95,10 @@ class GradoodWarning(UserWarning):
 
 class MeaninglessScoreWarning(GradoodWarning):
     """The method runs, but says little about this model."""
+
+
+class UninformativeScoreWarning(GradoodWarning):
+    """So many calibration scores are equal that the promise is kept by flagging next to nothing."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

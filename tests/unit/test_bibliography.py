@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import gradood
-from gradood.bench.bibliography import CITATION, bibliography, reference
+from gradood.bibliography import CITATION, bibliography, reference
 from gradood.errors import UnknownNameError
 from gradood.registry import methods
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradood.bench.bibliography import CITATION, Reference, bibliography, reference
+from gradood.bibliography import CITATION, Reference, bibliography, reference
 from gradood.detectors.base import Detector, Learner
 from gradood.registry import Method, detector_class, methods
 

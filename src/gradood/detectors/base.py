@@ -103,8 +103,8 @@ class Detector(ABC):
 
     @final
     def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
-        given = [f"{k}={v!r}" for k, v in self.options().items() if v is not defaults[k].default]
+        defaults = {k: p.default for k, p in inspect.signature(type(self)).parameters.items()}
+        given = [f"{k}={v!r}" for k, v in self.options().items() if not _same(v, defaults[k])]
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -143,6 +143,10 @@ class Learner(Detector):
     def merge(self, a: Partial, b: Partial) -> Partial:
         """What two sets of batches contribute together."""
         return {name: value.merge(b[name]) for name, value in a.items()}
+
+
+def _same(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
 
 
 def require(condition: bool, option: str, value: object, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from gradood.evidence.gather import Evidence, Linear, gather
 from gradood.evidence.keys import content_keys
+from gradood.evidence.plain import read_from_plain, read_to_plain
 from gradood.evidence.reads import (
     FEATURE_SUM,
     FEATURES,
@@ -52,4 +53,6 @@ __all__ = [
     "content_keys",
     "gather",
     "max_pooled_share",
+    "read_from_plain",
+    "read_to_plain",
 ]

@@ -114,14 +114,15 @@ def gather(
     with Tap(network.module) as tap:
         if needs_head:
             head = network.head
-            tap.value(head.site, lambda seen: features.append(head.features(seen)))
+            # A copy: models may go on to change what the head took, such as to normalize it.
+            tap.value(head.site, lambda seen: features.append(head.features(seen).clone()))
         for read in wanted:
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found))
         for targets in gradients.values():
             for site in targets:
                 tap.gradient(site)
-        logits = logits_of(tap.run(x))
+        logits = logits_of(tap.run(x.clone() if network.overwrites else x))
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         last = len(gradients) - 1
@@ -131,7 +132,9 @@ def gather(
             tap.backward(scalar, receivers, keep=i < last)
     for read in wanted:
         if isinstance(read, ParameterNorm):
-            found[read] = parameter_norms(network.module, x, read)
+            found[read] = parameter_norms(
+                network.module, x.clone() if network.overwrites else x, read
+            )
         elif read == KEYS:
             found[read] = content_keys(x)
         elif read == INPUT_RANGE:
@@ -141,10 +144,12 @@ def gather(
     if needs_head:
         seen = features[0].detach()
         found[FEATURES] = seen.to(torch.promote_types(seen.dtype, torch.float32))
-    if x.device.type == "mps":  # no float64 there
-        found = {read: tensor.cpu() for read, tensor in found.items()}
+    # One place for all, also of a model spread over several devices; mps has no float64.
+    device = torch.device("cpu") if logits.device.type == "mps" else logits.device
+    found = {read: tensor.to(device) for read, tensor in found.items()}
     found[LOGITS] = found[LOGITS].double()
-    linear = _linear(network.head, found[LOGITS].device) if needs_head else None
+    linear = _linear(network.head, device) if needs_head else None
+    labels = None if labels is None else labels.to(device)
     return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
 
 

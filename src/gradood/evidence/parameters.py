@@ -55,6 +55,8 @@ def parameter_norms(module: nn.Module, x: Tensor, read: ParameterNorm) -> Tensor
     try:
         with left_as_found(module, device_of(module)):
             return torch.cat([vmap(norm, randomness="different")(p) for p in x.split(rows)])
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError) as error:
         raise TapError(
             f"per-sample gradients of {', '.join(read.names[:3])} … cannot be taken: {error}. "

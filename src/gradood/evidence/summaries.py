@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,12 @@ class Summary:
     Attributes:
         name: what it computes; two summaries of the same name are the same.
         reduce: (tensor (batch, …), dimension of its channels) → tensor with the batch first.
+        settings: what it was made with, where that is more than its name; plain values.
     """
 
     name: str
     reduce: Callable[[Tensor, int], Tensor] = field(compare=False, repr=False)
+    settings: tuple[Any, ...] = ()
 
 
 _CHUNK = 1 << 20
@@ -98,26 +101,18 @@ def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
     Args:
         pool: the layer that takes the tensor.
     """
+    settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
 
     def reduce(tensor: Tensor, channels: int) -> Tensor:
         values = tensor.detach()
         rows = max(1, _CHUNK // max(1, values[0].numel()))
-        return torch.cat([_selected(part, pool) for part in values.split(rows)])
+        return torch.cat([_selected(part, settings) for part in values.split(rows)])
 
-    settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-    return Summary(f"positive share selected by max pooling {settings}", reduce)
+    return Summary("positive share selected by max pooling", reduce, settings)
 
 
-def _selected(values: Tensor, pool: nn.MaxPool2d) -> Tensor:
-    largest, index = F.max_pool2d(
-        values,
-        pool.kernel_size,
-        pool.stride,
-        pool.padding,
-        pool.dilation,
-        pool.ceil_mode,
-        return_indices=True,
-    )
+def _selected(values: Tensor, settings: tuple[Any, ...]) -> Tensor:
+    largest, index = F.max_pool2d(values, *settings, return_indices=True)
     # A position selected by several windows is written several times, with the same value.
     marks = torch.zeros(*values.shape[:2], values.shape[2:].numel(), device=values.device)
     marks.scatter_(2, index.flatten(2), (largest > 0).flatten(2).to(marks.dtype))

@@ -1,34 +1,29 @@
-"""The monitor: a model, the detectors bound to it, and what they have learned."""
+"""The monitor: a model, the detectors bound to it, what they have learned and what was promised."""
 
+import os
 import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from gradood.batches import Batch, Data, batches
-from gradood.binding import Binding, bind, shown
+from gradood.artifact import Override
+from gradood.batches import Batch, Data
+from gradood.binding import Binding
+from gradood.calibration import Promise
+from gradood.calibration.curve import How
+from gradood.decision import Decider, Look, Result, Results
 from gradood.detectors.base import Detector, Learner, Partial, State
-from gradood.errors import (
-    ConfigError,
-    DataError,
-    GradoodError,
-    MeaninglessScoreWarning,
-    NotFittedError,
-)
-from gradood.evidence import Evidence, Read, gather
-from gradood.registry import create
-from gradood.taps import device_of, unwrap
+from gradood.errors import CalibrationError, DataError, NotFittedError
+from gradood.evidence import KEYS, LOGITS
+from gradood.monitor.partials import OVERLAP, Partials, Seen, overlap_override
+from gradood.monitor.progress import shown_batches
+from gradood.monitor.reader import Reader
+from gradood.monitor.roster import Detectors, combination, roster
+from gradood.monitor.rows import own_terms, refuse_nonfinite
 
-__all__ = ["Detectors", "Monitor", "Partials"]
-
-Detectors = str | Detector | Sequence[str | Detector] | Mapping[str, str | Detector]
-Partials = Mapping[str, Partial]
-"""Detector name → what it has seen of the fit data."""
+__all__ = ["Monitor"]
 
 
 class Monitor:
@@ -43,12 +38,16 @@ class Monitor:
         detectors: a registry name or a `Detector`; or a list of them; or a mapping that names them,
             for several with the same method. One given bare gives plain tensors, a list or mapping
             always a mapping by name.
+        combine: how `calibrate` makes one decision of all detectors: ``"fisher"``,
+            ``"stouffer"``, ``"cauchy"`` or ``"min"`` (`gradood.calibration.Fusion`); None for none.
         head: name of the last linear layer, if it cannot be found.
+        preprocess: how images became the inputs, in plain values such as the options of
+            `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         progress: show a bar on long work; None does on a terminal only.
 
     Raises:
         UnknownNameError: no detector of that name.
-        ConfigError: no detector, or two of one name.
+        ConfigError: no detector, two of one name, or no such `combine`.
 
     Cost:
         Nothing is run until the first batch, on which the model is observed once.
@@ -64,26 +63,42 @@ class Monitor:
         model: nn.Module,
         detectors: Detectors,
         *,
+        combine: How | None = None,
         head: str | None = None,
+        preprocess: Mapping[str, Any] | None = None,
         progress: bool | None = None,
     ) -> None:
-        unwrap(model)
-        self.model = model
-        self._detectors, self._bare = _named(detectors)
-        self._head = head
+        named, self._bare = roster(detectors)
+        self._reader = Reader(model, named, head)
+        self.combine: How | None = combination(combine, len(named))
+        self.preprocess = None if preprocess is None else dict(preprocess)
         self._progress = sys.stderr.isatty() if progress is None else progress
-        self._binding: Binding | None = None
-        self._states: dict[str, State] = {}
+        self._restored = False
+        self._fitted: Seen | None = None
+        self._calibrated: Seen | None = None
+        self._canary: Tensor | None = None
+        self._decider: Decider | None = None
+        self._overrides: tuple[Override, ...] = ()
+
+    @property
+    def model(self) -> nn.Module:
+        """The classifier."""
+        return self._reader.model
 
     @property
     def detectors(self) -> dict[str, Detector]:
         """The detectors by name."""
-        return dict(self._detectors)
+        return dict(self._reader.detectors)
 
     @property
     def states(self) -> dict[str, State]:
         """What each fitted detector has learned: named tensors."""
-        return dict(self._states)
+        return dict(self._reader.states)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Refusals that were overridden, each with its reason; stamped on every result."""
+        return tuple(f"{override.what}: {override.reason}" for override in self._overrides)
 
     # -- fitting --------------------------------------------------------------------------
 
@@ -107,41 +122,55 @@ class Monitor:
 
         Shards may be accumulated anywhere and merged in any order.
         """
-        total: dict[str, Partial] = {}
-        for batch in self._bar(data, "fit", labels=True):
+        learners = self._learners()
+        if not learners:
+            return Partials({}, None)
+        if self._restored:  # What a saved detector reads is known, but not what its fit would.
+            self._reader.binding, self._restored = None, False
+        total = Partials({}, None)
+        for batch in self._batches(data, "fit", labels=True):
             if len(batch.x) == 0:
                 continue
-            x = self._ready(batch.x)
-            _refuse_nonfinite(x)
-            binding = self._bind(x)
+            x = self._reader.ready(batch.x)
+            refuse_nonfinite(x, "fit")
+            binding = self._reader.bind(x)
             labels = None if batch.labels is None else batch.labels.to(x.device)
-            evidence = self._gather(x, binding.fit_reads, labels)
-            for name, learner in self._learners().items():
+            evidence = self._reader.gather(x, (*binding.fit_reads, KEYS), labels)
+            parts: dict[str, Partial] = {}
+            for name, learner in learners.items():
                 own = evidence.only(binding.plans[name].fit_reads)
-                with _own_terms(x.device):
-                    new = learner.accumulate(own)
-                total[name] = learner.merge(total[name], new) if name in total else new
-        if not total and self._learners():
+                with own_terms(x.device):
+                    parts[name] = learner.accumulate(own)
+            seen = Seen.of(x, evidence[KEYS], labels, evidence.classes)
+            total = self.merge(total, Partials(parts, seen))
+        if total.seen is None:
             raise DataError("fit was given no sample; give in-distribution training data.")
         return total
 
     def merge(self, a: Partials, b: Partials) -> Partials:
         """What two parts of the fit data contribute together."""
-        return {name: lea.merge(a[name], b[name]) for name, lea in self._learners().items()}
+        if a.seen is None or b.seen is None:
+            return b if a.seen is None else a
+        with own_terms():
+            parts = {name: one.merge(a[name], b[name]) for name, one in self._learners().items()}
+        return Partials(parts, a.seen.merge(b.seen))
 
     def finish(self, partials: Partials) -> None:
-        """Learn from everything accumulated."""
+        """Learn from everything accumulated; a calibration made before no longer holds."""
         learners = self._learners()
         if not learners:
             return
-        binding = self._binding
+        binding = self._reader.binding
         if binding is None:
             raise NotFittedError("finish was called before accumulate on this monitor.")
-        with _own_terms():
-            self._states = {
+        with own_terms():
+            self._reader.states = {
                 name: learner.finish(partials[name], binding.network, binding.plans[name])
                 for name, learner in learners.items()
             }
+        self._fitted = partials.seen
+        self._decider = self._calibrated = self._canary = None
+        self._overrides = ()
 
     # -- scoring --------------------------------------------------------------------------
 
@@ -161,47 +190,128 @@ class Monitor:
             NotFittedError: a detector that learns was not fitted.
             DataError: the input has another shape or type than the first batch seen.
         """
-        unfitted = [name for name in self._learners() if name not in self._states]
-        if unfitted:
-            raise NotFittedError(
-                f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
-            )
-        parts: dict[str, list[Tensor]] = {name: [] for name in self._detectors}
-        for batch in self._bar(data, "score"):
-            for name, scores in self._score(batch.x).items():
+        self._require_fitted()
+        parts: dict[str, list[Tensor]] = {name: [] for name in self._reader.detectors}
+        for batch in self._batches(data, "score"):
+            for name, scores in self._reader.look(batch.x, ()).scores.items():
                 parts[name].append(scores)
         empty = torch.empty(0, dtype=torch.float64)
         out = {name: torch.cat(part) if part else empty for name, part in parts.items()}
         return next(iter(out.values())) if self._bare else out
 
-    def _score(self, x: Tensor) -> dict[str, Tensor]:
-        if len(x) == 0:
-            return {name: torch.empty(0, dtype=torch.float64) for name in self._detectors}
-        x = self._ready(x)
-        finite = _finite_rows(x)
-        bad = None if bool(finite.all()) else (~finite).cpu()
-        if bad is not None:
-            x = torch.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
-        binding = self._bind(x)
-        evidence = self._gather(x, binding.reads, None)
-        out: dict[str, Tensor] = {}
-        for name, detector in self._detectors.items():
-            own = evidence.only(binding.plans[name].reads)
-            state = self._state(name, own)
-            with _own_terms(x.device):
-                scores = detector.measure(own, state).detach().to("cpu", torch.float64)
-            scores = torch.where(scores.isfinite(), scores, torch.inf)
-            out[name] = scores if bad is None else scores.masked_fill(bad, torch.inf)
-        return out
+    def _require_fitted(self) -> None:
+        unfitted = [name for name in self._learners() if name not in self._reader.states]
+        if unfitted:
+            raise NotFittedError(
+                f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
+            )
 
-    def _state(self, name: str, evidence: Evidence) -> State:
-        """The state, on the device the evidence is on (the model may have moved)."""
-        state = self._states.get(name, {})
-        device = evidence.readings[0].device
-        if any(tensor.device != device for tensor in state.values()):
-            state = {key: tensor.to(device) for key, tensor in state.items()}
-            self._states[name] = state
-        return state
+    # -- deciding -------------------------------------------------------------------------
+
+    def calibrate(
+        self,
+        data: Data,
+        *,
+        fpr: float = 0.05,
+        mode: Literal["marginal", "pac"] = "marginal",
+        confidence: float = 0.95,
+        per_class: bool = False,
+        allow_overlap: str | None = None,
+    ) -> "Monitor":
+        """Set the thresholds at which `predict` calls an input out-of-distribution.
+
+        Args:
+            data: held-out in-distribution data, drawn like the inputs to come, none of it fitted
+                on. Labels are ignored.
+            fpr: share of in-distribution inputs that may be flagged.
+            mode: what `fpr` bounds: ``"marginal"`` the false-alarm rate on average over
+                calibration sets, ``"pac"`` that of this one, with `confidence`.
+            confidence: of ``"pac"``.
+            per_class: keep the promise within each predicted class; rare classes share a threshold.
+            allow_overlap: why it is right that some of the data was fitted on, if it is; stamped
+                on every result and on what is saved.
+
+        Returns:
+            This monitor.
+
+        Raises:
+            CalibrationError: too few samples for the promise (says how many are needed), scores
+                that are not finite, or samples that were fitted on.
+            NotFittedError: a detector that learns was not fitted.
+            DataError: no data, or inputs that are not finite.
+
+        Cost:
+            One pass over the data.
+        """
+        promise = Promise(fpr=fpr, mode=mode, confidence=confidence)
+        self._require_fitted()
+        seen: Seen | None = None
+        looks: list[Look] = []
+        for batch in self._batches(data, "calibrate"):
+            if len(batch.x) == 0:
+                continue
+            refuse_nonfinite(batch.x, "calibration")
+            looks.append(self._reader.look(batch.x, (LOGITS, KEYS)))
+            new = Seen.of(batch.x, looks[-1].keys)
+            seen = new if seen is None else seen.merge(new)
+        if seen is None:
+            raise DataError("calibrate was given no sample; give held-out in-distribution data.")
+        overlap = overlap_override(seen, self._fitted, allow_overlap)
+        look = Look.joined(looks)
+        self._decider = Decider.of(look, promise, combine=self.combine, per_class=per_class)
+        self._calibrated = seen
+        kept = tuple(one for one in self._overrides if one.what != OVERLAP)
+        self._overrides = (*kept, *overlap)
+        return self
+
+    def predict(self, data: Data) -> Result | Results:
+        """Decide about every sample: out-of-distribution or not, with a p-value.
+
+        Args:
+            data: a tensor is one batch; any other iterable is a loader. Labels are ignored.
+
+        Returns:
+            A `Result` for one detector given bare, otherwise a mapping of them by detector name;
+            see `gradood.decision`. Tensors are on the CPU.
+
+        Raises:
+            CalibrationError: `calibrate` was not called.
+            DataError: the input has another shape or type than the first batch seen.
+
+        Cost:
+            As `score`.
+        """
+        if self._decider is None:
+            raise CalibrationError(
+                "nothing was promised yet, so nothing can be decided: call "
+                "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
+            )
+        looks = [self._reader.look(batch.x, (LOGITS,)) for batch in self._batches(data, "predict")]
+        look = Look.joined(looks) if looks else Look.empty(self._reader.detectors)
+        results = self._decider.results(look, self.overrides)
+        return next(iter(results.values())) if self._bare else results
+
+    # -- saving ---------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save what was learned and promised in one file, which `gradood.load` reads.
+
+        Args:
+            path: a safetensors file; replaced atomically if it exists. The model is not in it, but
+                what tells it from any other.
+
+        Raises:
+            NotFittedError: a detector that learns was not fitted, or nothing was run yet.
+            ArtifactError: an option of a detector cannot be saved.
+            OSError: the file cannot be written; what was there is unchanged.
+
+        Cost:
+            One forward pass of eight inputs, and reading all parameters.
+        """
+        from gradood.monitor.saving import save
+
+        self._require_fitted()
+        save(self, path)
 
     # -- binding --------------------------------------------------------------------------
 
@@ -216,116 +326,10 @@ class Monitor:
         Raises:
             TapError: a detector cannot read this model.
         """
-        return self._bind(self._ready(x))
-
-    def _bind(self, x: Tensor) -> Binding:
-        if self._binding is None:
-            self._binding = bind(self.model, x, self._detectors, head=self._head)
-            for caveat in self._binding.caveats:
-                warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=4)
-        return self._binding
-
-    def _ready(self, x: Tensor) -> Tensor:
-        """`x` on the model's device, checked against what the model was observed on."""
-        if x.device.type == "meta":
-            raise DataError("the input is on the meta device and holds no data; give real tensors.")
-        if self._binding is not None:
-            example = self._binding.network.example
-            same = x.ndim == example.ndim and x.dtype == example.dtype
-            if not same or (x.ndim > 1 and x.shape[1] != example.shape[1]):
-                raise DataError(f"the input is {shown(x)}; expected {shown(example)} as before.")
-        return x.detach().to(device_of(unwrap(self.model)))
-
-    def _gather(self, x: Tensor, reads: Iterable[Read], labels: Tensor | None) -> Evidence:
-        assert self._binding is not None
-        network = self._binding.network
-        try:
-            return gather(network, x, reads, labels)
-        except RuntimeError as error:
-            if isinstance(error, GradoodError | torch.OutOfMemoryError):
-                raise
-            if x.shape[1:] != network.example.shape[1:]:
-                raise DataError(
-                    f"the model cannot run on {shown(x)}; it was observed on "
-                    f"{shown(network.example)}. Resize or crop the inputs alike."
-                ) from error
-            raise
+        return self._reader.bind(self._reader.ready(x))
 
     def _learners(self) -> dict[str, Learner]:
-        return {n: d for n, d in self._detectors.items() if isinstance(d, Learner)}
+        return {n: d for n, d in self._reader.detectors.items() if isinstance(d, Learner)}
 
-    def _bar(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
-        """The batches of `data`, with a progress bar if there are several."""
-        stream = batches(data, labels=labels)
-        single = isinstance(data, Tensor) or not self._progress
-        if single:
-            yield from stream
-            return
-        total = len(data) if hasattr(data, "__len__") else None  # type: ignore[arg-type]
-        with tqdm(total=total, desc=what, unit="batch", leave=False) as bar:
-            for batch in stream:
-                yield batch
-                bar.update()
-
-
-def _named(detectors: Detectors) -> tuple[dict[str, Detector], bool]:
-    if isinstance(detectors, str | Detector):
-        detector = _detector(detectors)
-        return {detector.name: detector}, True
-    if isinstance(detectors, Mapping):
-        found = {str(name): _detector(given) for name, given in detectors.items()}
-    else:
-        found = {}
-        for detector in map(_detector, detectors):
-            if detector.name in found:
-                raise ConfigError(
-                    f"two detectors are called {detector.name!r}; give a mapping "
-                    f"{{'{detector.name}': …, '{detector.name}-2': …}} to name them."
-                )
-            found[detector.name] = detector
-    if not found:
-        raise ConfigError("no detector was given; name at least one, such as 'energy'.")
-    return found, False
-
-
-def _detector(given: object) -> Detector:
-    if isinstance(given, str):
-        return create(given)
-    if isinstance(given, Detector):
-        return given
-    raise ConfigError(f"{given!r} is no detector; give a registry name or an instance.")
-
-
-@contextmanager
-def _own_terms(device: torch.device | None = None) -> Iterator[None]:
-    """A detector's arithmetic keeps no graph and makes ordinary tensors, in any mode outside.
-
-    Args:
-        device: whose autocast to leave out; it is for the model, and must not round scores.
-    """
-    with ExitStack() as stack:
-        if device is not None and torch.is_autocast_enabled(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        yield
-
-
-def _finite_rows(x: Tensor) -> Tensor:
-    if not x.is_floating_point():
-        return torch.ones(len(x), dtype=torch.bool, device=x.device)
-    if x.ndim == 1:
-        return x.isfinite()
-    # A sum meets every NaN and infinity at a tenth of the price; only overflow needs a second look.
-    rows = x.flatten(1).sum(1, dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()
-    return rows if bool(rows.all()) else x.isfinite().flatten(1).all(1)
-
-
-def _refuse_nonfinite(x: Tensor) -> None:
-    finite = _finite_rows(x)
-    if not bool(finite.all()):
-        rows = (~finite).nonzero()[:, 0].tolist()
-        raise DataError(
-            f"{len(rows)} of a batch of {len(x)} fit inputs hold NaN or infinity (row {rows[0]}); "
-            "a fit needs clean data: drop or repair them."
-        )
+    def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
+        return shown_batches(data, what, bar=self._progress, labels=labels)

@@ -2,6 +2,7 @@
 
 from gradood.testing.checks.check import Check
 from gradood.testing.checks.company import COMPANY
+from gradood.testing.checks.deciding import DECIDING
 from gradood.testing.checks.declaration import DECLARATION
 from gradood.testing.checks.inputs import INPUTS
 from gradood.testing.checks.learning import LEARNING
@@ -20,6 +21,7 @@ CHECKS: dict[str, Check] = {
     **NUMBERS,
     **MODEL,
     **LEARNING,
+    **DECIDING,
     **COMPANY,
 }
 """Name → check, in the order in which they run."""

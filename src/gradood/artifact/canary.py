@@ -1,0 +1,282 @@
+"""Canary inputs: synthetic, kept with what the model and the detectors gave for them.
+
+They catch what no hash of tensors sees: a mean that a wrapper keeps as a plain attribute, another
+activation function, another version of an operator. They hold no data, only smooth noise in the
+range of each input channel, so a file that has them may be passed on.
+
+Differences are relative to the largest value of all eight rows, as single logits may be close to
+zero. What is tolerated, by the coarsest floating type in the model:
+
+| type | logits, same place | logits, elsewhere | scores, same place | scores, elsewhere |
+| --- | --- | --- | --- | --- |
+| float64 | 1e-10 | 1e-6 | 1e-8 | 1e-4 |
+| float32 | 1e-5 | 1e-2 | 1e-3 | 5e-2 |
+| float16 | 1e-2 | 3e-2 | 5e-2 | 1e-1 |
+| bfloat16 | 5e-2 | 1e-1 | 1e-1 | 2e-1 |
+
+The same place is the same version of torch on the same kind of device. There another number of
+threads or instruction set moves float32 logits by 1e-6 (measured on ResNet-20 and DenseNet-101).
+Elsewhere float32 may mean TF32, in which NVIDIA GPUs convolve and which keeps ten bits. Scores are
+allowed more, as some count units, and a unit at its threshold may fall on either side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradood.artifact.manifest import CanaryRecord
+from gradood.errors import ArtifactError, DataError
+
+__all__ = ["COUNT", "Canary", "Tolerance", "compare", "synthesize", "tolerance"]
+
+COUNT = 8
+"""How many inputs there are."""
+_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_SAME = ((1e-10, 1e-8), (1e-5, 1e-3), (1e-2, 5e-2), (5e-2, 1e-1))
+_ELSEWHERE = ((1e-6, 1e-4), (1e-2, 5e-2), (3e-2, 1e-1), (1e-1, 2e-1))
+_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How much canary outputs may differ, relative to the largest.
+
+    Attributes:
+        logits: of the model.
+        scores: of the detectors.
+    """
+
+    logits: float
+    scores: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Canary:
+    """Inputs with known outputs.
+
+    Attributes:
+        inputs: (8, …), from `synthesize`.
+        logits: (8, classes), of any floating type; those of the model on `inputs`.
+        scores: detector name → (8,).
+        seed: that the inputs were drawn with.
+        torch: version that gave the outputs.
+        device: kind of device that gave them, such as ``cpu``.
+        precision: coarsest floating type of the model, such as ``float32``.
+    """
+
+    inputs: Tensor
+    logits: Tensor
+    scores: Mapping[str, Tensor]
+    seed: int
+    torch: str
+    device: str
+    precision: str
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        inputs: Tensor,
+        logits: Tensor,
+        scores: Mapping[str, Tensor],
+        seed: int,
+    ) -> "Canary":
+        """What this model gave, here and now.
+
+        Args:
+            model: to note its precision; it is not run.
+            inputs: (8, …), from `synthesize` with this seed.
+            logits: (8, classes), of the model in evaluation mode on `inputs`.
+            scores: detector name → (8,).
+            seed: of the inputs.
+        """
+        return cls(
+            inputs=inputs.detach().cpu(),
+            logits=logits.detach().cpu(),
+            scores={name: values.detach().cpu() for name, values in scores.items()},
+            seed=seed,
+            torch=str(torch.__version__),
+            device=logits.device.type
+            if (p := next(model.parameters(), None)) is None
+            else p.device.type,
+            precision=precision_of(model, inputs),
+        )
+
+    def record(self, prefix: str = "canary") -> tuple[CanaryRecord, dict[str, Tensor]]:
+        """Its record for the manifest, and its tensors by name in the file.
+
+        Args:
+            prefix: of these names.
+        """
+        scores = {name: f"{prefix}/scores/{name}" for name in self.scores}
+        record = CanaryRecord(
+            seed=self.seed,
+            inputs=f"{prefix}/inputs",
+            logits=f"{prefix}/logits",
+            scores=scores,
+            torch=self.torch,
+            device=self.device,
+            precision=self.precision,
+        )
+        tensors = {record.inputs: self.inputs, record.logits: self.logits}
+        return record, tensors | {scores[name]: self.scores[name] for name in scores}
+
+    @classmethod
+    def restore(cls, record: CanaryRecord, tensors: Mapping[str, Tensor]) -> "Canary":
+        """The canary of an artifact.
+
+        Args:
+            record: from its manifest.
+            tensors: of the file, by name.
+
+        Raises:
+            ArtifactError: the tensors have other shapes or types than a canary's.
+        """
+        inputs, logits = tensors[record.inputs], tensors[record.logits]
+        scores = {name: tensors[key] for name, key in record.scores.items()}
+        fit = inputs.ndim >= 1 and logits.ndim == 2 and len(inputs) == len(logits) == COUNT
+        fit = fit and logits.is_floating_point() and record.precision in _names()
+        if not fit or any(
+            s.shape != (COUNT,) or not s.is_floating_point() for s in scores.values()
+        ):
+            raise ArtifactError(
+                f"the canary has inputs {tuple(inputs.shape)} and logits {tuple(logits.shape)} in "
+                f"{record.precision[:20]!r}; expected {COUNT} rows of each and of every score."
+            )
+        return cls(
+            inputs=inputs,
+            logits=logits,
+            scores=scores,
+            seed=record.seed,
+            torch=record.torch,
+            device=record.device,
+            precision=record.precision,
+        )
+
+
+def synthesize(
+    example: Tensor, low: Tensor | float, high: Tensor | float, *, seed: int = 0
+) -> Tensor:
+    """Eight inputs like those that the model takes: noise, from smooth to rough.
+
+    Args:
+        example: (1, …) or more; only its shape and type are used.
+        low: smallest value of each channel, (channels,) or one number.
+        high: largest value of each channel.
+        seed: of the noise.
+
+    Returns:
+        (8, …) on the CPU, of the type of `example`; integers lie in low to high, both included.
+
+    Raises:
+        DataError: the range is empty, not finite, or of another number of channels.
+    """
+    shape = tuple(example.shape[1:])
+    low, high = (_per_channel(bound, shape) for bound in (low, high))
+    if not bool((low <= high).all() and low.isfinite().all() and high.isfinite().all()):
+        raise DataError("the canary's range is empty or not finite; expected finite low ≤ high.")
+    generator = torch.Generator().manual_seed(seed)
+    if example.dtype == torch.bool:
+        return torch.rand((COUNT, *shape), generator=generator) < 0.5
+    if not example.is_floating_point():
+        place = torch.rand((COUNT, *shape), generator=generator, dtype=torch.float64)
+        return (low + place * (high - low + 1)).floor().minimum(high).to(example.dtype)
+    rows = [_noise(shape, 2**row, generator) for row in range(COUNT)]
+    values = low + torch.stack(rows) * (high - low)
+    # Rounding to a coarser type may step over the bounds.
+    limits = torch.finfo(example.dtype)
+    return values.clamp(limits.min, limits.max).to(example.dtype)
+
+
+def compare(
+    expected: Canary, logits: Tensor, scores: Mapping[str, Tensor], allowed: Tolerance
+) -> list[str]:
+    """What differs between a canary's outputs and those found now, in words; empty if nothing.
+
+    Args:
+        expected: of the artifact.
+        logits: (8, classes), of the model given, on `expected.inputs`.
+        scores: detector name → (8,), of the detectors loaded, bound to that model.
+        allowed: from `tolerance`.
+    """
+    lines = _compared("canary logits", expected.logits, logits, allowed.logits)
+    for name, values in expected.scores.items():
+        if name not in scores:
+            lines.append(f"canary scores of {name!r} are missing")
+        else:
+            lines += _compared(f"canary scores of {name!r}", values, scores[name], allowed.scores)
+    return lines
+
+
+def tolerance(expected: Canary, model: nn.Module) -> Tolerance:
+    """What is tolerated here; see the table of this module.
+
+    Args:
+        expected: of the artifact.
+        model: the one given, on the device it is to run on.
+    """
+    parameter = next(model.parameters(), None)
+    device = "cpu" if parameter is None else parameter.device.type
+    same = expected.torch == str(torch.__version__) and expected.device == device
+    table = _SAME if same else _ELSEWHERE
+    return Tolerance(*table[_names().index(expected.precision)])
+
+
+def precision_of(model: nn.Module, inputs: Tensor) -> str:
+    """The coarsest floating type of a model's parameters, buffers and inputs."""
+    used = {inputs.dtype, *(tensor.dtype for tensor in (*model.parameters(), *model.buffers()))}
+    return _names()[max((_TYPES.index(dtype) for dtype in used if dtype in _TYPES), default=1)]
+
+
+def _names() -> list[str]:
+    return [str(dtype).removeprefix("torch.") for dtype in _TYPES]
+
+
+def _per_channel(bound: Tensor | float, shape: tuple[int, ...]) -> Tensor:
+    """The bound in float64, broadcasting over (channels, …)."""
+    values = torch.as_tensor(bound, dtype=torch.float64).cpu()
+    if values.ndim == 0:
+        return values
+    if values.ndim != 1 or not shape or len(values) not in (1, shape[0]):
+        raise DataError(
+            f"the canary's range has shape {tuple(values.shape)}; expected one number, or one for "
+            f"each of the {shape[0] if shape else 0} channels."
+        )
+    return values.reshape(-1, *[1] * (len(shape) - 1))
+
+
+def _noise(shape: tuple[int, ...], cells: int, generator: torch.Generator) -> Tensor:
+    """Noise from 0 to 1, both reached in each channel, smooth over `cells` cells per dimension."""
+    places = shape[1:]
+    coarse = tuple(min(cells + 1, side) for side in places)
+    values = torch.rand((*shape[:1], *coarse), generator=generator, dtype=torch.float64)
+    if len(places) in _SMOOTH and coarse != places:
+        values = nn.functional.interpolate(
+            values[None], size=places, mode=_SMOOTH[len(places)], align_corners=True
+        )[0]
+    elif coarse != places:
+        values = torch.rand(shape, generator=generator, dtype=torch.float64)
+    if not places or values.numel() == 0:
+        return values
+    flat = values.flatten(1)
+    least, most = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    return ((flat - least) / (most - least).clamp_min(1e-12)).reshape(shape)
+
+
+def _compared(what: str, expected: Tensor, found: Tensor, allowed: float) -> list[str]:
+    before, now = expected.detach().double().cpu(), found.detach().double().cpu()
+    if before.shape != now.shape:
+        return [f"{what} have shape {tuple(now.shape)}; expected {tuple(before.shape)}"]
+    finite = before.isfinite()
+    if not torch.equal(before[~finite], now[~finite]) or not bool(now[finite].isfinite().all()):
+        return [f"{what} are not finite in the same places"]
+    if not bool(finite.any()):
+        return []
+    scale = float(before[finite].abs().max())
+    gap = float((before[finite] - now[finite]).abs().max())
+    if gap <= allowed * scale:
+        return []
+    relative = gap / scale if scale else float("inf")
+    return [f"{what} differ by {relative:.1e} of the largest, more than {allowed:.0e}"]
