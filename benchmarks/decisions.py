@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=2000)
     parser.add_argument("--fit", type=int, default=5000)
     parser.add_argument("--scores", type=Path, help="keep the scores here; reused if present")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="write the page here, too")
     given = parser.parse_args()
     start = time.perf_counter()
     if given.scores and given.scores.exists():
@@ -141,7 +141,8 @@ def main() -> None:
         f"5,000 to 9,999 and on the first {given.limit:,} rows of each other set. "
         f"{date.today()}, commit {commit}, torch {torch.__version__}. Made with",
         "",
-        f"    python benchmarks/decisions.py {' '.join(sys.argv[1:])}",
+        f"    python benchmarks/decisions.py --model {given.model} --fit {given.fit} "
+        f"--limit {given.limit}",
         "",
         f'"six" are {", ".join(COMBINED)}; "all" are all ten methods.',
         "",

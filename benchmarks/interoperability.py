@@ -4,8 +4,9 @@
 
 Needs timm, torchvision and transformers. Nothing is downloaded: the weights are random, and a
 pass over noise in training mode gives BatchNorm its statistics. For each model and method: does
-it fit and give finite scores, with which caution, or why it refuses. A score that is not finite,
-an error that is not gradood's own, or a model left changed is a failure, and ends in exit code 1.
+it fit and give finite scores, the same after saving and loading, with which caution, or why it
+refuses. A score that is not finite, an error that is not gradood's own, or a model left changed is
+a failure, and ends in exit code 1.
 """
 
 import argparse
@@ -142,7 +143,12 @@ def together(
 ) -> dict[str, Tensor]:
     """Scores of all methods from one monitor; if that fails, of each alone, noting why."""
     try:
-        return gradood.Monitor(model, methods, progress=False).fit(loader).score(x)
+        monitor = gradood.Monitor(model, methods, progress=False).fit(loader)
+        scores = monitor.score(x)
+        loaded = saved_and_loaded(monitor, model).score(x)
+        if not all(torch.equal(scores[name], loaded[name]) for name in scores):
+            outcome.note("model", FAILED, "scores differ after saving and loading")
+        return scores
     except Exception as error:
         if len(methods) > 1:
             alone = [together(model, [method], loader, x, outcome) for method in methods]
@@ -151,6 +157,14 @@ def together(
         text = str(error) if typed else f"{type(error).__name__}: {error}"
         outcome.note(methods[0], REFUSED if typed else FAILED, text)
         return {}
+
+
+def saved_and_loaded(monitor: gradood.Monitor, model: nn.Module) -> gradood.Monitor:
+    """The monitor from a file of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "detector.safetensors"
+        monitor.save(file)
+        return gradood.load(file, model)
 
 
 def judge(outcome: Outcome, method: str, scores: Tensor, caveats: tuple[str, ...]) -> None:
@@ -230,7 +244,8 @@ def markdown(outcomes: dict[str, Outcome], command: str) -> str:
         "# Interoperability",
         "",
         "Every method on models of timm, torchvision and Transformers with random weights: "
-        f"inspected, fitted on {FIT} and scored on {SCORED} images of noise, in one monitor. "
+        f"inspected, fitted on {FIT} and scored on {SCORED} images of noise, in one monitor, "
+        "before and after saving it. "
         "BatchNorm got its statistics from a pass over them; nothing is downloaded. This says what "
         "runs, not how well it detects.",
         "",

@@ -157,6 +157,18 @@ def test_a_name_of_ones_own_and_two_of_a_method(tmp_path):
         assert torch.equal(again.score(X)[name], scores)
 
 
+def test_fitting_again_starts_from_nothing(saved):
+    monitor, path = saved
+    again = load(path, net())
+    part = monitor.accumulate([(FIT, LABELS)])
+    with pytest.raises(NotFittedError, match="finish was called before accumulate"):
+        again.finish(part)
+    assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
+    again.accumulate([(FIT, LABELS)])
+    with pytest.raises(NotFittedError, match="must be fitted first"):
+        again.score(X)
+
+
 def test_loaded_it_goes_on_like_the_first(saved, tmp_path):
     _, path = saved
     again = load(path, net())

@@ -62,8 +62,8 @@ class Curve:
         right = right.clamp(max=len(self.knots) - 1)
         left = (right - 1).clamp(min=0)
         gap = self.knots[right] - self.knots[left]
-        # Not a number: one knot only, or a gap beyond the range of float64.
-        share = ((inside - self.knots[left]) / gap).nan_to_num(0)
+        # Not a number, and so not below 1: one knot only, or a gap beyond the range of float64.
+        share = (inside - self.knots[left]) / gap
         low, high = self.values[left], self.values[right]
         between = torch.where(share < 1, torch.minimum(low + share * (high - low), high), high)
         return torch.where(scores > last, self._beyond(excess, how), between)

@@ -127,6 +127,7 @@ class Monitor:
             return Partials({}, None)
         if self._restored:  # What a saved detector reads is known, but not what its fit would.
             self._reader.binding, self._restored = None, False
+            self._reader.states, self._decider = {}, None
         total = Partials({}, None)
         for batch in self._batches(data, "fit", labels=True):
             if len(batch.x) == 0:
@@ -161,7 +162,7 @@ class Monitor:
         if not learners:
             return
         binding = self._reader.binding
-        if binding is None:
+        if binding is None or self._restored:
             raise NotFittedError("finish was called before accumulate on this monitor.")
         with own_terms():
             self._reader.states = {

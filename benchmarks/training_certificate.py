@@ -1,0 +1,197 @@
+"""How flat the energy is around its samples, before and after training, and what that certifies.
+
+    python benchmarks/training_certificate.py --work /tmp/training --seed 0 --count 400 \
+        --out docs/results/training-certificate.md
+
+Takes the networks that `training_run.py` left in the work folder. Known samples are CIFAR-10 test
+images, outliers the part of `tinyimagenet_aux` that was held out of training; SVHN's show how far
+it carries. Distances are Euclidean, in units of the normalized input, as in the penalty. Needs
+``gradood[report]`` for the plot.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from training_run import images, material, start
+
+from gradood import models
+from gradood.bench.provenance import provenance
+from gradood.training import load_recipe
+from gradood.training.certificate import (
+    Attack,
+    certified_radius,
+    energies,
+    fpr_under,
+    gradient_norms,
+)
+from gradood.training.material import Material
+
+RADII = (0.0, 0.1, 0.25, 0.5, 1.0)
+KINDS = ("random", "adversarial")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the networks are measured on.
+
+    Attributes:
+        known: CIFAR-10 test images.
+        labels: of these.
+        aux: held-out auxiliary images.
+        svhn: SVHN test images.
+    """
+
+    known: Tensor
+    labels: Tensor
+    aux: Tensor
+    svhn: Tensor
+
+
+def samples(seed: int, count: int, run: Path, train_limit: int | None) -> Samples:
+    """Those of one seed; what was held out depends on it."""
+    recipe = load_recipe(run / "recipe.json")
+    assert recipe.seed == seed
+    held = Material(material(train_limit), recipe).held.aux
+    assert held is not None
+    test = images("cifar10_test", labeled=True, limit=count)
+    svhn = images("svhn_test", labeled=False, limit=count)
+    assert test.labels is not None
+    pairs: list[Any] = [test[i] for i in range(len(test))]
+    others: list[Any] = [svhn[i] for i in range(len(svhn))]
+    return Samples(
+        known=torch.stack([image for image, _ in pairs]),
+        labels=test.labels,
+        aux=torch.stack([held.item(i)[0] for i in range(min(count, len(held)))]),
+        svhn=torch.stack(others),
+    )
+
+
+def measured(model: nn.Module, given: Samples, radius: float) -> dict[str, Any]:
+    """All numbers of one network."""
+    known, aux = energies(model, given.known), energies(model, given.aux)
+    threshold = float(known.quantile(0.95, interpolation="higher"))
+    inside, outside = known <= threshold, aux > threshold
+    found: dict[str, Any] = {
+        "threshold": threshold,
+        "norm_id": float(gradient_norms(model, given.known[inside]).mean()),
+        "norm_aux": float(gradient_norms(model, given.aux[outside]).mean()),
+        "right": (float(inside.double().mean()), float(outside.double().mean())),
+    }
+    for name, x, is_known in (("id", given.known, True), ("aux", given.aux, False)):
+        certificate = certified_radius(model, x, threshold=threshold, radius=radius, known=is_known)
+        right = inside if is_known else outside
+        found[f"radius_{name}"] = float(certificate.radius[right].mean())
+        found[f"certified_{name}"] = float((certificate.radius >= radius).double().mean())
+        found[f"lipschitz_{name}"] = float(certificate.lipschitz[right].mean())
+    for set_name, outliers in (("aux", given.aux), ("svhn", given.svhn)):
+        for kind in KINDS:
+            found[f"{set_name}/{kind}"] = [
+                fpr_under(model, given.known, outliers, radius=r, attack=Attack(kind=kind))
+                for r in RADII
+            ]
+    return found
+
+
+def page(results: dict[str, dict[str, Any]], radius: float, command: str, count: int) -> str:
+    """The tables in Markdown."""
+    made = provenance()
+    lines = [
+        "# Stability of the energy before and after training",
+        "",
+        f"ResNet-20, {count} CIFAR-10 test images and as many held-out auxiliary images; distances",
+        "are Euclidean in the normalized input. γ keeps 95 % of the known images. Gradient norms",
+        "are means over samples that γ decides rightly; so are radii and L.",
+        "",
+        f"ε* = min({radius}, |γ − S| / L). L is the largest gradient norm found at the sample, at",
+        "4 random points on the sphere of radius ε and 4 half-way, and at 4 ends of adversarial",
+        "paths. It is a largest value found, no bound: ε* is an estimate, as in the paper.",
+        "",
+        "| network | ‖∇E‖ ID | ‖∇E‖ aux | L ID | L aux | ε* ID | ε* aux | "
+        f"share with ε* = {radius} ID / aux |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, r in results.items():
+        keys = ("norm_id", "norm_aux", "lipschitz_id", "lipschitz_aux", "radius_id", "radius_aux")
+        share = f"{100 * r['certified_id']:.1f} % / {100 * r['certified_aux']:.1f} %"
+        lines.append(f"| {name} | {' | '.join(f'{r[k]:.3f}' for k in keys)} | {share} |")
+    for set_name in ("aux", "svhn"):
+        lines += [
+            "",
+            f"FPR95 on {set_name} in percent, when every sample moves by ε against its decision, "
+            "at random / adversarially:",
+            "",
+            f"| network | {' | '.join(f'ε = {r}' for r in RADII)} |",
+            f"| --- |{' ---: |' * len(RADII)}",
+        ]
+        for name, r in results.items():
+            pairs = zip(r[f"{set_name}/random"], r[f"{set_name}/adversarial"], strict=True)
+            cells = " | ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in pairs)
+            lines.append(f"| {name} | {cells} |")
+    lines += [
+        "",
+        "Made with",
+        "",
+        f"    {command}",
+        "",
+        f"{made['date']}, commit {made['commit']}.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def plot(results: dict[str, dict[str, Any]], file: Path) -> None:
+    """FPR95 against ε, one panel for each set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for panel, set_name in zip(panels, ("aux", "svhn"), strict=True):
+        for i, (name, r) in enumerate(results.items()):
+            for kind, style in zip(KINDS, (":", "-"), strict=True):
+                label = name if kind == "adversarial" else None
+                values = [100 * v for v in r[f"{set_name}/{kind}"]]
+                panel.plot(RADII, values, style, color=f"C{i}", label=label)
+        panel.set_title(f"{set_name}: adversarial (solid), random (dotted)")
+        panel.set_xlabel("ε, normalized input")
+    panels[0].set_ylabel("FPR95, %")
+    panels[1].legend()
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def main() -> int:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--radius", type=float, default=0.5)
+    parser.add_argument("--train-limit", type=int, help="as given to training_run.py")
+    parser.add_argument("--methods", default="small-energy,small-greg,small-greg-plus")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    names = given.methods.split(",")
+    run = given.work / f"{names[0]}-{given.seed}"
+    data = samples(given.seed, given.count, run, given.train_limit)
+    results = {"start": measured(start().eval(), data, given.radius)}
+    for name in names:
+        weights = given.work / f"{name}-{given.seed}" / "model.safetensors"
+        model = models.load_weights(start(), weights).eval()
+        results[name.removeprefix("small-")] = measured(model, data, given.radius)
+    command = " ".join(["python", "benchmarks/training_certificate.py", *sys.argv[1:]])
+    text = page(results, given.radius, command, given.count)
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+        plot(results, given.out.with_suffix(".svg"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
