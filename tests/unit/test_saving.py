@@ -149,6 +149,13 @@ def test_options_of_every_kind_come_back(detector, tmp_path):
         again.predict(X)
 
 
+def test_the_order_of_the_detectors_is_kept(tmp_path):
+    monitor = Monitor(net(), ["msp", "energy"]).fit([FIT])
+    monitor.calibrate(CAL).save(tmp_path / "d.safetensors")
+    again = load(tmp_path / "d.safetensors", net())
+    assert list(again.score(X)) == list(again.predict(X)) == ["msp", "energy"]
+
+
 def test_a_name_of_ones_own_and_two_of_a_method(tmp_path):
     monitor = Monitor(net(), {"a/b": KNN(k=1), "ü": KNN(k=5)}).fit([(FIT, LABELS)])
     monitor.calibrate(CAL).save(tmp_path / "d.safetensors")

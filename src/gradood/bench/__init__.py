@@ -5,7 +5,7 @@ from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.documents import json_text, plain
 from gradood.bench.record import Record
 from gradood.bench.selection import Selection, select
-from gradood.bench.subject import Subject, load_subject
+from gradood.bench.survey import Survey, check_classes, survey
 
 __all__ = [
     "Comparison",
@@ -13,11 +13,12 @@ __all__ = [
     "Selection",
     "Sets",
     "Settings",
-    "Subject",
+    "Survey",
+    "check_classes",
     "compare",
     "json_text",
-    "load_subject",
     "plain",
     "run",
     "select",
+    "survey",
 ]

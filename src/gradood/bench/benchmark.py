@@ -12,9 +12,9 @@ from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.provenance import provenance
 from gradood.bench.record import Record
 from gradood.bench.selection import Selection, select
-from gradood.bench.subject import Subject, load_subject
 from gradood.data import ImageDataset, loader, open_images
 from gradood.errors import ConfigError, DataError, GradoodWarning
+from gradood.subject import Subject, load_subject
 
 __all__ = ["Settings", "example_of", "run"]
 
@@ -26,9 +26,10 @@ class Settings:
     """What to compare on what. Paths are those of `gradood.data.open_images`, slices included.
 
     Attributes:
-        model: as `gradood.models.build` takes it.
+        model: as `gradood.models.open_model` takes it.
         weights: file of its weights, or None where the factory loads its own.
         num_classes: passed to the factory if given.
+        pretrained: let timm or torchvision fetch its weights.
         id: in-distribution test data.
         ood: out-of-distribution sets by name.
         fit: in-distribution training data, or None for methods that learn nothing.
@@ -48,6 +49,7 @@ class Settings:
     fit: str | None = None
     weights: Path | None = None
     num_classes: int | None = None
+    pretrained: bool = False
     methods: str = "all"
     options: tuple[str, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +128,7 @@ def _subject(settings: Settings) -> Subject:
         num_classes=settings.num_classes,
         preprocess=settings.preprocess,
         device=settings.device,
+        pretrained=settings.pretrained,
     )
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gradood.batches import Data
-from gradood.binding import observed, probe_of
-from gradood.detectors.base import Detector, Learner, Plan, State
-from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
+from gradood.bench.survey import check_classes, survey
+from gradood.binding import observed
+from gradood.detectors.base import Detector, Plan, State
+from gradood.errors import DataError, GradoodWarning
 from gradood.evaluation import Table, rows_of
 from gradood.evidence import LOGITS, Evidence
 from gradood.monitor import Monitor
@@ -121,9 +122,16 @@ def compare(
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     network = observed(model, example.to(device_of(unwrap(model))))
     for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
-        _check_classes(name, labels, network.classes)
-    survey = _Survey.of(network, detectors, sets, example, frozenset(required))
-    chosen = {name: detectors[name] for name in survey.plans}
+        check_classes(name, labels, network.classes)
+    found = survey(
+        network,
+        detectors,
+        example,
+        fit=sets.fit is not None,
+        labels=sets.fit_labels is not None,
+        required=required,
+    )
+    chosen = {name: detectors[name] for name in found.plans}
     monitor = Monitor(model, {**chosen, _PREDICTED: _Prediction()})
     scores = _Scores.of(monitor, sets, network.classes)
     return Comparison(
@@ -131,9 +139,9 @@ def compare(
         detectors=chosen,
         classes=network.classes,
         id_accuracy=scores.accuracy,
-        left_out=survey.left_out,
-        notes={name: plan.notes for name, plan in survey.plans.items()},
-        caveats={name: plan.caveats for name, plan in survey.plans.items()},
+        left_out=found.left_out,
+        notes={name: plan.notes for name, plan in found.plans.items()},
+        caveats={name: plan.caveats for name, plan in found.plans.items()},
         seconds=scores.seconds,
     )
 
@@ -171,58 +179,6 @@ class _Scores:
             for row in rows_of(name, known, unknown, level=level)
         ]
         return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
-
-
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """Which detectors can run, and why the others cannot."""
-
-    plans: dict[str, Plan]
-    left_out: dict[str, str]
-
-    @staticmethod
-    def of(
-        network: Network,
-        detectors: Mapping[str, Detector],
-        sets: Sets,
-        example: Tensor,
-        required: frozenset[str],
-    ) -> "_Survey":
-        probe = probe_of(example.to(network.example.device))
-        plans: dict[str, Plan] = {}
-        left_out: dict[str, str] = {}
-        for name, detector in detectors.items():
-            try:
-                _check_fit(detector, sets)
-                plans[name] = detector.plan(network, probe)
-            except (TapError, DataError) as error:
-                if name in required:
-                    raise type(error)(f"{name} cannot be run: {error}") from error
-                left_out[name] = str(error)
-        if not plans:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise ConfigError(f"no detector can be run on this model and data. {reasons}")
-        return _Survey(plans, left_out)
-
-
-def _check_fit(detector: Detector, sets: Sets) -> None:
-    if not isinstance(detector, Learner):
-        return
-    if sets.fit is None:
-        raise DataError("it learns from in-distribution training data, and none was given.")
-    if detector.labels and sets.fit_labels is None:
-        raise DataError("it learns from class labels, and the fit data has none.")
-
-
-def _check_classes(name: str, labels: Tensor | None, classes: int) -> None:
-    if labels is None or not len(labels):
-        return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
-            f"{classes - 1}. Is it the data this model was trained on, with the right label column?"
-        )
 
 
 def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float | None:

@@ -9,18 +9,24 @@ import typer
 
 from gradood.cli.exits import Unavailable
 from gradood.cli.options import (
+    BatchSize,
     Crop,
     Device,
     ImageColumn,
+    Interpolation,
     Json,
     LabelColumn,
     Mean,
+    MethodOption,
+    Methods,
     Mode,
     Model,
     NumClasses,
+    Pretrained,
     Resize,
     Std,
     Weights,
+    Workers,
     check_device,
     overrides,
 )
@@ -32,11 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-_DATA, _METHODS, _RUN = (
-    "Data (PATH: folder or Parquet, with a slice such as [:2000])",
-    "Methods",
-    "Run",
-)
+_DATA = "Data (PATH: folder or Parquet, with a slice such as [:2000])"
 
 
 def bench(
@@ -69,43 +71,26 @@ def bench(
     ] = None,
     weights: Weights = None,
     num_classes: NumClasses = None,
+    pretrained: Pretrained = False,
     device: Device = "cpu",
-    methods: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B|all",
-            help="Methods; label=method adds a second row of a method.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = "all",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME.key=value",
-            help="An option of a method, such as line.clip=auto; may be given several times.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
+    methods: Methods = "all",
+    option: MethodOption = None,
     resize: Resize = None,
     crop: Crop = None,
     mean: Mean = None,
     std: Std = None,
     mode: Mode = None,
+    interpolation: Interpolation = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images at once.", rich_help_panel=_RUN)
-    ] = 128,
-    workers: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Processes that decode.", rich_help_panel=_RUN),
-    ] = 0,
+    batch_size: BatchSize = 128,
+    workers: Workers = 0,
     out: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="Write the whole record to FILE.json or FILE.md; may be given several times.",
-            rich_help_panel=_RUN,
+            rich_help_panel="Run",
         ),
     ] = None,
     json: Json = False,
@@ -114,13 +99,16 @@ def bench(
     files = out or []
     _check_out(files)
     sets = _named(ood)
-    changed = overrides(resize=resize, crop=crop, mean=mean, std=std, mode=mode)
+    changed = overrides(
+        resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
+    )
     from gradood.bench import Settings, run
 
     settings = Settings(
         model=model,
         weights=weights,
         num_classes=num_classes,
+        pretrained=pretrained,
         fit=fit,
         id=id_data,
         ood=sets,

@@ -8,11 +8,13 @@ from gradood.cli.options import (
     Crop,
     Device,
     ImageColumn,
+    Interpolation,
     Json,
     Mean,
     Mode,
     Model,
     NumClasses,
+    Pretrained,
     Resize,
     Std,
     Weights,
@@ -25,7 +27,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradood.bench import Subject
+    from gradood.subject import Subject
 
 __all__ = ["inspect"]
 
@@ -36,6 +38,7 @@ def inspect(
     model: Model,
     weights: Weights = None,
     num_classes: NumClasses = None,
+    pretrained: Pretrained = False,
     device: Device = "cpu",
     images: Annotated[
         str | None,
@@ -50,24 +53,28 @@ def inspect(
     mean: Mean = None,
     std: Std = None,
     mode: Mode = None,
+    interpolation: Interpolation = None,
     image_column: ImageColumn = "image",
     json: Json = False,
 ) -> None:
     """Show what is found in a model: its layers, the verified head, what each method would use.
 
-    Reference networks need neither --input nor --shape.
+    Only a model of your own needs --input or --shape.
     """
     if images is not None and shape is not None:
         raise ConfigError("--input and --shape were both given; give one.")
-    from gradood.bench import load_subject
     from gradood.inspection import inspect as look
+    from gradood.subject import load_subject
 
     subject = load_subject(
         model,
         weights,
         num_classes=num_classes,
-        preprocess=overrides(resize=resize, crop=crop, mean=mean, std=std, mode=mode),
+        preprocess=overrides(
+            resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
+        ),
         device=check_device(device),
+        pretrained=pretrained,
         untrained=True,
     )
     given = _noise(subject, shape) if images is None else _images(subject, images, image_column)
@@ -81,7 +88,7 @@ def inspect(
 def _noise(subject: "Subject", shape: str | None) -> "Tensor":
     import torch
 
-    reference = subject.reference
+    known = subject.opened.shape
     if shape is not None:
         try:
             sides = [int(side) for side in shape.split(",")]
@@ -89,9 +96,8 @@ def _noise(subject: "Subject", shape: str | None) -> "Tensor":
             sides = []
         if not sides or min(sides) < 1:
             raise ConfigError(f"--shape {shape!r}; expected sizes such as 3,32,32.")
-    elif reference is not None:
-        channels = 1 if subject.preprocess.mode == "L" else 3
-        sides = [channels, reference.size, reference.size]
+    elif known is not None:
+        sides = known
     else:
         raise ConfigError(
             "this model's input is unknown; give --shape such as 3,32,32, or --input."

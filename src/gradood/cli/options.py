@@ -9,30 +9,38 @@ from gradood.cli.exits import Unavailable
 from gradood.errors import ConfigError
 
 __all__ = [
+    "BatchSize",
     "Crop",
     "Device",
+    "Force",
     "ImageColumn",
+    "Interpolation",
     "Json",
     "LabelColumn",
     "Mean",
+    "MethodOption",
+    "Methods",
     "Mode",
     "Model",
     "NumClasses",
+    "Pretrained",
     "Resize",
     "Std",
     "Weights",
+    "Workers",
     "check_device",
     "overrides",
 ]
 
-_MODEL, _INPUT = "Model", "Preprocessing (default: what a reference network was trained with)"
+_MODEL, _INPUT, _RUN = "Model", "Preprocessing (default: as the model's configuration says)", "Run"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Model = Annotated[
     str,
     typer.Option(
         metavar="SPEC",
-        help="package.module:factory, or a reference network such as resnet20.",
+        help="package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a reference "
+        "network such as resnet20.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -53,6 +61,14 @@ NumClasses = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Pretrained = Annotated[
+    bool,
+    typer.Option(
+        "--pretrained",
+        help="Let timm or torchvision fetch its own weights; nothing else is ever downloaded.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -64,15 +80,17 @@ Device = Annotated[
 Resize = Annotated[
     str | None,
     typer.Option(
-        metavar="PIXELS",
-        help="Length of the shorter side; none leaves images as they are.",
+        metavar="PIXELS|H,W",
+        help="Length of the shorter side, or height and width; none leaves images as they are.",
         rich_help_panel=_INPUT,
     ),
 ]
 Crop = Annotated[
     str | None,
     typer.Option(
-        metavar="PIXELS", help="Side of the center kept; or none.", rich_help_panel=_INPUT
+        metavar="PIXELS|H,W",
+        help="Side of the center kept, or height and width; or none.",
+        rich_help_panel=_INPUT,
     ),
 ]
 Mean = Annotated[
@@ -91,6 +109,14 @@ Mode = Annotated[
     str | None,
     typer.Option(metavar="RGB|L", help="Color, or gray.", rich_help_panel=_INPUT),
 ]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the resize: bilinear, bicubic, nearest or lanczos.",
+        rich_help_panel=_INPUT,
+    ),
+]
 ImageColumn = Annotated[
     str,
     typer.Option(metavar="NAME", help="Images in Parquet files.", rich_help_panel=_INPUT),
@@ -98,6 +124,32 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[
     str,
     typer.Option(metavar="NAME", help="Labels in Parquet files.", rich_help_panel=_INPUT),
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B|all",
+        help="Methods; label=method adds a second one of a method.",
+        rich_help_panel="Methods",
+    ),
+]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME.key=value",
+        help="An option of a method, such as line.clip=auto; may be given several times.",
+        rich_help_panel="Methods",
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Images at once.", rich_help_panel=_RUN)
+]
+Workers = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Processes that decode.", rich_help_panel=_RUN)
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that is there already.", rich_help_panel=_RUN),
 ]
 
 
@@ -108,6 +160,7 @@ def overrides(
     mean: str | None,
     std: str | None,
     mode: str | None,
+    interpolation: str | None = None,
 ) -> dict[str, Any]:
     """Options of `gradood.data.Preprocess` that were given, as values.
 
@@ -117,14 +170,15 @@ def overrides(
     found: dict[str, Any] = {}
     for name, text in (("resize", resize), ("crop", crop)):
         if text is not None:
-            found[name] = None if text.lower() == "none" else _number(name, text, int)
+            found[name] = None if text.lower() == "none" else _sides(name, text)
     for name, text in (("mean", mean), ("std", std)):
         if text is not None:
             parts = text.split(",")
             numbers = tuple(_number(name, part, float) for part in parts if text.lower() != "none")
             found[name] = numbers or None
-    if mode is not None:
-        found["mode"] = mode
+    for name, text in (("mode", mode), ("interpolation", interpolation)):
+        if text is not None:
+            found[name] = text
     return found
 
 
@@ -149,6 +203,12 @@ def check_device(name: str) -> str:
         why = (str(error).splitlines() or [""])[0]
         raise Unavailable(f"no device {name!r} here: {why}; try --device cpu.") from error
     return name
+
+
+def _sides(name: str, text: str) -> Any:
+    """Pixels, or height and width."""
+    numbers = [_number(name, part, int) for part in text.split(",")]
+    return tuple(numbers) if len(numbers) > 1 else numbers[0]
 
 
 def _number(name: str, text: str, kind: type[int] | type[float]) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradood.data.decode import eight_bit
 from gradood.data.extras import pillow
-from gradood.errors import ConfigError, DataError
+from gradood.errors import BadImageError, ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,40 +18,56 @@ if TYPE_CHECKING:
 __all__ = ["Preprocess"]
 
 _CHANNELS = {"L": 1, "RGB": 3}
+_CHOICES = {
+    "mode": ("RGB", "L"),
+    "interpolation": ("bilinear", "bicubic", "nearest", "lanczos"),
+    "crop_rounding": ("even", "down"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocess:
     """Mode, resize, center crop, scale to [0, 1], normalize; in this order.
 
-    Gives what torchvision's ``Resize``, ``CenterCrop``, ``ToTensor`` and ``Normalize`` give. An
-    alpha channel is dropped, not blended.
+    Gives what torchvision's ``Resize``, ``CenterCrop``, ``ToTensor`` and ``Normalize`` give for a
+    Pillow image. An alpha channel is dropped, not blended.
 
     Attributes:
         mode: ``"RGB"``, or ``"L"`` for gray.
-        resize: length in pixels that the shorter side gets, bilinear with antialiasing, or None.
-        crop: height and width in pixels of the center that is kept, or None; what an image lacks
-            is filled with black.
+        resize: length in pixels that the shorter side gets; or height and width, whatever that does
+            to the aspect ratio; or None.
+        crop: height and width in pixels of the center that is kept, one number if they are the
+            same, or None; what an image lacks is filled with black.
         mean: subtracted per channel, after scaling; None for 0.
         std: divided by per channel, after scaling; None for 1.
+        interpolation: of the resize: ``"bilinear"``, ``"bicubic"``, ``"nearest"`` or
+            ``"lanczos"``, all but nearest with antialiasing.
+        crop_rounding: where the crop begins if as many pixels cannot go on both sides: ``"even"``
+            rounds halves to the even pixel, as torchvision and timm do, ``"down"`` rounds down, as
+            Transformers does.
 
     Raises:
         ConfigError: an option has a wrong value.
     """
 
     mode: Literal["RGB", "L"] = "RGB"
-    resize: int | None = None
-    crop: int | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] = "bilinear"
+    crop_rounding: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
-        if self.mode not in _CHANNELS:
-            raise ConfigError(f"mode is {self.mode!r}; expected 'RGB' or 'L'.")
-        for name in ("resize", "crop"):
+        for name, known in _CHOICES.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"{name} is {value!r}; expected pixels, at least 1, or None.")
+            if value not in known:
+                *some, last = map(repr, known)
+                raise ConfigError(f"{name} is {value!r}; expected {', '.join(some)} or {last}.")
+        for name in ("resize", "crop"):
+            object.__setattr__(self, name, _pixels(name, getattr(self, name)))
+        if isinstance(self.crop, tuple) and self.crop[0] == self.crop[1]:
+            object.__setattr__(self, "crop", self.crop[0])
         for name in ("mean", "std"):
             object.__setattr__(self, name, self._per_channel(name))
 
@@ -62,7 +78,7 @@ class Preprocess:
             image: in any of Pillow's modes; not changed.
 
         Raises:
-            DataError: its pixels are 32-bit, or resized it would be too large.
+            BadImageError: its pixels are 32-bit, or resized it would be too large.
         """
         pixels = np.array(self._cropped(self._resized(self._converted(image))))
         x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
@@ -96,27 +112,54 @@ class Preprocess:
         return image if image.mode == self.mode else image.convert(self.mode)
 
     def _resized(self, image: "Image") -> "Image":
-        short, long = sorted(image.size)
-        if self.resize is None or short == self.resize:
+        size = self._target(image.width, image.height)
+        if size == image.size:
             return image
-        other = int(self.resize * long / short)
-        wide = image.width > image.height
-        size = (other, self.resize) if wide else (self.resize, other)
         limit = pillow().MAX_IMAGE_PIXELS
         if limit is not None and size[0] * size[1] > limit:
-            raise DataError(
+            raise BadImageError(
                 f"its {image.width}×{image.height} pixels would become {size[0]}×{size[1]}, and "
-                f"the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS). Leave such strips out."
+                f"the limit is {limit} (PIL.Image.MAX_IMAGE_PIXELS). Leave such strips out.",
+                "too_large",
             )
-        return image.resize(size, pillow().Resampling.BILINEAR)
+        return image.resize(size, pillow().Resampling[self.interpolation.upper()])
+
+    def _target(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after the resize."""
+        if self.resize is None:
+            return width, height
+        if isinstance(self.resize, tuple):
+            return self.resize[1], self.resize[0]
+        short, long = sorted((width, height))
+        if short == self.resize:
+            return width, height
+        other = int(self.resize * long / short)
+        return (other, self.resize) if width > height else (self.resize, other)
 
     def _cropped(self, image: "Image") -> "Image":
-        if self.crop is None or image.size == (self.crop, self.crop):
+        if self.crop is None:
             return image
-        left, top = (_start(side, self.crop) for side in image.size)
-        return image.crop((left, top, left + self.crop, top + self.crop))
+        height, width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+        if image.size == (width, height):
+            return image
+        left, top = self._start(image.width, width), self._start(image.height, height)
+        return image.crop((left, top, left + width, top + height))
+
+    def _start(self, side: int, crop: int) -> int:
+        """Where the crop begins; negative where it fills up."""
+        if self.crop_rounding == "down":
+            return (side - crop) // 2
+        return round((side - crop) / 2) if side >= crop else -((crop - side) // 2)
 
 
-def _start(side: int, crop: int) -> int:
-    """Where the crop begins, rounded as torchvision does; negative where it fills up."""
-    return round((side - crop) / 2) if side >= crop else -((crop - side) // 2)
+def _pixels(name: str, given: Any) -> int | tuple[int, int] | None:
+    """Pixels, or height and width as a tuple whatever sequence they came in."""
+    if given is None:
+        return None
+    several = isinstance(given, list | tuple)
+    sides = tuple(given) if several else (given, given)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ConfigError(
+            f"{name} is {given!r}; expected pixels, at least 1, or (height, width), or None."
+        )
+    return sides if several else given

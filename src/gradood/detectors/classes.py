@@ -39,11 +39,17 @@ def present(moments: ClassMoments, method: str) -> Tensor:
     """(classes,) which classes occur; those that do not are logged.
 
     Raises:
-        DataError: no sample at all.
+        DataError: no sample at all, or features that are not finite.
     """
     seen = moments.count > 0
     if not bool(seen.any()):
         raise DataError(f"{method} was given no fit sample; give in-distribution training data.")
+    broken = (~moments.mean.isfinite().all(1)).nonzero()[:, 0].tolist()
+    if broken:
+        raise DataError(
+            f"{method} was fitted on features with NaN or infinity (class {broken[0]}), which the "
+            "model made of finite inputs; drop those inputs, or run the model in a wider type."
+        )
     absent = (~seen).nonzero()[:, 0].tolist()
     if absent:
         shown = ", ".join(map(str, absent[:10])) + (" …" if len(absent) > 10 else "")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
-__all__ = ["early_layers", "hook_layers", "inner_layers"]
+__all__ = ["early_layers", "hook_layers", "inner_layers", "one_logit"]
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
@@ -15,8 +15,13 @@ def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> t
     ReLU alone.
 
     Raises:
-        TapError: a name cannot be used, or the network has neither.
+        TapError: a name cannot be used, the network has neither, or no gradients.
     """
+    if network.opaque is not None:
+        raise TapError(
+            f"{method} reads gradients, and autograd cannot follow this model: {network.opaque}. "
+            f"Change the model, or leave {method} out."
+        )
     if names is not None:
         return tuple(network.layer(name) for name in names)
     layers = tuple(layer for layer in network.hook_layers if layer.calls == 1 and layer.shape)
@@ -26,6 +31,16 @@ def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> t
             f"this model has neither. Name some with layers=[…], or leave {method} out."
         )
     return layers
+
+
+def one_logit(network: Network, method: str) -> tuple[str, ...]:
+    """A caveat for scores of softmax probabilities, on models with one logit."""
+    if network.classes > 1:
+        return ()
+    return (
+        f"{method} is the same for every input here: the model has one logit, whose softmax is 1; "
+        "wrap the model so that it returns a logit per class, such as (0, z).",
+    )
 
 
 def inner_layers(network: Network) -> tuple[tuple[Layer, ...], bool]:
@@ -38,9 +53,11 @@ def inner_layers(network: Network) -> tuple[tuple[Layer, ...], bool]:
     half of the layers, and the map.
     """
     layers = hook_layers(network, None, "gaia-a")
-    if not network.stages:
+    names = {layer.name for layer in layers}
+    # A stage may hold only layers that run twice, which cannot be read.
+    stages = [held for stage in network.stages if (held := names.intersection(stage.layers))]
+    if len(stages) < 2:
         return layers[len(layers) // 2 :], False
-    stages = [set(stage.layers) for stage in network.stages]
     last = max(i for i, layer in enumerate(layers) if layer.name in stages[-1])
     final = layers[last + 1 :]
     ending = tuple(layer for layer in layers if layer.name in stages[-1])

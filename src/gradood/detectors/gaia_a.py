@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import hook_layers, inner_layers
+from gradood.detectors.defaults import hook_layers, inner_layers, one_logit
 from gradood.evidence import (
     FEATURE_SUM,
     FEATURES,
@@ -82,7 +82,7 @@ class GAIAA(Detector):
             + (" by autograd" if isinstance(outer, Gradient) else ""),
         )
         reads: tuple[Read, ...] = (LOGITS, FEATURES, *(() if outer is None else (outer,)), *inner)
-        return Plan(reads, notes=notes)
+        return Plan(reads, caveats=one_logit(network, self.name), notes=notes)
 
     def _outer(self, network: Network, probe: Tensor, pooled: bool) -> Activation | Gradient | None:
         """How to get the last map's gradient: by its number of positions, or by autograd."""

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from gradood.detectors.base import Detector, Plan, State, require
+from gradood.detectors.defaults import one_logit
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
 from gradood.taps import Network
@@ -78,9 +79,9 @@ class GradNorm(Detector):
             names = tuple(self.parameters)
             read = ParameterNorm(names, float(self.temperature), float(self.order))
             gather(network, probe[:1], (read,))
-        caveats: tuple[str, ...] = ()
+        caveats = one_logit(network, self.name)
         if network.attends:
-            caveats = (
+            caveats += (
                 "gradnorm ranks below chance on transformers: their features are normalized.",
             )
         return Plan((read,), caveats=caveats)

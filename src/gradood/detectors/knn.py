@@ -74,6 +74,11 @@ class KNN(Learner):
     def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
         table = partial["bank"].tensors()
+        if not bool(table["unit"].isfinite().all()):
+            raise DataError(
+                "knn was fitted on features with NaN or infinity, which the model made of finite "
+                "inputs; drop those inputs, or run the model in a wider type."
+            )
         if len(table["unit"]) < self.k:
             raise DataError(
                 f"knn with k={self.k} was fitted on {len(table['unit'])} samples; "

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradood.detectors.base import Learner, Partial, Plan, State, require
 from gradood.detectors.classes import check_labels, fill_absent
+from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.line import contributions, pruned_logits, pruning_thresholds
@@ -18,6 +19,17 @@ from gradood.taps import Network
 __all__ = ["LINe"]
 
 _AUTO_QUANTILE = 0.96
+
+
+def _auto_clip(activations: Histogram) -> float:
+    clip = activations.quantile(_AUTO_QUANTILE)
+    # Zeros share a bin with numbers below the smallest normal one.
+    if clip < torch.finfo(torch.float32).tiny:
+        raise DataError(
+            "line with clip='auto' would clip at the 96th percentile of the fit features, which is "
+            f"{min(clip, 0.0):.3g} here and leaves nothing to score; give clip as a number."
+        )
+    return clip
 
 
 @final
@@ -98,13 +110,13 @@ class LINe(Learner):
         weight = network.head.weight.to(means.mean.device)
         clip = self.clip
         if clip == "auto":
-            clip = partial["activations"].quantile(_AUTO_QUANTILE)
+            clip = _auto_clip(partial["activations"])
         strength = contributions(fill_absent(means, self.name), weight, self.contribution)
         percentiles = float(self.weight_percentile), float(self.activation_percentile)
         # As wide as `measure` compares: a weight at its threshold must not be rounded across it.
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
         thresholds = pruning_thresholds(strength, wide, *percentiles)
-        return {"thresholds": thresholds, "clip": torch.tensor(clip, dtype=torch.float64)}
+        return {"thresholds": thresholds, "clip": means.mean.new_tensor(clip)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -3,7 +3,6 @@
 import logging
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from gradood.detectors.base import Learner, Partial, Plan, State
@@ -78,8 +77,8 @@ class Mahalanobis(Learner):
         return {
             "transform": transform,
             "centers": moments.mean[seen] @ transform,
-            "shrinkage": torch.tensor(weight, dtype=torch.float64),
-            "condition": torch.tensor(condition, dtype=torch.float64),
+            "shrinkage": covariance.new_tensor(weight),
+            "condition": covariance.new_tensor(condition),
         }
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

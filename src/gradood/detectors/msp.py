@@ -5,6 +5,7 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from gradood.detectors.base import Detector, Plan, State
+from gradood.detectors.defaults import one_logit
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.logits import max_softmax
 from gradood.taps import Network
@@ -38,7 +39,7 @@ class MSP(Detector):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""
-        return Plan((LOGITS,))
+        return Plan((LOGITS,), caveats=one_logit(network, self.name))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

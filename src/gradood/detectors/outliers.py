@@ -103,9 +103,11 @@ def _settled(values: Tensor) -> Tensor:
 def _class_places(classes: int, elements: int, device: torch.device) -> Tensor:
     """(classes,) index of each class among those used, or −1."""
     used = max(2, min(classes, _BUDGET // (8 * max(1, elements))))
-    place = torch.full((classes,), -1, dtype=torch.int64)
-    order = torch.randperm(classes, generator=torch.Generator().manual_seed(0))
-    place[order[:used].sort().values] = torch.arange(min(used, classes))
+    # On the CPU, whatever the default device is: the same classes everywhere.
+    place = torch.full((classes,), -1, dtype=torch.int64, device="cpu")
+    generator = torch.Generator("cpu").manual_seed(0)
+    chosen = torch.randperm(classes, generator=generator, device="cpu")[:used].sort().values
+    place[chosen] = torch.arange(len(chosen), device="cpu")
     return place.to(device)
 
 
@@ -155,18 +157,18 @@ def noise_features(network: Network, inputs: Extremes, n: int) -> Tensor:
         inputs: the range of each input channel in the fit data.
         n: how many to keep.
     """
-    generator = torch.Generator().manual_seed(0)
-    example = network.example
-    noise = torch.rand(10 * n, *example.shape[1:], generator=generator, dtype=torch.float32)
+    generator = torch.Generator("cpu").manual_seed(0)
+    shape = (10 * n, *network.example.shape[1:])
+    noise = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
     if noise.ndim == 4:
-        kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float32) / 16
+        kernel = noise.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
         channels = noise.shape[1]
         blur = (kernel[:, None] * kernel).expand(channels, 1, 5, 5)
         padded = F.pad(noise, (2, 2, 2, 2), mode="replicate")
         noise = F.conv2d(padded, blur, groups=channels)
-    shape = (1, -1) + (1,) * (noise.ndim - 2)
-    low, high = inputs.low.cpu().reshape(shape), inputs.high.cpu().reshape(shape)
-    x = (low + noise * (high - low)).to(example)
+    each = (1, -1) + (1,) * (noise.ndim - 2)
+    low, high = inputs.low.cpu().reshape(each), inputs.high.cpu().reshape(each)
+    x = (low + noise * (high - low)).to(network.device, network.example.dtype)
     parts = [gather(network, rows, (FEATURES,)) for rows in x.split(64)]
     features = torch.cat([part.features for part in parts])
     scores = energy(torch.cat([part.logits for part in parts]))

@@ -3,15 +3,18 @@
 from gradood.models.convnet import ConvNet, convnet_mnist
 from gradood.models.densenet import CifarDenseNet, densenet101
 from gradood.models.digits import DigitsNet, digits_net
+from gradood.models.opened import OpenedModel
 from gradood.models.resnet import CifarResNet, resnet20, resnet56
+from gradood.models.source import build, open_model
 from gradood.models.weights import load_weights
-from gradood.models.zoo import REFERENCES, Reference, build
+from gradood.models.zoo import REFERENCES, Reference
 
 __all__ = [
     "CifarDenseNet",
     "CifarResNet",
     "ConvNet",
     "DigitsNet",
+    "OpenedModel",
     "REFERENCES",
     "Reference",
     "build",
@@ -19,6 +22,7 @@ __all__ = [
     "densenet101",
     "digits_net",
     "load_weights",
+    "open_model",
     "resnet20",
     "resnet56",
 ]

@@ -1,28 +1,12 @@
-"""Models by name: the reference networks, and any factory that can be imported."""
+"""The reference networks: what they were trained with, and where their weights are."""
 
-import importlib
-import pkgutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+__all__ = ["REFERENCES", "Reference", "reference_of"]
 
-from gradood.errors import ConfigError, suggest
-from gradood.models.convnet import convnet_mnist
-from gradood.models.densenet import densenet101
-from gradood.models.digits import digits_net
-from gradood.models.resnet import resnet20, resnet56
-
-__all__ = ["REFERENCES", "Reference", "build"]
-
-_FACTORIES = {
-    factory.__name__: factory
-    for factory in (convnet_mnist, densenet101, digits_net, resnet20, resnet56)
-}
 _CIFAR = {"mode": "RGB", "resize": 32, "crop": 32}
 _IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR_STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -92,93 +76,8 @@ REFERENCES: Mapping[str, Reference] = MappingProxyType(
 """The reference networks by name."""
 
 
-def build(spec: str, **options: Any) -> nn.Module:
-    """The model that a factory makes; with random weights, unless the factory loads some.
-
-    Args:
-        spec: ``package.module:factory``, or the bare name of a reference network. Importing a
-            module runs its code: take it from no one you would not run code from.
-        options: passed to the factory, such as ``num_classes=100``.
-
-    Raises:
-        ConfigError: there is no such module or factory, importing or calling it fails, or what it
-            returns is no `nn.Module`.
-
-    Example:
-        >>> type(build("resnet20", num_classes=100)).__name__
-        'CifarResNet'
-    """
-    module_name, colon, name = spec.partition(":")
-    if not colon:
-        if spec not in _FACTORIES:
-            raise ConfigError(
-                f"no reference network {spec!r}: {suggest(spec, _FACTORIES)} "
-                "Name one of your own as 'package.module:factory'."
-            )
-        factory: Any = _FACTORIES[spec]
-    else:
-        factory = _factory(_module(module_name, spec), name, spec)
-    try:
-        model = factory(**options)
-    except Exception as error:
-        raise ConfigError(
-            f"the factory {spec!r} called with {options or 'no options'} failed: "
-            f"{type(error).__name__}: {error}. It must return a model when called so."
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"the factory {spec!r} returned {type(model).__name__}; expected a torch.nn.Module."
-        )
-    return model
-
-
-def _module(name: str, spec: str) -> ModuleType:
-    if not name or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(
-            f"{spec!r} names no module; expected 'package.module:factory', such as "
-            "'gradood.models:resnet20'."
-        )
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        absent = error.name or ""
-        if name != absent and not name.startswith(f"{absent}."):
-            raise _failed(name, spec, error) from error
-        near = get_close_matches(absent, _siblings(absent))
-        hint = f"{suggest(absent, near)} " if near else ""
-        raise ConfigError(
-            f"no module {absent!r} for {spec!r}: {hint}"
-            "A module of your own is found if its folder is on PYTHONPATH."
-        ) from error
-    except Exception as error:
-        raise _failed(name, spec, error) from error
-
-
-def _failed(name: str, spec: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"importing {name!r} for {spec!r} failed: {type(error).__name__}: {error}. "
-        f"It must pass: python -c 'import {name}'."
-    )
-
-
-def _siblings(absent: str) -> Iterable[str]:
-    """Modules next to where an absent one was looked for, by their full names."""
-    parent = absent.rpartition(".")[0]
-    if not parent:
-        return {found.name for found in pkgutil.iter_modules()} | set(sys.stdlib_module_names)
-    path = getattr(sys.modules.get(parent), "__path__", ())
-    return {found.name for found in pkgutil.iter_modules(path, f"{parent}.")}
-
-
-def _factory(module: ModuleType, name: str, spec: str) -> Any:
-    found: Any = module
-    for part in name.split("."):
-        inside = [n for n in dir(found) if not n.startswith("_") and callable(getattr(found, n))]
-        found = getattr(found, part, None)
-        if found is None:
-            raise ConfigError(f"no factory {name!r} in {spec!r}: {suggest(part, inside)}")
-    if not callable(found):
-        raise ConfigError(
-            f"{spec!r} is {type(found).__name__}; expected something to call that returns a model."
-        )
-    return found
+def reference_of(spec: str) -> Reference | None:
+    """The record of a reference network, named alone or with a module of `gradood.models`."""
+    module, colon, name = spec.rpartition(":")
+    known = not colon or module == "gradood.models" or module.startswith("gradood.models.")
+    return REFERENCES.get(name) if known else None

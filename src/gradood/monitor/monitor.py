@@ -124,6 +124,9 @@ class Monitor:
         """
         learners = self._learners()
         if not learners:
+            first = next((batch.x for batch in self._batches(data, "fit") if len(batch.x)), None)
+            if first is not None:
+                self.bind(first)
             return Partials({}, None)
         if self._restored:  # What a saved detector reads is known, but not what its fit would.
             self._reader.binding, self._restored = None, False

@@ -262,9 +262,12 @@ def _restore(monitor: Monitor, artifact: Artifact, tensors: Mapping[str, Tensor]
             }
     monitor._reader.binding, monitor._restored = Binding(network, plans), True
     if manifest.calibration is not None:
-        monitor._decider = Decider.from_plain(manifest.calibration, tensors)
-        if list(monitor._decider.each) != list(plans):
+        decider = Decider.from_plain(manifest.calibration, tensors)
+        if decider.each.keys() != plans.keys():
             raise ArtifactError("the calibration is of other detectors than the file holds.")
+        # Canonical JSON sorts its keys; results come in the order of the monitor.
+        each = {name: decider.each[name] for name in plans}
+        monitor._decider = replace(decider, each=each)
     monitor._canary = canary.inputs
     if manifest.fit is not None:
         counts = manifest.fit.class_counts

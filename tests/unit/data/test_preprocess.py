@@ -93,6 +93,62 @@ def test_resize_is_antialiased():
     assert (x - 0.5).abs().max() < 0.1
 
 
+# Every fourth pixel of what torchvision 0.29.2 gave, its crop 6 × 5 after the resize.
+STORED = [
+    ("bilinear", (9, 7), [125, 120, 121, 147, 140, 129, 108, 120, 114, 117, 115, 116]),
+    ("bicubic", (9, 7), [125, 118, 120, 149, 147, 130, 106, 120, 113, 116, 109, 115]),
+    ("nearest", (9, 7), [21, 101, 120, 200, 240, 112, 106, 218, 111, 47, 112, 48]),
+    ("lanczos", (9, 7), [124, 119, 124, 147, 150, 128, 104, 123, 111, 124, 106, 115]),
+    ("bicubic", 8, [96, 153, 171, 82, 126, 134, 102, 117, 108, 154, 116, 119]),
+    ("lanczos", 11, [183, 218, 161, 87, 86, 146, 134, 134, 149, 107, 130, 183]),
+    ("nearest", 13, [180, 146, 1, 223, 214, 240, 192, 0, 208, 108, 95, 251]),
+]
+
+
+def pattern() -> Image.Image:
+    y, x = np.mgrid[0:20, 0:29]
+    channels = (x * 37 + y * 11, x * y * 7 + 5 * x, x * x + y * y * 3)
+    return Image.fromarray((np.stack(channels, -1) % 256).astype(np.uint8))
+
+
+def every_fourth(x: torch.Tensor) -> list[int]:
+    return (x * 255).round().int()[:, ::4, ::4].flatten().tolist()
+
+
+@pytest.mark.parametrize(("interpolation", "resize", "expected"), STORED)
+def test_interpolations_against_stored_numbers(interpolation, resize, expected):
+    preprocess = Preprocess(resize=resize, crop=(6, 5), interpolation=interpolation)
+    found = preprocess(pattern())
+    assert found.shape == (3, 6, 5)
+    assert every_fourth(found) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop", "expected"),
+    [
+        ((9, 12), (6, 5), [70, 181, 177, 107, 160, 140, 116, 131, 87, 68, 144, 156]),
+        (
+            8,
+            (11, 5),
+            [0, 0, 129, 101, 162, 117, 0, 0, 119, 127, 119, 101, 0, 0, 181, 179, 139, 125],
+        ),
+    ],
+)
+def test_crop_rounded_down_against_numbers_of_transformers(resize, crop, expected):
+    options = {"resize": resize, "crop": crop, "interpolation": "bicubic"}
+    found = Preprocess(**options, crop_rounding="down")(pattern())
+    assert every_fourth(found) == pytest.approx(expected, abs=1)
+    assert every_fourth(Preprocess(**options)(pattern())) != pytest.approx(expected, abs=1)
+
+
+def test_height_and_width_are_not_swapped_and_a_square_crop_is_one_number():
+    image = picture(30, 20)
+    assert Preprocess(resize=(8, 14))(image).shape == (3, 8, 14)
+    assert Preprocess(crop=(8, 14))(image).shape == (3, 8, 14)
+    assert Preprocess(crop=[8, 8]) == Preprocess(crop=8)  # pyright: ignore
+    assert Preprocess(resize=[8, 8]) == Preprocess(resize=(8, 8)) != Preprocess(resize=8)  # pyright: ignore
+
+
 def test_image_and_options_are_not_changed():
     image = picture(9, 7)
     before = image.tobytes()
@@ -106,7 +162,7 @@ def test_image_and_options_are_not_changed():
 
 
 def test_options_survive_json_and_pickle():
-    preprocess = Preprocess(mode="L", resize=28, mean=(0.1,), std=(0.3,))
+    preprocess = Preprocess(mode="L", resize=(28, 30), mean=(0.1,), std=(0.3,), crop=(8, 9))
     written = json.loads(json.dumps(dataclasses.asdict(preprocess)))
     assert Preprocess(**written) == preprocess
     assert hash(Preprocess(**written)) == hash(preprocess)
@@ -118,7 +174,10 @@ def test_options_survive_json_and_pickle():
     [
         ({"mode": "CMYK"}, "mode is 'CMYK'; expected 'RGB' or 'L'"),
         ({"resize": 0}, "resize is 0"),
-        ({"resize": (32, 32)}, r"resize is \(32, 32\)"),
+        ({"resize": (32, 0)}, r"resize is \(32, 0\); expected pixels.* or \(height, width\)"),
+        ({"resize": (32,)}, r"resize is \(32,\)"),
+        ({"interpolation": "cubic"}, "interpolation is .cubic.; expected .bilinear., .bicubic."),
+        ({"crop_rounding": "up"}, "crop_rounding is .up.; expected .even. or .down."),
         ({"crop": 2.5}, "crop is 2.5"),
         ({"crop": True}, "crop is True"),
         ({"mean": (0.5,)}, "mean is .*expected 3 finite numbers for mode 'RGB'"),

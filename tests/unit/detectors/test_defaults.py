@@ -1,7 +1,10 @@
 """Which layers a detector reads when the user names none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 import gradood
 from gradood.detectors.defaults import hook_layers, inner_layers
@@ -68,3 +71,22 @@ def test_gaia_a_takes_the_papers_layers_of_the_reference_networks():
     assert all(name.startswith("block3.") for name in names(layers)[:-1])
     plan = gradood.GROOD().plan(network, x)
     assert plan.notes == ("outliers mixed at block1",)
+
+
+@pytest.mark.parametrize("detector", [gradood.MSP(), gradood.GradNorm(), gradood.GAIAA()], ids=repr)
+def test_one_logit_is_no_softmax(detector):
+    layers = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU()
+    x = torch.randn(32, 6)
+    for classes in (1, 2):
+        model = nn.Sequential(*layers, nn.Linear(5, classes)).eval()
+        caveats = detector.plan(observe(model, x), x).caveats
+        assert bool(caveats) is (classes == 1)
+        assert all("the model has one logit" in caveat for caveat in caveats)
+
+
+def test_a_stage_of_layers_that_cannot_be_read_is_passed_over():
+    network = observed("resnet")
+    unread = replace(network.stages[-1], layers=("layer9.norm1",))
+    assert inner_layers(replace(network, stages=(*network.stages, unread))) == inner_layers(network)
+    layers, pooled = inner_layers(replace(network, stages=(unread,)))
+    assert names(layers) == names(hook_layers(network, None, "gaia-z"))[3:] and not pooled

@@ -4,10 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gradood.bench import json_text, load_subject
+from gradood.bench import json_text
 from gradood.data import Preprocess
 from gradood.errors import ConfigError
 from gradood.models import REFERENCES, build
+from gradood.subject import load_subject
 
 
 @pytest.fixture(scope="module")

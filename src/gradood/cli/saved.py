@@ -1,0 +1,55 @@
+"""A saved detector as a command's result: where it may go, and what is said of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradood.errors import ConfigError
+
+__all__ = ["check_target", "rows", "saved"]
+
+
+def check_target(out: Path, *, force: bool, source: Path | None = None) -> None:
+    """Refuse a file that would be lost, before hours of work rather than after.
+
+    Args:
+        out: where the detector is to go.
+        force: whether another file may be replaced.
+        source: the file that the detector came from, which may always be replaced.
+
+    Raises:
+        ConfigError: there is another file already, or no such folder.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {str(out)!r}: its folder does not exist; make it first.")
+    if out.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is a folder; name a file.")
+    own = source is not None and out.exists() and out.samefile(source)
+    if out.exists() and not own and not force:
+        raise ConfigError(f"--out {str(out)!r} is there already; name another, or give --force.")
+
+
+def saved(file: Path) -> dict[str, Any]:
+    """What the file on disk says of itself, verified once more: plain values."""
+    from gradood.artifact import check
+
+    verified = check(file)
+    manifest = verified.manifest
+    return {
+        "file": str(file),
+        "bytes": verified.size,
+        "sha256": verified.sha256,
+        "detectors": {
+            record.name: {"method": record.method, "options": record.options}
+            for record in manifest.detectors
+        },
+        "combine": manifest.combine,
+        "calibration": manifest.calibration,
+        "overrides": [override.reason for override in manifest.overrides],
+    }
+
+
+def rows(values: Mapping[str, str]) -> str:
+    """Names and values in two columns."""
+    width = max(map(len, values))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())

@@ -1,0 +1,141 @@
+"""The model under test: opened, with its weights, and the preprocessing it takes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gradood.data import Preprocess
+from gradood.errors import ConfigError
+from gradood.models import OpenedModel, Reference, load_weights, open_model
+
+__all__ = ["Subject", "load_subject"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Subject:
+    """A model and how its inputs are made.
+
+    Attributes:
+        opened: the model, in evaluation mode on the device asked for, and what is known of it.
+        spec: what it was opened by.
+        weights: the files they came from; empty if the factory or a library loaded its own.
+        digest: SHA-256 of these files one after another, or None.
+        options: of `Preprocess`, which go before the model's own.
+    """
+
+    opened: OpenedModel
+    spec: str
+    weights: tuple[Path, ...]
+    digest: str | None
+    options: Mapping[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        """In evaluation mode, on the device asked for."""
+        return self.opened.model
+
+    @property
+    def reference(self) -> Reference | None:
+        """Its record, if it is one of `gradood.models`."""
+        return self.opened.reference
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From an image to its input: as it was asked for, and else as the model says.
+
+        Raises:
+            ConfigError: the model's configuration asks for what `Preprocess` cannot do, or leaves
+                a choice open.
+        """
+        return Preprocess(**self.opened.preprocess(self.options))
+
+    @property
+    def published_accuracy(self) -> float | None:
+        """Share of its own test set that a reference network with its published weights gets right.
+
+        They are told by the name of their file.
+        """
+        if self.reference is None or len(self.weights) != 1:
+            return None
+        return self.reference.accuracy if self.weights[0].stem == self.reference.weights else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: what it is, without the weights themselves.
+
+        The preprocessing is None where the model leaves it open.
+        """
+        try:
+            preprocess = asdict(self.preprocess)
+        except ConfigError:
+            preprocess = None
+        return {
+            "model": self.spec,
+            "class": type(self.model).__name__,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "weights": ", ".join(map(str, self.weights)) or None,
+            "weights_sha256": self.digest,
+            "published_accuracy": self.published_accuracy,
+            "preprocess": preprocess,
+        }
+
+
+def load_subject(
+    spec: str,
+    weights: Path | None = None,
+    *,
+    num_classes: int | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    pretrained: bool = False,
+    untrained: bool = False,
+) -> Subject:
+    """Open a model, load its weights, and say how its inputs are made.
+
+    Args:
+        spec: as `gradood.models.open_model` takes it.
+        weights: safetensors or state-dict file; None where the source brings its own.
+        num_classes: passed to the source if given.
+        preprocess: options of `Preprocess` that differ from the model's own, or from plain scaling
+            for a model that says nothing.
+        device: where the model goes.
+        pretrained: let timm or torchvision fetch its weights.
+        untrained: allow a model without weights.
+
+    Raises:
+        ConfigError: no such model, weights of another model, or none where they are needed.
+        DataError: the file cannot be read.
+        ImportError: the library it comes from is not installed.
+    """
+    if pretrained and weights is not None:
+        raise ConfigError("--pretrained and --weights were both given; give one.")
+    opened = open_model(
+        spec,
+        pretrained=pretrained,
+        **({} if num_classes is None else {"num_classes": num_classes}),
+    )
+    if opened.trained is False and weights is None and not untrained:
+        kind = "reference network" if opened.reference is not None else "model"
+        raise ConfigError(
+            f"the {kind} {spec!r} is untrained without weights; give the file of its weights."
+        )
+    files = opened.weights
+    if weights is not None:
+        load_weights(opened.model, weights)
+        files = (weights,)
+    opened.model.eval().to(device)
+    return Subject(opened, spec, files, _digest(files), preprocess or {})
+
+
+def _digest(files: Sequence[Path]) -> str | None:
+    if not files:
+        return None
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                total.update(part)
+    return total.hexdigest()

@@ -1,0 +1,145 @@
+"""What is the matter with an image, in a word."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradood.data.condition import REMARKS
+from gradood.data.decode import decode, examine
+from gradood.errors import BadImageError
+
+
+def picture(side=16):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(width, height, depth, color, raw):
+    def chunk(name, content):
+        check = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def status(content, **options):
+    with pytest.raises(BadImageError) as caught:
+        decode(content, **options)
+    assert str(caught.value)
+    return caught.value.status
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty"),
+        (b"<!doctype html><p>404", "not_an_image"),
+        (b"\xef\xbb\xbf \n<?xml version='1.0'?>", "not_an_image"),
+        (b"hello", "not_an_image"),
+        (b"%PDF-1.7", "not_an_image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "broken"),
+        (png(20_000, 20_000, 8, 0, b"\0"), "too_large"),
+        (encoded(Image.new("F", (2, 2)), "TIFF"), "bad_mode"),
+    ],
+)
+def test_faults(content, expected, tmp_path):
+    assert status(content) == expected
+    (tmp_path / "x.jpg").write_bytes(content)
+    assert status(tmp_path / "x.jpg") == expected
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+def test_truncated_at_any_length(kind):
+    content = encoded(picture(), kind)
+    found = {}
+    for size in range(len(content) - 40):
+        found.setdefault(status(content[:size]), []).append(size)
+    assert found.pop("empty") == [0]
+    assert max(found.pop("not_an_image", [0])) < 16
+    broken = found.pop("broken", [])
+    # Cut within the headers, it need not be told. Those of a small JPEG are most of it.
+    assert len([size for size in broken if size > 0.8 * len(content)]) == 0
+    assert max(found.pop("truncated")) == len(content) - 41
+    assert found == {}
+
+
+def test_a_web_page_is_told(tmp_path):
+    with pytest.raises(BadImageError, match=r"web page.*its 20 bytes are no image"):
+        decode(b"<html>404 Not Found\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_forbidden(tmp_path):
+    (tmp_path / "x.png").touch(mode=0)
+    assert status(tmp_path / "x.png") == "unreadable"
+
+
+def test_forbidden_by_the_open(tmp_path, monkeypatch):
+    (tmp_path / "x.png").write_bytes(encoded(picture(), "PNG"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(BadImageError, match="cannot be opened: Permission denied") as caught:
+        decode(tmp_path / "x.png")
+    assert caught.value.status == "unreadable"
+
+
+def test_limit_of_pixels():
+    content = encoded(picture(16), "PNG")
+    assert decode(content, max_pixels=256).size == (16, 16)
+    with pytest.raises(BadImageError, match=r"16×16 pixels, and the limit is 255 \(max_pixels\)"):
+        decode(content, max_pixels=255)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (encoded(picture(), "JPEG"), ()),
+        (encoded(picture().convert("L"), "PNG"), ()),
+        (encoded(picture().convert("P"), "PNG"), ()),
+        (encoded(picture().convert("1"), "TIFF"), ()),
+        (encoded(picture().convert("CMYK"), "JPEG"), ("cmyk",)),
+        (encoded(picture().convert("CMYK"), "TIFF"), ("cmyk",)),
+        (encoded(Image.new("I;16", (4, 4)), "PNG"), ("sixteen_bit",)),
+        (encoded(Image.new("I;16", (4, 4)), "TIFF"), ("sixteen_bit",)),
+        (b"P5 2 1 65535\n" + bytes(4), ("sixteen_bit",)),
+        (png(2, 2, 16, 2, bytes(2 * 13)), ("sixteen_bit",)),
+        (png(2, 2, 16, 6, bytes(2 * 17)), ("sixteen_bit",)),
+    ],
+)
+def test_remarks(content, expected):
+    image, found = examine(content)
+    assert found == expected
+    assert set(found) <= REMARKS.keys()
+    assert image.mode in ("1", "L", "P", "RGB", "RGBA", "CMYK")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_of_several_frames_the_first(kind):
+    frames = [picture().convert("L"), picture().convert("L").rotate(90)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    image, found = examine(content)
+    assert found == ("animated",)
+    assert image.convert("L").tobytes() == frames[0].tobytes()
+    assert examine(encoded(frames[0], kind, **options))[1] == ()
+
+
+def test_a_preview_beside_a_photograph_is_no_animation():
+    content = encoded(picture(), "MPO", save_all=True, append_images=[picture(8)])
+    assert examine(content)[1] == ()
