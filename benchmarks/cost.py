@@ -2,12 +2,10 @@
 
     python benchmarks/cost.py [--models resnet20,densenet101] [--batch 128] [--rounds 7] [--json F]
 
-Every round times the plain forward and every detector once, in a shuffled order, so that a slow
-moment of the machine falls on all alike; the ratio of medians over the fastest half of
-the rounds is printed. Peak memory is the
-largest sum of live tensor bytes that the torch profiler sees during one call, over that of the
-plain forward. Weights of `../shared` are used where present; cost does not depend on them much,
-except for the share of active units.
+Every round times each detector once, in a shuffled order, with a plain forward right before and
+after it; the median of the ratios is printed. Peak memory is the largest sum of live tensor bytes
+that the torch profiler sees during one call, over that of the plain forward. Weights of `../shared`
+are used where present; cost does not depend on them much, except for the share of active units.
 """
 
 import argparse
@@ -88,11 +86,11 @@ def network(
         monitor.fit([(x, y)])
         enlarge(monitor, bank)
         calls[key] = lambda monitor=monitor: monitor.score(x)
-    seconds = interleaved(calls, rounds)
+    ratios = interleaved(calls, rounds)
     floor = peak_bytes(calls["plain forward"])
     return {
         key: {
-            "time": seconds[key] / seconds["plain forward"],
+            "time": ratios[key],
             "memory": peak_bytes(call) / floor,
         }
         for key, call in calls.items()

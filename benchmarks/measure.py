@@ -24,20 +24,29 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each call, all timed once per round in a shuffled order.
+    """Time of each call as a ratio to the first, which is the baseline.
 
-    The median over the fastest half of the rounds: other work on the machine only ever adds time.
+    In every round each call is timed once, in a shuffled order, with the baseline right before and
+    right after it: a shared machine changes its speed by half within a minute, and by less from one
+    call to the next. The median over the rounds.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
+    ratios: dict[str, list[float]] = {name: [] for name in calls}
+    baseline, *others = calls
     rng = random.Random(0)
     for call in calls.values():
         call()
     for _ in range(rounds):
-        rng.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            calls[name]()
-            times[name].append(time.perf_counter() - start)
-    fastest = {name: sorted(seconds)[: max(1, rounds // 2)] for name, seconds in times.items()}
-    return {name: statistics.median(seconds) for name, seconds in fastest.items()}
+        rng.shuffle(others)
+        before = _seconds(calls[baseline])
+        for name in others:
+            own = _seconds(calls[name])
+            after = _seconds(calls[baseline])
+            ratios[name].append(2 * own / (before + after))
+            before = after
+    return {n: statistics.median(found) if found else 1.0 for n, found in ratios.items()}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -41,18 +41,48 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
         labels: whether labels are wanted; if not, they are not even looked at.
 
     Raises:
-        DataError: an item is none of these, or labels do not fit their inputs.
+        DataError: an item is none of these, labels do not fit their inputs, or `data` is itself a
+            pair (x, y), whose tensors would be read as two batches.
     """
     if isinstance(data, Tensor | np.ndarray):
         yield _batch(data, labels)
         return
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        hint = " A mapping is one batch: give [batch]." if isinstance(data, Mapping) else ""
         raise DataError(
             f"data is a {type(data).__name__}; expected a tensor (one batch), or an iterable of "
-            "batches such as a DataLoader."
+            f"batches such as a DataLoader.{hint}"
         )
+    _refuse_pair(data)
     for item in data:
         yield _batch(item, labels)
+
+
+def _refuse_pair(data: Iterable[Any]) -> None:
+    """Two tensors that cannot both be batches of one model are a batch and its labels."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        return
+    x, y = data
+    if not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
+        return
+    if isinstance(y, Tensor | np.ndarray):
+        # Batches of images may differ in size, but not in rank, channels or kind of number.
+        alike = x.ndim == y.ndim and x.shape[1:2] == y.shape[1:2]
+        if alike and _floating(x) == _floating(y):
+            return
+        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
+    elif isinstance(y, tuple | list | range) and all(isinstance(one, int) for one in y):
+        given = f"{tuple(x.shape)} and a list of {len(y)} numbers"
+    else:
+        return
+    raise DataError(
+        f"data is a pair of {given}, which would be read as two batches; expected a loader of "
+        "batches. Labels belong to their batch: give [(x, y)], or x alone where none are needed."
+    )
+
+
+def _floating(array: Tensor | np.ndarray) -> bool:
+    return array.dtype.kind == "f" if isinstance(array, np.ndarray) else array.is_floating_point()
 
 
 def _batch(item: Any, wanted: bool) -> Batch:
@@ -77,14 +107,18 @@ def _batch(item: Any, wanted: bool) -> Batch:
 
 
 def _tensor(given: Any) -> Tensor | None:
-    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
-        # torch warns about arrays it may not write to, such as read-only memory maps.
-        return torch.from_numpy(given if given.flags.writeable else given.copy())
+    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub" and given.itemsize <= 8:
+        if not given.dtype.isnative:
+            given = given.astype(given.dtype.newbyteorder("="))
+        # torch takes no negative strides, and warns about arrays it may not write to, such as
+        # read-only memory maps.
+        plain = given.flags.writeable and min(given.strides, default=0) >= 0
+        return torch.from_numpy(given if plain else given.copy())
     return given if isinstance(given, Tensor) else None
 
 
 def _labels(given: Any, size: int) -> Tensor:
-    labels = torch.as_tensor(given) if isinstance(given, list | tuple | int) else _tensor(given)
+    labels = _listed(given) if isinstance(given, list | tuple | int) else _tensor(given)
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
         what = type(given).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
@@ -93,3 +127,11 @@ def _labels(given: Any, size: int) -> Tensor:
             "A pair of tensors is read as a loader of two batches: give [(x, y)]."
         )
     return labels.to(torch.int64)
+
+
+def _listed(given: Any) -> Tensor | None:
+    """Labels in a list, on the CPU whatever the default device is; None if they are no numbers."""
+    try:
+        return torch.as_tensor(given, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        return None

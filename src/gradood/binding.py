@@ -62,9 +62,13 @@ def observed(model: nn.Module, x: Tensor, *, head: str | None = None) -> Network
 
     Raises:
         TapError: the model cannot be read.
-        DataError: the input has another shape or type than the model's first layer takes.
+        DataError: there is no input, it is not finite, or it has another shape or type than the
+            model's first layer takes.
     """
     module = unwrap(model)
+    if not x.numel() or (x.is_floating_point() and not bool(x[:2].isfinite().all())):
+        what = "hold NaN or infinity" if x.numel() else "are empty"
+        raise DataError(f"the inputs {shown(x)} {what}; expected some like those to be scored.")
     try:
         return observe(module, x, head=head)
     except GradoodError:
@@ -101,17 +105,22 @@ def _misfit(module: nn.Module, x: Tensor) -> str | None:
     parameter = next(module.parameters(), None)
     first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
     expected: list[str] = []
-    if isinstance(first, nn.modules.conv._ConvNd):
+    floating = True
+    if isinstance(first, nn.Embedding):
+        floating = False
+        if x.is_floating_point():
+            expected.append("whole numbers")
+    elif isinstance(first, nn.modules.conv._ConvNd):
         rank = len(first.kernel_size) + 2
         if x.ndim != rank or x.shape[1] != first.in_channels:
             expected.append(f"{rank} dimensions with {first.in_channels} channels")
     elif isinstance(first, nn.Linear) and x.shape[1:].numel() != first.in_features:
         expected.append(f"{first.in_features} features")
-    if parameter is not None and x.dtype != parameter.dtype:
+    if floating and parameter is not None and x.dtype != parameter.dtype:
         expected.append(f"{parameter.dtype}".replace("torch.", ""))
     return (
         f"the input is {shown(x)}; the model expects {' and '.join(expected)}" if expected else None
     )
 
 
-_FIRST = (nn.modules.conv._ConvNd, nn.Linear)
+_FIRST = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)

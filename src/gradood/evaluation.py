@@ -74,13 +74,15 @@ class Table:
         }
 
     def markdown(self) -> str:
-        """FPR95 (share of OOD kept where 95 % of ID is) / AUROC in percent, and their means."""
-        head = ["method", *self.sets, "mean"]
+        """FPR95 (share of OOD kept at 95 % of ID) / AUROC in percent; their means over several."""
+        several = len(self.sets) > 1
+        head = ["method", *self.sets, *(["mean"] if several else [])]
         lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)])]
         for method in self.methods:
             cells = [self[method, name] for name in self.sets]
             pairs = [(c.fpr_ood_at_tpr_id95, c.auroc) for c in cells]
-            pairs.append((_mean([p[0] for p in pairs]), _mean([p[1] for p in pairs])))
+            if several:
+                pairs.append((_mean([p[0] for p in pairs]), _mean([p[1] for p in pairs])))
             lines.append(
                 " | ".join([method, *(f"{100 * f:.2f} / {100 * a:.2f}" for f, a in pairs)])
             )

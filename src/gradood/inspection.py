@@ -1,6 +1,5 @@
 """What gradood finds in a model, before anything is fitted."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from gradood.binding import observed, probe_of
 from gradood.detectors.base import Detector
 from gradood.errors import GradoodError
 from gradood.evidence import Read, gather
-from gradood.monitor import Monitor
+from gradood.monitor import Detectors, Monitor
 from gradood.registry import methods
 from gradood.taps import Network, device_of, unwrap
 
@@ -85,7 +84,7 @@ class Inspection:
 def inspect(
     model: nn.Module,
     example: Tensor,
-    detectors: Sequence[str | Detector] | None = None,
+    detectors: Detectors | None = None,
     *,
     head: str | None = None,
 ) -> Inspection:
@@ -94,14 +93,14 @@ def inspect(
     Args:
         model: any classifier.
         example: (batch ≥ 1, …) inputs as the model takes them.
-        detectors: which to plan for; None plans for all.
+        detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
 
     Raises:
         TapError: the model cannot be observed at all.
     """
     chosen = [m.name for m in methods()] if detectors is None else detectors
-    named = Monitor(model, list(chosen)).detectors
+    named = Monitor(model, chosen).detectors
     module = unwrap(model)
     x = example.detach().to(device_of(module))
     network = observed(module, x, head=head)

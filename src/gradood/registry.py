@@ -4,7 +4,7 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
@@ -48,7 +48,7 @@ def _classes() -> dict[str, type["Detector"]]:
     base = importlib.import_module("gradood.detectors.base").Detector
     found: dict[str, type[Detector]] = {}
     candidates: list[Any] = [getattr(detectors, name) for name in detectors.__all__]
-    candidates += [point.load() for point in entry_points(group=_GROUP)]
+    candidates += map(_loaded, entry_points(group=_GROUP))
     for candidate in candidates:
         if not (isinstance(candidate, type) and issubclass(candidate, base)):
             raise ConfigError(f"{candidate!r} in {_GROUP} is no gradood Detector class.")
@@ -60,6 +60,17 @@ def _classes() -> dict[str, type["Detector"]]:
             )
         found[candidate.name] = candidate
     return dict(sorted(found.items()))
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        package = "an installed package" if point.dist is None else f"package {point.dist.name!r}"
+        raise ConfigError(
+            f"{package} declares the detector {point.value!r}, which cannot be imported "
+            f"({type(error).__name__}: {error}); repair or uninstall it."
+        ) from error
 
 
 def detector_class(name: str) -> type["Detector"]:

@@ -230,5 +230,5 @@ def test_a_precision_that_is_none_is_refused():
     tensors[record.scores["knn"]] = torch.zeros(8)
     assert Canary.restore(record, tensors).precision == "float32"
     object.__setattr__(record, "precision", "os.system")
-    with pytest.raises(ArtifactError, match="'os.system'"):
+    with pytest.raises(ArtifactError, match=r"'os.system'"):
         Canary.restore(record, tensors)

@@ -85,6 +85,7 @@ def test_promises_of_either_kind_wherever_the_record_keeps_them():
     for calibration, words in (
         (record, "- At most 1 % false alarms, on average over"),
         ({"knn": record}, "- `knn`: at most 1 % false alarms, on average"),
+        ({"detectors": {"knn": record}, "combined": None}, "- `knn`: at most 1 %"),
         ({"single": {"knn": record}}, "- `single knn`: at most 1 %"),
         ({"fpr": 0.01, "mode": "marginal"}, "- At most 1 %"),
     ):

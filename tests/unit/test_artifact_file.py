@@ -384,3 +384,26 @@ def test_the_benchmark_script_passes(tmp_path):
     assert killed["lost"] == 0 and killed["temporary files after the next save"] == 0
     assert killed["old file found"] + killed["new file found"] == 25
     assert "skipped" in full or (full["lost"] == 0 and len(full["refused"]) == 1)
+
+
+def test_a_newer_format_is_told_from_damage_whatever_else_is_new_in_it(saved):
+    def newer(document, manifest, payload):
+        document["__metadata__"]["signature"] = "x"
+        document["canary/inputs"]["dtype"] = "F4"
+        manifest.update(format={"major": 2, "minor": 0}, library="7.0.0", new_key=1)
+
+    message = resealed(saved, newer)
+    assert "has format 2.0" in message and "pip install 'gradood>=7.0.0'" in message
+    damaged = bytearray(saved.read_bytes())
+    damaged[60] ^= 1
+    assert "pip install" not in refusal(saved, bytes(damaged))
+
+
+def test_another_intact_file_in_place_of_the_one_written_is_noticed(saved, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    write(other, *sample(1))
+    foreign, before = other.read_bytes(), saved.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda handle: os.pwrite(handle, foreign, 0))
+    with pytest.raises(ArtifactError, match="what was read back is not what was written"):
+        write(saved, *sample(2))
+    assert saved.read_bytes() == before

@@ -70,11 +70,26 @@ def test_loaders_and_generators_are_streamed():
     assert list(batches([])) == []
 
 
-def test_read_only_arrays_are_read():
+def read_only():
     array = X.numpy().copy()
     array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "array",
+    [read_only(), X.flip(0).numpy()[::-1], X.flip(3).numpy()[..., ::-1], X.numpy().astype(">f4")],
+    ids=["read-only", "reversed", "mirrored", "big-endian"],
+)
+def test_arrays_of_any_layout_are_read(array):
     (batch,) = batches(array)
     assert torch.equal(batch.x, X)
+
+
+def test_labels_in_a_list_stay_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        (batch,) = batches([(X, Y.tolist())], labels=True)
+    assert torch.equal(batch.labels, Y)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +97,7 @@ def test_read_only_arrays_are_read():
     [
         ("folder", "data is a str; expected a tensor"),
         (b"bytes", "data is a bytes"),
-        ({"x": X}, "data is a dict"),
+        ({"x": X}, r"data is a dict; .* A mapping is one batch: give \[batch\]"),
         (3, "data is a int"),
         (None, "data is a NoneType"),
         ([None], "a batch is a NoneType"),
@@ -92,6 +107,7 @@ def test_read_only_arrays_are_read():
         ([torch.tensor(1.0)], "a batch is a Tensor"),
         ([np.array(["a"])], "a batch is a ndarray"),
         ([(["a.png"], Y)], "a batch is a list"),
+        (np.zeros((2, 3), dtype=np.longdouble), "a batch is a ndarray"),
     ],
 )
 def test_the_rest_is_refused_in_words(data, message):
@@ -105,22 +121,45 @@ def test_the_rest_is_refused_in_words(data, message):
         (Y[:4], r"\(4,\) torch.int64"),
         (Y.float(), r"\(6,\) torch.float32"),
         (torch.nn.functional.one_hot(Y), r"\(6, 3\) torch.int64"),
-        (["cat"] * 6, None),
+        (["cat"] * 6, "list"),
+        ([[0], [1, 2]], "list"),
         ({"y": Y}, "dict"),
         (torch.tensor(1), r"\(\) torch.int64"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_only_if_wanted(labels, given):
-    if given is None:
-        with pytest.raises((DataError, ValueError)):
-            list(batches([(X, labels)], labels=True))
-    else:
-        message = f"the labels of a batch of 6 are {given}; expected"
-        with pytest.raises(DataError, match=message):
-            list(batches([(X, labels)], labels=True))
+    message = f"the labels of a batch of 6 are {given}; expected"
+    with pytest.raises(DataError, match=message):
+        list(batches([(X, labels)], labels=True))
     assert torch.equal(next(batches([(X, labels)])).x, X)
 
 
 def test_a_pair_of_lists_of_batches_says_how_to_write_it():
     with pytest.raises(DataError, match=r"give \[\(x, y\)\]"):
         list(batches(((X[0], X[1]), (Y, Y)), labels=True))
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (X, Y),
+        [X, Y],
+        (X, Y.float()),
+        (X, torch.nn.functional.one_hot(Y)),
+        (X, Y.tolist()),
+        (X, range(6)),
+        (X.numpy(), Y.numpy()),
+        (X, Y.numpy()),
+        (X.flatten(1), torch.nn.functional.one_hot(Y).float()),
+        (torch.zeros(6), Y),
+    ],
+)
+def test_a_pair_given_as_data_says_how_to_write_it(pair, labels):
+    with pytest.raises(DataError, match=r"data is a pair of .* give \[\(x, y\)\], or x alone"):
+        list(batches(pair, labels=labels))
+
+
+@pytest.mark.parametrize("two", [(X, X[:2]), [X, X[..., :2]], (X[:0], X), [X.numpy(), X]])
+def test_two_batches_are_no_pair(two):
+    assert [len(batch.x) for batch in batches(two)] == [len(x) for x in two]

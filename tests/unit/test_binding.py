@@ -81,3 +81,34 @@ def test_a_probe_of_tokens_stays_tokens():
 
 def test_inputs_in_words():
     assert shown(X) == "(batch, 3, 6, 6) float32"
+
+
+class Embedded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(10, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        if x.shape[1] > 5:
+            raise RuntimeError("too long")
+        return self.fc(self.embed(x).mean(1))
+
+
+def test_tokens_are_not_asked_to_be_numbers_of_another_kind():
+    with pytest.raises(RuntimeError, match=r"^too long$"):
+        observed(Embedded(), torch.zeros(2, 6, dtype=torch.int64))
+    with pytest.raises(DataError, match="float32; the model expects whole numbers"):
+        observed(Embedded(), torch.zeros(2, 3))
+    assert observed(Embedded(), torch.zeros(2, 3, dtype=torch.int64)).classes == 3
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X[:0], r"\(batch, 3, 6, 6\) float32 are empty; expected some like those to be scored"),
+        (X * torch.nan, "hold NaN or infinity"),
+    ],
+)
+def test_nothing_can_be_observed_without_inputs(x, message):
+    with pytest.raises(DataError, match=message):
+        observed(classifier(), x)

@@ -52,6 +52,16 @@ def test_markdown_gives_percent_and_means(table):
     assert lines[2].startswith("| msp | ") and lines[2].endswith(f"| {fpr:.2f} / {auroc:.2f} |")
 
 
+def test_one_set_needs_no_mean():
+    table = gradood.evaluate(gradood.Monitor(MODEL, "msp"), id=ID, ood={"near": OOD["near"]})
+    found = table["msp", "near"]
+    assert table.markdown().splitlines() == [
+        "| method | near |",
+        "| --- | ---: |",
+        f"| msp | {100 * found.fpr_ood_at_tpr_id95:.2f} / {100 * found.auroc:.2f} |",
+    ]
+
+
 def test_a_dictionary_survives_json(table):
     rows = json.loads(json.dumps(table.to_dict()))["rows"]
     assert len(rows) == 4

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 import torch
 from torch import nn
 
 import gradood
+from gradood.errors import DataError
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(10))
 
@@ -69,3 +71,12 @@ def test_a_model_without_norms_or_stages():
     uses = {use.method: use for use in found.uses}
     assert not uses["gaia-z"].works and "has neither" in uses["gaia-z"].notes[0]
     assert "norms     0" in str(found) and "last map  none" in str(found)
+
+
+def test_one_detector_may_be_given_bare_or_several_by_name():
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), torch.randn(2, 3, 2, 2)
+    assert [use.method for use in gradood.inspect(model, x, "energy").uses] == ["energy"]
+    named = {"a": gradood.MSP(), "b": "energy"}
+    assert [use.method for use in gradood.inspect(model, x, named).uses] == ["a", "b"]
+    with pytest.raises(DataError, match="are empty"):
+        gradood.inspect(model, x[:0])

@@ -94,3 +94,18 @@ def test_options_are_passed_and_wrong_ones_refused():
         registry.create("energy", temprature=2.0)
     with pytest.raises(ConfigError, match="temperature=-1; expected a number > 0"):
         registry.create("energy", temperature=-1)
+
+
+def test_a_detector_that_cannot_be_imported_names_its_package(monkeypatch):
+    def load():
+        raise ImportError("no module named 'elsewhere'")
+
+    point = SimpleNamespace(load=load, value="other:Detector", dist=SimpleNamespace(name="other"))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registry._classes.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=r"'other' declares .*other:Detector.*elsewhere.*rep"):
+            registry.methods()
+    finally:
+        monkeypatch.undo()
+        registry._classes.cache_clear()

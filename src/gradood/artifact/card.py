@@ -111,7 +111,7 @@ def _records(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield name, {**value, **promise}
         return
     for key, inner in value.items():
-        yield from _records(inner, f"{name} {key}".strip())
+        yield from _records(inner, name if key == "detectors" else f"{name} {key}".strip())
 
 
 def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from gradood.artifact.canonical import encode
 from gradood.artifact.identity import Fingerprint
 from gradood.artifact.tensors import little_endian
-from gradood.errors import DataError, TapError
+from gradood.errors import DataError
 from gradood.taps import unwrap
 
 __all__ = ["fingerprint"]
@@ -80,10 +80,8 @@ def _modules(
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    try:
-        return unwrap(module)
-    except TapError:  # TorchScript inside an eager model: hashed as it is.
-        return module
+    # TorchScript inside an eager model is hashed as it is.
+    return module if isinstance(module, torch.jit.ScriptModule) else unwrap(module)
 
 
 def _values(module: nn.Module) -> dict[str, Any]:

@@ -9,11 +9,17 @@ import typer
 
 import gradood
 from gradood.cli.bench import bench
+from gradood.cli.calibrate import calibrate
+from gradood.cli.card import card
 from gradood.cli.demo import demo
 from gradood.cli.exits import broken_pipe, explain
+from gradood.cli.fit import fit
 from gradood.cli.inspect import inspect
 from gradood.cli.methods import methods
 from gradood.cli.output import data, say, talking
+from gradood.cli.score import score
+from gradood.cli.train import train
+from gradood.cli.verify import verify
 
 __all__ = ["app", "run"]
 
@@ -49,16 +55,19 @@ app.command()(demo)
 app.command()(methods)
 app.command()(inspect)
 app.command()(bench)
+app.command()(fit)
+app.command()(calibrate)
+app.command()(score)
+app.command()(verify)
+app.command()(card)
+app.command()(train)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     with talking():
         try:
-            command = typer.main.get_command(app)
-            with command.make_context("gradood", list(arguments), obj=tuple(arguments)) as context:
-                command.invoke(context)
-            sys.stdout.flush()
+            _command(arguments)
         except BaseException as error:
             code, text = explain(error)
             if text:
@@ -68,3 +77,12 @@ def run(arguments: Sequence[str]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return int(code)
     return 0
+
+
+def _command(arguments: Sequence[str]) -> None:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("gradood", list(arguments), obj=tuple(arguments)) as context:
+            command.invoke(context)
+    finally:
+        sys.stdout.flush()  # Here a reader who left early is noticed, at exit it would be too late.

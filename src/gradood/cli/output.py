@@ -1,5 +1,6 @@
 """What goes where: stdout is data, stderr is messages."""
 
+import json
 import logging
 import sys
 import warnings
@@ -9,7 +10,7 @@ from typing import Any, TextIO
 
 from gradood.errors import GradoodWarning
 
-__all__ = ["aligned", "data", "document", "say", "talking"]
+__all__ = ["aligned", "data", "document", "document_text", "say", "talking"]
 
 
 def data(text: str) -> None:
@@ -22,6 +23,11 @@ def document(value: Any) -> None:
     from gradood.bench import json_text
 
     data(json_text(value))
+
+
+def document_text(value: Any) -> str:
+    """A JSON document of values that are plain already; unlike `document`, loads no torch."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def say(text: str) -> None:

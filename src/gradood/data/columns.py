@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from gradood.data.extras import arrow
@@ -80,7 +80,7 @@ def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
         return None
 
 
-def _present(path: Path, names: list[str], wanted: str, needed: bool) -> str | None:
+def _present(path: PurePath, names: list[str], wanted: str, needed: bool) -> str | None:
     if wanted in names:
         return wanted
     if needed:
@@ -88,7 +88,7 @@ def _present(path: Path, names: list[str], wanted: str, needed: bool) -> str | N
     return None
 
 
-def _pixels(path: Path, schema: Any, image: str) -> str:
+def _pixels(path: PurePath, schema: Any, image: str) -> str:
     _present(path, schema.names, image, needed=True)
     types = arrow().types
     kind = schema.field(image).type
@@ -111,7 +111,7 @@ def _path(schema: Any, image: str) -> str | None:
     return f"{image}.path"
 
 
-def _label(path: Path, schema: Any, label: str, needed: bool) -> str | None:
+def _label(path: PurePath, schema: Any, label: str, needed: bool) -> str | None:
     found = _present(path, schema.names, label, needed)
     types = arrow().types
     if found is None or types.is_integer(schema.field(label).type):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradood.data.condition import diagnose, remarks, sixteen_bit
 from gradood.data.extras import pillow
-from gradood.errors import DataError
+from gradood.errors import BadImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "decode", "eight_bit"]
+__all__ = ["FORMATS", "decode", "eight_bit", "examine"]
 
 FORMATS = (
     "AVIF",
@@ -32,21 +33,37 @@ FORMATS = (
 """Formats that are read, by Pillow's names. Others, such as PostScript, could start programs."""
 
 
-def decode(encoded: bytes | Path) -> "Image":
+def decode(encoded: bytes | Path, *, max_pixels: int | None = None) -> "Image":
     """The first frame, turned upright as its EXIF orientation says, with 8 bits per channel.
 
     Args:
         encoded: the content of an image file, or where it is.
+        max_pixels: refuse larger images; Pillow's own limit holds besides.
 
     Returns:
         A loaded image in any of Pillow's 8-bit modes.
 
     Raises:
-        DataError: it is absent, no file, of no known format, broken, has values without a standard
-            range, or more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS``. Says why, but not
-            which image: the caller knows its name.
+        BadImageError: it is absent, no file, of no known format, broken, has values without a
+            standard range, or more pixels than `max_pixels` or Pillow's
+            ``Image.MAX_IMAGE_PIXELS``. Says why, but not which image: the caller knows its name.
 
     Cost: one decode; the file is read once.
+    """
+    return examine(encoded, max_pixels=max_pixels)[0]
+
+
+def examine(
+    encoded: bytes | Path, *, max_pixels: int | None = None
+) -> tuple["Image", tuple[str, ...]]:
+    """What `decode` gives, and which of `gradood.data.condition.REMARKS` hold for it.
+
+    Args:
+        encoded: as for `decode`.
+        max_pixels: as for `decode`.
+
+    Raises:
+        BadImageError: as for `decode`.
     """
     module = pillow()
     if isinstance(encoded, Path):
@@ -54,22 +71,17 @@ def decode(encoded: bytes | Path) -> "Image":
     try:
         source = BytesIO(encoded) if isinstance(encoded, bytes) else encoded
         with module.open(source, formats=_formats()) as image:
-            _check_size(image.size, module.MAX_IMAGE_PIXELS)
+            _check_size(image.size, module.MAX_IMAGE_PIXELS, "PIL.Image.MAX_IMAGE_PIXELS")
+            _check_size(image.size, max_pixels, "max_pixels")
+            noted = remarks(image)
             image.load()
-            return pillow("ImageOps").exif_transpose(eight_bit(image))
-    except DataError:
-        raise
-    except (module.DecompressionBombError, module.DecompressionBombWarning) as error:
-        raise DataError(f"it is too large to decode safely: {error}") from error
-    except module.UnidentifiedImageError as error:
-        size = len(encoded) if isinstance(encoded, bytes) else encoded.stat().st_size
-        raise DataError(
-            f"its {size} bytes are no image of a known format ({', '.join(FORMATS)})."
-        ) from error
+            found = eight_bit(image)
+            pillow("ImageOps").exif_transpose(found, in_place=True)  # Else it would copy.
+            return found, noted
     except MemoryError:
         raise
     except Exception as error:  # Decoders raise whatever a broken file makes them raise.
-        raise DataError(f"it is broken: {type(error).__name__}: {error}") from error
+        raise diagnose(error, encoded) from error
 
 
 def eight_bit(image: "Image") -> "Image":
@@ -79,22 +91,18 @@ def eight_bit(image: "Image") -> "Image":
         image: in any mode.
 
     Raises:
-        DataError: its values are 32-bit, of which nothing says what is black and what is white.
+        BadImageError: its values are 32-bit, of which nothing says what is black and what is white.
     """
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _PNG_LIKE)
-    if sixteen:
+    if sixteen_bit(image):
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return pillow().fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise DataError(
+        raise BadImageError(
             f"its values are 32-bit (mode {image.mode!r}) and have no standard range; "
-            "expected 8 or 16 bits per channel. Convert it."
+            "expected 8 or 16 bits per channel. Convert it.",
+            "bad_mode",
         )
     return image
-
-
-# Pillow reads their 16-bit gray images into 32-bit integers from 0 to 65535.
-_PNG_LIKE = ("PNG", "PPM")
 
 
 @cache
@@ -110,14 +118,17 @@ def _check_regular(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise DataError(f"it cannot be opened: {error.strerror or error}.") from error
+        raise BadImageError(
+            f"it cannot be opened: {error.strerror or error}.", "unreadable"
+        ) from error
     if not stat.S_ISREG(mode):
-        raise DataError("it is no regular file.")
+        raise BadImageError("it is no regular file.", "unreadable")
 
 
-def _check_size(size: tuple[int, int], limit: int | None) -> None:
+def _check_size(size: tuple[int, int], limit: int | None, name: str) -> None:
     if limit is not None and size[0] * size[1] > limit:
-        raise DataError(
+        raise BadImageError(
             f"it is too large to decode safely: {size[0]}×{size[1]} pixels, and the limit is "
-            f"{limit} (PIL.Image.MAX_IMAGE_PIXELS)."
+            f"{limit} ({name}).",
+            "too_large",
         )

@@ -1,9 +1,9 @@
-"""Pillow and PyArrow, imported when first used: `import gradood.data` works without them."""
+"""Pillow, PyArrow and fsspec, imported when first used; `gradood.data` loads without them."""
 
 import importlib
 from typing import Any
 
-__all__ = ["arrow", "parquet", "pillow"]
+__all__ = ["arrow", "filesystems", "parquet", "pillow"]
 
 
 def pillow(module: str = "Image") -> Any:
@@ -31,6 +31,15 @@ def parquet() -> Any:
         ModuleNotFoundError: it is not installed.
     """
     return _load("pyarrow.parquet", "pyarrow", "reads Parquet")
+
+
+def filesystems(module: str = "fsspec") -> Any:
+    """A module of fsspec.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    return _load(module, "fsspec", "reads from URLs")
 
 
 def _load(module: str, package: str, does: str) -> Any:

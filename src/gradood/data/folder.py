@@ -14,7 +14,7 @@ from gradood.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["EXTENSIONS", "ImageFolder"]
+__all__ = ["EXTENSIONS", "ImageFolder", "find_images", "is_image_name"]
 
 EXTENSIONS = frozenset(
     {
@@ -23,6 +23,45 @@ EXTENSIONS = frozenset(
     }
 )
 """Ends of the names of files that are taken for images, in lower case."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for an image, by the end of its name."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def find_images(root: Path) -> list[str]:
+    """Every entry below a folder that is named like an image, whatever it is, sorted.
+
+    Other files, and names that begin with a dot, are passed over. Links are followed, except to a
+    folder that encloses them: that one is an entry, if it is named like an image.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        Paths relative to it, with ``/``. Bytes that are not UTF-8 are surrogates in them.
+
+    Raises:
+        DataError: the folder, or one in it, cannot be listed.
+    """
+    found: list[str] = []
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    while pending:
+        path, above = pending.pop()
+        folder = root / path
+        try:
+            here = _identity(folder)
+        except OSError as error:
+            raise _unlistable(folder, error) from error
+        if here in above:
+            found += [path] if is_image_name(path) else []
+            continue
+        files, folders = _listed(folder)
+        prefix = f"{path}/" if path else ""
+        found += [prefix + name for name in files]
+        pending += [(prefix + name, (*above, here)) for name in folders]
+    return sorted(found)
 
 
 @final
@@ -129,14 +168,18 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
                     continue
                 if _is_folder(entry):
                     folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                elif is_image_name(entry.name):
                     files.append(entry.name)
     except OSError as error:
-        raise DataError(
-            f"the folder {str(folder)!r} cannot be listed: {error.strerror or error}; expected a "
-            "readable folder of images."
-        ) from error
+        raise _unlistable(folder, error) from error
     return sorted(files), sorted(folders)
+
+
+def _unlistable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"the folder {str(folder)!r} cannot be listed: {error.strerror or error}; expected a "
+        "readable folder of images."
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,11 +1,12 @@
 """The files that one Parquet data set is made of."""
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 
 from gradood.errors import DataError
 
-__all__ = ["find_shards"]
+__all__ = ["find_shards", "is_parquet_name", "shard_names"]
 
 _NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _SPLITS = ("dev", "test", "train", "val", "valid", "validation")
@@ -25,16 +26,33 @@ def find_shards(source: Path) -> tuple[Path, ...]:
         return (source,)
     if not source.is_dir():
         raise DataError(f"no Parquet file or folder {str(source)!r}; expected one that exists.")
-    names = sorted(p.name for p in source.iterdir() if p.name.lower().endswith(".parquet"))
-    names = [name for name in names if not name.startswith(".")]
-    if not names:
+    return tuple(source / name for name in shard_names(source, [p.name for p in source.iterdir()]))
+
+
+def shard_names(source: PurePath, names: Iterable[str]) -> list[str]:
+    """The ``.parquet`` files among the names in a folder, sorted.
+
+    Args:
+        source: the folder, for errors.
+        names: of its files.
+
+    Raises:
+        DataError: as `find_shards`.
+    """
+    found = sorted(name for name in names if is_parquet_name(name))
+    if not found:
         raise DataError(f"no .parquet file in {str(source)!r}; expected at least one.")
-    _check_splits(source, names)
-    _check_complete(source, names)
-    return tuple(source / name for name in names)
+    _check_splits(source, found)
+    _check_complete(source, found)
+    return found
 
 
-def _check_splits(source: Path, names: list[str]) -> None:
+def is_parquet_name(name: str) -> bool:
+    """Whether a file is taken for Parquet, by its name."""
+    return name.lower().endswith(".parquet") and not name.startswith(".")
+
+
+def _check_splits(source: PurePath, names: list[str]) -> None:
     first = {re.split(r"[-_.]", name.lower(), maxsplit=1)[0] for name in names}
     splits = sorted(first.intersection(_SPLITS))
     if len(splits) > 1:
@@ -44,7 +62,7 @@ def _check_splits(source: Path, names: list[str]) -> None:
         )
 
 
-def _check_complete(source: Path, names: list[str]) -> None:
+def _check_complete(source: PurePath, names: list[str]) -> None:
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
         match = _NUMBERED.fullmatch(Path(name).stem)

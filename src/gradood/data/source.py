@@ -10,6 +10,7 @@ from torch import Tensor
 from gradood.data.dataset import ImageDataset
 from gradood.data.folder import ImageFolder
 from gradood.data.parquet import ParquetImages
+from gradood.data.shards import is_parquet_name
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,6 +79,5 @@ def _split(source: str | Path) -> tuple[Path, slice]:
 
 def _is_parquet(path: Path) -> bool:
     if path.is_dir():
-        names = (entry.name.lower() for entry in path.iterdir())
-        return any(n.endswith(".parquet") and not n.startswith(".") for n in names)
+        return any(is_parquet_name(entry.name) for entry in path.iterdir())
     return path.is_file() and path.suffix.lower() == ".parquet"

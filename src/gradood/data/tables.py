@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, final
 
 from gradood.data.extras import arrow, parquet
@@ -22,6 +22,7 @@ class Tables:
     Args:
         paths: the files.
         cache_bytes: how much of the row groups read last is kept; always at least the last.
+        filesystem: a `pyarrow.fs.FileSystem` that the paths are of; None for this machine's own.
 
     Attributes:
         paths: the files.
@@ -32,15 +33,18 @@ class Tables:
         DataError: a file is damaged, or no Parquet.
     """
 
-    def __init__(self, paths: Sequence[Path], *, cache_bytes: int) -> None:
+    def __init__(
+        self, paths: Sequence[PurePath], *, cache_bytes: int, filesystem: Any = None
+    ) -> None:
         self.paths = tuple(paths)
+        self._filesystem = filesystem
         self.schemas: list[Any] = []
         self._footers: list[Any] = []
         self._groups: list[tuple[int, int]] = []
         self._firsts: list[int] = []
         counts: list[int] = []
         for number, path in enumerate(self.paths):
-            schema, footer = _opened(path)
+            schema, footer = self._opened(path)
             self.schemas.append(schema)
             self._footers.append(footer)
             self._firsts.append(sum(counts))
@@ -80,7 +84,7 @@ class Tables:
         chunks = [chunk for part in parts for chunk in part.chunks]
         return arrow().chunked_array(chunks, type=None if chunks else arrow().int64())
 
-    def place(self, row: int) -> tuple[Path, int]:
+    def place(self, row: int) -> tuple[PurePath, int]:
         """The file that holds a row, and the row's number in it."""
         number = self._groups[bisect_right(self._starts, row) - 1][0]
         return self.paths[number], row - self._firsts[number]
@@ -102,11 +106,8 @@ class Tables:
         number, inside = self._groups[group]
         path = self.paths[number]
         try:
-            with parquet().ParquetFile(
-                path,
-                metadata=self._footers[number],
-                pre_buffer=False,
-                page_checksum_verification=True,
+            with self._file(
+                path, metadata=self._footers[number], page_checksum_verification=True
             ) as file:
                 table = file.read_row_group(inside, columns=list(columns), use_threads=False)
                 return table.flatten()
@@ -116,17 +117,23 @@ class Tables:
                 "expected a sound Parquet file. Copy it again."
             ) from error
 
+    def _file(self, path: PurePath, **options: Any) -> Any:
+        """A `pyarrow.parquet.ParquetFile`."""
+        source = path if self._filesystem is None else str(path)
+        return parquet().ParquetFile(
+            source, filesystem=self._filesystem, pre_buffer=False, **options
+        )
 
-def _opened(path: Path) -> tuple[Any, Any]:
-    """Schema and footer."""
-    try:
-        with parquet().ParquetFile(path, pre_buffer=False) as file:
-            return file.schema_arrow, file.metadata
-    except (arrow().ArrowException, OSError) as error:
-        raise DataError(
-            f"{str(path)!r} cannot be read as Parquet: {_first_line(error)}; expected a sound "
-            "Parquet file. Copy it again."
-        ) from error
+    def _opened(self, path: PurePath) -> tuple[Any, Any]:
+        """Schema and footer."""
+        try:
+            with self._file(path) as file:
+                return file.schema_arrow, file.metadata
+        except (arrow().ArrowException, OSError) as error:
+            raise DataError(
+                f"{str(path)!r} cannot be read as Parquet: {_first_line(error)}; expected a sound "
+                "Parquet file. Copy it again."
+            ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -77,6 +77,15 @@ class Evidence:
         return self._read[LOGITS]
 
     @property
+    def sound(self) -> Tensor:
+        """(batch,) bool, whether the model came to an answer: no NaN, and a finite largest logit.
+
+        Where it did not, activations are NaN or infinite, which a score may not show: no NaN counts
+        as an active ReLU, and clipping makes an infinity ordinary.
+        """
+        return self._read[LOGITS].amax(1).isfinite()
+
+    @property
     def features(self) -> Tensor:
         """(batch, width) in float32 or wider."""
         return self._read[FEATURES]

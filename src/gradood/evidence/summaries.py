@@ -60,7 +60,7 @@ def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Ten
     transposed = values.stride(1) < values.stride(2)
     if transposed:
         values = values.transpose(1, 2)
-    counts = torch.empty(len(values), values.shape[1 + transposed], dtype=torch.float32)
+    counts = values.new_empty(len(values), values.shape[1 + transposed], dtype=torch.float32)
     size = max(1, values.shape[1] * values.shape[2])
     rows = max(1, _CHUNK // size)
     buffer = _scratch() if size <= _CHUNK else counts.new_empty(size)

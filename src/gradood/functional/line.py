@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gradood.functional.precision import full_products
+
 __all__ = ["contributions", "pruned_logits", "pruning_thresholds"]
 
 
@@ -37,7 +39,8 @@ def pruning_thresholds(
     Unit d of class c keeps the weights ``W[:, d] > t[c, d]``. The percentile of ``|S_c| ⊙ W``
     cuts each column of W at one value, and t is the largest weight below that cut, so the
     comparison is exact in the weight's own precision; a unit pruned by activation keeps none.
-    Where all values are equal, none stands out and none is pruned.
+    Where all values are equal, none stands out and none is pruned; where only the largest tie, so
+    that none exceeds the percentile, all are, as in the released code.
 
     Args:
         contribution: S.
@@ -53,20 +56,22 @@ def pruning_thresholds(
     """
     strength = contribution.double().abs().cpu()
     signed = weight.double().cpu()
-    thresholds = torch.full_like(weight, torch.inf, device="cpu")
-    low = torch.tensor(-torch.inf, dtype=weight.dtype)
+    kept = weight.cpu()
+    thresholds = torch.full_like(kept, torch.inf)
+    low = thresholds.new_tensor(-torch.inf)
     for c in range(len(contribution)):
         product = strength[c] * signed
         keep = _above(product, weight_percentile)
         active = _above(contribution[c].double().cpu(), activation_percentile)
-        thresholds[c, active] = torch.where(keep, low, weight.cpu()).amax(0)[active]
+        thresholds[c, active] = torch.where(keep, low, kept).amax(0)[active]
     return thresholds.to(weight.device)
 
 
 def _above(values: Tensor, percent: float) -> Tensor:
     """Which values exceed their percentile; all of them where they are all equal."""
-    above = values > float(np.percentile(values.numpy(), percent))
-    return above if bool(above.any()) else torch.ones_like(above)
+    if bool((values == values.flatten()[0]).all()):
+        return torch.ones_like(values, dtype=torch.bool)
+    return values > float(np.percentile(values.numpy(), percent))
 
 
 def pruned_logits(
@@ -91,16 +96,17 @@ def pruned_logits(
     """
     out = features.new_zeros(len(features), len(weight))
     buffer = torch.empty_like(weight)
-    for c in predicted.unique().tolist():
-        rows = (predicted == c).nonzero()[:, 0]
-        threshold = thresholds[c]
-        active: Bool[Tensor, " width"] = threshold < torch.inf
-        if 2 * int(active.sum()) < len(active):
-            units = active.nonzero()[:, 0]
-            part = weight[:, units]
-            masked = part * (part > threshold[units])
-            out[rows] = features[rows][:, units] @ masked.T
-        else:
-            masked = torch.mul(weight, weight > threshold, out=buffer)
-            out[rows] = features[rows] @ masked.T
+    with full_products():
+        for c in predicted.unique().tolist():
+            rows = (predicted == c).nonzero()[:, 0]
+            threshold = thresholds[c]
+            active: Bool[Tensor, " width"] = threshold < torch.inf
+            if 2 * int(active.sum()) < len(active):
+                units = active.nonzero()[:, 0]
+                part = weight[:, units]
+                masked = part * (part > threshold[units])
+                out[rows] = features[rows][:, units] @ masked.T
+            else:
+                masked = torch.mul(weight, weight > threshold, out=buffer)
+                out[rows] = features[rows] @ masked.T
     return out if bias is None else out + bias

@@ -6,11 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.functional.precision import full_products
+
 __all__ = ["Bank", "Polar", "kth_distance", "polar"]
 
 _BLOCK = 4096
 _SPARE = 7
 """Candidates kept beyond k, so that float32 rounding cannot hide the true k nearest."""
+_ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-13}
+"""Of a squared distance taken from a product, in units of the lengths that are multiplied."""
 _TINY = -1e5
 _MODERATE = 30.0
 """Range of log lengths whose squares are all ordinary numbers in float32."""
@@ -59,8 +63,9 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
 
     The bank is searched block by block, nearest lengths first: the difference of lengths bounds
     the distance from below, so whole blocks are skipped once the k best are closer. Candidates are
-    found in float32 and their distances computed again in float64; a query whose candidates
-    float32 cannot tell from the rest is searched in float64 throughout.
+    found in float32 and their distances computed again in float64; queries whose candidates
+    float32 cannot tell from the rest are searched again in float64, and where products in float64
+    cannot either, by differences.
 
     Args:
         queries: (batch) vectors.
@@ -73,42 +78,63 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     Cost:
         At most batch · bank · width multiplications; memory for a few (batch, 4096) blocks.
     """
-    keep = min(k + _SPARE, len(bank.vectors.unit))
-    best = queries.log_length.new_full((len(queries.unit), keep), torch.inf, dtype=torch.float32)
-    index = torch.zeros_like(best, dtype=torch.int64)
     scale = _scale(queries, bank, k)
-    length = (queries.log_length - scale).exp()
-    for start, bound in _blocks(queries, bank, scale):
-        # Float32 may take a candidate for nearer than it is, by its rounding: for zero, even.
-        kth = best[:, k - 1]
-        if bool((bound > kth * (1 + 1e-4) + 1e-5 * length * (length + kth.sqrt())).all()):
-            continue
-        near, place = _search(queries, bank, scale, length, start, keep)
-        best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
-        index = torch.cat([index, place], 1).gather(1, order)
-    found = _exact(queries, bank, index, k, scale)
-    # What was left out in float32 must be farther away than its rounding, or is looked at again.
-    rounding = 1e-5 * length * (length + found)
-    doubt = (found > 0) & (found.square() > best[:, -1] - rounding)
-    if keep < len(bank.vectors.unit) and bool(doubt.any()):
+    found, doubt = _nearest(queries, bank, k, scale, torch.float32)
+    for search in (_nearest, _exhaustive):
+        if not bool(doubt.any()):
+            break
         rows = doubt.nonzero()[:, 0]
         some = Polar(queries.unit[rows], queries.log_length[rows])
-        found[rows] = _exhaustive(some, bank, k, scale[rows])
+        found[rows], doubt[rows] = search(some, bank, k, scale[rows], torch.float64)
     return found * scale.exp()
 
 
-def _exhaustive(queries: Polar, bank: Bank, k: int, scale: Tensor) -> Tensor:
-    """The same in float64 throughout, for the few queries among near-duplicates."""
-    own = queries.unit.double() * (queries.log_length - scale).exp()[:, None]
+def _nearest(
+    queries: Polar, bank: Bank, k: int, scale: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Distances to the k-th nearest, in units of `scale`, and for which rows they are in doubt.
+
+    Args:
+        queries: vectors.
+        bank: at least k vectors.
+        k: which neighbor.
+        scale: from `_scale`.
+        dtype: in which candidates are found; their distances are in float64.
+    """
+    keep = min(k + _SPARE, len(bank.vectors.unit))
+    best = queries.log_length.new_full((len(queries.unit), keep), torch.inf, dtype=dtype)
+    index = torch.zeros_like(best, dtype=torch.int64)
+    length = (queries.log_length - scale).exp()
+    rounding = _ROUNDING[dtype]
+    with full_products():
+        for start, bound in _blocks(queries, bank, scale):
+            # A candidate may be taken for nearer than it is, by rounding: for zero, even.
+            kth = best[:, k - 1]
+            if bool((bound > kth * (1 + 1e-4) + rounding * length * (length + kth.sqrt())).all()):
+                continue
+            near, place = _search(queries, bank, scale, start, keep, dtype)
+            best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
+            index = torch.cat([index, place], 1).gather(1, order)
+    found = _exact(queries, bank, index, k, scale)
+    # What was left out must be farther away than its rounding.
+    doubt = (found > 0) & (found.square() > best[:, -1] - rounding * length * (length + found))
+    return found, doubt & (keep < len(bank.vectors.unit))
+
+
+def _exhaustive(
+    queries: Polar, bank: Bank, k: int, scale: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The same by differences, for the few queries among near-duplicates."""
+    own = queries.unit.to(dtype) * (queries.log_length - scale).exp()[:, None]
     best = own.new_full((len(own), k), torch.inf)
     for start in range(0, len(bank.vectors.unit), _BLOCK):
-        units = bank.vectors.unit[start : start + _BLOCK].double()
+        units = bank.vectors.unit[start : start + _BLOCK].to(dtype)
         lengths = bank.vectors.log_length[start : start + _BLOCK]
         for i in range(len(own)):
             other = units * (lengths - scale[i]).exp()[:, None]
             distances = torch.linalg.vector_norm(other - own[i], dim=1).nan_to_num(nan=torch.inf)
             best[i] = torch.cat([best[i], distances]).topk(k, largest=False).values
-    return best[:, -1]
+    return best[:, -1], torch.zeros_like(scale, dtype=torch.bool)
 
 
 def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor]]:
@@ -127,20 +153,29 @@ def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor
 
 
 def _search(
-    queries: Polar, bank: Bank, scale: Tensor, length: Tensor, start: int, keep: int
+    queries: Polar,
+    bank: Bank,
+    scale: Tensor,
+    start: int,
+    keep: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """The nearest of one block: squared distances, in units of `scale`, and places in the bank."""
-    units = bank.vectors.unit[start : start + _BLOCK]
+    units = bank.vectors.unit[start : start + _BLOCK].to(dtype)
     lengths = bank.vectors.log_length[start : start + _BLOCK][None]
     common = bool((scale == scale[0]).all())
-    other = (lengths - (scale[:1, None] if common else scale[:, None])).exp().float()
-    own = length.float()[:, None]
+    other = (lengths - (scale[:1, None] if common else scale[:, None])).exp().to(dtype)
+    own = (queries.log_length - scale).exp().to(dtype)[:, None]
     # a² + b² − 2ab cos, without a² until the nearest are found
-    squared = (-2 * own * queries.unit) @ units.T
-    squared.mul_(other).add_(other.square())
+    squared = (-2 * own * queries.unit.to(dtype)) @ units.T
+    # Directions were rounded to float32: their length is 1 to that precision only.
+    rounded = units.square().sum(1) if dtype == torch.float64 else 1.0
+    squared.mul_(other).add_(other.square() * rounded)
     if not common:
         squared.nan_to_num_(nan=torch.inf)
     near, place = torch.topk(squared, min(keep, len(units)), 1, largest=False)
+    if dtype == torch.float64:
+        own = own * torch.linalg.vector_norm(queries.unit.double(), dim=1, keepdim=True)
     return near.add_(own.square()).clamp_min_(0), place + start
 
 
@@ -168,5 +203,6 @@ def _exact(queries: Polar, bank: Bank, index: Tensor, k: int, scale: Tensor) -> 
         lengths = (vectors.log_length[index[part]] - scale[part, None]).exp()
         other = vectors.unit[index[part]].double() * lengths[..., None]
         distances = torch.linalg.vector_norm(own[:, None] - other, dim=2)
-        parts.append(distances.kthvalue(k, 1).values)
+        # Not kthvalue, which has no deterministic version on CUDA.
+        parts.append(distances.topk(k, 1, largest=False).values[:, -1])
     return torch.cat(parts)

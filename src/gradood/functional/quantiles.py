@@ -50,7 +50,8 @@ class Histogram:
     def _sample(self, below: Tensor, place: int) -> float:
         """The sample at a place in ascending order; those of one bin lie evenly in it."""
         found = int(torch.searchsorted(below, place, right=True))
-        edges = (torch.tensor([found, found + 1], dtype=torch.int64) - _BINS // 2) << _BITS
+        edges = torch.tensor([found, found + 1], dtype=torch.int64, device="cpu") - _BINS // 2
+        edges <<= _BITS
         edges[1] -= 1
         low, high = _ordered(edges.to(torch.int32)).view(torch.float32).double().tolist()
         count = int(self.counts[found])

@@ -196,7 +196,7 @@ def _split_seed(decider: Decider | None) -> dict[str, int]:
 
 
 def _canary(monitor: Monitor, binding: Binding) -> Canary:
-    """Synthetic inputs in the range of the data seen, and what they give; a file's own if loaded."""
+    """Synthetic inputs in the range of the data seen, or those it was loaded with; what they give."""
     inputs = monitor._canary
     if inputs is None:
         example = binding.network.example.cpu()

@@ -2,8 +2,8 @@
 
 from gradood.taps.head import Head
 from gradood.taps.network import LastMap, Layer, Network
-from gradood.taps.observation import is_norm, observe
-from gradood.taps.site import Site, channel_dim, positions
+from gradood.taps.observation import observe
+from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.stages import Stage
 from gradood.taps.tap import Reading, Tap, device_of
 from gradood.taps.wrap import left_as_found, logits_of, unwrap

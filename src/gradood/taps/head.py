@@ -98,6 +98,11 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
     Raises:
         TapError: none fits; says what was tried and how far off each was.
     """
+    if not bool(logits.isfinite().all()):
+        raise TapError(
+            "the head cannot be verified, as the model's logits on the example hold NaN or "
+            "infinity; give inputs that the model can classify, and check its weights."
+        )
     tried: list[str] = []
     for candidate in reversed(candidates):
         if name is not None and candidate.layer != name:
@@ -122,6 +127,37 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
     )
 
 
+def refuse_features_first(
+    output: object, logits: Tensor, candidates: Sequence[HeadCandidate]
+) -> None:
+    """A pair (features, logits) has its logits second, and must not be read the wrong way.
+
+    Args:
+        output: what the model returned.
+        logits: what was taken for its logits, and no head gives.
+        candidates: as for `find_head`.
+
+    Raises:
+        TapError: another item is what a layer makes of tensors as wide as `logits`.
+    """
+    if not isinstance(output, tuple | list):
+        return
+    for place, other in enumerate(output):
+        if not isinstance(other, Tensor) or other.ndim != 2 or other is logits:
+            continue
+        try:
+            head = find_head(candidates, other.detach(), None)
+        except TapError:
+            continue
+        if head.weight.shape[1] == logits.shape[1]:
+            raise TapError(
+                f"the model returns a {type(output).__name__} whose first matrix, "
+                f"{tuple(logits.shape)}, would be taken for the logits; those are its item "
+                f"{place}, which {head.layer!r} gives. Wrap the model in a module that returns its "
+                "logits alone."
+            )
+
+
 def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
     weight = linear_weight(candidate.module)
     seen = candidate.seen
@@ -142,14 +178,24 @@ def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]
         scale = float(logits.detach().double().abs().max().clamp_min(1e-6))
         error = float((ours - logits.detach().double()).abs().max()) / scale
         best = min(best, error)
-        if error <= _tolerance(logits.dtype, seen.dtype):
+        if error <= _tolerance(logits, seen):
             return Head(candidate.layer, candidate.module, site, reduction, error), ""
     if best == float("inf"):
         return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
     return None, f"is off by {best:.1e} of the largest logit"
 
 
-def _tolerance(*dtypes: torch.dtype) -> float:
+def _tolerance(*tensors: Tensor) -> float:
     """Rounding of a product in the coarsest of these types, relative to the largest logit."""
-    known = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
-    return max(known.get(dtype, 1e-4) for dtype in dtypes)
+    # Accelerators multiply float32 in TF32, as coarse as float16, by default or on request.
+    single = 1e-4 if tensors[0].device.type == "cpu" and exact_products() else 1e-2
+    known = {torch.float64: 1e-9, torch.float32: single, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+    return max(known.get(tensor.dtype, single) for tensor in tensors)
+
+
+def exact_products() -> bool:
+    """Whether products of float32 matrices are asked to be computed in float32."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set for one backend only, through torch's newer switches
+        return False

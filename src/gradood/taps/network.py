@@ -69,6 +69,8 @@ class Network:
         concatenates: whether the last stage concatenates its layers' outputs (DenseNet).
         example: (1, …) one input, for shapes and replays.
         classes: number of logits.
+        overwrites: whether the model changes the tensor that it is given.
+        opaque: why autograd cannot follow the model, or None.
     """
 
     module: nn.Module
@@ -78,7 +80,9 @@ class Network:
     concatenates: bool
     example: Tensor
     classes: int
-    _head: Head | TapError = field(repr=False)
+    overwrites: bool
+    opaque: str | None
+    _head: Head | str = field(repr=False)
 
     @property
     def head(self) -> Head:
@@ -87,8 +91,8 @@ class Network:
         Raises:
             TapError: none could be verified on the example.
         """
-        if isinstance(self._head, TapError):
-            raise self._head
+        if isinstance(self._head, str):
+            raise TapError(self._head)
         return self._head
 
     @property
@@ -129,7 +133,7 @@ class Network:
         Raises:
             TapError: unknown, not run, run more than once, or not giving a tensor.
         """
-        layer = self.layers.get(name)
+        layer = self.layers.get(own_name(self.module, name))
         if layer is None:
             known = dict(self.module.named_modules())
             if name in known:
@@ -172,6 +176,12 @@ class Network:
                 )
             parts.append(self.head.features(seen[0]).detach())
         return torch.cat(parts)
+
+
+def own_name(module: nn.Module, name: str) -> str:
+    """The name under which a submodule is known, where it is held under several."""
+    meant = dict(module.named_modules(remove_duplicate=False)).get(name)
+    return next((own for own, child in module.named_modules() if child is meant), name)
 
 
 def linear_weight_or_kernel(module: nn.Module) -> bool:

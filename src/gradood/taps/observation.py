@@ -1,23 +1,34 @@
 """Observing a classifier: one forward of two rows, and what its graph says of every layer."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gradood.errors import TapError
+from gradood.errors import GradoodError, TapError
 from gradood.taps.graph import consumers_of, goes_to_max_pool, nodes_between, positive_part
-from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
-from gradood.taps.network import LastMap, Layer, Network
-from gradood.taps.site import Site, channel_dim, positions
+from gradood.taps.head import (
+    Head,
+    HeadCandidate,
+    exact_products,
+    find_head,
+    linear_weight,
+    refuse_features_first,
+)
+from gradood.taps.network import LastMap, Layer, Network, own_name
+from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.stages import Stage, find_stages
 from gradood.taps.tap import device_of
 from gradood.taps.wrap import left_as_found, logits_of, unwrap
 
-__all__ = ["is_norm", "observe"]
+__all__ = ["observe"]
+
+_LOG = logging.getLogger(__name__)
+_MEANS = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
+"""Rounding of a mean in these types, relative to the largest feature; else 1e-4."""
 
 
 def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Network:
@@ -29,22 +40,37 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         head: name of the head, or None to search for it.
 
     Raises:
-        TapError: the model returns no logits, or mixes the samples of a batch.
+        TapError: the model returns no logits or other tensors first, or mixes the samples of a
+            batch.
 
     Cost:
         Two forwards of at most two rows, one of them with its graph.
     """
     module = unwrap(model)
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
+    with left_as_found(module, device_of(module)):
+        given = rows[:1].clone()
+        version = given._version
+        alone = logits_of(module(given))
+        overwrites = given._version != version
+        notes = _noted(module, rows)
+    _refuse_mixing(module, notes.logits.detach(), alone, len(rows))
+    return notes.network(rows[:1].detach().clone(), head, overwrites)
+
+
+def _noted(module: nn.Module, rows: Tensor) -> "_Notes":
+    """One forward with its graph, or without where autograd refuses the model."""
     notes = _Notes(module)
-    with ExitStack() as stack:
-        stack.enter_context(left_as_found(module, device_of(module)))
-        alone = logits_of(module(rows[:1].clone()))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(notes)
-        logits = logits_of(notes.run(rows))
-    _refuse_mixing(module, logits.detach(), alone, len(rows))
-    return notes.network(rows[:1].detach().clone(), logits, head)
+    try:
+        with torch.enable_grad():
+            notes.run(rows)
+    except RuntimeError as error:
+        if isinstance(error, GradoodError | torch.cuda.OutOfMemoryError):
+            raise
+        notes = _Notes(module, opaque=str(error).split("\n")[0].rstrip("."))
+        notes.run(rows)
+        _LOG.info("autograd cannot follow the model: %s", error)
+    return notes
 
 
 def _refuse_mixing(module: nn.Module, logits: Tensor, alone: Tensor, rows: int) -> None:
@@ -55,6 +81,8 @@ def _refuse_mixing(module: nn.Module, logits: Tensor, alone: Tensor, rows: int) 
         )
     scale = logits.abs().max().clamp_min(1e-6)
     tolerance = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
+    if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
+        tolerance = 2e-2  # TF32, for one batch size and not for the other
     if bool(((logits[:1] - alone).abs().max() / scale) > tolerance):
         norms = [
             name
@@ -73,30 +101,34 @@ def _refuse_mixing(module: nn.Module, logits: Tensor, alone: Tensor, rows: int) 
 class _Notes:
     """Hooks on every module for one forward, and what is concluded from it."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, opaque: str | None = None) -> None:
+        self.logits = torch.empty(0, device="cpu")
+        self._opaque = opaque
+        self._output: Any = None
         self._module = module
         self._seen: dict[str, list[_Seen]] = {}
         self._ports: dict[Any, Site] = {}
         self._nodes: dict[Site, Any] = {}
         self._candidates: list[tuple[str, nn.Module, Tensor]] = []
-        self._handles: list[Any] = []
+        self._channels: int | None = None
 
-    def __enter__(self) -> None:
-        for name, module in self._module.named_modules():
-            if name:
-                hook = self._hook(name)
-                self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
-                before = self._before(name)
-                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def run(self, rows: Tensor) -> Any:
-        if rows.is_floating_point():
-            rows = rows.detach().clone().requires_grad_().clone()
-        return self._module(rows)
+    def run(self, rows: Tensor) -> None:
+        rows = rows.detach().clone()
+        if torch.is_grad_enabled() and rows.is_floating_point():
+            rows = rows.requires_grad_().clone()
+        handles: list[Any] = []
+        try:
+            for name, module in self._module.named_modules():
+                if name:
+                    hook = self._hook(name)
+                    handles.append(module.register_forward_hook(hook, with_kwargs=True))
+                    before = self._before(name)
+                    handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            self._output = self._module(rows)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.logits = logits_of(self._output)
 
     def _before(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -120,11 +152,12 @@ class _Notes:
                 calls.append(_Seen(None, (), 1, None, None))
                 return None
             fresh = output
-            if not output.requires_grad:
+            if torch.is_grad_enabled() and not output.requires_grad:
                 fresh = output.detach().requires_grad_().clone()
-            dim = channel_dim(module, output)
+            dim = self._channel_dim(module, output)
             values = positions(output.detach(), dim)
-            self._ports.setdefault(fresh.grad_fn, Site(name, "output", len(calls)))
+            if fresh.grad_fn is not None:
+                self._ports.setdefault(fresh.grad_fn, Site(name, "output", len(calls)))
             calls.append(
                 _Seen(
                     fresh.grad_fn,
@@ -138,36 +171,50 @@ class _Notes:
 
         return hook
 
-    def network(self, example: Tensor, logits: Tensor, head: str | None) -> Network:
+    def _channel_dim(self, module: nn.Module, output: Tensor) -> int:
+        """Of a layer that does not tell, as of the last layer that did; else the last."""
+        told = channel_dim(module, output)
+        if output.ndim == 3:
+            self._channels = self._channels if told is None else told
+            return 2 if self._channels is None else self._channels
+        assert told is not None
+        return told
+
+    def network(self, example: Tensor, head: str | None, overwrites: bool) -> Network:
+        logits = self.logits
         counts = {name: len(calls) for name, calls in self._seen.items()}
         candidates = [
             HeadCandidate(name, module, seen, counts.get(name, 1))
             for name, module, seen in self._candidates
         ]
-        found: Head | TapError
+        found: Head | str
         features: Tensor | None = None
         try:
-            found = find_head(candidates, logits, head)
+            found = find_head(candidates, logits, head and own_name(self._module, head))
             features = found.features(next(c.seen for c in candidates if c.layer == found.layer))
         except TapError as error:
-            found = error
+            refuse_features_first(self._output, logits, candidates)
+            # Its words alone: the error would keep this forward and its graph alive.
+            found = str(error)
         consumers = consumers_of(logits)
         layers = {
             name: self._layer(name, calls, consumers, example.shape[0] + 1)
             for name, calls in self._seen.items()
         }
-        draft = Network(self._module, layers, (), None, False, example, logits.shape[1], found)
-        stages = find_stages([layer.name for layer in draft.hook_layers])
-        return Network(
-            self._module,
-            layers,
-            stages,
-            self._last_map(layers, features),
-            self._concatenates(stages, consumers),
-            example,
-            logits.shape[1],
-            found,
+        draft = Network(
+            module=self._module,
+            layers=layers,
+            stages=(),
+            last_map=self._last_map(layers, features),
+            concatenates=False,
+            example=example,
+            classes=logits.shape[1],
+            overwrites=overwrites,
+            opaque=self._opaque,
+            _head=found,
         )
+        stages = find_stages([layer.name for layer in draft.hook_layers])
+        return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
 
     def _layer(self, name: str, calls: Sequence["_Seen"], consumers: Any, rows: int) -> Layer:
         module = self._module.get_submodule(name)
@@ -213,13 +260,14 @@ class _Notes:
             return None
         target = features.double()
         scale = target.abs().max().clamp_min(1e-9)
+        tolerance = _MEANS.get(features.dtype, 1e-4)
         pooled: LastMap | None = None
         for name in reversed(layers):
             for call, seen in enumerate(self._seen[name]):
                 if len(seen.shape) < 3 or seen.mean is None or seen.mean.shape != target.shape:
                     continue
                 for mean in (seen.mean, seen.positive_mean):
-                    if mean is not None and float((mean - target).abs().max() / scale) < 1e-4:
+                    if mean is not None and float((mean - target).abs().max() / scale) < tolerance:
                         count = torch.Size(seen.shape).numel() // target.numel()
                         found = LastMap(Site(name, "output", call), count)
                         if count > 1:
@@ -243,18 +291,6 @@ class _Seen:
     channels: int
     mean: Tensor | None
     positive_mean: Tensor | None
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalizes, by class, or by the word in its class name."""
-    known = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
-    if isinstance(module, known):
-        return True
-    named = any(
-        word in type(module).__name__.lower()
-        for word in ("batchnorm", "layernorm", "groupnorm", "rmsnorm")
-    )
-    return named and not any(True for _ in module.children())
 
 
 def _first_tensor(args: Iterable[Any], kwargs: dict[str, Any]) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Site", "channel_dim", "positions"]
+__all__ = ["Site", "channel_dim", "is_norm", "positions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,18 @@ class Site:
         return f"{self.layer}{port}{call}"
 
 
-def channel_dim(module: nn.Module, tensor: Tensor) -> int:
-    """Which dimension of a layer's output holds the channels.
+def channel_dim(module: nn.Module, tensor: Tensor) -> int | None:
+    """Which dimension of a layer's output holds the channels, batch included.
 
-    Token tensors (batch, tokens, width) and layers that normalize the last dimension have them
-    last; everything else has them second, as convolutions do.
+    Layers that act on the last dimension have them last; convolutions, pooling and everything on
+    maps have them second.
 
     Args:
         module: the layer.
         tensor: what it gave.
+
+    Returns:
+        None where the layer does not tell: (batch, tokens, width) or (batch, channels, length).
     """
     if tensor.ndim <= 2:
         return tensor.ndim - 1
@@ -47,11 +50,20 @@ def channel_dim(module: nn.Module, tensor: Tensor) -> int:
         if last == shape[0] and (second != shape[0] or type(module) in _LAST):
             return tensor.ndim - 1
         return 1
-    if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
-        return 1
-    return tensor.ndim - 1 if tensor.ndim == 3 else 1
+    if isinstance(module, nn.Linear):
+        return tensor.ndim - 1
+    return 1 if tensor.ndim > 3 or isinstance(module, _SECOND) else None
 
 
+_SECOND = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.conv._ConvNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
 _LAST = tuple(t for t in (nn.LayerNorm, getattr(nn, "RMSNorm", None)) if t is not None)
 
 
@@ -67,3 +79,15 @@ def positions(tensor: Tensor, channels: int) -> Tensor:
     if tensor.ndim == 2:
         return tensor.unsqueeze(-1)
     return torch.movedim(tensor, channels, 1).flatten(2)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalizes, by class, or by the word in its class name."""
+    known = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
+    if isinstance(module, known):
+        return True
+    named = any(
+        word in type(module).__name__.lower()
+        for word in ("batchnorm", "layernorm", "groupnorm", "rmsnorm")
+    )
+    return named and not any(True for _ in module.children())

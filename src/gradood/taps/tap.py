@@ -30,9 +30,22 @@ Reading = Callable[[Tensor], None]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model computes: the device of its first parameter or buffer, else the CPU."""
-    first = next(chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
+    """Where the model computes: the device of its first parameter or buffer, else the CPU.
+
+    Raises:
+        TapError: all of them are on the meta device.
+    """
+    empty = False
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.device.type != "meta":
+            return tensor.device
+        empty = True
+    if empty:
+        raise TapError(
+            "the model is on the meta device and holds no weights; expected one that can run: "
+            "load its weights first."
+        )
+    return torch.device("cpu")
 
 
 class Tap:
@@ -130,8 +143,7 @@ class Tap:
         """
         missing = receivers.keys() - self._marks.keys()
         if missing or not objective.requires_grad:
-            names = ", ".join(sorted(map(str, missing or receivers)))
-            raise TapError(f"the objective is not connected to {names}; name layers it depends on.")
+            raise _unconnected(missing or receivers)
         first = [s for s in receivers if not self._marks[s].upstream & receivers.keys()]
         self._receivers = dict(receivers)
         grads = torch.autograd.grad(
@@ -139,8 +151,7 @@ class Tap:
         )
         del grads
         if self._receivers:
-            names = ", ".join(sorted(map(str, self._receivers)))
-            raise TapError(f"the objective is not connected to {names}; name layers it depends on.")
+            raise _unconnected(self._receivers)
 
     # -- inside the forward ---------------------------------------------------------------
 
@@ -224,6 +235,11 @@ class Tap:
         elif site.port == "input":
             # Of what this layer takes, whatever else takes it too, as where it is the leaf.
             tensor = tensor.clone()
+        if not tensor.requires_grad:
+            raise TapError(
+                f"{site} has no gradient, as the model runs it under torch.inference_mode(); "
+                "take that out of the model's forward: no score needs it."
+            )
         hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
         self._handles.append(hook)
         self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
@@ -251,6 +267,14 @@ class Tap:
             else:
                 found |= {site} | self._marks[site].upstream
         return frozenset(found)
+
+
+def _unconnected(sites: Iterable[Site]) -> TapError:
+    names = ", ".join(sorted(map(str, sites)))
+    return TapError(
+        f"the objective is not connected to {names}; name layers it depends on, and none that the "
+        "model itself runs under torch.no_grad()."
+    )
 
 
 class _Mark:

@@ -1,5 +1,6 @@
 """What surrounds a classifier: wrappers, output containers, and the state it must be left in."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -92,7 +93,6 @@ def left_as_found(model: nn.Module, device: torch.device) -> Iterator[None]:
         model: the unwrapped model.
         device: where it computes; that device's generator is restored too.
     """
-    flags = [(module, module.training) for module in model.modules() if module.training]
     devices = [device] if device.type == "cuda" else []
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices))
@@ -100,13 +100,37 @@ def left_as_found(model: nn.Module, device: torch.device) -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_eager(model))
-        try:
-            for module, _ in flags:
+        stack.enter_context(_evaluating(model))
+        yield
+
+
+_LOOKING: dict[int, tuple[int, list[nn.Module]]] = {}
+"""Model, by id → how many look at it now, and its modules that were in training mode."""
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Training flags off, until the last of several threads that look at once has finished."""
+    key = id(model)
+    counted = False
+    try:
+        with _LOCK:
+            looking, training = _LOOKING.get(key) or (0, [m for m in model.modules() if m.training])
+            _LOOKING[key] = looking + 1, training
+            counted = True
+            for module in training:
                 module.training = False
-            yield
-        finally:
-            for module, flag in flags:
-                module.training = flag
+        yield
+    finally:
+        if counted:
+            with _LOCK:
+                looking, training = _LOOKING.pop(key)
+                if looking > 1:
+                    _LOOKING[key] = looking - 1, training
+                else:
+                    for module in training:
+                        module.training = True
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def test_help_and_version_load_no_torch_and_are_plain_text():
     assert codes == ["0", "0", "0", "0", "0", "0", "2"]
 
 
-@pytest.mark.parametrize("name", ["demo", "methods", "inspect", "bench"])
+@pytest.mark.parametrize("name", ["demo", "methods", "inspect", "bench", "train"])
 def test_every_command_has_json(name):
     command = typer.main.get_command(app).commands[name]
     assert "--json" in [word for option in command.params for word in option.opts]
@@ -80,11 +80,15 @@ def test_without_typer_it_says_what_to_install():
     )
 
 
-def test_a_reader_that_leaves_early_ends_it_quietly():
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_leaves_early_ends_it_quietly(buffered):
     ending = "sys.exit(main(['--version']))"
     program = f"import sys, time; time.sleep(0.5); from gradood.cli import main; {ending}"
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=PLAIN
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=PLAIN | {"PYTHONUNBUFFERED": "" if buffered else "1"},
     )
     process.stdout.close()
     said = process.stderr.read()

@@ -235,3 +235,64 @@ def test_what_cannot_be_vectorized_is_refused(network, monkeypatch):
     monkeypatch.setattr(Net, "forward", forward)
     with pytest.raises(TapError, match=r"per-sample gradients of fc.weight.*Leave parameters=None"):
         gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))
+
+
+class Normalizing(Net):
+    """Changes its input and, after the head, its features."""
+
+    def forward(self, x):
+        x -= 0.5
+        h = self.relu(self.norm1(self.conv1(x))).mean((2, 3))
+        logits = self.head(h)
+        if not torch.is_grad_enabled():
+            h /= h.norm(dim=1, keepdim=True)
+        return {"logits": logits, "embedding": h}
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 4)
+
+
+def test_what_a_model_changes_in_place_is_read_before():
+    model, x = Normalizing().eval(), X.clone()
+    reads = (LOGITS, FEATURES, KEYS, INPUT_RANGE)
+    seen = gather(observe(model, x), x, reads)
+    assert torch.equal(x, X)
+    assert torch.equal(seen[KEYS], content_keys(X))
+    torch.testing.assert_close(seen[INPUT_RANGE][:, 0], X.amin((2, 3)))
+    ours = seen.features @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(ours.detach().double(), seen.logits)
+
+
+def test_labels_come_to_where_the_readings_are():
+    class Moving:
+        """Labels somewhere else."""
+
+        def to(self, device):
+            return ("moved to", device)
+
+    seen = gather(observe(Net().eval(), X), X, (LOGITS,), Moving())
+    assert seen.labels == ("moved to", torch.device("cpu"))
+
+
+def test_memory_that_ran_out_is_not_taken_for_a_model_that_cannot_be_vectorized(monkeypatch):
+    network = observe(Net().eval(), X)
+
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("gradood.evidence.parameters.vmap", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))
+
+
+def test_rows_without_an_answer_are_told():
+    class Given(nn.Module):
+        def forward(self, x):
+            return x
+
+    inf, nan = torch.inf, torch.nan
+    rows = [[0.0, 1.0], [-inf, 2.0], [nan, 1.0], [inf, 0.0], [-inf, -inf], [inf, -inf]]
+    network = observe(Given(), torch.zeros(2, 2))
+    seen = gather(network, torch.tensor(rows), (LOGITS,))
+    assert seen.sound.tolist() == [True, True, False, False, False, False]

@@ -8,18 +8,13 @@ from gradood.functional.line import contributions, pruned_logits, pruning_thresh
 
 
 def masks(contribution, weight, p_w, p_a):
-    """Both masks of each class, as the formula has them; where all are equal, all stay."""
+    """Both masks of each class, as the formula has them, strictly above."""
     found = []
     for row in contribution.double().numpy():
         product = np.abs(row) * weight.double().numpy()
         large = product > np.percentile(product, p_w)
         active = row > np.percentile(row, p_a)
-        found.append(
-            (
-                large if large.any() else np.ones_like(large),
-                active if active.any() else np.ones_like(active),
-            )
-        )
+        found.append((large, active))
     return found
 
 
@@ -55,6 +50,16 @@ def test_equal_contributions_prune_nothing():
     features = torch.rand(2, 4)
     out = pruned_logits(features, weight, None, thresholds, torch.tensor([0, 2]))
     torch.testing.assert_close(out, features @ weight.T)
+
+
+@pytest.mark.parametrize("kind", ["activations", "weights"])
+def test_ties_for_the_largest_are_pruned_where_they_are_the_percentile(kind):
+    """As in the released code: only a row that is equal throughout prunes nothing."""
+    contribution = torch.tensor([[3.0, 3.0, 1.0, 0.5]], dtype=torch.float64)
+    weight = torch.tensor([[1.0, 1.0, 1.0, 1.0]])
+    percentiles = (0.0, 90.0) if kind == "activations" else (90.0, 0.0)
+    thresholds = pruning_thresholds(contribution, weight, *percentiles)
+    assert not bool((weight > thresholds).any())
 
 
 def test_ties_at_the_percentile_are_pruned():

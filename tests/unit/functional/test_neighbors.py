@@ -23,9 +23,9 @@ def brute(queries, bank, k):
     return torch.from_numpy(distances.astype(np.float64))
 
 
-def check(queries, bank, k, rtol=1e-11):
+def check(queries, bank, k, rtol=1e-11, atol=0.0):
     torch.testing.assert_close(
-        kth_distance(queries, Bank.of(bank), k), brute(queries, bank, k), rtol=rtol, atol=0.0
+        kth_distance(queries, Bank.of(bank), k), brute(queries, bank, k), rtol=rtol, atol=atol
     )
 
 
@@ -158,3 +158,29 @@ def test_a_block_is_not_skipped_for_a_distance_that_rounding_made_zero(monkeypat
         lengths = torch.tensor([1.0, 1 + 2e-5], dtype=torch.float64).repeat_interleave(16)
         given = Polar(query.float(), torch.zeros(1, dtype=torch.float64))
         check(given, Polar(unit, lengths.log()), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-6, 1e-9])
+def test_near_duplicates(block, spread):
+    """Closer together than float32, and then float64, products can tell."""
+    centers = torch.randn(3, 12, dtype=torch.float64)
+    bank = centers.repeat(40, 1) + spread * torch.randn(120, 12, dtype=torch.float64)
+    queries = centers.repeat(4, 1) + spread * torch.randn(12, 12, dtype=torch.float64)
+    check(polar(queries), polar(bank), 5, rtol=1e-9, atol=1e-14)
+
+
+def test_searches_in_float64_come_before_those_by_differences(monkeypatch):
+    def refused(*_):
+        raise AssertionError("slow")
+
+    monkeypatch.setattr(neighbors, "_exhaustive", refused)
+    bank = torch.randn(1, 12) + 1e-3 * torch.randn(500, 12)
+    check(polar(bank[:20] + 1e-4 * torch.randn(20, 12)), polar(bank), 5, rtol=1e-9)
+
+
+def test_no_operation_without_a_deterministic_version(monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("kthvalue has no deterministic version on CUDA")
+
+    monkeypatch.setattr(torch.Tensor, "kthvalue", refused)
+    check(vectors(5), vectors(20), 3)

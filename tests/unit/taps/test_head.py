@@ -194,3 +194,62 @@ def test_half_precision_heads_are_verified():
     model = Net(Pooled(nn.Linear(6, 5))).eval().bfloat16()
     head = observe(model, torch.randn(2, 3, 4, 4, dtype=torch.bfloat16)).head
     assert head.layer == "ending.layers.0"
+
+
+def test_logits_that_are_not_finite_say_so():
+    model = Net(Pooled(nn.Linear(6, 5))).eval()
+    with torch.no_grad():
+        model.ending.layers[0].weight[0] = torch.nan
+    with pytest.raises(TapError, match="logits on the example hold NaN or infinity"):
+        _ = observe(model, torch.randn(2, 3, 4, 4)).head
+
+
+def test_a_shared_head_is_known_by_all_its_names():
+    model = Net(Pooled(nn.Linear(6, 5))).eval()
+    model.classifier = model.ending.layers[0]
+    x = torch.randn(2, 3, 4, 4)
+    assert observe(model, x, head="ending.layers.0").head.layer == "ending.layers.0"
+    assert observe(model, x, head="classifier").head.layer == "ending.layers.0"
+    assert observe(model, x).layer("classifier").name == "ending.layers.0"
+
+
+class Returning(nn.Module):
+    """Features as wide as `width`, logits, and what `give` makes of the two."""
+
+    def __init__(self, give, width=6):
+        super().__init__()
+        self.fc, self.embed, self.give = nn.Linear(6, 5), nn.Linear(6, width), give
+
+    def forward(self, x):
+        h = x.mean((2, 3))
+        return self.give(h, self.fc(h), self.embed(h))
+
+
+def test_logits_behind_their_features_are_refused():
+    ending = Returning(lambda h, z, e: (h, z))
+    with pytest.raises(TapError, match=r"\(2, 6\), would be taken for the logits.* item 1, which"):
+        observe(Net(ending).eval(), torch.randn(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda h, z, e: (z, h), lambda h, z, e: (z * 2 + 1, e), lambda h, z, e: [z * z, None, h]],
+    ids=["features second", "embedding of other features", "features third"],
+)
+def test_other_tensors_behind_the_logits_are_allowed(give):
+    network = observe(Net(Returning(give, width=4)).eval(), torch.randn(2, 3, 4, 4))
+    assert network.classes == 5
+
+
+def test_reduced_products_are_still_verified(monkeypatch):
+    """TF32 and the like round a product to about one part in a thousand."""
+    model, x = Net(Then(lambda z: z * (1 + 1e-3))).eval(), torch.randn(2, 3, 4, 4)
+    assert not observe(model, x).head_found
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert observe(model, x).head_found
+
+    def mixed():
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", mixed)
+    assert observe(model, x).head_found

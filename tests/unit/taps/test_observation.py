@@ -1,10 +1,14 @@
 """What one forward says of a network: which ReLU decides, stages, the last map, mixing."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gradood.detectors import GAIAZ
 from gradood.errors import TapError
 from gradood.taps import Site, is_norm, observe
 
@@ -266,3 +270,117 @@ def test_replay_from_an_early_layer_gives_the_features():
 )
 def test_is_norm(module, expected):
     assert is_norm(module) is expected
+
+
+class Normalizing(nn.Module):
+    """Changes the tensor it is given, as `x -= mean` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Block(nn.ReLU())
+
+    def forward(self, x):
+        x -= 0.5
+        return self.inner(x)
+
+
+def test_a_model_that_changes_its_input_is_noticed():
+    before = X.clone()
+    assert observe(Normalizing().eval(), X).overwrites
+    assert torch.equal(X, before)
+    assert not observe(Block(nn.ReLU(inplace=True)).eval(), X).overwrites
+
+
+def test_what_autograd_refuses_is_observed_without_its_graph():
+    model = Block(nn.ReLU(inplace=True)).eval()
+    handle = model.norm.register_full_backward_hook(lambda *_: None)
+    network = observe(model, X)
+    assert network.head.layer == "fc" and network.layers["norm"].positive is None
+    assert "BackwardHookFunction" in network.opaque
+    with pytest.raises(TapError, match="gaia-z reads gradients, and autograd cannot follow this"):
+        GAIAZ().plan(network, X)
+    handle.remove()
+    assert observe(model, X).opaque is None
+    with torch.inference_mode():
+        loaded = Block(nn.ReLU()).eval()
+    network = observe(loaded, X)
+    assert network.head.layer == "fc" and "nference tensor" in network.opaque
+
+
+def test_errors_of_the_model_are_its_own():
+    model = Block(Apply(lambda x: x.view(-1, 999)))
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        observe(model.eval(), X)
+
+
+@pytest.mark.parametrize("raising", [KeyboardInterrupt, RuntimeError, ValueError])
+def test_no_hook_survives_an_interrupted_observation(raising, monkeypatch):
+    model = Block(nn.ReLU()).eval()
+    register = nn.Module.register_forward_pre_hook
+    count = []
+
+    def interrupted(self, *args, **kwargs):
+        count.append(1)
+        if len(count) == 3:
+            raise raising
+        return register(self, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "register_forward_pre_hook", interrupted)
+    if raising is RuntimeError:  # taken for autograd's, and tried again without
+        observe(model, X)
+    else:
+        with pytest.raises(raising):
+            observe(model, X)
+    for module in model.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_a_network_without_a_head_keeps_nothing_of_the_forward():
+    kept = []
+
+    class Probabilities(Block):
+        def forward(self, x):
+            p = super().forward(x).softmax(1)
+            kept.append(weakref.ref(p))
+            return p
+
+    network = observe(Probabilities(nn.ReLU()).eval(), X)
+    gc.collect()
+    assert not network.head_found
+    assert len(kept) == 2 and all(ref() is None for ref in kept)
+    errors = []
+    for _ in range(2):
+        with pytest.raises(TapError) as caught:
+            _ = network.head
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
+def test_maps_of_one_dimension_have_their_channels_second_and_tokens_last():
+    signal = nn.Sequential(
+        nn.Conv1d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    )
+    x = torch.randn(2, 3, 11)
+    network = observe(nn.Sequential(signal, nn.Linear(6, 4)).eval(), x)
+    assert network.layers["0.0"].channels == network.layers["0.1"].channels == 1
+    assert network.last_map.positions == 11
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.norm = nn.Conv1d(3, 6, 2, stride=2), nn.LayerNorm(6)
+            self.act, self.fc = nn.ReLU(), nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.fc(self.act(self.norm(self.patch(x).transpose(1, 2))).mean(1))
+
+    layers = observe(Tokens().eval(), x).layers
+    assert (layers["patch"].channels, layers["norm"].channels, layers["act"].channels) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_last_map_is_the_same_in_any_precision(dtype):
+    model = Block(nn.Sequential(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))).eval()
+    expected = observe(model, X).last_map
+    assert observe(model.to(dtype), X.to(dtype)).last_map == expected
+    assert expected.positions == 64

@@ -454,3 +454,20 @@ def test_hooks_of_a_copied_model_are_its_own():
     clone = copy.deepcopy(model)
     assert all(not module._forward_hooks for module in clone.modules())
     F.cross_entropy(clone(X), torch.zeros(5, dtype=torch.int64)).backward()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_layers_that_the_model_runs_without_gradients_are_named(mode):
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.fc = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            with mode():
+                h = self.backbone(x)
+            return self.fc(h.clone())
+
+    words = "no_grad" if mode is torch.no_grad else "inference_mode"
+    with pytest.raises(TapError, match=rf"backbone.*torch\.{words}\(\)"):
+        gradients(Frozen(), torch.randn(2, 4), [Site("backbone")])

@@ -1,5 +1,6 @@
 """Wrappers are looked through, outputs of any container are understood, the rest is refused."""
 
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -142,4 +143,33 @@ def test_flags_are_set_without_calling_train():
 
 def test_device_of_a_model_without_parameters_is_the_cpu():
     assert device_of(nn.ReLU()) == torch.device("cpu")
-    assert device_of(nn.Linear(2, 2, device="meta")) == torch.device("meta")
+
+
+def test_a_model_without_weights_has_no_device():
+    empty = nn.Linear(2, 2, device="meta")
+    with pytest.raises(
+        TapError, match=r"on the meta device and holds no weights.*load its weights"
+    ):
+        device_of(empty)
+    # Parts may be elsewhere, as where weights are loaded layer by layer.
+    assert device_of(nn.Sequential(empty, nn.Linear(2, 2))) == torch.device("cpu")
+
+
+def test_the_mode_returns_when_the_last_of_several_threads_has_looked():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    model[0].eval()
+    inside, leave = threading.Barrier(2, timeout=10), threading.Event()
+
+    def looking():
+        with left_as_found(model, torch.device("cpu")):
+            inside.wait()
+            leave.wait(10)
+
+    thread = threading.Thread(target=looking)
+    with left_as_found(model, torch.device("cpu")):
+        thread.start()
+        inside.wait()
+    assert not model[1].training, "another thread still looks"
+    leave.set()
+    thread.join()
+    assert model.training and model[1].training and not model[0].training

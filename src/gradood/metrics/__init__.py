@@ -1,0 +1,34 @@
+"""How well scores tell out-of-distribution from in-distribution samples; exact under ties.
+
+Every function takes the scores of the two sets, higher = more out-of-distribution. Only their order
+matters, so infinite scores are ordinary extremes. NaN has no place in an order and is refused.
+
+Two conventions exist for "FPR95", and their names say which is which. ID as the positive class is
+the convention of most papers; OOD as the positive class is that of OpenOOD [zhang2023openood].
+
+Cost: one sort of both sets, O(n log n), on the CPU in float64.
+"""
+
+from gradood.metrics.confidence import intervals
+from gradood.metrics.counts import Scores
+from gradood.metrics.separation import (
+    Summary,
+    aupr_in,
+    aupr_out,
+    auroc,
+    fpr_id_at_tpr_ood95,
+    fpr_ood_at_tpr_id95,
+    summary,
+)
+
+__all__ = [
+    "Scores",
+    "Summary",
+    "aupr_in",
+    "aupr_out",
+    "auroc",
+    "fpr_id_at_tpr_ood95",
+    "fpr_ood_at_tpr_id95",
+    "intervals",
+    "summary",
+]

@@ -1,0 +1,37 @@
+"""Training that knows its edge: GReg, GReg+ and the outlier-exposure family."""
+
+from gradood.training.catalog import METHODS, load_recipe, recipes
+from gradood.training.losses import (
+    CrossEntropy,
+    EnergyMarginLoss,
+    InputGradientPenalty,
+    LogitNorm,
+    MixtureExposure,
+    OutlierExposure,
+    VirtualOutliers,
+)
+from gradood.training.material import TrainingData
+from gradood.training.recipe import Recipe
+from gradood.training.sampler import Candidates, ClusterEnergySampler
+from gradood.training.trained import Trained
+from gradood.training.trainer import Options, Trainer
+
+__all__ = [
+    "Candidates",
+    "ClusterEnergySampler",
+    "CrossEntropy",
+    "EnergyMarginLoss",
+    "InputGradientPenalty",
+    "LogitNorm",
+    "METHODS",
+    "MixtureExposure",
+    "Options",
+    "OutlierExposure",
+    "Recipe",
+    "Trained",
+    "Trainer",
+    "TrainingData",
+    "VirtualOutliers",
+    "load_recipe",
+    "recipes",
+]

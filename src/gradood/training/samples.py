@@ -1,0 +1,173 @@
+"""Samples of a user's data sets as a step takes them: drawn by position, augmented by position."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from gradood.errors import DataError
+from gradood.training.recipe import Augment
+from gradood.training.seeds import Order, seed_for
+
+__all__ = ["Samples", "image_of", "label_of"]
+
+_IMAGE_KEYS = ("pixel_values", "image", "x")
+_LABEL_KEYS = ("labels", "label", "y")
+
+
+class Samples(Dataset[Any]):
+    """A part of a data set in an endless random order, one permutation after another.
+
+    The sample at a position, and how it is augmented, depend on the seed and that position alone.
+
+    Args:
+        dataset: map-style; items are images, or pairs or mappings of image and label.
+        indices: the part of it.
+        purpose: ``"id"``, whose items must have labels, or another name.
+        seed: of the run.
+        augment: see `Augment`.
+        black: value per channel of the padding.
+        cache_bytes: images are kept decoded if all of them take no more than this.
+
+    Raises:
+        DataError: the part is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        indices: Sequence[int],
+        *,
+        purpose: str,
+        seed: int,
+        augment: Augment | None = None,
+        black: Tensor | None = None,
+        cache_bytes: int = 2**31,
+    ) -> None:
+        if not len(indices):
+            raise DataError(f"no {purpose} samples are left to train on; give more.")
+        self.dataset = dataset
+        self.indices = indices
+        self.purpose = purpose
+        self.order = Order(len(indices), seed=seed, purpose=purpose)
+        self._seed = seed
+        self._augment = augment
+        self._black = black
+        self._cache_bytes = cache_bytes
+        self._cache: dict[int, tuple[Tensor, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        """The image and label (−1 without one) at a position of the endless order."""
+        image, label = self.item(self.order[position])
+        if self._augment is not None:
+            rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
+            image = augmented(image, self._augment, rng, self._black)
+        return image, label
+
+    def batch(self, positions: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Images (n, …) and labels (n,) at some positions, decoded in this process."""
+        return _collate([self[position] for position in positions])
+
+    def batches(
+        self, positions: Iterable[Sequence[int]], *, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches at given positions, decoded ahead by worker processes if there are any."""
+        loader = DataLoader(
+            self,
+            # As they come: a long run has millions of positions.
+            batch_sampler=(list(batch) for batch in positions),
+            num_workers=workers,
+            collate_fn=_collate,
+            # Without one of its own it would draw from the global generator.
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def item(self, place: int) -> tuple[Tensor, int]:
+        """The image and label at a place of the part, as they are."""
+        if self._cache is not None and place in self._cache:
+            return self._cache[place]
+        item = self.dataset[self.indices[place]]
+        image, label = image_of(item), -1
+        if self.purpose == "id":
+            label = label_of(item)
+        if self._cache is None and get_worker_info() is None:
+            fits = image.nbytes * len(self.indices) <= self._cache_bytes
+            self._cache = {} if fits else None
+        if self._cache is not None:
+            self._cache[place] = image, label
+        return image, label
+
+
+def image_of(item: Any) -> Tensor:
+    """The image in an item of a data set.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = item
+    if isinstance(item, Mapping):
+        found = next((item[key] for key in _IMAGE_KEYS if key in item), None)
+    elif isinstance(item, tuple | list) and item:
+        found = item[0]
+    if not isinstance(found, Tensor):
+        raise DataError(
+            f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
+            "tensor, a pair (image, label), or a mapping with 'image' and 'label'."
+        )
+    return found
+
+
+def label_of(item: Any) -> int:
+    """The label in an item of a data set.
+
+    Raises:
+        DataError: there is none, or it is no whole number.
+    """
+    found: Any = None
+    if isinstance(item, Mapping):
+        found = next((item[key] for key in _LABEL_KEYS if key in item), None)
+    elif isinstance(item, tuple | list) and len(item) > 1:
+        found = item[1]
+    try:
+        label = int(found)
+        whole = label == float(found) and label >= 0
+    except (TypeError, ValueError):
+        whole, label = False, -1
+    if not whole:
+        raise DataError(
+            f"the label of an in-distribution sample is {found!r}; expected a whole number ≥ 0. "
+            "Training needs labels: give pairs (image, label)."
+        )
+    return label
+
+
+def augmented(image: Tensor, how: Augment, rng: random.Random, black: Tensor | None) -> Tensor:
+    """A random crop of the padded image, then a flip; (channels, height, width) as before."""
+    pad = how.crop_padding
+    top, left, flip = rng.randint(0, 2 * pad), rng.randint(0, 2 * pad), rng.random() < 0.5
+    if pad and image.ndim == 3:
+        height, width = image.shape[1:]
+        padded = image.new_zeros(len(image), height + 2 * pad, width + 2 * pad)
+        if black is not None:
+            padded += black.to(image).view(-1, 1, 1)
+        padded[:, pad : pad + height, pad : pad + width] = image
+        image = padded[:, top : top + height, left : left + width]
+    return image.flip(-1) if how.flip and flip else image
+
+
+def _collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    shapes = sorted({tuple(image.shape) for image, _ in items})
+    if len(shapes) > 1:
+        raise DataError(
+            f"images of one batch differ in size: {', '.join(map(str, shapes[:3]))}; expected "
+            "one. Set Preprocess(resize=…, crop=…)."
+        )
+    images = torch.stack([image for image, _ in items])
+    return images, torch.tensor([label for _, label in items], dtype=torch.int64)

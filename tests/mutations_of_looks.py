@@ -1,0 +1,195 @@
+"""Faults in how a model is read: hooks, evidence, batches and the monitor."""
+
+from planting import Mutation, contract, golden
+
+__all__ = ["MUTATIONS"]
+
+FOUND = "taps/test_tap.py::test_model_is_left_as_found"
+RESTORED = "taps/test_wrap.py::test_modes_flags_and_generator_are_restored"
+IN_PLACE = "taps/test_tap.py::test_gradients_equal_autograd_without_in_place_layers"
+
+MUTATIONS = (
+    Mutation(
+        "GAIA-A reads the gradient after the in-place ReLU",
+        "taps/tap.py",
+        {
+            "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))": (
+                "self._late = [*getattr(self, '_late', ()), (site, tensor)]"
+            ),
+            "        self._handles.append(hook)\n": "",
+            "        output = self._model(x)\n": (
+                "        output = self._model(x)\n"
+                "        for place, late in getattr(self, '_late', ()):\n"
+                "            late.register_hook(lambda g, place=place: self._receive(place, g))\n"
+                "            self._marks[place].edge = get_gradient_edge(late)\n"
+            ),
+        },
+        (golden("gaia_a.gaia_a_with_layers_named", name="pre_activation_densenet"),),
+    ),
+    Mutation(
+        "gradients are read after the layer that follows",
+        "taps/tap.py",
+        {
+            "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))": (
+                "hook = (tensor := tensor.relu()).register_hook(lambda g: self._receive(site, g))"
+            )
+        },
+        (IN_PLACE,),
+    ),
+    Mutation(
+        "a leaf is handed to in-place layers",
+        "taps/tap.py",
+        {
+            "tensor = tensor.detach().requires_grad_().clone()": (
+                "tensor = tensor.detach().requires_grad_()"
+            )
+        },
+        (IN_PLACE,),
+    ),
+    Mutation(
+        "gradients need a model that is not frozen",
+        "taps/tap.py",
+        {"        if not upstream:\n": "        if not upstream and tensor.requires_grad:\n"},
+        (contract("gaia-a", "frozen", "score-has-its-form"),),
+    ),
+    Mutation(
+        "a graph outlives its look",
+        "taps/tap.py",
+        {
+            "hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))\n"
+            "        self._handles.append(hook)\n": (
+                "kept = dict(self._values)\n"
+                "        tensor.register_hook(lambda g: self._receive(site, g) or kept and None)\n"
+            )
+        },
+        ("taps/test_tap.py::test_no_graph_survives_readings_that_keep_their_tensor",),
+    ),
+    Mutation(
+        "hooks stay on the model",
+        "taps/tap.py",
+        {
+            "            handle.remove()\n": "            pass\n",
+            "(self._handles, self._marks,": "(self._marks,",
+        },
+        (contract("gradnorm", "mlp", "model-left-as-found"), FOUND),
+    ),
+    Mutation(
+        "hooks of the observation stay on the model",
+        "taps/observation.py",
+        {"                handle.remove()\n": "                pass\n"},
+        (
+            contract("energy", "mlp", "exception-in-the-forward"),
+            "taps/test_observation.py::test_no_hook_survives_an_interrupted_observation",
+        ),
+    ),
+    Mutation(
+        "the observed forward stays in memory",
+        "taps/observation.py",
+        {"found = str(error)": "found = str(error)\n            self._module._kept = error"},
+        ("taps/test_observation.py::test_a_network_without_a_head_keeps_nothing_of_the_forward",),
+    ),
+    Mutation(
+        "training flags are not restored",
+        "taps/wrap.py",
+        {"module.training = True": "pass"},
+        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
+    ),
+    Mutation(
+        "training flags return while another thread still looks",
+        "taps/wrap.py",
+        {"                if looking > 1:\n": "                if False:\n"},
+        ("taps/test_wrap.py::test_the_mode_returns_when_the_last_of_several_threads_has_looked",),
+    ),
+    Mutation(
+        "the model is read in the mode it is in",
+        "taps/wrap.py",
+        {"module.training = False": "pass"},
+        (contract("energy", "no-bias-dropout", "model-left-as-found"),),
+    ),
+    Mutation(
+        "the random state is not restored",
+        "taps/wrap.py",
+        {"stack.enter_context(torch.random.fork_rng(devices=devices))": "_ = devices"},
+        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
+    ),
+    Mutation(
+        "inference mode stays on",
+        "taps/wrap.py",
+        {"if torch.is_inference_mode_enabled():": "if False:"},
+        (contract("gaia-a", "mlp", "grad-modes"),),
+    ),
+    Mutation(
+        "the ReLU after a residual sum is not seen",
+        "taps/graph.py",
+        {'taker.name().startswith("AddBackward")': 'taker.name().startswith("MulBackward")'},
+        ("taps/test_observation.py::test_a_residual_sum_is_read_after_its_relu",),
+    ),
+    Mutation(
+        "a head is believed without proof",
+        "taps/head.py",
+        {"if error <= _tolerance(logits, seen):": "if error <= 1e9:"},
+        ("taps/test_head.py::test_logits_changed_after_the_head_are_refused_with_what_was_tried",),
+    ),
+    Mutation(
+        "a content key depends on the batch",
+        "evidence/keys.py",
+        {"weights = _mix(place) | 1": "weights = _mix(place + len(x)) | 1"},
+        ("evidence/test_keys.py::test_the_same_in_any_batch_order_and_layout",),
+    ),
+    Mutation(
+        "a detector sees what others asked for",
+        "evidence/gather.py",
+        {"found = {read: self._read[read] for read in reads}": "found = self._read"},
+        ("evidence/test_gather.py::test_only_hides_the_rest",),
+    ),
+    Mutation(
+        "the model may change the images it is given",
+        "evidence/gather.py",
+        {"tap.run(x.clone() if network.overwrites else x)": "tap.run(x)"},
+        ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
+    ),
+    Mutation(
+        "the model may change the features it gave",
+        "evidence/gather.py",
+        {"features.append(head.features(seen).clone())": "features.append(head.features(seen))"},
+        ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
+    ),
+    Mutation(
+        "labels of any shape are let in",
+        "batches.py",
+        {"or labels.shape != (size,)": "or labels.shape[:1] != (size,)"},
+        ("test_batches.py::test_labels_that_do_not_fit_are_refused_only_if_wanted",),
+    ),
+    Mutation(
+        "a pair of images and labels is two batches",
+        "batches.py",
+        {"    _refuse_pair(data)\n": ""},
+        ("test_batches.py::test_a_pair_given_as_data_says_how_to_write_it",),
+    ),
+    Mutation(
+        "a fit keeps its last batch only",
+        "monitor/monitor.py",
+        {"total = self.merge(total, Partials(parts, seen))": "total = Partials(parts, seen)"},
+        (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
+    ),
+    Mutation(
+        "rows with NaN score as zeros do",
+        "monitor/reader.py",
+        {"found if clean else found.masked_fill(broken, torch.inf)": "found"},
+        (
+            contract("energy", "mlp", "nonfinite-rows"),
+            "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
+        ),
+    ),
+    Mutation(
+        "every detector looks for itself",
+        "monitor/reader.py",
+        {
+            "            own = evidence.only(binding.plans[name].reads)\n": (
+                "            own = self.gather(x, binding.reads, None)\n"
+                "            own = own.only(binding.plans[name].reads)\n"
+            )
+        },
+        (contract("energy", "mlp", "one-look"),),
+    ),
+)
