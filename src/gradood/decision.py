@@ -30,7 +30,7 @@ class Look:
 
     Attributes:
         scores: detector → (batch,) float64 on the CPU; +inf where there is no finite score.
-        label: (batch,) int64 predicted class, −1 where the input or a logit is not finite.
+        label: (batch,) int64 predicted class, −1 where the input or the top logit is not finite.
         broken: (batch,) bool, whether the input holds NaN or infinity.
         keys: (batch,) int64 content keys of the inputs.
     """
@@ -45,6 +45,14 @@ class Look:
         """Of no sample."""
         none = torch.empty(0, dtype=torch.int64)
         return Look({name: none.double() for name in names}, none, none.bool(), none)
+
+    @staticmethod
+    def lost(names: Iterable[str], size: int) -> "Look":
+        """Of samples none of which is finite."""
+        score = torch.full((size,), torch.inf, dtype=torch.float64)
+        label = torch.full((size,), -1, dtype=torch.int64)
+        broken = torch.ones(size, dtype=torch.bool)
+        return Look(dict.fromkeys(names, score), label, broken, torch.zeros_like(label))
 
     @staticmethod
     def joined(looks: Sequence["Look"]) -> "Look":

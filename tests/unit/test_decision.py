@@ -131,6 +131,45 @@ def test_a_score_that_is_not_finite_has_its_own_status():
     assert float(result.score[1]) == torch.inf
 
 
+class Sinking(Net):
+    """Its logits are NaN for inputs beyond a hundred, though activations are ordinary."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.where(x[:, :1, 0, 0] > 100, torch.nan, 1.0)
+
+
+@pytest.mark.parametrize("name", ["gaia-z", "knn", "line"])
+def test_no_answer_of_the_model_is_no_ordinary_score(name):
+    one = Monitor(Sinking(), name).fit([(FIT, LABELS)]).calibrate(CAL)
+    x = NEW[:3].clone()
+    x[1] = 101.0
+    result = one.predict(x)
+    assert result.status == ("ok", "nonfinite_score", "ok")
+    assert result.score.isinf().tolist() == [False, True, False] and bool(result.is_ood[1])
+    with pytest.raises(DataError, match=r"NaN or infinity for fit inputs that are finite \(row 1"):
+        Monitor(Sinking(), ["knn"]).fit([(FIT, LABELS), (x, LABELS[:3])])
+
+
+def test_a_first_batch_of_nothing_finite_binds_nothing():
+    one = Monitor(Net(), ["energy", "gaia-z"])
+    nothing = torch.full((3, 3, 4, 4), torch.nan)
+    assert {float(s) for scores in one.score(nothing).values() for s in scores} == {torch.inf}
+    mixed = torch.cat([nothing, NEW[:40]])
+    fresh = Monitor(one.model, ["energy", "gaia-z"]).score(NEW[:40])
+    for name, scores in one.score(mixed).items():
+        assert scores[:3].isinf().all()
+        torch.testing.assert_close(scores[3:], fresh[name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_model_changed_after_it_was_seen_is_told():
+    one = monitor("energy").calibrate(CAL)
+    one.model.double()
+    with pytest.raises(DataError, match=r"the model is now torch\.float64"):
+        one.predict(NEW)
+    with pytest.raises(DataError, match="make a new monitor"):
+        one.predict(NEW.double())
+
+
 # -- promises ---------------------------------------------------------------------------------
 
 

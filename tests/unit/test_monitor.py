@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.covariance import oas
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gradood import Monitor
 from gradood.detectors import GROOD, KNN, MSP, Energy, GradNorm, Mahalanobis, MaxLogit
@@ -392,3 +392,20 @@ def test_the_head_may_be_named(model):
     with pytest.raises(TapError, match="the head named 'conv' could not be verified"):
         Monitor(model, GradNorm(), head="conv").score(X)
     assert Monitor(model, MaxLogit(), head="conv").score(X).shape == (60,)  # needs no head
+
+
+def test_labels_that_nobody_reads_may_be_anything(model):
+    for labels in (Y - 1, Y + 7):
+        monitor = Monitor(model, KNN(k=3)).fit([(X[:30], labels[:30]), (X[30:], labels[30:] * 2)])
+        assert monitor.score(X).isfinite().all()
+
+
+def test_a_bar_over_a_stream_without_length(model, capsys):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(zip(X, Y, strict=True))
+
+    loader = DataLoader(Stream(), batch_size=20)
+    scores = Monitor(model, "energy", progress=True).score(loader)
+    torch.testing.assert_close(scores, Monitor(model, "energy").score(X), rtol=1e-5, atol=1e-7)
+    assert "score" in capsys.readouterr().err

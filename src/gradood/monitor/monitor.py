@@ -140,6 +140,12 @@ class Monitor:
             binding = self._reader.bind(x)
             labels = None if batch.labels is None else batch.labels.to(x.device)
             evidence = self._reader.gather(x, (*binding.fit_reads, KEYS), labels)
+            if not bool(evidence.sound.all()):
+                row = int((~evidence.sound).nonzero()[0])
+                raise DataError(
+                    f"the model gives NaN or infinity for fit inputs that are finite (row {row} of "
+                    f"a batch of {len(x)}); drop such inputs, or repair the model."
+                )
             parts: dict[str, Partial] = {}
             for name, learner in learners.items():
                 own = evidence.only(binding.plans[name].fit_reads)
@@ -166,7 +172,10 @@ class Monitor:
             return
         binding = self._reader.binding
         if binding is None or self._restored:
-            raise NotFittedError("finish was called before accumulate on this monitor.")
+            raise NotFittedError(
+                "finish was called before accumulate on this monitor, which has not seen the model "
+                "run: call monitor.bind(inputs) first."
+            )
         with own_terms():
             self._reader.states = {
                 name: learner.finish(partials[name], binding.network, binding.plans[name])

@@ -23,7 +23,7 @@ class Seen:
 
     Attributes:
         keys: (n,) int64 content keys, one per sample.
-        counts: (classes,) int64 samples of each true class, or None without labels.
+        counts: (classes,) int64 samples of each true class, or None without (sound) labels.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
     """
@@ -46,7 +46,10 @@ class Seen:
         values = positions(x.detach(), min(1, x.ndim - 1))
         if values.dtype == torch.bool:
             values = values.to(torch.uint8)
-        counts = None if labels is None else torch.bincount(labels.cpu(), minlength=classes)
+        known = None if labels is None else labels.cpu()
+        if known is not None and not bool(((known >= 0) & (known < classes)).all()):
+            known = None  # A detector that needs them has refused them; others do not look.
+        counts = None if known is None else torch.bincount(known, minlength=classes)
         low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
         return Seen(keys.cpu(), counts, low, high)
 

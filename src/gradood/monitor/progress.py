@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,10 +21,13 @@ def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> 
         labels: whether labels are wanted.
     """
     stream = batches(data, labels=labels)
-    if isinstance(data, Tensor) or not bar:
+    if isinstance(data, Tensor | np.ndarray) or not bar:
         yield from stream
         return
-    total = len(data) if hasattr(data, "__len__") else None  # type: ignore[arg-type]
+    try:
+        total = len(data)  # type: ignore[arg-type]
+    except TypeError:  # A generator has none; a loader over a stream has one that raises.
+        total = None
     with tqdm(total=total, desc=what, unit="batch", leave=False) as progress:
         for batch in stream:
             yield batch

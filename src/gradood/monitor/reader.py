@@ -48,10 +48,15 @@ class Reader:
         finite = finite_rows(x)
         clean = bool(finite.all())
         broken = (~finite).cpu()
+        if self.binding is None:
+            if not bool(finite.any()):  # Nothing here shows what the model does.
+                return Look.lost(self.detectors, len(x))
+            self.bind(x if clean else x[finite])
         if not clean:
             x = torch.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
         binding = self.bind(x)
         evidence = self.gather(x, (*binding.reads, *extra), None)
+        lost = broken | (~evidence.sound).cpu()
         scores: dict[str, Tensor] = {}
         for name, detector in self.detectors.items():
             own = evidence.only(binding.plans[name].reads)
@@ -59,12 +64,10 @@ class Reader:
             with own_terms(x.device):
                 found = detector.measure(own, state).detach().to("cpu", torch.float64)
             found = torch.where(found.isfinite(), found, torch.inf)
-            scores[name] = found if clean else found.masked_fill(broken, torch.inf)
+            scores[name] = found.masked_fill(lost, torch.inf)
         label = keys = torch.zeros(len(x), dtype=torch.int64)
         if LOGITS in extra:
-            logits = evidence[LOGITS]
-            label = torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu()
-            label = label.masked_fill(broken, -1)
+            label = evidence[LOGITS].argmax(1).cpu().masked_fill(lost, -1)
         if KEYS in extra:
             keys = evidence[KEYS].cpu()
         return Look(scores, label, broken, keys)
@@ -94,7 +97,10 @@ class Reader:
             example = self.binding.network.example
             same = x.ndim == example.ndim and x.dtype == example.dtype
             if not same or (x.ndim > 1 and x.shape[1] != example.shape[1]):
-                raise DataError(f"the input is {shown(x)}; expected {shown(example)} as before.")
+                raise DataError(
+                    f"the input is {shown(x)}; expected {shown(example)} as before. If the model "
+                    "itself was changed since, make a new monitor and fit it."
+                )
         return x.detach().to(device_of(unwrap(self.model)))
 
     def gather(self, x: Tensor, reads: Iterable[Read], labels: Tensor | None) -> Evidence:
@@ -104,8 +110,14 @@ class Reader:
         try:
             return gather(network, x, reads, labels)
         except RuntimeError as error:
-            if isinstance(error, GradoodError | torch.OutOfMemoryError):
+            if isinstance(error, GradoodError | torch.cuda.OutOfMemoryError):
                 raise
+            kind = next((p.dtype for p in network.module.parameters()), x.dtype)
+            if x.is_floating_point() and kind != x.dtype and not torch.is_autocast_enabled():
+                raise DataError(
+                    f"the model is now {kind}, but was observed with inputs {shown(x)}; its scores "
+                    "would be others. Make a new monitor and fit it."
+                ) from error
             if x.shape[1:] != network.example.shape[1:]:
                 raise DataError(
                     f"the model cannot run on {shown(x)}; it was observed on "

@@ -27,7 +27,7 @@ from gradood.bibliography import bibliography
 from gradood.binding import Binding, observed
 from gradood.decision import Decider
 from gradood.detectors.base import Detector, Plan
-from gradood.errors import ArtifactError, GradoodError, NotFittedError
+from gradood.errors import ArtifactError, ConfigError, GradoodError, NotFittedError
 from gradood.evidence import LOGITS, Activation, Gradient, gather, read_from_plain, read_to_plain
 from gradood.monitor.monitor import Monitor
 from gradood.monitor.partials import Seen
@@ -124,7 +124,7 @@ def load(
     except ArtifactError:
         raise
     except (GradoodError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         raise mismatch([*lines, f"it cannot be run as before ({error})"], what) from error
     if lines and not override:
@@ -196,7 +196,7 @@ def _split_seed(decider: Decider | None) -> dict[str, int]:
 
 
 def _canary(monitor: Monitor, binding: Binding) -> Canary:
-    """Synthetic inputs in the range of the data seen, or those it was loaded with; what they give."""
+    """Synthetic inputs in the range of the data seen, or those loaded, and what they give."""
     inputs = monitor._canary
     if inputs is None:
         example = binding.network.example.cpu()
@@ -234,14 +234,17 @@ def _monitor(
                 f"the detector {record.name!r} of this file cannot be made: {error}"
             ) from error
     combine: Any = manifest.combine
-    return Monitor(
-        model,
-        next(iter(detectors.values())) if manifest.bare else detectors,
-        combine=combine,
-        head=manifest.model.head,
-        preprocess=manifest.preprocess,
-        progress=progress,
-    )
+    try:
+        return Monitor(
+            model,
+            next(iter(detectors.values())) if manifest.bare else detectors,
+            combine=combine,
+            head=manifest.model.head,
+            preprocess=manifest.preprocess,
+            progress=progress,
+        )
+    except ConfigError as error:
+        raise ArtifactError(f"the monitor of this file cannot be made: {error}") from error
 
 
 def _restore(monitor: Monitor, artifact: Artifact, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -272,6 +275,8 @@ def _restore(monitor: Monitor, artifact: Artifact, tensors: Mapping[str, Tensor]
     if manifest.fit is not None:
         counts = manifest.fit.class_counts
         counted = None if counts is None else torch.tensor(counts)
+        if _KEYS not in tensors:
+            raise ArtifactError("the file does not say which samples were fitted on.")
         seen = Seen.of(canary.inputs, tensors[_KEYS])
         monitor._fitted = replace(seen, counts=counted)
     monitor._overrides = manifest.overrides

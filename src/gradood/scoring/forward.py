@@ -72,7 +72,7 @@ class Forward:
 
 def _out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
             return True
         if any(word in str(error).lower() for word in _WORDS):
             return True

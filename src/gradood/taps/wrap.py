@@ -29,7 +29,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TapError(f"the model is a {type(model).__name__}; expected a torch.nn.Module.")
     inner: Any = model
-    while True:
+    while not isinstance(inner, torch.jit.ScriptModule):
         original = inner.__dict__.get("_modules", {}).get("_orig_mod")
         if original is not None:
             inner = original

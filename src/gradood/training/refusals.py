@@ -75,7 +75,7 @@ def check_twice_differentiable(model: nn.Module, x: Tensor, recipe: Recipe) -> N
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
             set_training(model, recipe.batch.statistics)
             _differentiate_twice(model, torch.cat([x[:2], x[:2]]))
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise ConfigError(_explained(error)) from error
