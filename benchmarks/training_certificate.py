@@ -21,7 +21,7 @@ from training_run import images, material, start
 
 from gradood import models
 from gradood.bench.provenance import provenance
-from gradood.training import load_recipe
+from gradood.training import TrainingData, load_recipe
 from gradood.training.certificate import (
     Attack,
     certified_radius,
@@ -31,7 +31,7 @@ from gradood.training.certificate import (
 )
 from gradood.training.material import Material
 
-RADII = (0.0, 0.1, 0.25, 0.5, 1.0)
+RADII = (0.0, 0.02, 0.05, 0.1, 0.2)
 KINDS = ("random", "adversarial")
 
 
@@ -52,11 +52,11 @@ class Samples:
     svhn: Tensor
 
 
-def samples(seed: int, count: int, run: Path, train_limit: int | None) -> Samples:
+def samples(seed: int, count: int, run: Path, data: TrainingData) -> Samples:
     """Those of one seed; what was held out depends on it."""
     recipe = load_recipe(run / "recipe.json")
     assert recipe.seed == seed
-    held = Material(material(train_limit), recipe).held.aux
+    held = Material(data, recipe).held.aux
     assert held is not None
     test = images("cifar10_test", labeled=True, limit=count)
     svhn = images("svhn_test", labeled=False, limit=count)
@@ -171,14 +171,16 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--radius", type=float, default=0.5)
+    parser.add_argument("--radius", type=float, default=0.1)
+    parser.add_argument("--clean", action="store_true", help="as given to training_run.py")
     parser.add_argument("--train-limit", type=int, help="as given to training_run.py")
     parser.add_argument("--methods", default="small-energy,small-greg,small-greg-plus")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     names = given.methods.split(",")
     run = given.work / f"{names[0]}-{given.seed}"
-    data = samples(given.seed, given.count, run, given.train_limit)
+    source = material(given.train_limit, clean=given.clean)
+    data = samples(given.seed, given.count, run, source)
     results = {"start": measured(start().eval(), data, given.radius)}
     for name in names:
         weights = given.work / f"{name}-{given.seed}" / "model.safetensors"

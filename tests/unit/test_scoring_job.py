@@ -306,3 +306,11 @@ def test_an_image_that_kills_its_decoder(images, tmp_path, caplog, workers):
 def test_wrong_settings(wrong, said):
     with pytest.raises(ConfigError, match=said):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, True), (None, False), (False, False)])
+def test_progress_with_rate_and_remaining_time(images, tmp_path, capsys, progress, shown):
+    job(images, tmp_path / "out", progress=progress)  # stderr is no terminal here.
+    err = capsys.readouterr().err
+    assert ("40/40" in err and "image/s" in err) is shown
+    assert (err == "") is not shown

@@ -220,6 +220,8 @@ def _lines(summary: "Summary") -> str:
         "scored": f"{scored:,}",
     }
     for name, count in summary.flagged.items():
+        if name == "decision" and len(summary.flagged) == 2:
+            continue  # That of the one detector.
         shown[f"out-of-distribution ({name})"] = f"{count:,} of the scored"
     for status, count in summary.statuses.items():
         if status != "ok":

@@ -68,10 +68,12 @@ def test_a_compiled_part_runs_eagerly_inside():
     torch.compiler.reset()
 
 
-def test_a_script_module_is_refused():
+@pytest.mark.parametrize("how", ["trace", "script"])
+def test_a_script_module_is_refused(how):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scripted = torch.jit.trace(classifier().eval(), X)
+        model = classifier().eval()
+        scripted = torch.jit.trace(model, X) if how == "trace" else torch.jit.script(model)
     with pytest.raises(TapError, match=r"TorchScript.*give the eager nn.Module"):
         unwrap(scripted)
 
