@@ -16,12 +16,14 @@ __all__ = ["Samples", "image_of", "label_of"]
 
 _IMAGE_KEYS = ("pixel_values", "image", "x")
 _LABEL_KEYS = ("labels", "label", "y")
+_CACHE_BYTES = 2**31
 
 
 class Samples(Dataset[Any]):
     """A part of a data set in an endless random order, one permutation after another.
 
     The sample at a position, and how it is augmented, depend on the seed and that position alone.
+    Images are kept decoded if all of them take no more than 2 GiB.
 
     Args:
         dataset: map-style; items are images, or pairs or mappings of image and label.
@@ -30,7 +32,6 @@ class Samples(Dataset[Any]):
         seed: of the run.
         augment: see `Augment`.
         black: value per channel of the padding.
-        cache_bytes: images are kept decoded if all of them take no more than this.
 
     Raises:
         DataError: the part is empty.
@@ -45,7 +46,6 @@ class Samples(Dataset[Any]):
         seed: int,
         augment: Augment | None = None,
         black: Tensor | None = None,
-        cache_bytes: int = 2**31,
     ) -> None:
         if not len(indices):
             raise DataError(f"no {purpose} samples are left to train on; give more.")
@@ -56,7 +56,6 @@ class Samples(Dataset[Any]):
         self._seed = seed
         self._augment = augment
         self._black = black
-        self._cache_bytes = cache_bytes
         self._cache: dict[int, tuple[Tensor, int]] | None = None
 
     def __len__(self) -> int:
@@ -98,7 +97,7 @@ class Samples(Dataset[Any]):
         if self.purpose == "id":
             label = label_of(item)
         if self._cache is None and get_worker_info() is None:
-            fits = image.nbytes * len(self.indices) <= self._cache_bytes
+            fits = image.nbytes * len(self.indices) <= _CACHE_BYTES
             self._cache = {} if fits else None
         if self._cache is not None:
             self._cache[place] = image, label
