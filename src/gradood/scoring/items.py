@@ -68,7 +68,7 @@ class Items(Dataset[Item]):
     def __init__(
         self, listing: Listing, preprocess: Callable[["Image"], Tensor], *, max_pixels: int
     ) -> None:
-        pillow()
+        pillow().init()  # So that forked processes need not load every format again.
         self.listing = listing
         self.preprocess = preprocess
         self.max_pixels = max_pixels
