@@ -203,7 +203,8 @@ class Bench:
         began = time.monotonic()
         subprocess.run(self.command("whole"), capture_output=True, check=False)
         start = time.monotonic() - began  # Nothing was left to do.
-        longest = start + 2 * max(0.0, seconds - start) / max(1, kills)
+        shards = len(self.finished("whole"))
+        each = max(0.0, seconds - start) / shards
         rng = random.Random(seed)
         written: dict[str, int] = {}
         progress = []
@@ -211,9 +212,7 @@ class Bench:
             process = subprocess.Popen(
                 self.command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            until = time.monotonic() + rng.uniform(0.7 * start, longest)
-            while time.monotonic() < until and process.poll() is None:
-                time.sleep(0.01)
+            self.wait(process, rng, 1.6 * shards / kills, start, each)
             process.kill()
             process.wait()
             progress.append(len(self.finished("killed")))
@@ -226,6 +225,20 @@ class Bench:
         same = self.shards("killed") == self.shards("whole")
         self.check(same, "shards differ from those of the run without kills")
         self.found |= {"kills": kills, "shards after each kill": progress, "same bytes": same}
+
+    def wait(
+        self, process: subprocess.Popen, rng: random.Random, most: float, start: float, each: float
+    ) -> None:
+        """Wait until some more shards, `most` at most, are finished, and a part of another.
+
+        Counted in shards, as time says little on a busy machine.
+        """
+        before, more = len(self.finished("killed")), int(rng.uniform(0, most))
+        if more == 0:
+            time.sleep(rng.uniform(0.5, 1.0) * start)
+        while process.poll() is None and len(self.finished("killed")) < before + more:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, each))
 
     def unchanged(self, written: dict[str, int]) -> None:
         """Whether shards that were finished are as they were; takes note of new ones."""

@@ -175,11 +175,17 @@ MUTATIONS = (
     Mutation(
         "rows with NaN score as zeros do",
         "monitor/reader.py",
-        {"found if clean else found.masked_fill(broken, torch.inf)": "found"},
+        {"found.masked_fill(lost, torch.inf)": "found"},
         (
             contract("energy", "mlp", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
         ),
+    ),
+    Mutation(
+        "what the model cannot answer has an ordinary score",
+        "monitor/reader.py",
+        {"lost = broken | (~evidence.sound).cpu()": "lost = broken"},
+        ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",

@@ -146,7 +146,7 @@ def test_no_answer_of_the_model_is_no_ordinary_score(name):
     result = one.predict(x)
     assert result.status == ("ok", "nonfinite_score", "ok")
     assert result.score.isinf().tolist() == [False, True, False] and bool(result.is_ood[1])
-    with pytest.raises(DataError, match=r"NaN or infinity for fit inputs that are finite \(row 1"):
+    with pytest.raises(DataError, match=r"^row 1 of a batch of 3 fit inputs has logits of NaN"):
         Monitor(Sinking(), ["knn"]).fit([(FIT, LABELS), (x, LABELS[:3])])
 
 

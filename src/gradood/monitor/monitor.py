@@ -143,8 +143,8 @@ class Monitor:
             if not bool(evidence.sound.all()):
                 row = int((~evidence.sound).nonzero()[0])
                 raise DataError(
-                    f"the model gives NaN or infinity for fit inputs that are finite (row {row} of "
-                    f"a batch of {len(x)}); drop such inputs, or repair the model."
+                    f"row {row} of a batch of {len(x)} fit inputs has logits of NaN or infinity, "
+                    "which the model made of finite inputs; drop such inputs, or repair the model."
                 )
             parts: dict[str, Partial] = {}
             for name, learner in learners.items():

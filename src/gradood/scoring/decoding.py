@@ -60,7 +60,7 @@ def decoded(items: Items, rows: Sequence[range], *, workers: int) -> Generator[C
                 rows[start].start,
             )
             chunk = collate([_alone(items, row, deaths) for row in rows[start]])
-            losses = 0 if any(i.status == "decoder_crashed" for i in chunk.items) else losses
+            losses = 0 if any(note.status == "decoder_crashed" for note in chunk.notes) else losses
             start += 1
             yield chunk
 
@@ -72,9 +72,9 @@ def _alone(items: Items, row: int, deaths: "_Deaths") -> Item:
         if not _lost(error):
             raise
         return Item(row, None, "decoder_crashed", "the process that decoded it ended")
-    item = chunk.items[0]
     x = chunk.groups[0][1][0] if chunk.groups else None
-    return Item(row, x, item.status, item.reason)
+    note = chunk.notes[0] if chunk.notes else Item(row, None)
+    return Item(row, x, note.status, note.reason)
 
 
 def _lost(error: BaseException) -> bool:

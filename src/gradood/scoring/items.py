@@ -43,12 +43,15 @@ class Chunk:
     """Rows that are scored together.
 
     Attributes:
-        items: every row, in order, without its image.
+        rows: their number.
+        notes: those whose status is not ok, without their images. To send all of them from one
+            process to another would cost as much as decoding a small image.
         groups: row numbers, and their images (rows, channels, height, width); images of one size
             are together.
     """
 
-    items: tuple[Item, ...]
+    rows: int
+    notes: tuple[Item, ...]
     groups: tuple[tuple[tuple[int, ...], Tensor], ...]
 
 
@@ -68,7 +71,9 @@ class Items(Dataset[Item]):
     def __init__(
         self, listing: Listing, preprocess: Callable[["Image"], Tensor], *, max_pixels: int
     ) -> None:
-        pillow().init()  # So that forked processes need not load every format again.
+        # Before processes are forked, so that they need not load it each.
+        pillow().init()
+        pillow("ImageOps")
         self.listing = listing
         self.preprocess = preprocess
         self.max_pixels = max_pixels
@@ -117,7 +122,10 @@ def collate(items: Sequence[Item]) -> Chunk:
         if item.x is not None:
             groups.setdefault((*item.x.shape, item.x.dtype), []).append(item)
     return Chunk(
-        items=tuple(Item(item.row, None, item.status, item.reason) for item in items),
+        rows=len(items),
+        notes=tuple(
+            Item(item.row, None, item.status, item.reason) for item in items if item.status != "ok"
+        ),
         groups=tuple(
             (tuple(item.row for item in group), _stacked([i.x for i in group if i.x is not None]))
             for group in groups.values()

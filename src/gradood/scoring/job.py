@@ -150,7 +150,7 @@ def _scored(
             for _ in ranges:
                 chunk = next(stream)
                 _judge(forward, chunk, columns)
-                bar.update(len(chunk.items))
+                bar.update(chunk.rows)
             yield shard, columns, forward.limit
 
 
@@ -160,8 +160,8 @@ def _cut(rows: range, batch: int) -> list[range]:
 
 
 def _judge(forward: Forward, chunk: Chunk, columns: Columns) -> None:
-    for item in chunk.items:
-        columns.note(item)
+    for note in chunk.notes:
+        columns.note(note)
     for rows, x in chunk.groups:
         done = 0
         try:
