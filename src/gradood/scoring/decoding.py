@@ -2,8 +2,10 @@
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -104,7 +106,14 @@ def _chunks(
 def _begin(_: int) -> None:
     # Ctrl-C reaches every process of the terminal; this one ends when it is told to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _hung_up
     quiet()
+
+
+def _hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """No traceback, in the middle of the user's terminal, of a receiver that was interrupted."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class _Deaths:
