@@ -20,7 +20,7 @@ demo: ## train a small network on digits, fit every detector, print the table (n
 
 test: ## the whole suite; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: ## style, format, types, import contracts: what CI and pre-commit run
 	$(BOOTSTRAP) dev

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,16 @@ import gradood
 from gradood.bench.provenance import provenance
 from gradood.errors import GradoodError, GradoodWarning
 from gradood.models import build
+from gradood.registry import create
 
 CLASSES, FIT, SCORED, BATCH = 10, 64, 16, 16
 METHODS = tuple(method.name for method in gradood.methods())
+OPTIONS: dict[str, dict[str, Any]] = {
+    "open-max": {"samples": "all"},
+    "residual": {"dimension": 16},
+    "vim": {"dimension": 16},
+}
+"""Where the default asks for more fit images than there are, or for correctly classified ones."""
 OK, CAUTION, REFUSED, FAILED = "✓", "c", "–", "✗"
 
 
@@ -141,17 +149,23 @@ def examine(case: Case) -> Outcome:
 def together(
     model: nn.Module, methods: list[str], loader: list, x: Tensor, outcome: Outcome
 ) -> dict[str, Tensor]:
-    """Scores of all methods from one monitor; if that fails, of each alone, noting why."""
+    """Scores of all methods from one monitor; halves where one fails, which is then noted alone."""
+    if not methods:
+        return {}
     try:
-        monitor = gradood.Monitor(model, methods, progress=False).fit(loader)
+        detectors = [create(name, **OPTIONS.get(name, {})) for name in methods]
+        monitor = gradood.Monitor(model, detectors, progress=False).fit(loader)
         scores = monitor.score(x)
         loaded = saved_and_loaded(monitor, model).score(x)
-        if not all(torch.equal(scores[name], loaded[name]) for name in scores):
-            outcome.note("model", FAILED, "scores differ after saving and loading")
-        return scores
+        differ = [name for name in scores if not torch.equal(scores[name], loaded[name])]
+        for name in differ:
+            outcome.note(name, FAILED, "scores differ after saving and loading")
+        return {name: found for name, found in scores.items() if name not in differ}
     except Exception as error:
         if len(methods) > 1:
-            alone = [together(model, [method], loader, x, outcome) for method in methods]
+            half = len(methods) // 2
+            parts = (methods[:half], methods[half:])
+            alone = [together(model, part, loader, x, outcome) for part in parts]
             return {name: scores for part in alone for name, scores in part.items()}
         typed = isinstance(error, GradoodError)
         text = str(error) if typed else f"{type(error).__name__}: {error}"
@@ -240,6 +254,11 @@ def markdown(outcomes: dict[str, Outcome], command: str) -> str:
         "torchvision": torchvision.__version__,
         "transformers": transformers.__version__,
     }
+    options = "; ".join(
+        f"{name} with {', '.join(f'{k}={v!r}' for k, v in given.items())}"
+        for name, given in OPTIONS.items()
+        if name in METHODS
+    )
     lines = [
         "# Interoperability",
         "",
@@ -247,7 +266,7 @@ def markdown(outcomes: dict[str, Outcome], command: str) -> str:
         f"inspected, fitted on {FIT} and scored on {SCORED} images of noise, in one monitor, "
         "before and after saving it. "
         "BatchNorm got its statistics from a pass over them; nothing is downloaded. This says what "
-        "runs, not how well it detects.",
+        f"runs, not how well it detects. Options are the defaults, but {options}.",
         "",
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
         f"{made['date'][:10]}, commit {(made['commit'] or 'unknown')[:12]}. Made with",
@@ -257,17 +276,26 @@ def markdown(outcomes: dict[str, Outcome], command: str) -> str:
         f"{OK} finite scores; {CAUTION} finite scores, with a caution that is named; "
         f"{REFUSED} refused, with the reason; {FAILED} a fault.",
         "",
-        f"| model | {' | '.join(f'`{method}`' for method in METHODS)} |",
-        f"|---|{':-:|' * len(METHODS)}",
+        f"| method | {' | '.join(_short(spec) for spec in outcomes)} |",
+        f"|---|{':-:|' * len(outcomes)}",
     ]
-    for spec, outcome in outcomes.items():
-        signs = (outcome.signs.get(method, FAILED) for method in METHODS)
-        lines.append(f"| {spec} | {' | '.join(signs)} |")
+    for method in METHODS:
+        signs = (outcome.signs.get(method, FAILED) for outcome in outcomes.values())
+        lines.append(f"| `{method}` | {' | '.join(signs)} |")
+    wrong = [spec for spec, outcome in outcomes.items() if outcome.signs.get("model") == FAILED]
+    if wrong:
+        lines += ["", f"Changed by use: {', '.join(wrong)}."]
     lines += ["", "## Heads and reasons", ""]
     for spec, outcome in outcomes.items():
         lines.append(f"- **{spec}**: {outcome.head}")
         lines += [f"  - {', '.join(names)}: {text}" for text, names in outcome.said.items()]
     return "\n".join(lines) + "\n"
+
+
+def _short(spec: str) -> str:
+    """A model's name that a column can be headed with."""
+    library, name = spec.split(":", 1)
+    return f"{library} {name.split('_patch')[0].replace('_', ' ')}"
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ __all__ = ["MUTATIONS"]
 
 FOUND = "taps/test_tap.py::test_model_is_left_as_found"
 RESTORED = "taps/test_wrap.py::test_modes_flags_and_generator_are_restored"
+SECOND = "evidence/test_perturbed.py::test_it_reads_what_the_model_makes_of_the_moved_inputs"
 IN_PLACE = "taps/test_tap.py::test_gradients_equal_autograd_without_in_place_layers"
 
 MUTATIONS = (
@@ -153,6 +154,51 @@ MUTATIONS = (
         "evidence/gather.py",
         {"features.append(head.features(seen).clone())": "features.append(head.features(seen))"},
         ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
+    ),
+    Mutation(
+        "the second look is at the inputs as they were",
+        "evidence/perturbed.py",
+        {"tap.run(perturbed(x, gradient, step))": "tap.run(x.clone())"},
+        (SECOND, golden("odin.odin_is_its_formula", name="mlp_bn", temperature=1.0, noise=0.05)),
+    ),
+    Mutation(
+        "inputs are moved away from their class",
+        "evidence/perturbed.py",
+        {"return x + moved": "return x - moved"},
+        (SECOND, golden("odin.odin_raises_the_probability_of_the_predicted_class")),
+    ),
+    Mutation(
+        "the least salient values are taken for the most salient",
+        "evidence/perturbed.py",
+        {'step.pixels == "least"': 'step.pixels == "most"'},
+        (SECOND, golden("adascale.adascale_is_its_formula", name="plain_cnn", options="most")),
+    ),
+    Mutation(
+        "a hidden gradient of NaN",
+        "evidence/perturbed.py",
+        {"moved.masked_fill(gradient.isnan(), torch.nan)": "moved"},
+        ("evidence/test_perturbed.py::test_a_gradient_of_nan_is_not_hidden",),
+    ),
+    Mutation(
+        "each perturbation runs the model again for every other",
+        "evidence/perturbed.py",
+        {
+            "for step, gradient in gradients.items():": (
+                "for step, gradient in list(gradients.items()) * len(gradients):"
+            )
+        },
+        ("evidence/test_perturbed.py::test_each_perturbation_is_one_more_forward",),
+    ),
+    Mutation(
+        "the step is taken from what a hook of the user's gives",
+        "taps/tap.py",
+        {
+            "            x = self._see(INPUT, x)\n        self._attach()\n": (
+                "            pass\n        self._attach()\n"
+            ),
+            "sites = self._sites() - {INPUT}": "sites = self._sites()",
+        },
+        ("evidence/test_perturbed.py::test_the_step_is_taken_from_what_the_user_gave",),
     ),
     Mutation(
         "labels of any shape are let in",

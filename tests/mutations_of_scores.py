@@ -102,8 +102,8 @@ MUTATIONS = (
     ),
     Mutation(
         "Mahalanobis divides by one sample less",
-        "detectors/mahalanobis.py",
-        {"moments.scatter / samples,": "moments.scatter / (samples - 1),"},
+        "detectors/gaussians.py",
+        {"(scatter / samples, samples)": "(scatter / (samples - 1), samples)"},
         (
             golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),
             "test_monitor.py::test_mahalanobis_is_the_formula",
@@ -111,9 +111,57 @@ MUTATIONS = (
     ),
     Mutation(
         "Mahalanobis takes the mean over classes",
-        "detectors/mahalanobis.py",
+        "detectors/gaussians.py",
         {'state["centers"]).amin(1)': 'state["centers"]).mean(1)'},
         (golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),),
+    ),
+    Mutation(
+        "Mahalanobis++ leaves lengths in",
+        "functional/directions.py",
+        {"return scaled / length.clamp_min(1.0)": "return scaled"},
+        (
+            golden(
+                "mahalanobis_plus_plus.mahalanobis_plus_plus_is_its_formula",
+                name="mlp_bn",
+                size=40,
+            ),
+        ),
+    ),
+    Mutation(
+        "RMDS takes the scatter within classes for that of all samples",
+        "functional/moments.py",
+        {"self.scatter + (shift * self.count[:, None]).T @ shift": "self.scatter"},
+        (golden("rmds.rmds_is_its_formula", name="mlp_bn", size=40),),
+    ),
+    Mutation(
+        "equal eigenvalues count in the order they come",
+        "functional/subspace.py",
+        {"torch.where(equal, weights[equal].mean(), weights)": "weights"},
+        (golden("residual.equal_eigenvalues_across_the_cut_count_by_their_share", dimension=2),),
+    ),
+    Mutation(
+        "ViM turns the energy around",
+        "detectors/vim.py",
+        {"return virtual + energy(": "return virtual - energy("},
+        (golden("vim.vim_is_its_formula", name="mlp_bn", dimension=2),),
+    ),
+    Mutation(
+        "SHE learns from misclassified samples too",
+        "detectors/she.py",
+        {"evidence.logits.argmax(1) == labels": "labels >= 0"},
+        (golden("she.she_is_its_formula", name="mlp_bn"),),
+    ),
+    Mutation(
+        "NCI does not center the features",
+        "functional/nci.py",
+        {"directions(features.double() - mean)": "directions(features)"},
+        (golden("nci.nci_is_its_formula", name="mlp_bn", alpha=0.3), golden("nci.known_numbers")),
+    ),
+    Mutation(
+        "NECO scales what varies by rounding alone",
+        "functional/neco.py",
+        {"deviation > _CONSTANT * mean.abs()": "deviation > 0"},
+        (golden("neco.features_that_never_vary_are_not_scaled"),),
     ),
     Mutation(
         "merging forgets that the means shift",

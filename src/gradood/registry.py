@@ -109,7 +109,7 @@ def methods() -> tuple[Method, ...]:
 
     >>> import gradood
     >>> [m.name for m in gradood.methods()][:3]
-    ['energy', 'gaia-a', 'gaia-z']
+    ['adascale-a', 'adascale-l', 'ash-b']
     """
     return tuple(
         Method(name, c.title, c.paper, c.needs, c.cost, c.fails_when, c.learns, c.__name__)

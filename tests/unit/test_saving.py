@@ -164,6 +164,7 @@ def test_a_name_of_ones_own_and_two_of_a_method(tmp_path):
         assert torch.equal(again.score(X)[name], scores)
 
 
+@pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
 def test_fitting_again_starts_from_nothing(saved):
     monitor, path = saved
     again = load(path, net())

@@ -2,32 +2,32 @@
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradood.batches import Data
+from gradood.bench.cache import Cache
+from gradood.bench.gathering import Gathering
+from gradood.bench.learning import Scores, Team
+from gradood.bench.shards import Shard, whole
 from gradood.bench.survey import check_classes, survey
-from gradood.binding import observed
-from gradood.detectors.base import Detector, Plan, State
-from gradood.errors import DataError, GradoodWarning
-from gradood.evaluation import Table, rows_of
-from gradood.evidence import LOGITS, Evidence
-from gradood.monitor import Monitor
-from gradood.taps import Network, device_of, unwrap
+from gradood.binding import Binding, observed
+from gradood.detectors.base import Detector, Plan
+from gradood.errors import ConfigError, DataError, GradoodWarning, MeaninglessScoreWarning
+from gradood.evaluation import Row, Table, rows_of
+from gradood.monitor.reader import Reader
+from gradood.taps import device_of, unwrap
 
-__all__ = ["Comparison", "Sets", "compare"]
-
-_PREDICTED = "(predicted class)"
+__all__ = ["Comparison", "Kept", "Sets", "compare"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sets:
-    """The data of a comparison.
+    """The data of a comparison: batches of one's own, or shards whose readings can be kept.
 
     Attributes:
         id: in-distribution test data, not used in the fit.
@@ -37,36 +37,58 @@ class Sets:
         fit_labels: (m,) true classes of `fit`, or None; then those that need them are left out.
     """
 
-    id: Data
-    ood: Mapping[str, Data]
-    fit: Data | None = None
+    id: Data | Sequence[Shard]
+    ood: Mapping[str, Data | Sequence[Shard]]
+    fit: Data | Sequence[Shard] | None = None
     id_labels: Tensor | None = None
     fit_labels: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Where readings are kept.
+
+    Attributes:
+        cache: the folder.
+        identity: what they depend on besides the data; see `Gathering`.
+    """
+
+    cache: Cache
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
     """What came out.
 
     Attributes:
         table: every method that ran, on every set.
-        detectors: those that ran, with their options, by their name in the table.
+        known: method → scores of the in-distribution data.
+        unknown: set → method → scores.
+        team: the detectors that ran, with their options, by their name in the table, and what they
+            learned.
         classes: the model's.
         id_accuracy: share of `Sets.id` that the model classifies correctly; None without labels.
         left_out: why a method did not run, by name.
-        notes: choices that methods made on this model, by name.
-        caveats: why a score may mean little here, by name.
-        seconds: time spent: ``fit``, ``id``, and each out-of-distribution set by ``ood NAME``.
+        plans: what each method reads; with its notes and caveats.
+        seconds: time spent: ``fit``, ``id``, each out-of-distribution set by ``ood NAME``, and
+            ``metrics``.
     """
 
     table: Table
-    detectors: Mapping[str, Detector]
+    known: Mapping[str, Tensor]
+    unknown: Mapping[str, Mapping[str, Tensor]]
+    team: Team
     classes: int
     id_accuracy: float | None
     left_out: Mapping[str, str]
-    notes: Mapping[str, tuple[str, ...]]
-    caveats: Mapping[str, tuple[str, ...]]
+    plans: Mapping[str, Plan]
     seconds: Mapping[str, float]
+
+    @property
+    def detectors(self) -> Mapping[str, Detector]:
+        """Those that ran."""
+        return self.team.detectors
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -77,8 +99,8 @@ class Comparison:
                 name: {
                     "method": detector.name,
                     "options": detector.options(),
-                    "notes": self.notes[name],
-                    "caveats": self.caveats[name],
+                    "notes": self.plans[name].notes,
+                    "caveats": self.plans[name].caveats,
                 }
                 for name, detector in self.detectors.items()
             },
@@ -96,11 +118,12 @@ def compare(
     *,
     required: Collection[str] = (),
     level: float | None = 0.95,
+    kept: Kept | None = None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
-    A detector that cannot read this model, or lacks the data it learns from, is left out with the
-    reason, unless it is required. Warns if the model's accuracy is near chance.
+    A detector that cannot read this model, or lacks the data it learns from, or refuses them, is
+    left out with the reason, unless it is required. Warns if the model's accuracy is near chance.
 
     Args:
         model: any classifier.
@@ -109,6 +132,7 @@ def compare(
         example: (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
         required: names of detectors that must not be left out.
         level: coverage of the confidence intervals; None for none.
+        kept: where readings of shards are kept, or None.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -116,10 +140,54 @@ def compare(
         ConfigError: no detector is left.
 
     Cost:
-        One pass over each set, and some forward and backward passes of the example.
+        At most one pass over each set, and some forward and backward passes of the example.
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
+    team, left_out = _team(model, detectors, sets, example, required, kept)
+    clock = _Clock()
+    with clock("fit"):
+        if sets.fit is not None:
+            team.fit(_shards(sets.fit, labels=True))
+    with clock("id"):
+        known = team.score(_shards(sets.id), what="id")
+    # Before the outliers, as whoever is warned may not want to wait for them.
+    classes = team.gathering.binding.network.classes
+    accuracy = _accuracy(known.predicted, sets.id_labels, classes)
+    unknown: dict[str, Scores] = {}
+    for name, data in sets.ood.items():
+        with clock(f"ood {name}"):
+            unknown[name] = team.score(_shards(data), what=name)
+    left_out |= team.left_out
+    if not team.detectors:
+        raise _none_left(left_out)
+    with clock("metrics"):
+        table = _table(list(team.detectors), known, unknown, level)
+    return Comparison(
+        table=table,
+        known={name: known.by_method[name] for name in team.detectors},
+        unknown={
+            name: {method: scores.by_method[method] for method in team.detectors}
+            for name, scores in unknown.items()
+        },
+        team=team,
+        classes=classes,
+        id_accuracy=accuracy,
+        left_out=left_out,
+        plans={name: team.gathering.binding.plans[name] for name in team.detectors},
+        seconds=clock.seconds,
+    )
+
+
+def _team(
+    model: nn.Module,
+    detectors: Mapping[str, Detector],
+    sets: Sets,
+    example: Tensor,
+    required: Collection[str],
+    kept: Kept | None,
+) -> tuple[Team, dict[str, str]]:
+    """The detectors that can read the model, bound to it; and why the others cannot."""
     network = observed(model, example.to(device_of(unwrap(model))))
     for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
         check_classes(name, labels, network.classes)
@@ -132,53 +200,33 @@ def compare(
         required=required,
     )
     chosen = {name: detectors[name] for name in found.plans}
-    monitor = Monitor(model, {**chosen, _PREDICTED: _Prediction()})
-    scores = _Scores.of(monitor, sets, network.classes)
-    return Comparison(
-        table=scores.table(list(chosen), level),
-        detectors=chosen,
-        classes=network.classes,
-        id_accuracy=scores.accuracy,
-        left_out=found.left_out,
-        notes={name: plan.notes for name, plan in found.plans.items()},
-        caveats={name: plan.caveats for name, plan in found.plans.items()},
-        seconds=scores.seconds,
-    )
+    reader = Reader(model, chosen, None)
+    reader.binding = Binding(network, dict(found.plans))
+    for caveat in reader.binding.caveats:
+        warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=3)
+    cache, identity = (None, None) if kept is None else (kept.cache, kept.identity)
+    return Team(Gathering(reader, cache, identity), chosen, required), dict(found.left_out)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Scores:
-    """Scores by method, of the ID data and of each set of outliers."""
+def _shards(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
+    if isinstance(data, list | tuple) and data and all(isinstance(one, Shard) for one in data):
+        return list(data)
+    return whole(data, labels=labels)
 
-    known: dict[str, Tensor]
-    unknown: dict[str, dict[str, Tensor]]
-    accuracy: float | None
-    seconds: dict[str, float]
 
-    @staticmethod
-    def of(monitor: Monitor, sets: Sets, classes: int) -> "_Scores":
-        clock = _Clock()
-        with clock("fit"):
-            if sets.fit is not None and any(d.learns for d in monitor.detectors.values()):
-                monitor.fit(sets.fit)
-        with clock("id"):
-            known = monitor.score(sets.id)
-        # Before the outliers, as whoever is warned may not want to wait for them.
-        accuracy = _accuracy(known[_PREDICTED], sets.id_labels, classes)
-        unknown: dict[str, dict[str, Tensor]] = {}
-        for name, data in sets.ood.items():
-            with clock(f"ood {name}"):
-                unknown[name] = monitor.score(data)
-        return _Scores(known, unknown, accuracy, clock.seconds)
+def _table(
+    methods: list[str], known: Scores, unknown: Mapping[str, Scores], level: float | None
+) -> Table:
+    own = {method: known.by_method[method] for method in methods}
+    rows: list[Row] = []
+    for name, scores in unknown.items():
+        rows += rows_of(name, own, scores.by_method, level=level)
+    return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
 
-    def table(self, methods: list[str], level: float | None) -> Table:
-        known = {method: self.known[method] for method in methods}
-        rows = [
-            row
-            for name, unknown in self.unknown.items()
-            for row in rows_of(name, known, unknown, level=level)
-        ]
-        return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
+
+def _none_left(left_out: Mapping[str, str]) -> ConfigError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+    return ConfigError(f"no detector can be run on this model and data. {reasons}")
 
 
 def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float | None:
@@ -195,7 +243,7 @@ def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float |
             f"{1 / classes:.1%}: the weights, the preprocessing or the order of the classes are "
             "not those it was trained with, and the table means little.",
             GradoodWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return share
 
@@ -211,21 +259,3 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
-
-
-@final
-class _Prediction(Detector):
-    """Not a score: the predicted class, so that the accuracy needs no pass of its own."""
-
-    name: ClassVar[str] = "predicted-class"
-    title: ClassVar[str] = "The predicted class."
-    paper: ClassVar[str] = ""
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = ""
-
-    def plan(self, network: Network, probe: Tensor) -> Plan:
-        return Plan((LOGITS,))
-
-    def measure(self, evidence: Evidence, state: State) -> Tensor:
-        return evidence.logits.argmax(1).to(torch.float64)

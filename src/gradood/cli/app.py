@@ -11,12 +11,14 @@ import gradood
 from gradood.cli.bench import bench
 from gradood.cli.calibrate import calibrate
 from gradood.cli.card import card
+from gradood.cli.compare import compare
 from gradood.cli.demo import demo
 from gradood.cli.exits import broken_pipe, explain
 from gradood.cli.fit import fit
 from gradood.cli.inspect import inspect
 from gradood.cli.methods import methods
 from gradood.cli.output import data, say, talking
+from gradood.cli.report import report
 from gradood.cli.score import score
 from gradood.cli.train import train
 from gradood.cli.verify import verify
@@ -55,6 +57,8 @@ app.command()(demo)
 app.command()(methods)
 app.command()(inspect)
 app.command()(bench)
+app.command()(compare)
+app.command()(report)
 app.command()(fit)
 app.command()(calibrate)
 app.command()(score)

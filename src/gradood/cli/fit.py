@@ -93,8 +93,7 @@ def fit(
     changed = overrides(
         resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
     )
-    from gradood.bench import select
-    from gradood.bench.benchmark import example_of
+    from gradood.bench import example_of, select
     from gradood.data import loader, open_images
     from gradood.monitor import Monitor
     from gradood.subject import load_subject

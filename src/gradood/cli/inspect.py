@@ -106,7 +106,7 @@ def _noise(subject: "Subject", shape: str | None) -> "Tensor":
 
 
 def _images(subject: "Subject", path: str, image_column: str) -> "Tensor":
-    from gradood.bench.benchmark import example_of
+    from gradood.bench import example_of
     from gradood.data import open_images
 
     return example_of(

@@ -1,13 +1,14 @@
 """Image files in a folder, or in one folder per class."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
+from gradood.data.content import digest_of_files
 from gradood.data.dataset import ImageDataset
 from gradood.errors import DataError
 
@@ -124,6 +125,9 @@ class ImageFolder(ImageDataset):
 
     def _where(self, row: int) -> str:
         return f"the image {str(self.root / self._paths[row])!r}"
+
+    def _content(self, rows: Sequence[int]) -> str:
+        return digest_of_files([self.root / self._paths[row] for row in rows])
 
 
 def _layout(root: Path, top: list[str], below: dict[str, list[str]], labeled: bool | None) -> bool:

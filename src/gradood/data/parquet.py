@@ -1,13 +1,15 @@
 """Images in Parquet files, in the Hugging Face convention or as a plain column of bytes."""
 
-from collections.abc import Callable
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
 from gradood.data.columns import Columns, class_names
+from gradood.data.content import file_digest
 from gradood.data.dataset import ImageDataset
 from gradood.data.shards import find_shards
 from gradood.data.tables import Tables
@@ -66,6 +68,7 @@ class ParquetImages(ImageDataset):
             labeled=labeled,
         )
         self._every_label: Tensor | None = None
+        self._digests: dict[PurePath, str] = {}
         label = self._columns.label
         super().__init__(
             self._tables.rows,
@@ -117,3 +120,12 @@ class ParquetImages(ImageDataset):
     def _where(self, row: int) -> str:
         path, inside = self._tables.place(row)
         return f"the image in row {inside} of {str(path)!r}"
+
+    def _content(self, rows: Sequence[int]) -> str:
+        total = hashlib.sha256(self._columns.pixels.encode())
+        for row in rows:
+            path, inside = self._tables.place(row)
+            if path not in self._digests:
+                self._digests[path] = file_digest(Path(path))
+            total.update(f"{self._digests[path]} {inside}\n".encode("ascii"))
+        return total.hexdigest()

@@ -1,4 +1,4 @@
-"""Images named by one string, as on a command line: a folder or Parquet, and a slice of it."""
+"""Images named by one string, as on a command line: a folder, a list or Parquet, and a slice."""
 
 import re
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradood.data.dataset import ImageDataset
 from gradood.data.folder import ImageFolder
+from gradood.data.image_list import ImageList
 from gradood.data.parquet import ParquetImages
 from gradood.data.shards import is_parquet_name
 from gradood.errors import DataError
@@ -16,7 +17,7 @@ from gradood.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["open_images"]
+__all__ = ["open_images", "split_slice"]
 
 _SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
 
@@ -28,8 +29,9 @@ def open_images(
     labeled: bool | None = None,
     image_column: str = "image",
     label_column: str = "label",
+    root: str | Path | None = None,
 ) -> ImageDataset:
-    """The images of a folder, a Parquet file, or a folder of Parquet files.
+    """The images of a folder, a list, a Parquet file, or a folder of Parquet files.
 
     A slice may follow the path, as in ``cifar10_test.parquet[:2000]`` or ``photos[2000:4000]``; it
     counts as Python's slices do, and must leave something.
@@ -40,12 +42,13 @@ def open_images(
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
         image_column: of Parquet files, where the images are.
         label_column: of Parquet files, where the labels are.
+        root: of image lists (``.txt``), the folder of the images; None for the list's own.
 
     Raises:
         DataError: there is nothing at that path, nothing in the slice, or it cannot be read.
         ConfigError: a column named is not in the file.
     """
-    path, part = _split(source)
+    path, part = split_slice(source)
     if _is_parquet(path):
         dataset: ImageDataset = ParquetImages(
             path,
@@ -54,13 +57,15 @@ def open_images(
             image_column=image_column,
             label_column=label_column,
         )
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        dataset = ImageList(path, preprocess, labeled=labeled, root=root)
     elif path.is_dir():
         dataset = ImageFolder(path, preprocess, labeled=labeled)
     else:
         what = "is neither" if path.exists() else "does not exist"
         raise DataError(
-            f"{str(path)!r} {what}; expected a folder of images, a .parquet file, or a folder of "
-            "them; a slice such as [:2000] may follow."
+            f"{str(path)!r} {what}; expected a folder of images, a .parquet file, a folder of "
+            "them, or a .txt list of images; a slice such as [:2000] may follow."
         )
     if not len(dataset[part]):
         shown = "" if part == slice(None) else f" in {str(source)!r}"
@@ -68,7 +73,7 @@ def open_images(
     return dataset[part]
 
 
-def _split(source: str | Path) -> tuple[Path, slice]:
+def split_slice(source: str | Path) -> tuple[Path, slice]:
     """The path, and what is wanted of it; a path that exists as it is written is no slice."""
     match = _SLICED.fullmatch(str(source))
     if match is None or Path(source).exists():

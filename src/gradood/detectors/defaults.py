@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
-__all__ = ["early_layers", "hook_layers", "inner_layers", "one_logit"]
+__all__ = ["early_layers", "hook_layers", "inner_layers", "one_logit", "recorded_layers"]
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
@@ -89,3 +89,35 @@ def early_layers(network: Network) -> tuple[Site, ...]:
         quarter = len(leaves) // 4
         found = leaves[quarter : max(quarter + 1, len(leaves) // 2)]
     return tuple(Site(name) for name in found)
+
+
+def recorded_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Site, ...]:
+    """Where Gram matrices are taken: the layers named, else the outputs of the stages.
+
+    Networks without stages: the normalization layers, or the layers that feed a ReLU; where there
+    are neither, all layers that hold no others, but the head.
+
+    Raises:
+        TapError: a name cannot be used, or there is no layer to read.
+    """
+    if names is not None:
+        return tuple(network.layer(name).output for name in names)
+    usable = {k.name: k for k in network.layers.values() if k.calls == 1 and k.shape}
+    found: list[Layer] = []
+    for stage in network.stages:
+        inside = [n for n in usable if n.startswith(f"{stage.container}.")]
+        ends = [stage.container] if stage.container in usable else inside[-1:]
+        found += [usable[n] for n in ends]
+    if found:
+        return tuple(Site(layer.name) for layer in found)
+    found = [layer for layer in network.hook_layers if layer.name in usable]
+    if not found:
+        head = network.head.layer if network.head_found else ""
+        leaves = (n for n in usable if not any(m.startswith(f"{n}.") for m in usable))
+        found = [usable[n] for n in leaves if n not in ("", head)]
+    if not found:
+        raise TapError(
+            f"{method} reads layers inside the model, and none that runs once gives a tensor. Name "
+            f"some with layers=[…], or leave {method} out."
+        )
+    return tuple(layer.output for layer in found)

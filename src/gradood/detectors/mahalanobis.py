@@ -1,21 +1,17 @@
 """Mahalanobis distance."""
 
-import logging
 from typing import ClassVar, final
 
 from torch import Tensor
 
 from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels, present
-from gradood.errors import DataError
+from gradood.detectors.classes import check_labels
+from gradood.detectors.gaussians import class_distance, class_gaussians
 from gradood.evidence import FEATURES, Evidence
-from gradood.functional.covariance import oracle_shrinkage, squared_distances, whitening
 from gradood.functional.moments import ClassMoments
 from gradood.taps import Network
 
 __all__ = ["Mahalanobis"]
-
-_LOG = logging.getLogger(__name__)
 
 
 @final
@@ -57,30 +53,8 @@ class Mahalanobis(Learner):
 
     def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
         """A whitening transform and the whitened class means."""
-        moments: ClassMoments = partial["moments"]
-        seen = present(moments, self.name)
-        samples = int(moments.count.sum())
-        assert moments.scatter is not None
-        if float(moments.scatter.diagonal().sum()) <= 0:
-            raise DataError(
-                f"mahalanobis was fitted on {samples} samples without variance inside any class; "
-                "give several different samples of each class."
-            )
-        covariance, weight = oracle_shrinkage(moments.scatter / samples, samples)
-        transform, condition = whitening(covariance)
-        _LOG.info(
-            "mahalanobis: %d samples, shrinkage %.3g, condition number %.3g",
-            samples,
-            weight,
-            condition,
-        )
-        return {
-            "transform": transform,
-            "centers": moments.mean[seen] @ transform,
-            "shrinkage": covariance.new_tensor(weight),
-            "condition": covariance.new_tensor(condition),
-        }
+        return class_gaussians(partial["moments"], self.name)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return squared_distances(evidence.features, state["transform"], state["centers"]).amin(1)
+        return class_distance(evidence.features, state)

@@ -9,6 +9,7 @@ from torch import Tensor
 from gradood.errors import TapError
 from gradood.evidence.keys import content_keys
 from gradood.evidence.parameters import parameter_norms
+from gradood.evidence.perturbed import input_gradients, read_perturbed
 from gradood.evidence.reads import (
     FEATURES,
     INPUT_RANGE,
@@ -18,6 +19,7 @@ from gradood.evidence.reads import (
     Gradient,
     Objective,
     ParameterNorm,
+    Perturbed,
     Read,
 )
 from gradood.taps import Head, Network, Reading, Site, Tap, logits_of, positions
@@ -113,10 +115,12 @@ def gather(
 
     Cost:
         One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
+        Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
     asked = tuple(reads)
     wanted = dict.fromkeys(asked)
-    gradients = _by_objective(wanted)
+    steps = input_gradients(network, x, wanted)
+    gradients = _by_objective((*wanted, *steps.values()))
     needs_head = any(_needs_head(read) for read in wanted)
     found: dict[Read, Tensor] = {}
     features: list[Tensor] = []
@@ -139,6 +143,9 @@ def gather(
             scalar = objective.of(logits, features[0] if features else None)
             receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
             tap.backward(scalar, receivers, keep=i < last)
+    found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
+    for gradient in set(steps.values()) - wanted.keys():
+        del found[gradient]
     for read in wanted:
         if isinstance(read, ParameterNorm):
             found[read] = parameter_norms(
@@ -151,19 +158,26 @@ def gather(
             found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
     found[LOGITS] = logits.detach()
     if needs_head:
-        seen = features[0].detach()
-        found[FEATURES] = seen.to(torch.promote_types(seen.dtype, torch.float32))
+        found[FEATURES] = features[0].detach()
     # One place for all, also of a model spread over several devices; mps has no float64.
     device = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    found = {read: tensor.to(device) for read, tensor in found.items()}
-    found[LOGITS] = found[LOGITS].double()
+    found = {read: _widened(read, tensor.to(device)) for read, tensor in found.items()}
     linear = _linear(network.head, device) if needs_head else None
     labels = None if labels is None else labels.to(device)
     return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
 
 
 def _needs_head(read: Read) -> bool:
+    if isinstance(read, Perturbed):
+        return read.what == FEATURES
     return read == FEATURES or (isinstance(read, Gradient) and read.objective.features)
+
+
+def _widened(read: Read, tensor: Tensor) -> Tensor:
+    what = read.what if isinstance(read, Perturbed) else read
+    if what == FEATURES:
+        return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.double() if what == LOGITS else tensor
 
 
 def _linear(head: Head, device: torch.device) -> Linear:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ __all__ = [
     "MAX_LOGIT",
     "Objective",
     "ParameterNorm",
+    "Perturbation",
+    "Perturbed",
     "Read",
+    "own_pass",
 ]
 
 
@@ -102,4 +106,65 @@ class ParameterNorm:
     order: float
 
 
-Read = Basic | Activation | Gradient | ParameterNorm
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A step of each input up the gradient of its own objective, ``x + ε · sign(∇ₓ f) ⊙ m / std``.
+
+    Plain values alone: equal ones are the same step, and are taken once. Where the gradient is
+    zero, nothing moves.
+
+    Attributes:
+        of: f, ``"max logit"``, or ``"max log-softmax"`` for log max softmax(z / T).
+        epsilon: ε > 0, in the units of the input that the model takes.
+        temperature: T > 0, of ``"max log-softmax"``.
+        share: of the input's values that move (m), above 0 to 1; at least one does.
+        pixels: which, by the size of the gradient: the ``"least"`` or the ``"most"`` salient.
+        std: divides the step of each channel; one value, or one per channel.
+    """
+
+    of: Literal["max logit", "max log-softmax"]
+    epsilon: float
+    temperature: float = 1.0
+    share: float = 1.0
+    pixels: Literal["least", "most"] = "least"
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def objective(self) -> Objective:
+        """f, summed over rows; its gradient shares the backward of any that reads the same."""
+        if self.of == "max logit":
+            return MAX_LOGIT
+
+        def tempered(logits: Tensor, _: Tensor | None) -> Tensor:
+            scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
+            # T times the logarithm: of the same sign, and T does not push it into underflow.
+            return self.temperature * torch.log_softmax(scaled, 1).amax(1).sum()
+
+        return Objective(f"max log-softmax at temperature {self.temperature!r}", tempered)
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbed:
+    """What the model makes of perturbed inputs, in one more forward for each `Perturbation`.
+
+    Attributes:
+        perturbation: what is done to the input.
+        what: `LOGITS` or `FEATURES`, read of it as they are of the input itself.
+    """
+
+    perturbation: Perturbation
+    what: Basic
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        step = self.perturbation
+        return f"{self.what.name} after a step of {step.epsilon:g} up the input's {step.of}"
+
+
+Read = Basic | Activation | Gradient | ParameterNorm | Perturbed
+
+
+def own_pass(read: Read) -> bool:
+    """Whether a reading takes a pass of its own, beside the forward that all others share."""
+    return isinstance(read, ParameterNorm | Perturbed)

@@ -1,8 +1,9 @@
 """Reductions of a layer's tensor, applied while the forward or backward pass runs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from gradood.taps import positions
 
 __all__ = [
     "MAP",
+    "MAX_POWER",
     "MEAN",
     "NONZERO_SHARE",
     "POSITIONS",
     "POSITIVE_SHARE",
     "Summary",
+    "gram_sums",
     "max_pooled_share",
 ]
 
@@ -117,6 +120,60 @@ def _selected(values: Tensor, settings: tuple[Any, ...]) -> Tensor:
     marks = torch.zeros(*values.shape[:2], values.shape[2:].numel(), device=values.device)
     marks.scatter_(2, index.flatten(2), (largest > 0).flatten(2).to(marks.dtype))
     return marks.mean(-1)
+
+
+MAX_POWER = 32
+"""The largest power of a Gram matrix: beyond it the root of what float32 holds says no more."""
+
+
+def gram_sums(powers: Sequence[int]) -> Summary:
+    """(batch, powers · channels): for each power p, the row sums of the p-th order Gram matrix.
+
+    ``s_i = (Σ_j Σ_x F_ix^p F_jx^p)^(1/p)`` over the positions x of channels i and j, the root taken
+    of the absolute value and given its sign. Sums of odd powers cancel where F has both signs, and
+    a root magnifies what rounding leaves of them.
+
+    Args:
+        powers: p, whole numbers from 1 to `MAX_POWER`, ascending.
+
+    Cost:
+        largest power / greatest common divisor products per element, a few MB at a time.
+    """
+    settings = tuple(powers)
+
+    def reduce(tensor: Tensor, channels: int) -> Tensor:
+        values = positions(tensor.detach(), channels)
+        wide = torch.promote_types(values.dtype, torch.float32)
+        rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
+        return torch.cat([_gram(part.to(wide), settings) for part in values.split(rows)])
+
+    return Summary("row sums of Gram matrices", reduce, settings)
+
+
+_GRAM_CHUNK = 1 << 17
+"""Elements raised to powers at a time: they are read once per power, so they should stay cached."""
+
+
+def _gram(values: Tensor, powers: tuple[int, ...]) -> Tensor:
+    """Of (batch, channels, positions); never a (channels, channels) matrix."""
+    # The 20th power of an activation is no number in float32, that of its share of the largest is.
+    own = values.abs().amax(2, keepdim=True)
+    largest = own.amax(1, keepdim=True)
+    step = gcd(*powers)
+    tiny = torch.finfo(values.dtype).tiny
+    base = (values / own.clamp_min(tiny)).pow_(step)
+    share = (own / largest.clamp_min(tiny)).pow_(step).mT
+    power, weight = base.clone(), share.clone()
+    sums: list[Tensor] = []
+    for p in range(step, powers[-1] + 1, step):
+        if p > step:
+            power.mul_(base)
+            weight.mul_(share)
+        if p in powers:
+            # Σ_j F_jx^p first, then its product with every channel.
+            row = torch.bmm(power, torch.bmm(weight, power).mT)
+            sums.append(row.abs().pow_(1.0 / p).mul_(row.sign()))
+    return (torch.cat(sums, 2) * (own * largest)).mT.flatten(1)
 
 
 POSITIVE_SHARE = Summary("positive share", _positive_share)

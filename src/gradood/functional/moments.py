@@ -41,6 +41,14 @@ class ClassMoments:
         centered = values - mean[labels]
         return ClassMoments(count, mean, centered.T @ centered if scatter else None)
 
+    @staticmethod
+    def together(
+        features: Float[Tensor, "batch width"], *, scatter: bool = False
+    ) -> "ClassMoments":
+        """The moments of one batch as a single class, for what needs no labels."""
+        labels = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+        return ClassMoments.of(features, labels, 1, scatter=scatter)
+
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """The moments of both sets of samples."""
         count = self.count + other.count
@@ -66,6 +74,13 @@ class ClassMoments:
         """(width,) mean over all samples."""
         share = self.count.double() / self.count.sum().clamp_min(1)
         return share @ self.mean
+
+    @property
+    def overall_scatter(self) -> Tensor:
+        """(width, width) scatter about the mean over all samples: within classes, and between."""
+        assert self.scatter is not None
+        shift = self.mean - self.overall_mean
+        return self.scatter + (shift * self.count[:, None]).T @ shift
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,16 +1,14 @@
 """How far the metrics would be off on other samples of the same two populations."""
 
 import math
-from dataclasses import astuple, fields
 from statistics import NormalDist
 
 import numpy as np
 
 from gradood.errors import ConfigError
 from gradood.metrics.counts import Counts, Scores
-from gradood.metrics.separation import Summary, summary_of
 
-__all__ = ["intervals"]
+__all__ = ["Interval", "area_interval", "intervals", "rate_intervals", "reach_of"]
 
 Interval = tuple[float, float]
 
@@ -26,10 +24,22 @@ def intervals(
     """Confidence intervals of the five metrics, for other samples of the same two populations.
 
     AUROC: DeLong's variance on the logit scale [delong1988auroc]; where that has no width, as for
-    sets that do not overlap, the score interval of [newcombe2006auc]. The others: percentiles of a
-    bootstrap that draws each set from itself, thresholds included; where no draw changes a false
-    positive rate, Wilson's interval of that share. Average precision has no such refuge: of sets
-    that do not overlap its interval is (1, 1).
+    sets that do not overlap, the score interval of [newcombe2006auc].
+
+    False positive rates: all g that are not too far from the share s(t) found at some threshold t,
+    while t is not too far from the threshold it stands for; both distances in standard errors, as
+    in Wilson's interval of one share [wilson1927inference], to which this comes down where every
+    such threshold gives the same share:
+
+        z(t)² + m (s(t) − g)² / (g (1 − g)) ≤ z²,    z(t) = |rank of t − 0.95 n| / √(0.0475 n)
+
+    The region that empirical likelihood finds [claeskens2003roc], with score tests in its place.
+    z(t) is 0 where 95 % falls among samples tied at t, and else counts half a rank more, as s(t)
+    goes in steps of which this takes the worst. Percentiles of a bootstrap leave out the truth up
+    to twice as often as they should, with few samples or tied scores.
+
+    Average precision: percentiles of a bootstrap that draws each set from itself. Of sets that do
+    not overlap its interval is (1, 1).
 
     Args:
         id_scores: (n,) of in-distribution samples.
@@ -46,37 +56,69 @@ def intervals(
         DataError: as `summary`.
 
     Cost:
-        `draws` passes over the sorted scores: about 2 ms each for 20,000 samples.
+        `draws` passes over the sorted scores: about 1 ms each for 20,000 samples.
 
     Example:
         >>> low, high = intervals([0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.5])["auroc"]
         >>> low < 0.83 < high
         True
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level={level!r}; expected a share between 0 and 1, such as 0.95.")
+    reach = reach_of(level)
     if draws < 1:
         raise ConfigError(f"draws={draws!r}; expected a whole number > 0.")
     counts = Counts.of(id_scores, ood_scores)
+    n, m = int(counts.inside.sum()), int(counts.outside.sum())
     rng = np.random.default_rng(seed)
-    drawn = [astuple(summary_of(counts.drawn(rng))) for _ in range(draws)]
+    redrawn = (counts.drawn(rng) for _ in range(draws))
+    drawn = [(other.aupr_in(), other.aupr_out()) for other in redrawn]
     tail = 50 * (1 - level)
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).tolist()
-    found = {f.name: (low[i], high[i]) for i, f in enumerate(fields(Summary))}
-    n, m = int(counts.inside.sum()), int(counts.outside.sum())
-    reach = NormalDist().inv_cdf(0.5 + level / 2)
-    for name, samples in (("fpr_ood_at_tpr_id95", m), ("fpr_id_at_tpr_ood95", n)):
-        if found[name][0] == found[name][1]:
-            found[name] = _wilson(found[name][0], samples, reach)
-    return {**found, "auroc": _auroc(counts, n, m, reach)}
+    return {
+        "auroc": area_interval(counts.auroc(), counts.auroc_variance(), n, m, reach),
+        "aupr_in": (low[0], high[0]),
+        "aupr_out": (low[1], high[1]),
+        **rate_intervals(counts, reach),
+    }
 
 
-def _auroc(counts: Counts, n: int, m: int, reach: float) -> Interval:
-    area, variance = counts.auroc(), counts.auroc_variance()
+def reach_of(level: float) -> float:
+    """Standard errors to either side that a normal variable keeps to with chance `level`.
+
+    Raises:
+        ConfigError: `level` is no share between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"level={level!r}; expected a share between 0 and 1, such as 0.95.")
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def area_interval(area: float, variance: float, n: int, m: int, reach: float) -> Interval:
+    """The interval of an AUROC, as `intervals` has it.
+
+    Args:
+        area: the AUROC.
+        variance: DeLong's; 0 where the scores say nothing of it.
+        n: in-distribution samples.
+        m: out-of-distribution samples.
+        reach: see `reach_of`.
+    """
     if not 0 < area < 1 or variance <= 0:
         return _newcombe(area, n, m, reach), 1 - _newcombe(1 - area, n, m, reach)
     center, spread = math.log(area / (1 - area)), math.sqrt(variance) / (area * (1 - area))
     return _expit(center - reach * spread), _expit(center + reach * spread)
+
+
+def rate_intervals(counts: Counts, reach: float) -> dict[str, Interval]:
+    """The intervals of both false positive rates, as `intervals` has them.
+
+    Args:
+        counts: of the scores.
+        reach: see `reach_of`.
+    """
+    return {
+        "fpr_ood_at_tpr_id95": _share(counts.inside, counts.outside, reach),
+        "fpr_id_at_tpr_ood95": _share(counts.outside[::-1], counts.inside[::-1], reach),
+    }
 
 
 def _newcombe(area: float, n: int, m: int, reach: float) -> float:
@@ -91,12 +133,29 @@ def _newcombe(area: float, n: int, m: int, reach: float) -> float:
     return low
 
 
-def _wilson(share: float, samples: int, reach: float) -> Interval:
-    squared = reach * reach / samples
-    center = (share + squared / 2) / (1 + squared)
-    spread = reach * math.sqrt(share * (1 - share) / samples + squared / (4 * samples))
-    spread /= 1 + squared
-    return max(0.0, min(share, center - spread)), min(1.0, max(share, center + spread))
+def _share(positive: np.ndarray, negative: np.ndarray, reach: float) -> Interval:
+    """Of the share of negatives up to the level that 95 % of the positives do not exceed."""
+    n, m = int(positive.sum()), int(negative.sum())
+    there = positive > 0
+    last = np.cumsum(positive)[there]
+    shares = np.cumsum(negative)[there] / m
+    wanted, first = 0.95 * n, last - positive[there]
+    off = np.maximum(0, np.maximum(first + 1 - wanted, wanted - last + 1))
+    found = int(np.argmax(100 * last >= 95 * n))
+    off[found] = 0
+    room = reach**2 - off**2 / (0.95 * 0.05 * n)
+    low, high = _wilson(shares[room >= 0], m, room[room >= 0])
+    # Rounding must not leave out the share itself.
+    share = float(shares[found])
+    return max(0.0, min(share, float(low.min()))), min(1.0, max(share, float(high.max())))
+
+
+def _wilson(shares: np.ndarray, m: int, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends, each within the root of its `squared` standard errors."""
+    slack = squared / m
+    center = (shares + slack / 2) / (1 + slack)
+    spread = np.sqrt(slack * (shares * (1 - shares) + slack / 4)) / (1 + slack)
+    return center - spread, center + spread
 
 
 def _expit(value: float) -> float:

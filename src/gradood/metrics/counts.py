@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradood.errors import DataError
 
-__all__ = ["Counts", "Scores"]
+__all__ = ["Counts", "Scores", "checked"]
 
 Scores = Tensor | np.ndarray | Sequence[Any]
 """One-dimensional real numbers: a tensor on any device, an array, or a list."""
@@ -34,8 +34,8 @@ class Counts:
         Raises:
             DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
         """
-        low = _checked(id_scores, "id_scores")
-        high = _checked(ood_scores, "ood_scores")
+        low = checked(id_scores, "id_scores")
+        high = checked(ood_scores, "ood_scores")
         levels, at = np.unique(np.concatenate([low, high]), return_inverse=True)
         inside = np.bincount(at[: low.size], minlength=levels.size)
         return Counts(inside, np.bincount(at[low.size :], minlength=levels.size))
@@ -57,10 +57,7 @@ class Counts:
 
     def drawn(self, rng: np.random.Generator) -> "Counts":
         """As many samples of each set, drawn from it with replacement."""
-        return Counts(
-            rng.multinomial(self.inside.sum(), self.inside / self.inside.sum()),
-            rng.multinomial(self.outside.sum(), self.outside / self.outside.sum()),
-        )
+        return Counts(_drawn(self.inside, rng), _drawn(self.outside, rng))
 
     def aupr_in(self) -> float:
         """Average precision, ID positive."""
@@ -79,6 +76,12 @@ class Counts:
         return _share_kept(self.outside[::-1], self.inside[::-1])
 
 
+def _drawn(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    samples = np.repeat(np.arange(counts.size), counts)
+    chosen = samples[rng.integers(0, samples.size, samples.size)]
+    return np.bincount(chosen, minlength=counts.size)
+
+
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
     found = np.cumsum(positive)
     # A redrawn set may leave levels before the first sample empty.
@@ -93,7 +96,7 @@ def _share_kept(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(negative[: last + 1].sum() / negative.sum())
 
 
-def _checked(scores: Scores, name: str) -> np.ndarray:
+def checked(scores: Scores, name: str) -> np.ndarray:
     """The scores in float64, on the CPU, and usable."""
     if isinstance(scores, Tensor):
         # To the CPU first, as some devices have no float64; in torch, as NumPy has no bfloat16.

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Site", "channel_dim", "is_norm", "positions"]
+__all__ = ["INPUT", "Site", "channel_dim", "is_norm", "positions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,11 @@ class Site:
     def __str__(self) -> str:
         port = "" if self.port == "output" else f" ({self.port})"
         call = "" if self.call == 0 else f" (call {self.call})"
-        return f"{self.layer}{port}{call}"
+        return f"{self.layer or 'the model'}{port}{call}"
+
+
+INPUT = Site("", "input")
+"""What the whole model is given."""
 
 
 def channel_dim(module: nn.Module, tensor: Tensor) -> int | None:

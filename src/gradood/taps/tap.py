@@ -20,7 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError, suggest
-from gradood.taps.site import Site
+from gradood.taps.site import INPUT, Site
 from gradood.taps.wrap import left_as_found
 
 __all__ = ["Reading", "Tap", "device_of"]
@@ -121,9 +121,12 @@ class Tap:
         """
         if x.is_inference():
             x = x.clone()
+        if INPUT in self._sites():
+            # Not in a hook: those of others, which run before ours, may change what the model gets.
+            x = self._see(INPUT, x)
         self._attach()
         output = self._model(x)
-        missed = (self._values.keys() | self._wanted | self._replacements.keys()) - self._reached
+        missed = self._sites() - self._reached
         if missed:
             names = ", ".join(sorted(map(str, missed)))
             raise TapError(
@@ -159,8 +162,11 @@ class Tap:
         if site.layer not in self._modules:
             raise TapError(f"no layer {site.layer!r}; {suggest(site.layer, self._modules)}")
 
+    def _sites(self) -> set[Site]:
+        return self._values.keys() | self._wanted | self._replacements.keys()
+
     def _attach(self) -> None:
-        sites = self._values.keys() | self._wanted | self._replacements.keys()
+        sites = self._sites() - {INPUT}
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
             hook = self._before(layer)
             self._handles.append(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
+from gradood.strict import from_table
 from gradood.training.recipe import Recipe
-from gradood.training.strict import from_table
 
 __all__ = ["METHODS", "load_recipe", "recipes", "with_changes"]
 

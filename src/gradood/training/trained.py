@@ -12,9 +12,9 @@ from torch import nn
 
 import gradood
 from gradood.artifact.atomic import replace
+from gradood.strict import to_table
 from gradood.training.checkpoint import save_text
 from gradood.training.recipe import Recipe
-from gradood.training.strict import to_table
 from gradood.training.validation import Scores
 
 __all__ = ["RECIPE", "Trained", "WEIGHTS"]

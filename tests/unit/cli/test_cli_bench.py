@@ -69,11 +69,12 @@ def bench(place, monkeypatch, capsys):
     """Run bench where the data is; options given later win."""
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
 
     def run(*words, model=("--model", "digits_net", "--weights", "net.safetensors")):
         common = ["--num-classes", "8"] if "digits_net" in model else ["--mode", "L"]
         data = ["--id", "id", "--ood", "near=near", "--ood", "far=far"]
-        code = main(["bench", *model, *common, *data, *words])
+        code = main(["bench", *model, *common, *data, "--no-costs", *words])
         out, err = capsys.readouterr()
         assert "Traceback" not in err and "\x1b" not in out + err and "\r" not in out + err
         return code, out, err
@@ -85,25 +86,41 @@ def loads(text: str):
     return json.loads(text, parse_constant=pytest.fail)
 
 
-def test_every_method_in_one_run(bench):
-    code, out, err = bench("--fit", "fit", "--option", "line.clip=auto", "--json")
+FEW = "energy,gradnorm,gaia-z,line,knn,mahalanobis,grood"
+
+
+def test_several_methods_in_one_run(bench):
+    words = ("--methods", FEW, "--fit", "fit", "--option", "line.clip=auto", "--costs", "--json")
+    code, out, err = bench(*words)
     assert code == 0, err
     found = loads(out)
-    assert len(found["rows"]) == 2 * len(found["methods"]) == 20
-    assert found["id_accuracy"] > 0.9
-    assert found["samples"]["fit"] == {"path": "fit", "n": 240}
-    assert found["samples"]["ood"]["far"]["n"] == 50
-    assert found["methods"]["line"]["options"]["clip"] == "auto"
-    assert found["subject"]["preprocess"]["mode"] == "L"
+    (run,) = found["runs"]
+    assert (found["format"], found["version"]) == ("gradood-arena", 1)
+    assert len(run["rows"]) == 2 * len(run["methods"]) == 2 * len(FEW.split(","))
+    assert run["run"] == "digits_net" and run["seed"] is None
+    assert run["id_accuracy"] > 0.9
+    assert found["suite"]["id"]["fit"] == [
+        {"path": "fit", "rooted": True, "n": 240, "sha256": None}
+    ]
+    assert [one["n"] for one in found["suite"]["ood"]] == [50, 50]
+    assert [one["group"] for one in found["suite"]["ood"]] == ["far", "far"]
+    assert run["methods"]["line"]["options"]["clip"] == "auto"
+    assert run["methods"]["line"]["fits"] and run["methods"]["line"]["pass"] == "shared"
+    assert run["subject"]["preprocess"]["mode"] == "L"
     assert found["command"].startswith("gradood bench --model digits_net --weights net.safet")
-    assert found["command"].endswith("--fit fit --option line.clip=auto --json")
+    assert found["command"].endswith("--fit fit --option line.clip=auto --costs --json")
     assert found["settings"]["device"] == "cpu"
-    assert f"accuracy on the ID data: {found['id_accuracy']:.2%}" in err
+    assert run["cost"].keys() == run["methods"].keys()
+    assert all(cost["time_ratio"] > 0 for cost in run["cost"].values())
+    assert {row["group"] for row in run["means"]} == {"all", "far"}
+    assert found["seeds"]["knn"]["all"]["auroc"]["sd"] is None
+    assert len(found["ranking"]["mean_rank"]) == len(run["methods"])
+    assert f"accuracy on the ID data: {run['id_accuracy']:.2%}" in err
 
 
 def test_the_table_has_the_numbers_of_the_json(bench):
     words = ("--methods", "energy,hot=energy", "--option", "hot.temperature=100")
-    rows = loads(bench(*words, "--json")[1])["rows"]
+    rows = loads(bench(*words, "--json")[1])["runs"][0]["rows"]
     code, out, _ = bench(*words)
     assert code == 0
     lines = [line for line in out.splitlines() if line.startswith("| ")]
@@ -122,15 +139,17 @@ def test_the_record_is_written_as_json_and_markdown(bench, tmp_path):
     assert code == 0
     assert loads(out) == loads(files[0].read_text(encoding="utf-8"))
     page = files[1].read_text(encoding="utf-8")
+    assert "| method | near | far | far mean | mean |" not in page
     assert "| method | near | far | mean |" in page
     assert "| fit | `fit[:230]`, 230 images |" in page
     assert "| command | `gradood bench --model digits_net" in page
-    assert "- `line`: `LINe(weight_percentile=90" in page
+    assert "- `line`: `line(weight_percentile=90" in page
     assert f"wrote {files[1]}" in err
 
 
 def test_without_labels_the_methods_that_need_them_are_left_out(bench):
-    code, out, err = bench("--fit", "flat", "--id", "flat[50:]", "--option", "knn.k=5")
+    words = ("--option", "knn.k=5", "--limit", "30")
+    code, out, err = bench("--fit", "flat", "--id", "flat[50:]", *words)
     assert code == 0
     assert "`mahalanobis` was left out: it learns from class labels" in out
     assert "| knn" in out and "| line" not in out
@@ -142,7 +161,7 @@ def test_a_model_that_some_methods_cannot_read(bench):
     assert code == 2 and "unexpected keyword argument 'num_classes'" in err
     code, out, err = bench("--json", model=("--model", "odd_models:flat"))
     assert code == 0
-    found = loads(out)
+    found = loads(out)["runs"][0]
     assert "gaia-a" in found["left_out"] and "gaia-a" not in found["methods"]
     code, out, err = bench("--methods", "gaia-a", model=("--model", "odd_models:flat"))
     assert code == 2 and out == "" and "gaia-a cannot be run" in err
@@ -178,6 +197,19 @@ def test_the_same_data_to_fit_and_to_test_warns(bench):
         (["--option", "line.clip=atuo"], "did you mean 'auto'"),
         (["--ood", "near"], "expected NAME=PATH"),
         (["--ood", "near=far"], "'near' was given twice"),
+        (["--ood", "near:=far"], "expected NAME=PATH"),
+        (["--ood", "id=far"], "other than 'id'"),
+        (["--root", "."], "--root is of a suite's data; name the suite"),
+        (["--suite", "cifar10-local"], "--suite says what is in-distribution; leave out --id"),
+        (["--check-data"], "name one with --suite"),
+        (["--run", "a"], "--run 'a'; expected LABEL=SPEC@FILE"),
+        (["--run", "a=b@x,,y"], "expected LABEL=SPEC@FILE"),
+        (["--run", "digits_net=digits_net"], "expected a label of its own for each network"),
+        (["--hyper-parameters", "ood"], "expected fixed or id-only"),
+        (["--hyper-parameters", "id-only"], "without training images; give some with --fit"),
+        (["--cache", "c", "--no-cache"], "--cache and --no-cache were both given"),
+        (["--limit", "0"], "invalid value for '--limit'"),
+        (["--methods", "a/b=msp"], "have a slash in their name"),
         (["--id", "absent"], "the ID data: 'absent' does not exist"),
         (["--fit", "absent"], "the fit data: 'absent' does not exist"),
         (["--ood", "x=absent"], "the OOD x data: 'absent' does not exist"),
@@ -239,15 +271,15 @@ def test_ctrl_c_exits_130(bench, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradood.monitor.Monitor.score", interrupted)
+    monkeypatch.setattr("gradood.bench.learning.Team.score", interrupted)
     code, out, err = bench("--methods", "msp")
     assert (code, out, err) == (130, "", "error: interrupted\n")
 
 
 def test_a_result_that_cannot_be_written_is_not_lost(bench, tmp_path):
     target = tmp_path / "r.md"
-    target.mkdir()
+    target.mkdir()  # A folder of that name, which is taken for the page.
     code, out, err = bench("--methods", "msp", "--out", str(target))
     assert code == 5
-    assert loads(out)["rows"]
+    assert loads(out)["runs"][0]["rows"]
     assert "cannot be written" in err

@@ -156,7 +156,7 @@ def test_fit_replaces_no_file_unless_forced(gradood_, place, detector):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--methods", "enrgy"], "no detector 'enrgy'; did you mean 'energy'?"),
+        (["--methods", "enrgy"], "no detector 'enrgy'; did you mean 'energy'"),
         (["--option", "energy.T=2", "--methods", "energy"], "energy has no option 'T'"),
         (["--combine", "fischer"], "combine='fischer'; did you mean 'fisher'?"),
         (["--combine", "fisher", "--methods", "msp"], "combine='fisher' with one detector"),

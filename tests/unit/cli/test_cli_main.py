@@ -114,8 +114,9 @@ def test_the_module_can_be_run():
         (["bnch"], "did you mean 'bench'"),
         (["methods", "--jsn"], "error: no such option --jsn; did you mean '--json'?"),
         (["demo", "--epochs", "0"], "invalid value for '--epochs'"),
-        (["methods", "enrgy"], "error: no detector 'enrgy'; did you mean 'energy'?"),
-        (["bench"], "error: missing option '--model' (see gradood bench --help)"),
+        (["methods", "enrgy"], "error: no detector 'enrgy'; did you mean 'energy'"),
+        (["fit"], "error: missing option '--model' (see gradood fit --help)"),
+        (["bench"], "error: no network was given; name one with --model, or several with --run."),
     ],
 )
 def test_wrong_words_are_one_line_on_stderr_and_exit_2(words, said, capsys):

@@ -36,7 +36,8 @@ def channels_last(subject: Subject) -> None:
     """Images stored with their channels last score the same."""
     if subject.x.ndim == 4:
         x = subject.x.to(memory_format=torch.channels_last)
-        subject.agree(subject.monitor.score(x), subject.scores, "channels last")
+        # Other algorithms of the convolutions: the logits themselves differ by nearly 1e-5.
+        subject.agree(subject.monitor.score(x), subject.scores, "channels last", relative=3e-5)
 
 
 @INPUTS.check()

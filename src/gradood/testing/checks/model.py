@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gradood.errors import GradoodError
-from gradood.evidence import Gradient, ParameterNorm
+from gradood.evidence import Gradient, ParameterNorm, Perturbed
 from gradood.testing.checks.check import Collection
 from gradood.testing.snapshot import left_alone
 from gradood.testing.subject import Subject
@@ -137,14 +137,16 @@ def wrapped_model(subject: Subject) -> None:
 def one_look(subject: Subject) -> None:
     """Scoring a batch is one forward, and at most one backward per objective; none for parameters.
 
-    Only a reading that says so, `ParameterNorm`, takes a pass of its own.
+    Each `Perturbation` adds a forward; `ParameterNorm` takes passes of its own kind.
     """
     reads = subject.binding.reads
     if any(isinstance(read, ParameterNorm) for read in reads):
         return
+    steps = {read.perturbation for read in reads if isinstance(read, Perturbed)}
     objectives = {read.objective for read in reads if isinstance(read, Gradient)}
+    objectives |= {step.objective for step in steps}
     forwards, backwards = _passes(subject)
-    assert forwards == 1, f"{forwards} forwards for one batch"
+    assert forwards == 1 + len(steps), f"{forwards} forwards for one batch, {len(steps)} steps"
     assert backwards == len(objectives), f"{backwards} backwards for {len(objectives)} objectives"
 
 

@@ -15,7 +15,8 @@ T = TypeVar("T")
 def from_table(kind: type[T], table: Any, where: str) -> T:
     """A dataclass out of what TOML or JSON gives.
 
-    Understands str, int, float, bool, Literal, unions, ``tuple[X, ...]``, dataclasses and None.
+    Understands str, int, float, bool, Literal, unions, ``tuple[X, ...]``, ``Mapping[str, X]``,
+    dataclasses, None, and Any, which is left to the dataclass.
 
     Args:
         kind: the dataclass, whose ``__post_init__`` checks ranges.
@@ -67,6 +68,12 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where} is {_shown(value)}; expected a list.")
         return tuple(_value(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is Any:
+        return value
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {_shown(value)}; expected a table.")
+        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     if is_dataclass(kind):
         return from_table(kind, value, where)  # type: ignore[arg-type]
     if type(value) is kind:

@@ -1,0 +1,101 @@
+"""``gradood report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradood.cli.exits import Unavailable
+from gradood.cli.options import ImageColumn
+from gradood.cli.output import say
+from gradood.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gradood.report import Pictures
+
+__all__ = ["report"]
+
+_RECORD, _SCORES = "arena.json", "scores.safetensors"
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What gradood bench --out FOLDER wrote.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="The page; the same as JSON goes beside it. [default: FOLDER/report.html]",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the images of the suite lie. [default: as in gradood bench]"
+        ),
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Show thumbnails of the extremes.")
+    ] = True,
+    image_column: ImageColumn = "image",
+) -> None:
+    """Make one self-contained page of a benchmark: which method to use, why, and at what cost."""
+    target = folder / "report.html" if out is None else out
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out {str(target)!r}; expected a name ending in .html.")
+    if not target.parent.is_dir():
+        raise ConfigError(f"--out {str(target)!r}: its folder does not exist; make it first.")
+    record = _record(folder)
+    from gradood.bench import scores_of
+    from gradood.report import Report
+
+    scores: dict[str, Any] = {}
+    if (folder / _SCORES).exists():
+        scores = scores_of(folder)
+    else:
+        say(f"no {_SCORES} in {str(folder)!r}: the page has no curves and no images")
+    found = _pictures(record, root, image_column) if images and scores else None
+    for name, why in () if found is None else found.missing.items():
+        say(f"no thumbnails of {name}: {why}")
+    made = Report.of(record, scores, found)
+    try:
+        twin = made.write(target)
+    except OSError as error:
+        raise Unavailable(f"{str(target)!r} cannot be written: {error.strerror}.") from error
+    say(f"wrote {target} and {twin}")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    import json
+
+    path = folder / _RECORD
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"no record in {str(path)!r} ({error.strerror}); expected a folder that gradood bench "
+            "--out FOLDER wrote."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!r} is no JSON ({error}); write it again.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{str(path)!r} holds no record; expected what gradood bench wrote.")
+    return found
+
+
+def _pictures(record: dict[str, Any], root: Path | None, image_column: str) -> "Pictures":
+    """The images of the record's suite, if they are where `gradood bench` looks for them."""
+    from gradood.bench import find_root, load_suite, suites
+    from gradood.report import Pictures
+
+    place, folders = root or Path(), {}
+    name = (record.get("suite") or {}).get("name")
+    if name in suites():
+        suite = load_suite(name)
+        try:
+            place = find_root(suite, root, source=name)
+        except DataError as error:
+            say(f"no thumbnails of the suite: {error}")
+        folders = {path: folder for path in suite.paths if (folder := suite.images(path))}
+    return Pictures.of(record, place, folders=folders, image_column=image_column)

@@ -1,0 +1,111 @@
+"""Images named line by line in a text file, as OpenOOD's benchmarks list theirs."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from gradood.data.content import digest_of_files
+from gradood.data.dataset import ImageDataset
+from gradood.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ImageList", "read_list"]
+
+
+def read_list(path: str | Path) -> list[tuple[str, int]]:
+    """The lines of an image list: paths, and labels.
+
+    A line is a path, a space, and a label; the path may hold spaces itself. Outliers have the label
+    −1. Empty lines are passed over.
+
+    Args:
+        path: the list, UTF-8.
+
+    Raises:
+        DataError: it cannot be read, or a line is none of these; says which.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DataError(
+            f"the image list {str(path)!r} cannot be read: {why}; expected lines of a path and a "
+            "label."
+        ) from error
+    found: list[tuple[str, int]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        try:
+            found.append((name.strip(), int(label)))
+        except ValueError:
+            found.append(("", 0))
+        if not found[-1][0] or os.path.isabs(found[-1][0]) or ".." in Path(found[-1][0]).parts:
+            raise DataError(
+                f"line {number} of {str(path)!r} is {line.strip()[:80]!r}; expected a path inside "
+                "the folder of images, a space, and a whole number: 'cifar10/test/cat/0001.png 3'."
+            )
+    return found
+
+
+@final
+class ImageList(ImageDataset):
+    """Image files named in a list, in its order.
+
+    Args:
+        path: the list, see `read_list`.
+        preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
+        labeled: True to insist on labels ≥ 0, False to leave them, None to use them if all are.
+        root: the folder that the paths are relative to; None for the list's own.
+
+    Raises:
+        DataError: the list cannot be read, is empty, or has no labels where they are needed.
+
+    Cost: reads the list; whether the images are there is seen when they are read.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        preprocess: Callable[["Image"], Tensor] | None = None,
+        *,
+        labeled: bool | None = None,
+        root: str | Path | None = None,
+    ) -> None:
+        lines = read_list(path)
+        self.root = Path(path).parent if root is None else Path(root)
+        self._paths = [name for name, _ in lines]
+        self._labels = [label for _, label in lines]
+        known = bool(lines) and min(self._labels) >= 0
+        if labeled and not known:
+            raise DataError(
+                f"the image list {str(path)!r} has no label, or negative ones; expected classes "
+                "from 0. Without labels, pass labeled=False."
+            )
+        labeled = known if labeled is None else labeled
+        super().__init__(len(lines), preprocess=preprocess, classes=None, labeled=labeled)
+
+    def _encoded(self, row: int) -> Path:
+        return self.root / self._paths[row]
+
+    def _label(self, row: int) -> int:
+        return self._labels[row]
+
+    def _all_labels(self) -> Tensor:
+        return torch.tensor(self._labels, dtype=torch.int64)
+
+    def _name(self, row: int) -> str:
+        return self._paths[row]
+
+    def _where(self, row: int) -> str:
+        return f"the image {str(self.root / self._paths[row])!r}"
+
+    def _content(self, rows: Sequence[int]) -> str:
+        return digest_of_files([self.root / self._paths[row] for row in rows])

@@ -1,0 +1,80 @@
+"""DICE."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Learner, Partial, Plan, State, require
+from gradood.detectors.classes import present
+from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.evidence import FEATURES, Evidence, Linear
+from gradood.functional.moments import ClassMoments
+from gradood.functional.shaping import contribution_mask
+from gradood.taps import Network
+
+__all__ = ["DICE"]
+
+
+@final
+class DICE(Learner):
+    """A logit score of a head with its most contributing weights alone [sun2022dice].
+
+    Reads the features and the head; learns the mean of the features over all fit samples. Assumes
+    that weights which contribute little on known inputs carry noise on unknown ones.
+
+    ``score = s((W ⊙ M) h + b)``, M = 1 where ``W ⊙ h̄`` exceeds its percentile over all weights
+
+    Args:
+        percentile: share of weights removed, 0 to below 100; the paper's is 90 on CIFAR, 70 on
+            ImageNet.
+        score: the logit score s: the name of a detector that reads logits or features alone and
+            learns nothing, or an instance of one. A monitor with a name can be saved.
+
+    Cost: the forward pass and one product with the head; state of a bit per weight.
+
+    >>> DICE(percentile=70)
+    DICE(percentile=70)
+    """
+
+    name: ClassVar[str] = "dice"
+    title: ClassVar[str] = "A logit score of a head with its most contributing weights alone."
+    paper: ClassVar[str] = "sun2022dice"
+    needs: ClassVar[tuple[str, ...]] = ("features", "head")
+    cost: ClassVar[str] = "one forward; one fit pass; state of classes × width"
+    fails_when: ClassVar[str] = (
+        "Features are few, so that 90 % pruning leaves nothing of some classes, or signed, whose "
+        "mean says little of how much a weight contributes."
+    )
+    labels: ClassVar[bool] = False
+
+    def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
+        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_score(score)
+        self.percentile = percentile
+        self.score = score
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features, and what the score reads."""
+        signed = (
+            "ranks weights by mean features; this network's are signed, and their means cancel."
+        )
+        return shaped_plan(self, network, probe, signed=signed, fit_reads=(FEATURES,))
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """The mean of the features, over all classes."""
+        features = evidence.features
+        one = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+        return {"mean": ClassMoments.of(features, one, 1)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """Which weights are kept (classes, width)."""
+        means: ClassMoments = partial["mean"]
+        present(means, self.name)
+        weight = network.head.weight.detach().to(means.mean.device)
+        return {"mask": contribution_mask(means.mean[0], weight, float(self.percentile))}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        head = evidence.linear
+        return measured(self.score, evidence, head=Linear(head.weight * state["mask"], head.bias))

@@ -1,0 +1,85 @@
+"""Distance to decision boundaries."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.classes import present
+from gradood.detectors.defaults import one_logit
+from gradood.evidence import FEATURES, Evidence
+from gradood.functional.fdbd import boundary_distance, inverse_separations
+from gradood.functional.gradnorm import linear_logits
+from gradood.functional.moments import ClassMoments
+from gradood.taps import Network
+
+__all__ = ["FDBD"]
+
+
+@final
+class FDBD(Learner):
+    """Mean distance to the decision boundaries, per distance to the mean feature [liu2024fdbd].
+
+    Reads the features and the head; learns the mean feature. Assumes that unknown inputs lie nearer
+    to the boundaries than known ones as far from the mean. The distance to a boundary of a linear
+    head is known in closed form. The paper scores ID high; negated once here. The released code
+    sums over classes where the paper averages (same ranking).
+
+    ``score = −1/(C − 1) Σ_{c≠ĉ} |z_ĉ − z_c| / ‖w_ĉ − w_c‖₂ / ‖h − μ‖₂`` with ĉ = argmax z and μ the
+    mean feature of the fit data.
+
+    Args:
+        distance_as_normalizer: divide by ‖h − μ‖₂ as in the paper; False divides by ‖h‖₂, which
+            OpenOOD chooses on some networks.
+
+    Cost: the forward pass; state of classes × classes.
+
+    >>> FDBD(distance_as_normalizer=False)
+    FDBD(distance_as_normalizer=False)
+    """
+
+    name: ClassVar[str] = "fdbd"
+    title: ClassVar[str] = "Mean distance to decision boundaries per distance to the mean feature."
+    paper: ClassVar[str] = "liu2024fdbd"
+    needs: ClassVar[tuple[str, ...]] = ("features", "head")
+    cost: ClassVar[str] = "one forward; one fit pass; state of classes × classes"
+    fails_when: ClassVar[str] = (
+        "Unknown inputs land near the mean feature, where the division makes small distances to "
+        "the boundaries look large."
+    )
+    labels: ClassVar[bool] = False
+
+    def __init__(self, *, distance_as_normalizer: bool = True) -> None:
+        require(
+            isinstance(distance_as_normalizer, bool),
+            "distance_as_normalizer",
+            distance_as_normalizer,
+            "True or False",
+        )
+        self.distance_as_normalizer = distance_as_normalizer
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features."""
+        caveats = one_logit(network, self.name)
+        return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """The mean of the features."""
+        return {"mean": ClassMoments.together(evidence.features)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """The mean feature, and how far apart the head's rows are."""
+        moments: ClassMoments = partial["mean"]
+        present(moments, self.name)
+        inverse = inverse_separations(network.head.weight.to(moments.mean.device))
+        return {"mean": moments.mean[0].clone(), "inverse": inverse}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        head = evidence.linear
+        features = evidence.features.double()
+        origin = state["mean"] if self.distance_as_normalizer else 0.0
+        length = torch.linalg.vector_norm(features - origin, dim=1)
+        logits = linear_logits(features, head.weight, head.bias)
+        return -boundary_distance(logits, state["inverse"], length)

@@ -1,0 +1,83 @@
+"""Gradients toward a confounding label."""
+
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Plan, State, require
+from gradood.detectors.defaults import one_logit
+from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
+from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
+from gradood.taps import Network
+
+__all__ = ["GradUncertainty"]
+
+
+@final
+class GradUncertainty(Detector):
+    """Squared norm of the gradient toward a label of all classes at once [lee2020gradients].
+
+    Reads the features and the head. Assumes that a network sure of its answer would have to change
+    more before it answered "every class" than an unsure one. The loss is ``−Σ_c log p_c``. The
+    paper trains a classifier of known against unknown inputs on the norms of all layers; without
+    unknown inputs to train on, their sum is the score, with the sign that makes higher mean OOD,
+    as pytorch-ood defines it. On the last layer it ranks as `GradNorm(order=2, bias=True)` does.
+
+    ``score = −‖∂(−Σ_c log p_c) / ∂(W, b)‖₂² = −C² ‖p − 1/C‖₂² (‖h‖₂² + 1)``: exact, without a
+    backward pass.
+
+    Args:
+        parameters: names of the parameters to sum over instead of the head's; then the gradients
+            are taken per sample, in a pass of their own.
+
+    Cost: the forward pass; with `parameters`, about three more.
+
+    >>> GradUncertainty().name
+    'grad-uncertainty'
+    """
+
+    name: ClassVar[str] = "grad-uncertainty"
+    title: ClassVar[str] = "Negative squared norm of the gradient toward all classes at once."
+    paper: ClassVar[str] = "lee2020gradients"
+    needs: ClassVar[tuple[str, ...]] = ("features", "head")
+    cost: ClassVar[str] = "one forward (closed form); with parameters=…, a per-sample gradient pass"
+    fails_when: ClassVar[str] = (
+        "Where gradnorm fails: features are signed or normalized, as in transformers, or the "
+        "network is small and confident. Without labeled unknown inputs its direction is a guess."
+    )
+
+    def __init__(self, *, parameters: Sequence[str] | None = None) -> None:
+        require(
+            parameters is None or (not isinstance(parameters, str) and len(parameters) > 0),
+            "parameters",
+            parameters,
+            "None or a list of parameter names",
+        )
+        self.parameters = parameters
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features, or the norm over the named parameters."""
+        read: Read = FEATURES
+        if self.parameters is not None:
+            read = ParameterNorm(tuple(self.parameters), 1.0, 2.0)
+            gather(network, probe[:1], (read,))
+        caveats = one_logit(network, self.name)
+        if network.attends:
+            caveats += (
+                "grad-uncertainty ranks as gradnorm of order 2, which is below chance on "
+                "transformers: their features are normalized.",
+            )
+        return Plan((read,), caveats=caveats)
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        if self.parameters is not None:
+            norm = evidence.readings[0]
+        else:
+            head = evidence.linear
+            logits = linear_logits(evidence.features, head.weight, head.bias)
+            bias = head.bias is not None
+            norm = last_layer_gradient_norm(evidence.features, logits, order=2.0, bias=bias)
+        # The loss is C times the divergence whose gradient that is.
+        return -(evidence.classes * norm).square()

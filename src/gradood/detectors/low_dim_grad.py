@@ -1,0 +1,137 @@
+"""Low-dimensional gradients."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.classes import check_labels
+from gradood.detectors.defaults import one_logit
+from gradood.errors import DataError
+from gradood.evidence import FEATURES, KEYS, Evidence, Linear
+from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
+from gradood.functional.low_dim_grad import gradient_products, mean_directions
+from gradood.functional.neighbors import Bank, Polar, kth_distance
+from gradood.functional.samples import Selection
+from gradood.taps import Network
+
+__all__ = ["LowDimGrad"]
+
+
+@final
+class LowDimGrad(Learner):
+    """Distance to the k-th nearest gradient, after reduction to a few directions [wu2023lowdim].
+
+    Reads the features and the head; keeps a seeded part of the fit data. The gradient is that of
+    ``logsumexp(z)``; the directions are the classes' mean gradients, the paper's choice for large
+    networks; the score is that of nearest neighbors, one of those the paper puts on the reduced
+    gradients. Restricted here to the head's gradient, whose rank is one, so that products of
+    gradients are products of numbers; the paper takes all parameters, each scaled by its
+    deviation, which has no closed form. Directions and neighbors come from the same samples.
+
+    ``score = ‖r/‖r‖ − r_(k)/‖r_(k)‖‖₂`` with ``r_c = ⟨p hᵀ − ḡ, ḡ_c − ḡ⟩ / ‖ḡ_c − ḡ‖``, ḡ_c the
+    mean gradient of class c and ḡ that of all; where the head has a bias, so has the gradient.
+
+    Args:
+        k: which neighbor; 5 in the paper on CIFAR-10, 10 on ImageNet.
+        samples: fit samples kept, chosen by content; some of every class are needed.
+
+    Cost: the forward pass; samples · (width + classes) multiplications per image.
+
+    >>> LowDimGrad(k=10)
+    LowDimGrad(k=10)
+    """
+
+    name: ClassVar[str] = "low-dim-grad"
+    title: ClassVar[str] = "Distance to the k-th nearest gradient in the classes' mean directions."
+    paper: ClassVar[str] = "wu2023lowdim"
+    needs: ClassVar[tuple[str, ...]] = ("features", "head", "labels")
+    cost: ClassVar[str] = "one forward (closed form); one fit pass; keeps 5,000 fit features"
+    fails_when: ClassVar[str] = (
+        "The kept samples are few per class (raise samples with the classes), or what tells "
+        "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
+    )
+
+    def __init__(self, *, k: int = 5, samples: int = 5000) -> None:
+        require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
+        require(isinstance(samples, int) and samples >= k, "samples", samples, f"at least k={k}")
+        self.k = k
+        self.samples = samples
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features; content keys in a fit, to choose samples by."""
+        caveats = one_logit(network, self.name)
+        return Plan((FEATURES,), fit_reads=(FEATURES, KEYS), caveats=caveats)
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """Features and labels of the samples with the smallest keys."""
+        labels = check_labels(evidence, self.name)
+        columns = {"key": evidence[KEYS], "features": evidence.features, "labels": labels}
+        return {"samples": Selection.of(self.samples, **columns)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """The kept samples, the directions as combinations of them, and their coordinates."""
+        columns = partial["samples"].columns
+        features = columns["features"]
+        if len(features) < self.k:
+            raise DataError(
+                f"low-dim-grad with k={self.k} was fitted on {len(features)} samples; "
+                "give at least k, or a smaller k."
+            )
+        if not bool(features.isfinite().all()):
+            raise DataError(
+                "low-dim-grad was fitted on features with NaN or infinity, which the model made of "
+                "finite inputs; drop those inputs, or run the model in a wider type."
+            )
+        weight, bias = network.head.weight, network.head.bias
+        head = Linear(
+            weight.to(features.device), None if bias is None else bias.to(features.device)
+        )
+        p = _prediction(features, head)
+        coefficients, offset = mean_directions(
+            p, features, columns["labels"], bias=head.bias is not None
+        )
+        if len(offset) == 0:
+            raise DataError(
+                "low-dim-grad needs classes whose mean gradients differ; the fit data has one "
+                "class, or the same features for all; give samples of several classes."
+            )
+        state = {
+            "p": p,
+            "features": features.clone(memory_format=torch.contiguous_format),
+            "coefficients": coefficients.contiguous(),
+            "offset": offset,
+        }
+        units = [_coordinates(part, head, state) for part in features.split(1024)]
+        bank = Bank.of(_polar(torch.cat(units))).vectors
+        return {**state, "unit": bank.unit, "log_length": bank.log_length}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        units = _coordinates(evidence.features, evidence.linear, state)
+        bank = Bank(Polar(state["unit"], state["log_length"]))
+        return kth_distance(_polar(units), bank, self.k)
+
+
+def _prediction(features: Tensor, head: Linear) -> Tensor:
+    return torch.softmax(linear_logits(features, head.weight, head.bias), 1)
+
+
+def _coordinates(features: Tensor, head: Linear, state: State) -> Tensor:
+    """(batch, dims) reduced gradients, at unit length."""
+    products = gradient_products(
+        _prediction(features, head),
+        features,
+        state["p"],
+        state["features"],
+        bias=head.bias is not None,
+    )
+    return directions(products @ state["coefficients"] - state["offset"])
+
+
+def _polar(units: Tensor) -> Polar:
+    # Of length one to the last bit, so that rounding does not sort the bank; zero stays zero.
+    zero = units.abs().amax(1) == 0
+    return Polar(units.float(), torch.where(zero, -1e5, 0.0).double())

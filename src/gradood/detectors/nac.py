@@ -1,0 +1,221 @@
+"""Neuron activation coverage."""
+
+import logging
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.defaults import early_layers, hook_layers, one_logit
+from gradood.errors import ConfigError, DataError, TapError
+from gradood.evidence import (
+    FEATURES,
+    KEYS,
+    LOG_SOFTMAX_SUM,
+    LOGITS,
+    MEAN,
+    POSITIONS,
+    Activation,
+    Evidence,
+    Gradient,
+    Read,
+)
+from gradood.functional.coverage import covered, mean_coverage, steepness, uniform_kl_gradient
+from gradood.functional.samples import Selection
+from gradood.taps import Network, Site
+
+__all__ = ["NAC"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@final
+class NAC(Learner):
+    """Share of neurons whose state is one that fit data was often in, negated [liu2024nac].
+
+    Reads the logits, the features, and at inner layers the spatial mean of the output and of its
+    gradient; learns a histogram of every neuron's state from a seeded few fit samples. Assumes that
+    unknown inputs put neurons into states that known ones seldom do. The paper scores coverage,
+    high for known inputs; negated once here.
+
+    ``score = −mean over layers, and over their neurons, of min(count of the state's bin / r, 1)``
+    with ``state = sigmoid(α · z ⊙ ∂KL(u ‖ softmax)/∂z)``, z and its gradient summed over positions.
+    As released, all samples count, also misclassified ones, and bins are narrower toward ½.
+
+    Args:
+        layers: names of the inner layers, beside which the features are always one; ``()`` reads
+            the features alone, without a backward pass. None takes the outputs of the last three
+            stages before the features, or of the last three normalization layers, or layers that
+            feed a ReLU, of networks without stages.
+        alpha: steepness α > 0, one or one for each layer and then the features; ``"auto"`` takes
+            1 / the mean size of the products of the fit samples. Absolute, and published for each
+            network: for CIFAR-10 ResNet-18, ``layers=("layer1", "layer2", "layer3")``,
+            ``alpha=(0.001, 0.001, 1000, 100)``, ``r=(100, 5, 100, 50)``, ``bins=(500, 50, 500,
+            50)``; chosen there on OOD validation images.
+        r: of `samples`, how many fill a bin; one or for each as `alpha`. Where the fit data has
+            fewer samples, fewer in proportion.
+        bins: histogram bins ≥ 4 (M), one or for each.
+        samples: how many fit samples the histograms are of.
+
+    Cost: the forward pass and a backward pass down to the first inner layer, in the fit too; state
+    of neurons × bins.
+
+    >>> NAC(layers=(), alpha=100.0)
+    NAC(layers=(), alpha=100.0)
+    """
+
+    name: ClassVar[str] = "nac"
+    title: ClassVar[str] = "Negative share of neurons in states that occur in the fit data."
+    paper: ClassVar[str] = "liu2024nac"
+    needs: ClassVar[tuple[str, ...]] = ("logits", "features", "head", "inner layers", "gradient")
+    cost: ClassVar[str] = (
+        "one forward and a backward down to the first inner layer; one fit pass; state of neurons "
+        "× bins"
+    )
+    fails_when: ClassVar[str] = (
+        "An input leaves the neurons silent or the softmax near uniform: both give states near ½, "
+        "which fit data has too, so that doubtful inputs pass (near-OOD on small networks). α, r "
+        "and bins matter, and are published for few networks."
+    )
+    labels: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        alpha: float | Sequence[float] | Literal["auto"] = "auto",
+        r: float | Sequence[float] = 50,
+        bins: int | Sequence[int] = 50,
+        samples: int = 1000,
+    ) -> None:
+        require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
+        positive = "a number > 0, or one for each layer and then the features"
+        numbers = alpha == "auto" or _all(alpha, lambda a: 0 < a and isfinite(a))
+        require(numbers, "alpha", alpha, f"{positive}, or 'auto'")
+        require(_all(r, lambda a: 0 < a and isfinite(a)), "r", r, positive)
+        whole = _all(bins, lambda a: isinstance(a, int) and a >= 4)
+        require(whole, "bins", bins, "a whole number ≥ 4, or one for each layer and the features")
+        require(isinstance(samples, int) and samples > 0, "samples", samples, "a whole number > 0")
+        self.layers = layers
+        self.alpha = alpha
+        self.r = r
+        self.bins = bins
+        self.samples = samples
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Logits, features, and three readings of each inner layer; content keys in a fit."""
+        sites, notes = _sites(network, self.layers)
+        for option in ("alpha", "r", "bins"):
+            _each(getattr(self, option), len(sites) + 1, option)
+        reads: list[Read] = [LOGITS, FEATURES]
+        for site in sites:
+            reads.append(Gradient(LOG_SOFTMAX_SUM, site, MEAN))
+            reads += [Activation(site, MEAN), Activation(site, POSITIONS)]
+        caveats = one_logit(network, self.name)
+        return Plan(tuple(reads), (*reads, KEYS), caveats=caveats, notes=notes)
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """The products of the batch's share of the seeded few."""
+        columns = {f"layer_{i}": product for i, product in enumerate(_products(evidence))}
+        return {"products": Selection.of(self.samples, key=evidence[KEYS], **columns)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """α of each layer, and its neurons' coverage by bin."""
+        columns = partial["products"].tensors()
+        products = [columns[f"layer_{i}"] for i in range(len(columns) - 1)]
+        lost = [i for i, product in enumerate(products) if not bool(product.isfinite().any())]
+        if len(lost) == len(products):
+            raise DataError(
+                "nac was fitted on activations or gradients that all hold NaN or infinity, which "
+                "the model made of finite inputs; run the model in a wider type."
+            )
+        if lost:
+            # In half precision, gradients of enormous logits overflow; the features' do not.
+            _LOG.warning(
+                "nac: no finite activation or gradient at %d of %d layers, which say nothing; run "
+                "the model in a wider type.",
+                len(lost),
+                len(products),
+            )
+        count = len(products)
+        alphas = (
+            [steepness(product) for product in products]
+            if self.alpha == "auto"
+            else _each(self.alpha, count, "alpha")
+        )
+        r, bins = _each(self.r, count, "r"), _each(self.bins, count, "bins")
+        fewer = len(products[0]) / self.samples
+        state = {"alpha": torch.tensor(alphas, dtype=torch.float64, device=products[0].device)}
+        for i, product in enumerate(products):
+            filled = fewer * float(r[i])
+            state[f"coverage_{i}"] = covered(product, float(alphas[i]), int(bins[i]), filled)
+        return state
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        alphas = state["alpha"].tolist()
+        means = [
+            mean_coverage(product, alphas[i], state[f"coverage_{i}"])
+            for i, product in enumerate(_products(evidence))
+        ]
+        return -torch.stack(means).mean(0)
+
+
+def _sites(network: Network, layers: Sequence[str] | None) -> tuple[tuple[Site, ...], tuple]:
+    """The inner layers' outputs, and what to say of the choice."""
+    if layers is not None:
+        named = () if len(layers) == 0 else hook_layers(network, layers, "nac")
+        return tuple(layer.output for layer in named), ()
+    if network.opaque is not None:
+        return (), (f"features alone: autograd cannot follow this model: {network.opaque}",)
+    if network.stages:
+        sites = early_layers(network)[-3:]
+    else:
+        try:
+            sites = tuple(layer.output for layer in hook_layers(network, None, "nac"))[-3:]
+        except TapError:
+            sites = ()
+    return sites, (f"layers {', '.join((*map(str, sites), 'features'))}",)
+
+
+def _products(evidence: Evidence) -> list[Tensor]:
+    """``z ⊙ ∂KL/∂z`` (batch, neurons) of every inner layer, then of the features, in float64."""
+    found: list[Tensor] = []
+    classes = evidence.classes
+    readings = evidence.readings[2 : len(evidence.readings) - (KEYS in evidence.reads)]
+    for gradient, mean, positions in zip(
+        readings[::3], readings[1::3], readings[2::3], strict=True
+    ):
+        # Sums over positions, of KL rather than of the sum of the logarithms.
+        scale = -positions.double().square()[:, None] / classes
+        found.append(scale * gradient.double() * mean.double())
+    features = evidence.features.double()
+    gradient = uniform_kl_gradient(evidence.logits, evidence.linear.weight)
+    return [*found, features * gradient]
+
+
+def _each(value: Any, count: int, option: str) -> list[float]:
+    """One number for each layer.
+
+    Raises:
+        ConfigError: there are more or fewer.
+    """
+    if isinstance(value, int | float | str):
+        return [value] * count  # type: ignore[list-item]
+    if len(value) != count:
+        raise ConfigError(
+            f"nac with {option}={value!r} has {len(value)} numbers for {count - 1} layers and the "
+            f"features; give {count}, or one for all."
+        )
+    return list(value)
+
+
+def _all(value: Any, allowed: Any) -> bool:
+    """Whether a number, or every one of a sequence of them, is allowed."""
+    if isinstance(value, str):
+        return False
+    values = value if isinstance(value, Sequence) else (value,)
+    return len(values) > 0 and all(isinstance(v, int | float) and allowed(v) for v in values)

@@ -1,0 +1,128 @@
+"""NECO."""
+
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.subspaces import check_fit, principal_dimension
+from gradood.errors import DataError, TapError
+from gradood.evidence import FEATURES, LOGITS, Evidence
+from gradood.functional.moments import ClassMoments
+from gradood.functional.neco import inside_share, spread
+from gradood.functional.subspace import explained_dimension, principal
+from gradood.taps import Network
+
+__all__ = ["NECO"]
+
+_EXPLAINED = 0.9
+
+
+@final
+class NECO(Learner):
+    """Share of the feature inside the principal space of the fit features [ben2024neco].
+
+    Reads the features and, on transformers, the logits; learns mean, scale and principal
+    components of the features. Assumes neural collapse: known inputs lie in the few directions that
+    the classes span, unknown ones outside of them. High-is-ID in the paper, negated once here. The
+    released code multiplies by the largest logit on ViT, DeiT and Swin and not on ResNets, and so
+    does this; for DeiT and Swin it also divides by the length of the features as they are, which
+    this does not.
+
+    ``score = −‖P z‖₂ / ‖z‖₂ [· max_c logit_c]`` with ``z = (h − μ)/σ`` per feature, and P
+    projecting onto the first d principal components of z.
+
+    Where the d-th variance equals the next (to 1e-10 of the largest), the choice among their
+    directions is arbitrary: then all of them count, by the share of them up to d. A feature that
+    does not vary in the fit is not scaled; one that is the mean itself scores 0, the highest
+    without logits.
+
+    Args:
+        dimension: d ≥ 1, less than the number of features; ``"auto"`` takes as many components as
+            explain 90 % of the variance, and leaves at least one out. Released: 100.
+        standardize: divide by σ; otherwise z = h − μ.
+        max_logit: multiply by the largest logit; ``"auto"`` does on networks that end in a
+            normalization over tokens.
+
+    Cost: the forward pass; width² multiplications per image; state of width².
+
+    >>> NECO(dimension=100)
+    NECO(dimension=100)
+    """
+
+    name: ClassVar[str] = "neco"
+    title: ClassVar[str] = "Negative share of the feature inside the fit features' main directions."
+    paper: ClassVar[str] = "ben2024neco"
+    needs: ClassVar[tuple[str, ...]] = ("features", "logits")
+    cost: ClassVar[str] = "one forward; one fit pass; state of width × width"
+    fails_when: ClassVar[str] = (
+        "The network is far from neural collapse, so that its features fill their space (few "
+        "features, many classes, short training); with max_logit, where largest logits are "
+        "negative."
+    )
+    labels: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        dimension: int | Literal["auto"] = "auto",
+        standardize: bool = True,
+        max_logit: bool | Literal["auto"] = "auto",
+    ) -> None:
+        whole = isinstance(dimension, int) and dimension >= 1
+        require(
+            dimension == "auto" or whole, "dimension", dimension, "a whole number ≥ 1, or 'auto'"
+        )
+        choice = isinstance(max_logit, bool) or max_logit == "auto"
+        require(choice, "max_logit", max_logit, "True, False or 'auto'")
+        self.dimension: int | Literal["auto"] = dimension
+        self.standardize = standardize
+        self.max_logit: bool | Literal["auto"] = max_logit
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features, and logits where the share is multiplied by the largest."""
+        if network.head.weight.shape[1] < 2:
+            raise TapError(
+                "neco compares directions of the features, and this model has one; expected two or "
+                "more. Leave neco out."
+            )
+        if self.dimension != "auto":
+            principal_dimension(network, self.dimension, self.name)
+        times = network.attends if self.max_logit == "auto" else self.max_logit
+        reads = (FEATURES, LOGITS) if times else (FEATURES,)
+        notes = ("multiplied by the largest logit",) if times else ()
+        return Plan(reads, fit_reads=(FEATURES,), notes=notes)
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """Mean and scatter."""
+        return {"moments": ClassMoments.together(evidence.features, scatter=True)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """Mean, scale, and the projection onto the principal space."""
+        moments: ClassMoments = partial["moments"]
+        check_fit(moments, self.name)
+        assert moments.scatter is not None
+        covariance = moments.scatter / int(moments.count.sum())
+        mean = moments.overall_mean
+        scale = spread(mean, covariance.diagonal())
+        varies = covariance.diagonal().clamp_min(0.0).sqrt() >= scale
+        if not bool(varies.any()):
+            raise DataError(
+                f"neco was fitted on {int(moments.count.sum())} samples without variance; give "
+                "several different samples."
+            )
+        if not self.standardize:
+            scale = torch.ones_like(scale)
+        moment = covariance / torch.outer(scale, scale)
+        dimension = self.dimension
+        if dimension == "auto":
+            dimension = min(explained_dimension(moment, _EXPLAINED), len(mean) - 1)
+        return {"mean": mean, "scale": scale, "principal": principal(moment, dimension)}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        share = inside_share(evidence.features, state["mean"], state["scale"], state["principal"])
+        if LOGITS in evidence.reads:
+            share = share * evidence.logits.amax(1)
+        return -share

@@ -1,0 +1,125 @@
+"""OpenMax."""
+
+import logging
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.classes import check_labels
+from gradood.errors import DataError
+from gradood.evidence import KEYS, LOGITS, Evidence
+from gradood.functional.openmax import (
+    Distance,
+    bounded,
+    class_models,
+    distances_to,
+    unknown_log_odds,
+)
+from gradood.functional.samples import Rows
+from gradood.functional.weibull import Weibull
+from gradood.taps import Network
+
+__all__ = ["OpenMax"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@final
+class OpenMax(Learner):
+    """Log-odds of an unknown class, by extreme-value theory in logit space [bendale2016openmax].
+
+    Reads the logits; learns each class's mean activation vector μ_c from its correctly classified
+    samples, and a Weibull distribution F_c of the largest distances to it (libMR's: shifted by
+    10,000 and fitted by maximum likelihood). Assumes that known inputs stay near their class mean
+    in logit space.
+
+    ``score = z_0 − logsumexp(z')``, ``z'_c = z_c (1 − r_c F_c(d(z, μ_c)))``, ``z_0 = Σ z_c − z'_c``
+
+    with ``r_c = (α + 1 − i)/α`` for the class of rank i ≤ α, else 0. This is the log-odds of the
+    paper's probability of the unknown class, which saturates; ranks are the same. Weights r as
+    released (the paper's text has (α − i)/α). A class with too few samples to fit F_c counts as
+    F_c = 1: nothing is known of it.
+
+    Args:
+        tailsize: how many of the largest distances are fitted.
+        alpha: α, how many top classes are revised.
+        distance: ``"euclidean"`` as in OpenOOD, ``"cosine"``, or ``"eucos"``, the released sum of
+            euclidean / 200 and cosine.
+        samples: ``"correct"`` as in the paper, or ``"all"``.
+
+    Cost: the forward pass; classes² operations per image; a fit keeps the logits of all samples.
+
+    >>> OpenMax(alpha=3)
+    OpenMax(alpha=3)
+    """
+
+    name: ClassVar[str] = "open-max"
+    title: ClassVar[str] = "Log-odds of an unknown class, by the distance to class mean logits."
+    paper: ClassVar[str] = "bendale2016openmax"
+    needs: ClassVar[tuple[str, ...]] = ("logits", "labels")
+    cost: ClassVar[str] = "one forward; one fit pass, which keeps all fit logits; small state"
+    fails_when: ClassVar[str] = (
+        "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
+        "classified samples than the tail, or logits are negative, which are revised upward."
+    )
+
+    def __init__(
+        self,
+        *,
+        tailsize: int = 20,
+        alpha: int = 10,
+        distance: Distance = "euclidean",
+        samples: Literal["correct", "all"] = "correct",
+    ) -> None:
+        require(isinstance(tailsize, int) and tailsize > 1, "tailsize", tailsize, "a number > 1")
+        require(isinstance(alpha, int) and alpha > 0, "alpha", alpha, "a whole number > 0")
+        kinds = ("euclidean", "cosine", "eucos")
+        require(distance in kinds, "distance", distance, "'euclidean', 'cosine' or 'eucos'")
+        require(samples in ("correct", "all"), "samples", samples, "'correct' or 'all'")
+        self.tailsize = tailsize
+        self.alpha = alpha
+        self.distance: Distance = distance
+        self.samples: Literal["correct", "all"] = samples
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Logits; content keys in a fit, to order them by."""
+        return Plan((LOGITS,), fit_reads=(LOGITS, KEYS))
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """Logits and labels of the correctly classified."""
+        labels, logits = check_labels(evidence, self.name), evidence.logits
+        kept = labels == logits.argmax(1) if self.samples == "correct" else labels >= 0
+        return {"rows": Rows.of(key=evidence[KEYS][kept], logits=logits[kept], labels=labels[kept])}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """Class means and their Weibull distributions; a shape of 0 for classes without one."""
+        table = partial["rows"].tensors()
+        logits, labels = bounded(table["logits"]), table["labels"]
+        centers, weibull = class_models(
+            logits, labels, network.classes, self.distance, self.tailsize
+        )
+        missing = int((weibull.shape == 0).sum())
+        if missing == network.classes:
+            raise DataError(
+                f"open-max found no class with three samples ({self.samples}) at unequal distances "
+                f"from their mean, among {len(labels)} in all; give more labeled training data, "
+                "or samples='all'."
+            )
+        if missing:
+            _LOG.warning("open-max: too few %s samples of %d classes.", self.samples, missing)
+        return {
+            "centers": centers,
+            "start": weibull.start,
+            "shape": weibull.shape,
+            "log_scale": weibull.log_scale,
+        }
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        logits = bounded(evidence.logits)
+        distances = distances_to(logits, state["centers"], self.distance)
+        weibull = Weibull(state["start"], state["shape"], state["log_scale"])
+        outlying = torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)
+        return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))

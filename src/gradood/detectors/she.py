@@ -1,0 +1,71 @@
+"""SHE."""
+
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State
+from gradood.detectors.classes import check_labels, fill_absent
+from gradood.errors import DataError
+from gradood.evidence import FEATURES, LOGITS, Evidence
+from gradood.functional.moments import ClassMoments
+from gradood.functional.she import pattern_agreement
+from gradood.taps import Network
+
+__all__ = ["SHE"]
+
+
+@final
+class SHE(Learner):
+    """Simplified Hopfield energy: agreement with the predicted class's pattern [zhang2023she].
+
+    Reads the features and the logits; learns, per class, the mean feature of the fit samples that
+    are classified correctly. Assumes that features of known inputs point where those of their class
+    do, and are as long. High-is-ID in the paper, negated once here; its variant with a perturbed
+    input is left out, as it takes a pass of its own.
+
+    ``score = −h · S_ĉ`` with S the patterns and ĉ the predicted class.
+
+    A class of which no fit sample is classified correctly takes the mean of all that are.
+
+    Cost: the forward pass; width multiplications per image; state of classes · width.
+
+    >>> SHE().name
+    'she'
+    """
+
+    name: ClassVar[str] = "she"
+    title: ClassVar[str] = "Negative inner product with the mean feature of the predicted class."
+    paper: ClassVar[str] = "zhang2023she"
+    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "labels")
+    cost: ClassVar[str] = "one forward; one fit pass; state of classes × width"
+    fails_when: ClassVar[str] = (
+        "Unknown inputs have long features, as the score grows with their length, or features are "
+        "normalized, as in transformers, so that length says nothing."
+    )
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features and logits."""
+        return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS))
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """Means of the features that are classified correctly."""
+        labels = check_labels(evidence, self.name)
+        right = evidence.logits.argmax(1) == labels
+        features = evidence.features[right]
+        return {"patterns": ClassMoments.of(features, labels[right], evidence.classes)}
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """One pattern per class."""
+        patterns: ClassMoments = partial["patterns"]
+        if int(patterns.count.sum()) == 0:
+            raise DataError(
+                "she averages the fit samples that are classified correctly, and there is none; "
+                "give in-distribution training data whose labels are the model's classes."
+            )
+        return {"patterns": fill_absent(patterns, "she, among samples classified correctly")}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        predicted = evidence.logits.argmax(1)
+        return -pattern_agreement(evidence.features, state["patterns"], predicted)

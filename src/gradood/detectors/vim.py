@@ -1,0 +1,138 @@
+"""ViM."""
+
+import logging
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors.subspaces import (
+    check_fit,
+    principal_dimension,
+    residual_norm,
+    residual_space,
+)
+from gradood.errors import DataError
+from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
+from gradood.functional.logits import energy
+from gradood.functional.moments import ClassMoments
+from gradood.functional.samples import Rows, Selection
+from gradood.taps import Network
+
+__all__ = ["ViM"]
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 4096
+
+
+def _mean_residual(features: Tensor, state: State) -> Tensor:
+    """Over the kept fit features, which lie outside the principal space or tell nothing."""
+    parts = [residual_norm(rows, state) for rows in features.split(_CHUNK)]
+    mean = torch.cat(parts).mean()
+    length = torch.linalg.vector_norm(features.double() - state["origin"], dim=1).mean()
+    if not float(mean) > 1e-9 * float(length):
+        raise DataError(
+            "vim compares a feature's length outside the principal space with that of the fit "
+            f"features, and all {len(features)} of those lie inside; give more samples, or a "
+            "smaller dimension."
+        )
+    return mean
+
+
+@final
+class ViM(Learner):
+    """Free energy with the length outside the principal space as one more logit [wang2022vim].
+
+    Reads the features, the logits and, in a fit, the head; learns the principal space of the fit
+    features. Assumes that known inputs stay in few directions of the features. The paper's
+    high-is-ID score, negated once here; its softmax probability of the virtual logit is a monotone
+    function of this.
+
+    ``score = α ‖R (h − o)‖₂ − logsumexp(z)`` with ``o = −W⁺ b``, R projecting onto all but the
+    first D eigenvectors of the mean of ``(h − o)(h − o)ᵀ``, and α the mean largest logit over the
+    mean ``‖R (h − o)‖₂`` of the fit data.
+
+    Where the D-th eigenvalue equals the next (to 1e-10 of the largest), the choice among their
+    directions is arbitrary: then all of them count, by the share of them beyond D.
+
+    Args:
+        dimension: D ≥ 1, less than the number of features; ``"auto"`` is 1000 for 2048 features and
+            more, 512 for 768 and more, as released, and half of the features below that.
+        alpha_samples: how many fit features to keep for α (a seeded selection), or None for all.
+
+    Cost: the forward pass; width² multiplications per image; state of width². A fit keeps all
+    features, or `alpha_samples` of them, until α is known.
+
+    >>> ViM(dimension=32)
+    ViM(dimension=32)
+    """
+
+    name: ClassVar[str] = "vim"
+    title: ClassVar[str] = "Free energy with the length outside the principal space as a logit."
+    paper: ClassVar[str] = "wang2022vim"
+    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "head")
+    cost: ClassVar[str] = (
+        "one forward; one fit pass, which keeps all fit features (or alpha_samples of them) until "
+        "it ends; state of width × width"
+    )
+    fails_when: ClassVar[str] = (
+        "The features have no fewer directions than dimensions (small or narrow networks), or the "
+        "largest logit is mostly negative, which turns the residual around."
+    )
+    labels: ClassVar[bool] = False
+
+    def __init__(
+        self, *, dimension: int | Literal["auto"] = "auto", alpha_samples: int | None = None
+    ) -> None:
+        whole = isinstance(dimension, int) and dimension >= 1
+        require(
+            dimension == "auto" or whole, "dimension", dimension, "a whole number ≥ 1, or 'auto'"
+        )
+        some = isinstance(alpha_samples, int) and alpha_samples >= 1
+        require(
+            alpha_samples is None or some, "alpha_samples", alpha_samples, "a number ≥ 1, or None"
+        )
+        self.dimension: int | Literal["auto"] = dimension
+        self.alpha_samples = alpha_samples
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features and logits; content keys in a fit, to order them by."""
+        dimension = principal_dimension(network, self.dimension, self.name)
+        notes = (f"principal space of {dimension} dimensions",)
+        return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS, KEYS), notes=notes)
+
+    def accumulate(self, evidence: Evidence) -> Partial:
+        """Mean and scatter; features and largest logits to take α from."""
+        features, size = evidence.features, self.alpha_samples
+        columns = {
+            "key": evidence[KEYS],
+            "features": features,
+            "peak": evidence.logits.amax(1),
+        }
+        return {
+            "moments": ClassMoments.together(features, scatter=True),
+            "kept": Rows.of(**columns) if size is None else Selection.of(size, **columns),
+        }
+
+    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+        """The origin, the projection onto the residual space, and α."""
+        moments: ClassMoments = partial["moments"]
+        check_fit(moments, self.name)
+        dimension = principal_dimension(network, self.dimension, self.name)
+        space = residual_space(moments, network, dimension, origin="head")
+        kept = partial["kept"].tensors()
+        peak = kept["peak"].mean()
+        alpha = peak / _mean_residual(kept["features"], space)
+        if not float(alpha) > 0:
+            _LOG.warning(
+                "vim: the mean largest logit of the fit data is %.3g; a negative one turns the "
+                "residual around.",
+                float(peak),
+            )
+        return {**space, "alpha": alpha}
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        virtual = state["alpha"] * residual_norm(evidence.features, state)
+        return virtual + energy(evidence.logits)

@@ -1,0 +1,36 @@
+"""Nearest neighbor guidance [park2023nnguide]: similarity to a bank scaled by energies."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gradood.functional.precision import full_products
+
+__all__ = ["guidance"]
+
+_BLOCK = 1 << 15
+
+
+def guidance(
+    directions: Float[Tensor, "batch width"], guides: Float[Tensor, "bank width"], k: int
+) -> Float[Tensor, " batch"]:
+    """``1/k · Σ ⟨u, s_i g_i⟩`` over the k guides with which that product is largest.
+
+    Args:
+        directions: u, of unit length.
+        guides: s_i g_i, unit features scaled by the confidence in them; at least k.
+        k: how many.
+
+    Returns:
+        float64; the products are taken in the guides' own precision.
+
+    Cost:
+        batch · bank · width multiplications; memory for (batch, 32,768) products.
+    """
+    units = directions.to(guides.dtype)
+    best = units.new_empty(len(units), 0)
+    with full_products():
+        for block in guides.split(_BLOCK):
+            near = torch.cat([best, units @ block.T], 1)
+            best = near.topk(min(k, near.shape[1]), 1).values
+    return best.double().mean(1)

@@ -1,0 +1,107 @@
+"""OpenMax [bendale2016openmax]: the activation of an unknown class."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gradood.functional.weibull import Weibull, fit_weibull
+
+__all__ = ["Distance", "bounded", "class_models", "distances_to", "unknown_log_odds"]
+
+Distance = Literal["cosine", "euclidean", "eucos"]
+_EUCOS = 200.0
+_APART = 1e-6
+_LOWEST = -1e30
+
+
+def bounded(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+    """Logits of classes that the model rules out by −∞ as a number that can be averaged."""
+    return logits.clamp_min(_LOWEST)
+
+
+def class_models(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    classes: int,
+    kind: Distance,
+    tailsize: int,
+) -> tuple[Float[Tensor, "classes classes"], Weibull]:
+    """Mean activation vector of each class, and the Weibull distribution of its largest distances.
+
+    Args:
+        logits: z of the samples to learn from.
+        labels: their classes.
+        classes: how many there are.
+        kind: of distance.
+        tailsize: how many of the largest distances of a class are fitted.
+
+    Returns:
+        The centers, and the distributions; a class whose distances cannot be fitted, because there
+        are none or they are equal, has a center at zero and a shape of zero.
+    """
+    centers = logits.new_zeros(classes, logits.shape[1])
+    parameters = logits.new_zeros(3, classes)
+    for c in range(classes):
+        own = logits[labels == c]
+        if len(own) < 3:  # Two samples lie equally far from their mean.
+            continue
+        center = own.mean(0)
+        tail = distances_to(own, center[None], kind)[:, 0].sort(descending=True).values[:tailsize]
+        if float(tail[0] - tail[-1]) > _APART * float(tail[0]):
+            model = fit_weibull(tail[None])
+            centers[c] = center
+            parameters[:, c] = torch.cat([model.start, model.shape, model.log_scale])
+    start, shape, log_scale = parameters
+    return centers, Weibull(start.clone(), shape.clone(), log_scale.clone())
+
+
+def distances_to(
+    logits: Float[Tensor, "batch classes"],
+    centers: Float[Tensor, "centers classes"],
+    kind: Distance,
+) -> Float[Tensor, "batch centers"]:
+    """Distances to mean activation vectors.
+
+    Args:
+        logits: z.
+        centers: μ.
+        kind: ``‖z − μ‖``; ``1 − cos(z, μ)``; or ``‖z − μ‖ / 200 + 1 − cos(z, μ)`` as released.
+    """
+    lengths: Tensor | float = 0.0
+    if kind != "cosine":
+        lengths = torch.cdist(logits, centers, compute_mode="donot_use_mm_for_euclid_dist")
+    if kind == "euclidean":
+        assert isinstance(lengths, Tensor)
+        return lengths
+    cosines = _directions(logits) @ _directions(centers).T
+    return lengths / _EUCOS + 1.0 - cosines
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """Unit vectors; a zero vector has a cosine of zero with all."""
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / length.clamp_min(torch.finfo(vectors.dtype).tiny)
+
+
+def unknown_log_odds(
+    logits: Float[Tensor, "batch classes"],
+    outlying: Float[Tensor, "batch classes"],
+    alpha: int,
+) -> Float[Tensor, " batch"]:
+    """Log-odds of the unknown class after the activations of the α top classes were revised.
+
+    The class of rank i of α keeps ``z_c (1 − w_c (α + 1 − i)/α)``; what is taken off makes the
+    activation of the unknown class. Equal logits rank by their index.
+
+    Args:
+        logits: z.
+        outlying: w, the probability that z is too far from the mean activation of each class.
+        alpha: α, from 1 to classes.
+    """
+    ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :alpha]
+    weights = 1.0 - torch.arange(alpha, dtype=logits.dtype, device=logits.device) / alpha
+    share = torch.zeros_like(logits).scatter(1, ranked, weights.expand(len(logits), -1))
+    taken = logits * outlying * share
+    return taken.sum(1) - torch.logsumexp(logits - taken, 1)

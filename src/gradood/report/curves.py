@@ -1,0 +1,86 @@
+"""ROC curves and histograms, small enough to be drawn by the hundred."""
+
+from typing import Any
+
+import numpy as np
+
+from gradood.metrics.counts import Counts
+
+__all__ = ["histogram", "roc", "threshold"]
+
+_PERMILLE = 1000
+_EDGE = 0.002
+"""Share of the scores at either end that the outermost bars of a histogram gather."""
+
+
+def roc(known: np.ndarray, unknown: np.ndarray, points: int = 200) -> dict[str, list[int]]:
+    """The share of outliers caught against that of known images flagged, in thousandths.
+
+    A line between two points is exact where scores are tied, and elsewhere off by at most
+    2/points: points are spread evenly along the curve, and those on a straight line dropped.
+
+    Args:
+        known: (n,) scores of in-distribution samples.
+        unknown: (m,) scores of outliers.
+        points: at most so many.
+
+    Raises:
+        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    """
+    counts = Counts.of(known, unknown)
+    x = np.concatenate([[0], np.cumsum(counts.inside[::-1])]) / counts.inside.sum()
+    y = np.concatenate([[0], np.cumsum(counts.outside[::-1])]) / counts.outside.sum()
+    path = np.stack([x, y])
+    if path.shape[1] > points:
+        along = path.sum(0)  # Grows at every step, from 0 to 2.
+        at = np.searchsorted(along, np.linspace(0, 2, points))
+        path = path[:, np.unique(np.minimum(at, along.size - 1))]
+    whole = np.rint(_PERMILLE * path).astype(np.int64)
+    step = np.diff(whole, axis=1)
+    turns = step[0, 1:] * step[1, :-1] != step[1, 1:] * step[0, :-1]
+    whole = whole[:, np.concatenate([[True], turns, [True]])]
+    return {"flagged": whole[0].tolist(), "caught": whole[1].tolist()}
+
+
+def histogram(known: np.ndarray, unknown: np.ndarray, bins: int = 40) -> dict[str, Any]:
+    """Shares of both sets in the same bins, in thousandths of each set.
+
+    The outermost bins hold all that lies beyond them, infinite scores too, so that a few extremes
+    do not hide the rest.
+
+    Args:
+        known: (n,) scores of in-distribution samples.
+        unknown: (m,) scores of outliers.
+        bins: number of bars.
+    """
+    pooled = np.concatenate([known, unknown])
+    finite = pooled[np.isfinite(pooled)]
+    low, high = np.quantile(finite, [_EDGE, 1 - _EDGE]) if finite.size else (0.0, 1.0)
+    if not high > low:
+        # All alike: one bar in the middle of something that can be drawn.
+        room = max(1.0, abs(low)) / 2
+        low, high = low - room, high + room
+    edges = np.linspace(low, high, bins + 1)
+    shares = [
+        np.histogram(np.clip(scores, low, high), edges)[0] / scores.size
+        for scores in (known, unknown)
+    ]
+    known_bars, unknown_bars = ([round(_PERMILLE * s, 1) for s in bars] for bars in shares)
+    return {
+        "low": float(f"{low:.6g}"),
+        "high": float(f"{high:.6g}"),
+        "known": [_short(value) for value in known_bars],
+        "unknown": [_short(value) for value in unknown_bars],
+    }
+
+
+def threshold(known: np.ndarray) -> float | None:
+    """The smallest score that at least 95 % of the known images do not exceed; None if infinite."""
+    ascending = np.sort(known)
+    value = float(ascending[-(-95 * ascending.size // 100) - 1])
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _short(value: float) -> float | int:
+    """Without the ``.0`` that JSON would write."""
+    return int(value) if value == int(value) else float(value)

@@ -1,0 +1,100 @@
+"""Images of the sets that a record names, from where they lay when it was made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from gradood.data import ImageDataset, Preprocess, open_images
+from gradood.data.content import file_digest
+from gradood.data.extras import pillow
+from gradood.data.source import split_slice
+from gradood.errors import DataError, GradoodError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Pictures"]
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class Pictures:
+    """What `Report.of` takes as images: gives those of a set at some positions.
+
+    Attributes:
+        opened: data sets by name.
+        missing: name of a set → why its images are not at hand.
+    """
+
+    opened: Mapping[str, ImageDataset]
+    missing: Mapping[str, str]
+
+    @staticmethod
+    def of(
+        record: Mapping[str, Any],
+        root: str | Path = ".",
+        *,
+        folders: Mapping[str, str] | None = None,
+        image_column: str = "image",
+    ) -> "Pictures":
+        """Find the images of a record; a set whose images are gone or have changed is missing.
+
+        Args:
+            record: what ``arena.json`` holds.
+            root: what the paths of the suite are relative to; sets of the user's own are relative
+                to the working directory.
+            folders: path of a list of images → the folder of these images, relative to the root.
+            image_column: of Parquet files.
+        """
+        suite = record.get("suite") or {}
+        given = {"id": suite.get("id") or {}}
+        given |= {str(entry.get("name")): entry for entry in suite.get("ood") or ()}
+        opened: dict[str, ImageDataset] = {}
+        missing: dict[str, str] = {}
+        for name, entry in given.items():
+            path = str(entry.get("path"))
+            source = str(Path(root) / path)
+            if not split_slice(source)[0].exists():
+                source = path
+            folder = (folders or {}).get(path)
+            try:
+                images = open_images(
+                    source,
+                    Preprocess(),
+                    labeled=False,
+                    image_column=image_column,
+                    root=None if folder is None else Path(root) / folder,
+                )
+                opened[name] = _same(images, entry, source)
+            except GradoodError as error:
+                missing[name] = str(error)
+        return Pictures(opened, missing)
+
+    def __call__(self, name: str, indices: list[int]) -> "Sequence[Image]":
+        """The images at these positions of a set; none if they are not at hand.
+
+        Raises:
+            DataError: an image cannot be decoded.
+        """
+        if name not in self.opened:
+            return []
+        return [_image(self.opened[name], index) for index in indices]
+
+
+def _same(images: ImageDataset, entry: Mapping[str, Any], source: str) -> ImageDataset:
+    """The images that were scored, unless these are others."""
+    told, digest = entry.get("n"), entry.get("sha256")
+    if told is not None and len(images) < told:
+        raise DataError(f"{source!r} holds {len(images)} images, and {told} were scored.")
+    file = split_slice(source)[0]
+    if digest is not None and file.is_file() and file_digest(file) != digest:
+        raise DataError(f"{source!r} has changed since it was scored.")
+    return images[:told]
+
+
+def _image(images: ImageDataset, index: int) -> "Image":
+    item = images[index]
+    pixels = item[0] if isinstance(item, tuple) else item
+    array = (255 * pixels).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return pillow().fromarray(array)
