@@ -14,7 +14,7 @@ import gradood
 ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = {
-    *("PIL", "pandas", "pyarrow", "sklearn", "torch"),
+    *("PIL", "pandas", "pyarrow", "scipy", "sklearn", "torch"),
     *("matplotlib", "rich", "typer"),
     *("fastapi", "jinja2", "pydantic", "ray"),
 }

@@ -56,7 +56,7 @@ def intervals(
         DataError: as `summary`.
 
     Cost:
-        `draws` passes over the sorted scores: about 1 ms each for 20,000 samples.
+        `draws` passes over the sorted scores: about 0.4 ms each for 20,000 samples.
 
     Example:
         >>> low, high = intervals([0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.5])["auroc"]

@@ -53,7 +53,7 @@ def test_a_text_becomes_what_the_option_takes(method, option, text, value):
     ("names", "options", "error", "words"),
     [
         ("enrgy", [], UnknownNameError, "did you mean 'energy'"),
-        ("", [], ConfigError, "names none; choose from energy"),
+        ("", [], ConfigError, "names none; choose from"),
         ("msp,msp", [], ConfigError, "'msp' stands for two rows"),
         ("all,energy=msp", [], ConfigError, "'energy' stands for two rows"),
         ("line", ["line.clipp=1"], UnknownNameError, "line has no option 'clipp'; did you mean"),

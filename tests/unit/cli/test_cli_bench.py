@@ -184,7 +184,7 @@ def renamed(place: Path, name: str, labels: list[int]) -> None:
 
 
 def test_the_same_data_to_fit_and_to_test_warns(bench):
-    code, _, err = bench("--methods", "msp", "--fit", "id")
+    code, _, err = bench("--methods", "mahalanobis", "--fit", "id")
     assert code == 0
     assert "warning: the fit and the ID data are the same" in err
 

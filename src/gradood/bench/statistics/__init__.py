@@ -14,8 +14,8 @@ from gradood.bench.statistics.ranking import critical_difference, ranking
 from gradood.bench.statistics.seeds import over_seeds
 
 __all__ = [
-    "METRICS",
     "Analysis",
+    "METRICS",
     "comparisons",
     "critical_difference",
     "differences",

@@ -21,7 +21,7 @@ from gradood.metrics.confidence import Interval, area_interval, rate_intervals, 
 from gradood.metrics.counts import Counts, Scores
 from gradood.metrics.separation import summary_of
 
-__all__ = ["METRICS", "Analysis"]
+__all__ = ["Analysis", "METRICS"]
 
 METRICS = ("auroc", *AVERAGE_PRECISIONS, *RATES)
 

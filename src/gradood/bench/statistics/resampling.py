@@ -9,7 +9,7 @@ import torch
 
 from gradood.bench.statistics.scored import Scored
 
-__all__ = ["AVERAGE_PRECISIONS", "RATES", "Draws", "average_precisions", "rates"]
+__all__ = ["AVERAGE_PRECISIONS", "Draws", "RATES", "average_precisions", "rates"]
 
 RATES = ("fpr_ood_at_tpr_id95", "fpr_id_at_tpr_ood95")
 AVERAGE_PRECISIONS = ("aupr_in", "aupr_out")
