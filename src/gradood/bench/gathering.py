@@ -1,6 +1,6 @@
 """Evidence of a data set, shard by shard: what was kept is not read off the model again."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,14 @@ from gradood.evidence import LOGITS, Evidence, Linear, Read, gather, read_to_pla
 from gradood.monitor.reader import Reader
 from gradood.monitor.rows import finite_rows
 
-__all__ = ["BULKY", "Gathering", "Seen"]
+__all__ = ["BULKY", "Gathering", "Seen", "in_larger_batches"]
 
 BULKY = 16 * 1024
 """Bytes per sample beyond which a reading is not kept: a map of 4,096 float32, say. Of methods that
 learn from such, what they learned is kept; of those that score by such, the scores."""
+_ROWS = 1024
+_HELD = 64 * 2**20
+"""Rows, or bytes of readings, that detectors are given at once at most."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -175,3 +178,23 @@ def _put(fresh: dict[Read, Tensor], read: Read, part: Tensor, rows: slice, size:
     if read not in fresh:
         fresh[read] = torch.empty((size, *part.shape[1:]), dtype=part.dtype)
     fresh[read][rows] = part
+
+
+def in_larger_batches(batches: Iterable[Seen]) -> Iterator[Seen]:
+    """The same rows, about a thousand at a time: dozens of detectors do little on few rows."""
+    waiting: list[Seen] = []
+    rows = held = 0
+    for seen in batches:
+        waiting.append(seen)
+        rows += seen.evidence.size
+        held += sum(tensor.numel() * tensor.element_size() for tensor in seen.evidence.readings)
+        if rows >= _ROWS or held >= _HELD:
+            yield _joined(waiting)
+            waiting, rows, held = [], 0, 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[Seen]) -> Seen:
+    evidence = Evidence.joined([part.evidence for part in parts])
+    return Seen(evidence, torch.cat([part.lost for part in parts]))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gradood.bench.cache import Place, key_of, tensors_digest
 from gradood.bench.documents import plain
-from gradood.bench.gathering import Gathering, Seen
+from gradood.bench.gathering import Gathering, Seen, in_larger_batches
 from gradood.bench.shards import Shard
 from gradood.bench.versions import detector_version
 from gradood.detectors.base import Detector, Learner, Partial, Plan, State
@@ -175,7 +175,7 @@ class Team:
         parts: dict[str, list[Tensor]] = {name: [] for name in pending}
         predicted: list[Tensor] = []
         reads = [read for name in pending for read in plans[name].reads]
-        for seen in self.gathering.evidence(shard, reads):
+        for seen in in_larger_batches(self.gathering.evidence(shard, reads)):
             lost = seen.lost.cpu()
             predicted.append(seen.evidence.logits.argmax(1).cpu().masked_fill(lost, -1))
             for name in [name for name in pending if name in self.detectors]:

@@ -1,6 +1,6 @@
 """One look: everything all detectors read, from one forward and one backward per objective."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,6 +72,20 @@ class Evidence:
         needs_head = any(_needs_head(read) for read in reads)
         found = {read: self._read[read] for read in reads}
         return replace(self, reads=reads, _read=found, head=self.head if needs_head else None)
+
+    @staticmethod
+    def joined(parts: Sequence["Evidence"]) -> "Evidence":
+        """Several batches, of the same model and reads, as one."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        labels = [part.labels for part in parts if part.labels is not None]
+        return replace(
+            first,
+            size=sum(part.size for part in parts),
+            labels=torch.cat(labels) if len(labels) == len(parts) else None,
+            _read={read: torch.cat([part[read] for part in parts]) for read in first._read},
+        )
 
     @property
     def logits(self) -> Tensor:

@@ -11,6 +11,10 @@ from gradood.functional.precision import full_products
 __all__ = ["Bank", "Polar", "kth_distance", "polar"]
 
 _BLOCK = 4096
+_ROWS = 256
+"""Queries searched at a time."""
+_TOGETHER = 16
+"""Blocks whose candidates are selected at once."""
 _SPARE = 7
 """Candidates kept beyond k, so that float32 rounding cannot hide the true k nearest."""
 _ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -76,8 +80,13 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
         float64.
 
     Cost:
-        At most batch · bank · width multiplications; memory for a few (batch, 4096) blocks.
+        At most batch · bank · width multiplications; memory for 18 blocks of (256, 4096).
     """
+    parts = zip(queries.unit.split(_ROWS), queries.log_length.split(_ROWS), strict=True)
+    return torch.cat([_kth(Polar(*part), bank, k) for part in parts])
+
+
+def _kth(queries: Polar, bank: Bank, k: int) -> Tensor:
     scale = _scale(queries, bank, k)
     found, doubt = _nearest(queries, bank, k, scale, torch.float32)
     for search in (_nearest, _exhaustive):
@@ -106,15 +115,27 @@ def _nearest(
     index = torch.zeros_like(best, dtype=torch.int64)
     length = (queries.log_length - scale).exp()
     rounding = _ROUNDING[dtype]
+    squares = (length if dtype == torch.float32 else length * _true_length(queries)).square()[
+        :, None
+    ]
+    searched: dict[int, Tensor] = {}
+    # Few blocks at first, so that what is found soon spares the search of others.
+    together = 1
     with full_products():
-        for start, bound in _blocks(queries, bank, scale):
+        for start, bound in (*_blocks(queries, bank, scale), (-1, None)):
+            if searched and (bound is None or len(searched) == together):
+                near, place = _smallest(searched, keep)
+                near = near.add_(squares.to(dtype)).clamp_min_(0)
+                best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
+                index = torch.cat([index, place], 1).gather(1, order)
+                searched, together = {}, min(2 * together, _TOGETHER)
+            if bound is None:
+                break
             # A candidate may be taken for nearer than it is, by rounding: for zero, even.
             kth = best[:, k - 1]
             if bool((bound > kth * (1 + 1e-4) + rounding * length * (length + kth.sqrt())).all()):
                 continue
-            near, place = _search(queries, bank, scale, start, keep, dtype)
-            best, order = torch.topk(torch.cat([best, near], 1), keep, 1, largest=False)
-            index = torch.cat([index, place], 1).gather(1, order)
+            searched[start] = _search(queries, bank, scale, start, dtype)
     found = _exact(queries, bank, index, k, scale)
     # What was left out must be farther away than its rounding.
     doubt = (found > 0) & (found.square() > best[:, -1] - rounding * length * (length + found))
@@ -152,31 +173,49 @@ def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor
     return [(start, bound) for start, bound, _ in blocks]
 
 
-def _search(
-    queries: Polar,
-    bank: Bank,
-    scale: Tensor,
-    start: int,
-    keep: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """The nearest of one block: squared distances, in units of `scale`, and places in the bank."""
+def _search(queries: Polar, bank: Bank, scale: Tensor, start: int, dtype: torch.dtype) -> Tensor:
+    """(rows, block) squared distances to one block in units of `scale`, less the query's square."""
     units = bank.vectors.unit[start : start + _BLOCK].to(dtype)
     lengths = bank.vectors.log_length[start : start + _BLOCK][None]
     common = bool((scale == scale[0]).all())
     other = (lengths - (scale[:1, None] if common else scale[:, None])).exp().to(dtype)
     own = (queries.log_length - scale).exp().to(dtype)[:, None]
-    # a² + b² − 2ab cos, without a² until the nearest are found
-    squared = (-2 * own * queries.unit.to(dtype)) @ units.T
     # Directions were rounded to float32: their length is 1 to that precision only.
     rounded = units.square().sum(1) if dtype == torch.float64 else 1.0
-    squared.mul_(other).add_(other.square() * rounded)
-    if not common:
-        squared.nan_to_num_(nan=torch.inf)
-    near, place = torch.topk(squared, min(keep, len(units)), 1, largest=False)
-    if dtype == torch.float64:
-        own = own * torch.linalg.vector_norm(queries.unit.double(), dim=1, keepdim=True)
-    return near.add_(own.square()).clamp_min_(0), place + start
+    # a² + b² − 2ab cos, without a² until the nearest are found
+    factor = -2 * own * queries.unit.to(dtype)
+    if common:
+        return torch.addmm(other.square() * rounded, factor, (units * other.T).T)
+    squared = (factor @ units.T).mul_(other).add_(other.square() * rounded)
+    return squared.nan_to_num_(nan=torch.inf)
+
+
+def _smallest(searched: dict[int, Tensor], keep: int) -> tuple[Tensor, Tensor]:
+    """The `keep` smallest of several blocks' rows, and their places in the bank.
+
+    They lie in the `keep` columns whose least value over the blocks is smallest: one selection
+    among the columns and one among the few left, instead of one in each block.
+    """
+    # The bank's last block may be shorter than the others.
+    least = max(searched.values(), key=lambda block: block.shape[1]).clone()
+    for block in searched.values():
+        torch.minimum(least[:, : block.shape[1]], block, out=least[:, : block.shape[1]])
+    columns = torch.topk(least, min(keep, least.shape[1]), 1, largest=False).indices
+    values, places = [], []
+    for start, block in searched.items():
+        beyond = columns >= block.shape[1]
+        found = block.gather(1, columns.clamp_max(block.shape[1] - 1))
+        values.append(found.masked_fill_(beyond, torch.inf))
+        places.append((columns + start).masked_fill_(beyond, 0))
+    near, order = torch.topk(
+        torch.cat(values, 1), min(keep, len(searched) * columns.shape[1]), 1, largest=False
+    )
+    return near, torch.cat(places, 1).gather(1, order)
+
+
+def _true_length(queries: Polar) -> Tensor:
+    """(rows,) length of the directions, which are 1 to float32's precision only."""
+    return torch.linalg.vector_norm(queries.unit.double(), dim=1)
 
 
 def _scale(queries: Polar, bank: Bank, k: int) -> Tensor:

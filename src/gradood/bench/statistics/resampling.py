@@ -1,7 +1,9 @@
 """The bootstrap of false positive rates and average precisions: the same draws for all methods."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from zlib import crc32
 
 import numpy as np
@@ -46,17 +48,19 @@ def rates(scored: Scored, *, draws: int, seed: int) -> Draws:
     kept, flagged = (found[name] for name in RATES)
     ends = [_Ends.of(scored, k) for k in range(len(scored.methods))]
     halves = {name: _Halves.of(scored, name, draws, seed) for name in ("", *scored.unknown)}
-    for weights in _weights(scored, draws, seed):
-        for k, end in enumerate(ends):
-            highest = [end.known.threshold(part.known) for part in weights]
-            for name, of_set in end.unknown.items():
-                for part, high in zip(weights, highest, strict=True):
-                    rows, inside, outside = part.rows, part.known, part.unknown[name]
-                    share = _weight(outside, scored.unknown[name][k] <= high)
-                    kept[name][rows, k] = halves[name].added(share, outside, rows, k)
-                    low = of_set.threshold(outside)
-                    share = _weight(inside, scored.known[k] >= low)
-                    flagged[name][rows, k] = halves[""].added(share, inside, rows, k)
+
+    def one(k: int, weights: list[_Weights]) -> None:
+        highest = [ends[k].known.threshold(part.known) for part in weights]
+        for name, of_set in ends[k].unknown.items():
+            for part, high in zip(weights, highest, strict=True):
+                rows, inside, outside = part.rows, part.known, part.unknown[name]
+                share = _weight(outside, scored.unknown[name][k] <= high)
+                kept[name][rows, k] = halves[name].added(share, outside, rows, k)
+                low = of_set.threshold(outside)
+                share = _weight(inside, scored.known[k] >= low)
+                flagged[name][rows, k] = halves[""].added(share, inside, rows, k)
+
+    _for_each_method(one, scored, draws, seed)
     return found
 
 
@@ -76,19 +80,22 @@ def average_precisions(scored: Scored, *, draws: int, seed: int) -> Draws:
     found = _room(AVERAGE_PRECISIONS, scored, draws)
     of_id, of_ood = (found[name] for name in AVERAGE_PRECISIONS)
     ranks = [_Ranks.of(scored, k) for k in range(len(scored.methods))]
-    for weights in _weights(scored, draws, seed):
-        for k, rank in enumerate(ranks):
-            cumulated = [_cumulated(part.known, rank.known) for part in weights]
-            for name, order in rank.unknown.items():
-                for part, known in zip(weights, cumulated, strict=True):
-                    unknown = _cumulated(part.unknown[name], order)
-                    hits = known[:, rank.known_end]
-                    precision = hits / (hits + unknown[:, rank.up_to[name]])
-                    of_id[name][part.rows, k] = _mean_over(known, precision)
-                    # The same from the top.
-                    hits = unknown[:, -1:] - unknown[:, rank.unknown_start[name]]
-                    precision = hits / (hits + known[:, -1:] - known[:, rank.below[name]])
-                    of_ood[name][part.rows, k] = _mean_over(unknown, precision)
+
+    def one(k: int, weights: list[_Weights]) -> None:
+        rank = ranks[k]
+        cumulated = [_cumulated(part.known, rank.known) for part in weights]
+        for name, order in rank.unknown.items():
+            for part, known in zip(weights, cumulated, strict=True):
+                unknown = _cumulated(part.unknown[name], order)
+                hits = known.take(rank.known_end, axis=1)
+                precision = hits / (hits + unknown.take(rank.up_to[name], axis=1))
+                of_id[name][part.rows, k] = _mean_over(known, precision)
+                # The same from the top.
+                hits = unknown[:, -1:] - unknown.take(rank.unknown_start[name], axis=1)
+                others = known[:, -1:] - known.take(rank.below[name], axis=1)
+                of_ood[name][part.rows, k] = _mean_over(unknown, hits / (hits + others))
+
+    _for_each_method(one, scored, draws, seed)
     return found
 
 
@@ -228,6 +235,16 @@ def _weights(scored: Scored, draws: int, seed: int) -> Iterator[list[_Weights]]:
         if len(parts) == _PARTS or rows.stop == draws:
             yield parts
             parts = []
+
+
+def _for_each_method(
+    one: Callable[[int, list[_Weights]], None], scored: Scored, draws: int, seed: int
+) -> None:
+    """Run `one` on every method and all draws, a method per core: arrays free the interpreter."""
+    with ThreadPoolExecutor(min(8, torch.get_num_threads())) as pool:
+        for weights in _weights(scored, draws, seed):
+            for _ in pool.map(one, range(len(scored.methods)), repeat(weights)):
+                pass
 
 
 def _rng(seed: int, *names: str) -> np.random.Generator:
