@@ -7,6 +7,7 @@ from naive.arrays import Array, to_array
 from package import NAMES, same, setting
 
 import gradood
+from gradood.errors import DataError
 from gradood.functional.fdbd import boundary_distance, inverse_separations
 
 
@@ -68,3 +69,13 @@ def test_a_sample_at_the_mean_feature_is_finite():
     inverse = inverse_separations(torch.eye(2))
     logits = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     assert bool(boundary_distance(logits, inverse, torch.zeros(1).double()).isfinite())
+
+
+def test_a_fit_whose_features_are_all_the_mean_is_refused():
+    given = setting("plain_cnn")
+    same_x = given.fit_x[:1].repeat(8, 1, 1, 1)
+    data = [(same_x[:5], torch.arange(5)), (same_x[5:], torch.arange(3))]
+    with pytest.raises(DataError, match=r"all 8 fit samples have the same features"):
+        gradood.Monitor(given.network, gradood.FDBD()).fit(data)
+    by_norm = gradood.Monitor(given.network, gradood.FDBD(distance_as_normalizer=False)).fit(data)
+    assert len(by_norm.score(given.x).unique()) == len(given.x)

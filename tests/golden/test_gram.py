@@ -168,7 +168,10 @@ def test_ranges_of_any_shards_are_those_of_all():
     merged = shards[0].merge(shards[1]).merge(shards[2].merge(shards[3]))
     for name, tensor in merged.tensors().items():
         assert torch.equal(tensor, once.tensors()[name])
-    assert once.low[1, 4].tolist() == [torch.inf] * 4
+    assert once.rows.tolist() == [0, 1, 2, 4]
+    assert once.low[1, 3].tolist() == [torch.inf] * 4
+    # A batch holds nothing of the classes that are not in it.
+    assert Ranges.of([values[7:8]], predicted[7:8], 1000).low.shape == (2, 1, 4)
     torch.testing.assert_close(merged.expected(), once.expected(), rtol=1e-12, atol=0)
     low, high = once.filled()
     assert torch.equal(low[3], values.amin(0)) and torch.equal(high[3], values.amax(0))

@@ -8,7 +8,7 @@ from naive.label_gradients import head_gradients
 from package import NAMES, setting
 
 import gradood
-from gradood.errors import DataError
+from gradood.errors import DataError, TapError
 
 # The bank keeps directions in float32.
 BANK = 2e-7
@@ -80,3 +80,14 @@ def test_one_class_alone_is_refused():
         monitor.fit([(x, torch.ones(20, dtype=torch.int64))])
     with pytest.raises(DataError, match=r"low-dim-grad with k=5 was fitted on 4 samples; give at"):
         monitor.fit([(x[:4], torch.arange(4))])
+
+
+def test_two_classes_which_leave_a_sign_alone_are_refused():
+    given = setting("mlp_bn")
+    kept = given.fit_y < 2
+    monitor = gradood.Monitor(given.network, gradood.LowDimGrad(k=2))
+    with pytest.raises(DataError, match=r"gradients lie on one line .* three classes or more"):
+        monitor.fit([(given.fit_x[kept], given.fit_y[kept])])
+    two = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(3, 2)).eval()
+    with pytest.raises(TapError, match=r"low-dim-grad .* this model has 2 classes"):
+        gradood.Monitor(two, gradood.LowDimGrad()).fit([(torch.randn(40, 3), torch.arange(40) % 2)])

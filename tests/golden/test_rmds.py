@@ -1,5 +1,7 @@
 """Relative distances against written-out inverses."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from naive import relative_mahalanobis
 from package import NAMES, same, setting
 
 import gradood
+from gradood.errors import DataError
 from gradood.functional.moments import ClassMoments
 
 # The difference of two distances has less precision than each; they are up to 100 times as large.
@@ -33,11 +36,13 @@ def test_rmds_leaves_out_absent_classes():
     same(monitor.score(given.x), expected, RELATIVE)
 
 
-def test_with_one_class_both_distances_are_the_same():
+@pytest.mark.parametrize("detector", [gradood.RMDS(), gradood.RMDSPlusPlus()])
+def test_one_class_whose_distances_would_all_cancel_is_refused(detector):
     given = setting("mlp_bn")
-    y = torch.zeros(len(given.fit_x), dtype=torch.int64)
-    monitor = gradood.Monitor(given.network, gradood.RMDS()).fit([(given.fit_x, y)])
-    assert float(monitor.score(given.x).abs().max()) < 1e-9
+    y = torch.ones(len(given.fit_x), dtype=torch.int64)
+    monitor = gradood.Monitor(given.network, detector)
+    with pytest.raises(DataError, match=re.escape(f"{detector.name} compares each class with all")):
+        monitor.fit([(given.fit_x, y)])
 
 
 def test_what_no_class_differs_in_cancels(rng):

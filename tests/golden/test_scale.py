@@ -8,7 +8,7 @@ from naive import shaping
 from package import NAMES, same, setting
 
 import gradood
-from gradood.functional.shaping import scaled
+from gradood.functional.shaping import scaled, sharpened
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,3 +45,10 @@ def test_signed_features_are_finite_and_least_scaled_where_the_sum_is_lowest(sca
     factors = (scaled(falling, 75.0)[:, 0] / scale).tolist()
     assert factors == sorted(factors, reverse=True) and factors[-1] == 0.0
     assert not scaled(-rows[:1].abs(), 50.0).any()
+
+
+def test_a_few_units_of_many_even_ones_do_not_overflow():
+    rows = torch.ones(1, 2048)
+    assert bool(scaled(rows, 99.95).isfinite().all())
+    assert bool(sharpened(rows, 99.95).isfinite().all())
+    assert float(scaled(rows, 99.95)[0, 0]) == pytest.approx(exp(500))

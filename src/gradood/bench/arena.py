@@ -9,12 +9,13 @@ from torch import Tensor
 
 from gradood.bench.arena_record import ArenaRecord
 from gradood.bench.comparison import Comparison, compare
-from gradood.bench.contest import Opened, open_contender, opened_sets, warn_of_overlap
+from gradood.bench.contest import Opened, open_all, opened_sets, warn_of_overlap
 from gradood.bench.cost import costs
 from gradood.bench.provenance import provenance
 from gradood.bench.selection import Selection, select
 from gradood.bench.settings import Settings
 from gradood.bench.statistics import Analysis, comparisons, over_seeds, ranking
+from gradood.bench.suite import USABLE, usable_name
 from gradood.bench.tuning import FIXED, Choice, choose
 from gradood.errors import ConfigError
 from gradood.evidence import own_pass
@@ -59,13 +60,15 @@ def run(
         TapError: a model cannot be read.
     """
     selection = select(settings.methods, settings.options)
-    slashed = [name for name in selection.detectors if "/" in name]
-    if slashed:
-        raise ConfigError(f"methods {slashed} have a slash in their name; expected none.")
-    if settings.fit_limit == 0 or not any(one.learns for one in selection.detectors.values()):
+    odd = [name for name in selection.detectors if not usable_name(name)]
+    if odd:
+        raise ConfigError(f"methods {odd}; expected {USABLE}.")
+    learning = any(one.learns for one in selection.detectors.values())
+    # To choose on, training images are needed even if no method learns from them.
+    if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
         settings = replace(settings, suite=settings.suite.without_fit())
     warn_of_overlap(settings.suite)
-    opened = [open_contender(contender, settings) for contender in settings.contenders]
+    opened = open_all(settings)
     suite = opened_sets(settings, opened[0])
     runs: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []

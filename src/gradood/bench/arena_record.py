@@ -114,7 +114,8 @@ class ArenaRecord:
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in self._facts()]
         lines += ["", "## Methods", "", *self._methods(), ""]
-        return "\n".join(lines)
+        # A path may hold bytes that are not UTF-8.
+        return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         suite, origin = self.suite, self.provenance

@@ -117,7 +117,7 @@ class Place:
             return
         name = hashlib.sha256("\n".join(sorted(tensors)).encode()).hexdigest()[:32]
         temporary = self.folder / f".{name}.{secrets.token_hex(8)}.tmp"
-        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        plain = _apart(tensors)
         digests = {key: _digest(tensor) for key, tensor in plain.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,18 @@ class Place:
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > _STALE:
                     left.unlink()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, and none in the memory of another, which safetensors refuses to write."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for key, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        start = own.untyped_storage().data_ptr()
+        found[key] = own.clone() if start in taken else own
+        taken.add(start)
+    return found
 
 
 def _sound(pack: Path, wanted: set[str] | None, known: Iterable[str]) -> dict[str, Tensor]:

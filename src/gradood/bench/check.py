@@ -109,6 +109,18 @@ class Expected:
         figures = [{k: v for k, v in asdict(f).items() if v is not None} for f in self.figures]
         return {name: getattr(self, name) for name in self.__slots__} | {"figures": figures}
 
+    def check_suite(self, name: str, version: int) -> None:
+        """Refuse another suite.
+
+        Raises:
+            ConfigError: it is another, or of another version.
+        """
+        if (name, version) != (self.suite, self.suite_version):
+            raise ConfigError(
+                f"the record is of suite {name!r}, version {version}; expected {self.suite!r}, "
+                f"version {self.suite_version}: run that suite, or write the expected figures anew."
+            )
+
     def check(self, record: Mapping[str, Any]) -> list[Miss]:
         """The figures of a record that are not as expected.
 
@@ -122,12 +134,7 @@ class Expected:
             ConfigError: the record is of another suite, of other sizes, or has no such run.
         """
         suite = record["suite"]
-        given, wanted = (suite["name"], suite["version"]), (self.suite, self.suite_version)
-        if given != wanted:
-            raise ConfigError(
-                f"the record is of suite {given[0]!r}, version {given[1]}; expected {wanted[0]!r}, "
-                f"version {wanted[1]}: run that suite, or write the expected figures anew."
-            )
+        self.check_suite(suite["name"], suite["version"])
         sizes = {"id": suite["id"]["n"]} | {one["name"]: one["n"] for one in suite["ood"]}
         for name, size in self.sizes.items():
             if sizes.get(name) != size:

@@ -25,6 +25,7 @@ __all__ = [
     "Opened",
     "example_of",
     "joined_labels",
+    "open_all",
     "open_contender",
     "opened_sets",
     "warn_of_overlap",
@@ -110,6 +111,22 @@ def joined_labels(datasets: Sequence[ImageDataset]) -> Tensor | None:
     return torch.cat(known) if known and len(known) == len(found) else None
 
 
+def open_all(settings: Settings) -> list[Opened]:
+    """Every network of a run, with its data sets.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        DataError: data is absent, or cannot be read; of a suite that is checked, everything that
+            is not as it should be.
+    """
+    try:
+        return [open_contender(contender, settings) for contender in settings.contenders]
+    except DataError:
+        if settings.check:  # Says all that is missing, and not only what came first.
+            _inventory(settings).require(settings.suite)
+        raise
+
+
 def open_contender(contender: Contender, settings: Settings) -> Opened:
     """A network, and the data sets of the suite as it takes them; no image is decoded yet.
 
@@ -156,7 +173,7 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
     suite = settings.suite
     inventory = Inventory(settings.root, {}, {}, ())
     if settings.check:
-        inventory = take_inventory(suite, settings.root)
+        inventory = _inventory(settings)
         inventory.require(suite)
 
     def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
@@ -194,6 +211,10 @@ def warn_of_overlap(suite: Suite) -> None:
             GradoodWarning,
             stacklevel=3,
         )
+
+
+def _inventory(settings: Settings) -> Inventory:
+    return take_inventory(settings.suite, settings.root, image_column=settings.image_column)
 
 
 def _subject(contender: Contender, settings: Settings) -> Subject:

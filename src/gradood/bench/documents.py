@@ -40,5 +40,7 @@ def plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """One JSON document, indented, ending in a newline."""
-    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """One JSON document, indented, ending in a newline; it can be encoded as UTF-8."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Bytes of a path that are not UTF-8 become \udcXX, which JSON reads back as they were.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

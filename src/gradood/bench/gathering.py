@@ -65,6 +65,20 @@ class Gathering:
                 None if bias is None else bias.to(network.device),
             )
         self._names = {} if cache is None else self._small()
+        self._rows: int | None = None
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that detectors are given at once, about.
+
+        The same whichever readings were kept before: a matrix product may round otherwise where
+        rows lie otherwise, and what is resumed would end with other bytes.
+        """
+        if self._rows is None:
+            example = self._example(self.binding.reads)
+            size = sum(map(_row_size, example.values()))
+            self._rows = max(1, min(_ROWS, -(-_HELD // max(size, 1))))
+        return self._rows
 
     def bulky(self, reads: Iterable[Read]) -> bool:
         """Whether some of these readings are not kept."""
@@ -156,21 +170,29 @@ class Gathering:
         lost = ~evidence.sound
         return Seen(evidence, lost if broken is None else lost | broken)
 
+    def _example(self, reads: Iterable[Read]) -> dict[Read, Tensor]:
+        """Readings, and the logits, of the network's example."""
+        network = self.binding.network
+        wanted = tuple(dict.fromkeys([*reads, LOGITS]))
+        found = gather(network, network.example.to(network.device), wanted)
+        return {read: found[read] for read in wanted}
+
     def _small(self) -> dict[Read, str]:
         """Readings that are kept, and their names in the cache."""
-        network = self.binding.network
-        reads = tuple(dict.fromkeys([*self.binding.reads, *self.binding.fit_reads, LOGITS]))
-        example = gather(network, network.example.to(network.device), reads)
         names: dict[Read, str] = {}
-        for read in reads:
-            tensor = example[read]
-            if tensor.ndim == 0 or tensor[0].numel() * tensor.element_size() > BULKY:
+        for read, tensor in self._example([*self.binding.reads, *self.binding.fit_reads]).items():
+            if tensor.ndim == 0 or _row_size(tensor) > BULKY:
                 continue
             try:
                 names[read] = key_of(read=read_to_plain(read))
             except ArtifactError:  # Of another package, and so without a name that says it all.
                 continue
         return names
+
+
+def _row_size(tensor: Tensor) -> int:
+    """Bytes per sample."""
+    return tensor[0].numel() * tensor.element_size() if tensor.ndim else 0
 
 
 def _put(fresh: dict[Read, Tensor], read: Read, part: Tensor, rows: slice, size: int) -> None:
@@ -180,17 +202,21 @@ def _put(fresh: dict[Read, Tensor], read: Read, part: Tensor, rows: slice, size:
     fresh[read][rows] = part
 
 
-def in_larger_batches(batches: Iterable[Seen]) -> Iterator[Seen]:
-    """The same rows, about a thousand at a time: dozens of detectors do little on few rows."""
+def in_larger_batches(batches: Iterable[Seen], at_once: int) -> Iterator[Seen]:
+    """The same rows, about a thousand at a time: dozens of detectors do little on few rows.
+
+    Args:
+        batches: of a shard.
+        at_once: rows that are waited for.
+    """
     waiting: list[Seen] = []
-    rows = held = 0
+    rows = 0
     for seen in batches:
         waiting.append(seen)
         rows += seen.evidence.size
-        held += sum(tensor.numel() * tensor.element_size() for tensor in seen.evidence.readings)
-        if rows >= _ROWS or held >= _HELD:
+        if rows >= at_once:
             yield _joined(waiting)
-            waiting, rows, held = [], 0, 0
+            waiting, rows = [], 0
     if waiting:
         yield _joined(waiting)
 

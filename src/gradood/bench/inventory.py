@@ -92,12 +92,13 @@ def find_root(suite: Suite, given: Path | None, *, source: str = "") -> Path:
     return found
 
 
-def take_inventory(suite: Suite, root: Path) -> Inventory:
+def take_inventory(suite: Suite, root: Path, *, image_column: str = "image") -> Inventory:
     """Hold every file against the suite: is it there, its hash, its rows, and the images it lists.
 
     Args:
         suite: what is expected.
         root: from `find_root`.
+        image_column: of Parquet files.
 
     Cost: reads every Parquet file and list once; asks for every listed image whether it exists.
     """
@@ -116,7 +117,7 @@ def take_inventory(suite: Suite, root: Path) -> Inventory:
                 f"{path} has the SHA-256 {str(digests[path])[:16]}…, expected {wanted[:16]}…"
             )
         try:
-            rows[path] = len(open_images(root / path, labeled=False))
+            rows[path] = _rows(root / path, image_column)
         except (DataError, ConfigError) as error:
             faults.append(f"{path} cannot be read: {error}")
             continue
@@ -124,6 +125,10 @@ def take_inventory(suite: Suite, root: Path) -> Inventory:
             faults.append(f"{path} has {rows[path]:,} images, expected {suite.rows[path]:,}")
         faults += _unlisted(suite, root, path, file)
     return Inventory(root, digests, rows, tuple(faults))
+
+
+def _rows(path: Path, image_column: str) -> int:
+    return len(open_images(path, labeled=False, image_column=image_column))
 
 
 def _unlisted(suite: Suite, root: Path, path: str, file: Path) -> Iterator[str]:

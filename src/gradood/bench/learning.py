@@ -65,15 +65,17 @@ class Team:
         """
         learners = {n: d for n, d in self.detectors.items() if isinstance(d, Learner)}
         places = self._state_places(learners, shards)
+        kept: set[str] = set()
         for name, place in places.items():
             found = place.load()
             if found:
+                kept.add(name)
                 self.states[name] = {
                     key.removeprefix(_STATE): tensor for key, tensor in found.items()
                 }
         self._learn({n: d for n, d in learners.items() if n not in self.states}, shards)
         for name, place in places.items():
-            if name in self.states and not place.folder.is_dir():
+            if name in self.states and name not in kept:
                 state = {f"{_STATE}{key}": tensor for key, tensor in self.states[name].items()}
                 with suppress(TypeError, ValueError):  # A type that safetensors has no name for.
                     place.save(state)
@@ -175,7 +177,8 @@ class Team:
         parts: dict[str, list[Tensor]] = {name: [] for name in pending}
         predicted: list[Tensor] = []
         reads = [read for name in pending for read in plans[name].reads]
-        for seen in in_larger_batches(self.gathering.evidence(shard, reads)):
+        batches = self.gathering.evidence(shard, reads)
+        for seen in in_larger_batches(batches, self.gathering.rows_at_once):
             lost = seen.lost.cpu()
             predicted.append(seen.evidence.logits.argmax(1).cpu().masked_fill(lost, -1))
             for name in [name for name in pending if name in self.detectors]:

@@ -12,7 +12,19 @@ from gradood.detectors.base import require
 from gradood.errors import ConfigError, UnknownNameError, suggest
 from gradood.strict import from_table, to_table
 
-__all__ = ["Group", "InDistribution", "OutOfDistribution", "Suite", "load_suite", "suites"]
+__all__ = [
+    "Group",
+    "InDistribution",
+    "OutOfDistribution",
+    "Suite",
+    "USABLE",
+    "load_suite",
+    "suites",
+    "usable_name",
+]
+
+USABLE = "a printable name without a slash or a bar"
+"""What sets and methods may be called: names are keys of scores, and cells of tables."""
 
 Group = Literal["near", "far"]
 """How far outliers are: near ones share the scenes and the style of the known images."""
@@ -56,8 +68,8 @@ class OutOfDistribution:
     rooted: bool = True
 
     def __post_init__(self) -> None:
-        usable = bool(self.name) and self.name != "id" and "/" not in self.name
-        require(usable, "name", self.name, "a name without a slash, other than 'id'")
+        usable = usable_name(self.name) and self.name != "id"
+        require(usable, "name", self.name, f"{USABLE}, other than 'id'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +105,7 @@ class Suite:
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "ood", twice, "each set once")
         _check_preprocess(self.preprocess)
+        _check_images(self)
         for kind, paths in (("hashes", self.hashes), ("rows", self.rows)):
             for path in paths:
                 if path not in self.paths:
@@ -142,6 +155,25 @@ class Suite:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
         return to_table(self)
+
+
+def usable_name(name: str) -> bool:
+    """Whether a set or a method may be called so; see `USABLE`."""
+    return name.isprintable() and bool(name.strip()) and not {"/", "|"} & set(name)
+
+
+def _check_images(suite: Suite) -> None:
+    """A list is read with one folder of images: with two, one set would silently be the other."""
+    folders: dict[str, str | None] = {}
+    own = (suite.id.test, *suite.id.fit, *([] if suite.id.val is None else [suite.id.val]))
+    given = [(path, suite.id.images) for path in own]
+    given += [(one.path, one.images) for one in suite.ood if one.rooted]
+    for path, folder in given:
+        if folders.setdefault(path, folder) != folder:
+            raise ConfigError(
+                f"{path!r} is read with images in {folders[path]!r} and in {folder!r}; expected "
+                "one folder for each list: copy the list under another name."
+            )
 
 
 def _check_preprocess(options: Mapping[str, Any]) -> None:

@@ -6,14 +6,15 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from gradood.artifact.canonical import encode
 from gradood.artifact.fingerprint import fingerprint
@@ -81,11 +82,14 @@ def model_version(model: nn.Module) -> str:
     files: set[Path] = set()
     for name, module in unwrap(model).named_modules():
         kind = type(module)
+        if isinstance(module, GraphModule):
+            total.update(f"{name}:{module.code}\n".encode())
         if kind.__module__.startswith("torch."):
             continue
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        if file is not None:
-            files.add(Path(file))
+        for base in kind.__mro__:  # Of which one may hold the forward.
+            file = getattr(sys.modules.get(base.__module__), "__file__", None)
+            if file is not None and not base.__module__.startswith("torch."):
+                files.add(Path(file))
         total.update(f"{name}:{kind.__module__}.{kind.__qualname__}\n".encode())
         for key in sorted(vars(module).keys() - _OF_EVERY_MODULE):
             total.update(f"{key}=".encode())
@@ -111,6 +115,14 @@ def _feed(total: Any, value: Any) -> None:
             _feed(total, value[key])
     elif value is None or isinstance(value, bool | int | float | str):
         total.update(repr(value).encode("utf-8", "surrogatepass"))
+    elif isinstance(value, torch.dtype | complex | bytes):
+        total.update(repr(value).encode())
+    elif isinstance(value, partial):
+        total.update(b"partial")
+        for part in (value.func, value.args, value.keywords):
+            _feed(total, part)
+    elif isinstance(value, type | FunctionType | BuiltinFunctionType):
+        total.update(f"{value.__module__}.{value.__qualname__}".encode())
     else:  # Its text may hold an address, which would differ every time.
         total.update(type(value).__qualname__.encode())
 
@@ -135,21 +147,26 @@ def _reached(name: str) -> set[Path]:
         files.add(file)
         pending += [
             imported
-            for imported in _imported(file)
+            for imported in _imported(module, file)
             if imported.partition(".")[0] in ("gradood", own)
         ]
     return files
 
 
-def _imported(file: Path) -> Iterator[str]:
-    """Names of modules that a source file imports, wherever in it; relative ones are left."""
+def _imported(name: str, file: Path) -> Iterator[str]:
+    """Names of modules that a source file imports, wherever in it."""
+    package = name.rpartition(".")[0] if file.name != "__init__.py" else name
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            # As many parents as there are dots beyond the first.
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            parts = [*(above if node.level else ()), *([node.module] if node.module else ())]
+            source = ".".join(parts)
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in sys.modules or _is_module(inner) else node.module
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in sys.modules or _is_module(inner) else source
 
 
 def _is_module(name: str) -> bool:

@@ -206,7 +206,7 @@ def bench(
     """Compare methods on models of your own: every method in one pass over each data set."""
     results = Results(tuple(out or ()), report, expect, check, json)
     if check_data:
-        _check_data(suite, root)
+        _check_data(suite, root, image_column)
         return
     networks = contenders(model, weights or [], runs or [])
     data, place = _data(suite, root, id_data, fit or [], ood or [])
@@ -219,6 +219,8 @@ def bench(
     from gradood.bench.check import read_expected
 
     expected = None if check is None else read_expected(check)
+    if expected is not None:  # Rather now than after hours of work.
+        expected.check_suite(data.name, data.version)
     settings = Settings(
         contenders=networks,
         suite=data,
@@ -245,14 +247,15 @@ def bench(
     results.gate(outcome, expected)
 
 
-def _check_data(suite: str | None, root: Path | None) -> None:
+def _check_data(suite: str | None, root: Path | None, image_column: str) -> None:
     """Every file of a suite, and whether it is as it should be."""
     if suite is None:
         raise ConfigError("--check-data holds a suite's files against it; name one with --suite.")
     from gradood.bench import find_root, load_suite, take_inventory
 
     found = load_suite(suite)
-    inventory = take_inventory(found, find_root(found, root, source=suite))
+    place = find_root(found, root, source=suite)
+    inventory = take_inventory(found, place, image_column=image_column)
     inventory.require(found)
     total = sum(inventory.rows.values())
     say(

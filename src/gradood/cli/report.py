@@ -46,6 +46,11 @@ def report(
         raise ConfigError(f"--out {str(target)!r}; expected a name ending in .html.")
     if not target.parent.is_dir():
         raise ConfigError(f"--out {str(target)!r}: its folder does not exist; make it first.")
+    if target.with_suffix(".json").resolve() == (folder / _RECORD).resolve():
+        raise ConfigError(
+            f"--out {str(target)!r}: the page's JSON twin would take the place of {_RECORD}; "
+            "choose another name."
+        )
     record = _record(folder)
     from gradood.bench import scores_of
     from gradood.report import Report

@@ -1,5 +1,6 @@
 """What a benchmark prints and writes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,9 +42,15 @@ class Results:
     def __post_init__(self) -> None:
         # Before hours of work rather than after.
         for file in self.files:
-            if file.suffix not in (".json", ".md", "") and not file.is_dir():
+            folder = file.is_dir() or not file.suffix
+            if folder == (file.suffix in (".json", ".md")):
                 raise ConfigError(
                     f"--out {str(file)!r}; expected a name ending in .json or .md, or a folder."
+                )
+            if folder and file.exists() and not file.is_dir():
+                raise ConfigError(
+                    f"--out {str(file)!r} is a file; expected a folder, or a name ending in .json "
+                    "or .md."
                 )
         for option, file, ending in (
             ("--report", self.report, ".html"),
@@ -52,10 +59,25 @@ class Results:
             if file is not None and file.suffix.lower() != ending:
                 raise ConfigError(f"{option} {str(file)!r}; expected a name ending in {ending}.")
         named = [("--out", file) for file in self.files]
+        self._check_twin([*named, ("--expect", self.expect), ("--check", self.check)])
         for option, file in (*named, ("--report", self.report), ("--expect", self.expect)):
             if file is not None and not file.parent.is_dir():
                 raise ConfigError(
                     f"{option} {str(file)!r}: its folder does not exist; make it first."
+                )
+
+    def _check_twin(self, given: Sequence[tuple[str, Path | None]]) -> None:
+        """The page's JSON twin would take the place of a file of the same name."""
+        if self.report is None:
+            return
+        twin = self.report.with_suffix(".json")
+        for option, file in given:
+            if file is None:
+                continue
+            if twin.resolve() in (file.resolve(), (file / "arena.json").resolve()):
+                raise ConfigError(
+                    f"--report {str(self.report)!r} also writes {str(twin)!r}, where {option} "
+                    f"{str(file)!r} is; expected two names: choose another for one of them."
                 )
 
     def tell(self, outcome: "Outcome", settings: "Settings") -> None:
@@ -77,9 +99,9 @@ class Results:
                 why = error.strerror or error
                 raise Unavailable(f"{str(file)!r} cannot be written: {why}.") from error
             say(f"wrote {file}")
+        self._show(outcome)
         if self.expect is not None:
             _expect(self.expect, outcome)
-        self._show(outcome)
         if self.report is not None:
             _report(self.report, outcome, settings)
 

@@ -31,7 +31,7 @@ class DICE(Learner):
         score: the logit score s: the name of a detector that reads logits or features alone and
             learns nothing, or an instance of one. A monitor with a name can be saved.
 
-    Cost: the forward pass and one product with the head; state of a bit per weight.
+    Cost: the forward pass and one product with the head; state of a flag per weight.
 
     >>> DICE(percentile=70)
     DICE(percentile=70)

@@ -8,13 +8,17 @@ from torch import Tensor
 from gradood.detectors.base import Learner, Partial, Plan, State, require
 from gradood.detectors.classes import present
 from gradood.detectors.defaults import one_logit
+from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.fdbd import boundary_distance, inverse_separations
 from gradood.functional.gradnorm import linear_logits
-from gradood.functional.moments import ClassMoments
+from gradood.functional.moments import ClassMoments, Extremes
 from gradood.taps import Network
 
 __all__ = ["FDBD"]
+
+_ROUNDING = 1e-6
+"""Range, relative to size, that float32 features have where nothing differs."""
 
 
 @final
@@ -65,13 +69,27 @@ class FDBD(Learner):
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
     def accumulate(self, evidence: Evidence) -> Partial:
-        """The mean of the features."""
-        return {"mean": ClassMoments.together(evidence.features)}
+        """The mean of the features, and their range."""
+        features = evidence.features
+        return {
+            "mean": ClassMoments.together(features),
+            "range": Extremes(features.amin(0), features.amax(0)),
+        }
 
     def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
         """The mean feature, and how far apart the head's rows are."""
         moments: ClassMoments = partial["mean"]
         present(moments, self.name)
+        bounds: Extremes = partial["range"]
+        size = torch.maximum(bounds.low.abs(), bounds.high.abs()).amax()
+        if self.distance_as_normalizer and not bool(
+            ((bounds.high - bounds.low) > _ROUNDING * size).any()
+        ):
+            raise DataError(
+                "fdbd divides by the distance to the mean feature, and all "
+                f"{int(moments.count[0])} fit samples have the same features, which are that mean; "
+                "give several different samples that the network responds to."
+            )
         inverse = inverse_separations(network.head.weight.to(moments.mean.device))
         return {"mean": moments.mean[0].clone(), "inverse": inverse}
 

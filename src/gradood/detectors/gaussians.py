@@ -46,8 +46,17 @@ def class_gaussians(moments: ClassMoments, method: str) -> State:
 
 
 def background_gaussian(moments: ClassMoments, method: str) -> State:
-    """One Gaussian for all samples, whatever their class; after `class_gaussians` has checked."""
+    """One Gaussian for all samples, whatever their class; after `class_gaussians` has checked.
+
+    Raises:
+        DataError: all samples are of one class, whose Gaussian is this one.
+    """
     samples = int(moments.count.sum())
+    if int((moments.count > 0).sum()) < 2:
+        raise DataError(
+            f"{method} compares each class with all samples, and all {samples} fit samples are of "
+            "one class, so every score would be 0; give samples of two classes or more."
+        )
     scatter = moments.overall_scatter
     transform, shrinkage, condition = _whitened(scatter, samples, f"{method}, all classes")
     return {

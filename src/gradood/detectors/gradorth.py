@@ -61,6 +61,11 @@ class GradOrth(Learner):
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
         caveats = one_logit(network, self.name)
+        if network.attends:
+            caveats += (
+                "gradorth is gradnorm of order 2 inside a subspace, which is below chance on "
+                "transformers: their features are normalized.",
+            )
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
     def accumulate(self, evidence: Evidence) -> Partial:

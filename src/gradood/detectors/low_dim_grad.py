@@ -7,8 +7,7 @@ from torch import Tensor
 
 from gradood.detectors.base import Learner, Partial, Plan, State, require
 from gradood.detectors.classes import check_labels
-from gradood.detectors.defaults import one_logit
-from gradood.errors import DataError
+from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, KEYS, Evidence, Linear
 from gradood.functional.directions import directions
 from gradood.functional.gradnorm import linear_logits
@@ -18,6 +17,9 @@ from gradood.functional.samples import Selection
 from gradood.taps import Network
 
 __all__ = ["LowDimGrad"]
+
+_FLAT = 1e-12
+"""Mean square, of coordinates at unit length, that rounding leaves off a line."""
 
 
 @final
@@ -48,9 +50,13 @@ class LowDimGrad(Learner):
     title: ClassVar[str] = "Distance to the k-th nearest gradient in the classes' mean directions."
     paper: ClassVar[str] = "wu2023lowdim"
     needs: ClassVar[tuple[str, ...]] = ("features", "head", "labels")
-    cost: ClassVar[str] = "one forward (closed form); one fit pass; keeps 5,000 fit features"
+    cost: ClassVar[str] = (
+        "one forward (closed form); one fit pass; keeps features and probabilities of 5,000 fit "
+        "samples (samples)"
+    )
     fails_when: ClassVar[str] = (
-        "The kept samples are few per class (raise samples with the classes), or what tells "
+        "There are fewer than three classes (refused: two leave one direction), the kept samples "
+        "are few per class (raise samples with the classes), or what tells "
         "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
     )
 
@@ -62,8 +68,13 @@ class LowDimGrad(Learner):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features; content keys in a fit, to choose samples by."""
-        caveats = one_logit(network, self.name)
-        return Plan((FEATURES,), fit_reads=(FEATURES, KEYS), caveats=caveats)
+        if network.classes < 3:
+            raise TapError(
+                f"low-dim-grad compares directions of gradients in the classes' mean directions, "
+                f"and this model has {network.classes} classes, which leave one direction or none; "
+                "expected three or more. Leave low-dim-grad out."
+            )
+        return Plan((FEATURES,), fit_reads=(FEATURES, KEYS))
 
     def accumulate(self, evidence: Evidence) -> Partial:
         """Features and labels of the samples with the smallest keys."""
@@ -104,8 +115,15 @@ class LowDimGrad(Learner):
             "coefficients": coefficients.contiguous(),
             "offset": offset,
         }
-        units = [_coordinates(part, head, state) for part in features.split(1024)]
-        bank = Bank.of(_polar(torch.cat(units))).vectors
+        units = torch.cat([_coordinates(part, head, state) for part in features.split(1024)])
+        # Two classes' mean directions are opposite: at unit length, only a sign would be left.
+        if not bool(torch.linalg.eigvalsh(units.T @ units)[-2:-1].gt(_FLAT * len(units)).any()):
+            raise DataError(
+                f"low-dim-grad was fitted on {len(units)} samples whose gradients lie on one "
+                "line in the classes' mean directions, so that distances say nothing; give samples "
+                "of three classes or more."
+            )
+        bank = Bank.of(_polar(units)).vectors
         return {**state, "unit": bank.unit, "log_length": bank.log_length}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

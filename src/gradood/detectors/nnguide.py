@@ -88,6 +88,11 @@ class NNGuide(Learner):
                 "nnguide was fitted on features or logits with NaN or infinity, which the model "
                 "made of finite inputs; drop those inputs, or run the model in a wider type."
             )
+        if not bool((guides != 0).any()):
+            raise DataError(
+                "nnguide was fitted on features that are all zero, to which every feature is as "
+                "similar; give inputs that the network responds to."
+            )
         return {"guides": guides.clone(memory_format=torch.contiguous_format)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

@@ -44,7 +44,7 @@ class RMDS(Learner):
     cost: ClassVar[str] = "one forward; one fit pass; state of twice width × width"
     fails_when: ClassVar[str] = (
         "Unknown inputs leave the space that the classes differ in: what both Gaussians find far "
-        "cancels. Made for near-OOD; and with one class in the fit there is nothing to compare."
+        "cancels. Made for near-OOD, and for two classes or more."
     )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:

@@ -63,7 +63,13 @@ class SHE(Learner):
                 "she averages the fit samples that are classified correctly, and there is none; "
                 "give in-distribution training data whose labels are the model's classes."
             )
-        return {"patterns": fill_absent(patterns, "she, among samples classified correctly")}
+        means = fill_absent(patterns, "she, among samples classified correctly")
+        if not bool((means != 0).any()):
+            raise DataError(
+                "she was fitted on features that are all zero, with which every feature agrees as "
+                "much; give inputs that the network responds to."
+            )
+        return {"patterns": means}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -42,7 +42,9 @@ class TemperatureScaling(Learner):
     title: ClassVar[str] = "Negative maximum softmax probability at a fitted temperature."
     paper: ClassVar[str] = "guo2017calibration"
     needs: ClassVar[tuple[str, ...]] = ("logits", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of one number"
+    cost: ClassVar[str] = (
+        "one forward; one fit pass, with 208 softmaxes of the logits; state of one number"
+    )
     fails_when: ClassVar[str] = (
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."

@@ -74,7 +74,9 @@ def _chosen(gradient: Tensor, step: Perturbation) -> Tensor:
     flat = gradient.abs().flatten(1) if gradient.ndim > 1 else gradient.abs()[:, None]
     salience = flat if step.pixels == "least" else -flat
     count = max(1, int(flat.shape[1] * step.share))
-    last = salience.kthvalue(count, dim=1, keepdim=True).values
+    # Not kthvalue, which has no deterministic version on CUDA.
+    least = salience.topk(count, dim=1, largest=False, sorted=False).values
+    last = least.amax(1, keepdim=True)
     below, equal = salience < last, salience == last
     room = count - below.sum(1, keepdim=True)
     return (below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))).reshape(gradient.shape)

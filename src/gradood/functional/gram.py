@@ -19,14 +19,20 @@ class Ranges:
     The second ones tell how far a sample at the edge would lie outside of the range of all others,
     and so the deviation that a new sample is expected to have, without holding any sample out.
 
+    Classes not predicted so far take no room: a batch of a thousand classes has few of them.
+
     Attributes:
         count: () samples seen.
-        low: (2, classes, width), the smallest first; +inf where there are not as many samples.
-        high: (2, classes, width), the largest first; −inf likewise.
+        classes: how many there are.
+        rows: (present,) int64 classes predicted so far, ascending.
+        low: (2, present, width), the smallest first; +inf where there are not as many samples.
+        high: (2, present, width), the largest first; −inf likewise.
         widths: of each layer, whose values lie side by side.
     """
 
     count: Tensor
+    classes: int
+    rows: Tensor
     low: Tensor
     high: Tensor
     widths: tuple[int, ...]
@@ -43,30 +49,38 @@ class Ranges:
             classes: how many there are.
         """
         values = torch.cat(tuple(layers), 1)
-        low = values.new_full((2, classes, values.shape[1]), torch.inf)
+        rows = predicted.unique()
+        low = values.new_full((2, len(rows), values.shape[1]), torch.inf)
         high = -low
-        for c in predicted.unique().tolist():
+        for i, c in enumerate(rows.tolist()):
             ordered = values[predicted == c].sort(0).values
             few = min(2, len(ordered))
-            low[:few, c] = ordered[:few]
-            high[:few, c] = ordered.flip(0)[:few]
+            low[:few, i] = ordered[:few]
+            high[:few, i] = ordered.flip(0)[:few]
         count = torch.tensor(len(values), dtype=torch.int64, device=values.device)
-        return Ranges(count, low, high, tuple(layer.shape[1] for layer in layers))
+        return Ranges(count, classes, rows, low, high, tuple(layer.shape[1] for layer in layers))
 
     def merge(self, other: "Ranges") -> "Ranges":
         """Of both sets of samples."""
-        low, high = _two(self.low, other.low), -_two(-self.high, -other.high)
-        return Ranges(self.count + other.count, low, high, self.widths)
+        rows = torch.cat([self.rows, other.rows]).unique()
+        low = self.low.new_full((2, len(rows), self.low.shape[2]), torch.inf)
+        high = -low
+        mine, others = (torch.searchsorted(rows, one.rows) for one in (self, other))
+        low[:, mine], high[:, mine] = self.low, self.high
+        low[:, others] = _two(low[:, others], other.low)
+        high[:, others] = -_two(-high[:, others], -other.high)
+        return Ranges(self.count + other.count, self.classes, rows, low, high, self.widths)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
-        return {"count": self.count, "low": self.low, "high": self.high}
+        return {"count": self.count, "rows": self.rows, "low": self.low, "high": self.high}
 
     def filled(self) -> tuple[Tensor, Tensor]:
         """(classes, width) low and high; a class never predicted has the range of all samples."""
         low, high = self.low[0], self.high[0]
-        seen = low[:, :1] <= high[:, :1]
-        return torch.where(seen, low, low.amin(0)), torch.where(seen, high, high.amax(0))
+        lowest, highest = (bound.repeat(self.classes, 1) for bound in (low.amin(0), high.amax(0)))
+        lowest[self.rows], highest[self.rows] = low, high
+        return lowest, highest
 
     def expected(self) -> Float[Tensor, " layers"]:
         """Mean deviation per layer of a sample from the range of all others in its class.

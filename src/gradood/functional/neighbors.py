@@ -177,7 +177,9 @@ def _search(queries: Polar, bank: Bank, scale: Tensor, start: int, dtype: torch.
     """(rows, block) squared distances to one block in units of `scale`, less the query's square."""
     units = bank.vectors.unit[start : start + _BLOCK].to(dtype)
     lengths = bank.vectors.log_length[start : start + _BLOCK][None]
-    common = bool((scale == scale[0]).all())
+    # Lengths beyond float32 make NaN, which would hide the other blocks' vectors of that column.
+    ordinary = lengths[0, -1] - scale[0] < _MODERATE
+    common = bool((scale == scale[0]).all() & ordinary)
     other = (lengths - (scale[:1, None] if common else scale[:, None])).exp().to(dtype)
     own = (queries.log_length - scale).exp().to(dtype)[:, None]
     # Directions were rounded to float32: their length is 1 to that precision only.

@@ -21,6 +21,10 @@ __all__ = [
 ]
 
 
+_LARGEST = 500.0
+"""Of a ratio, so that its exponential is finite; reached where 1 in 500 units or fewer are kept."""
+
+
 def kept_count(width: int, percentile: float) -> int:
     """How many of `width` units are left when `percentile` of them are removed; at least one."""
     return max(1, width - round(width * percentile / 100.0))
@@ -57,7 +61,7 @@ def sharpened(
 ) -> Float[Tensor, "batch width"]:
     """ASH-S: the largest units, times the exponential of the row's sum over theirs."""
     count = kept_count(features.shape[1], percentile)
-    factor = _ratio(features, count).exp()
+    factor = _ratio(features, count).clamp_max(_LARGEST).exp()
     return torch.where(top_units(features, count), features.double() * factor[:, None], 0.0)
 
 
@@ -65,7 +69,8 @@ def scaled(
     features: Float[Tensor, "batch width"], percentile: float
 ) -> Float[Tensor, "batch width"]:
     """SCALE: every unit, times the exponential of the row's sum over that of the largest units."""
-    factor = _ratio(features, kept_count(features.shape[1], percentile)).exp()
+    count = kept_count(features.shape[1], percentile)
+    factor = _ratio(features, count).clamp_max(_LARGEST).exp()
     return features.double() * factor[:, None]
 
 

@@ -1,5 +1,6 @@
 """Images of the sets that a record names, from where they lay when it was made."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from gradood.data import ImageDataset, Preprocess, open_images
 from gradood.data.content import file_digest
 from gradood.data.extras import pillow
 from gradood.data.source import split_slice
-from gradood.errors import DataError, GradoodError
+from gradood.errors import DataError, GradoodError, GradoodWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,10 +55,11 @@ class Pictures:
         missing: dict[str, str] = {}
         for name, entry in given.items():
             path = str(entry.get("path"))
-            source = str(Path(root) / path)
+            rooted = entry.get("rooted", True)
+            source = str(Path(root) / path) if rooted else path
             if not split_slice(source)[0].exists():
                 source = path
-            folder = (folders or {}).get(path)
+            folder = ((folders or {}).get(path) or entry.get("images")) if rooted else None
             try:
                 images = open_images(
                     source,
@@ -74,12 +76,15 @@ class Pictures:
     def __call__(self, name: str, indices: list[int]) -> "Sequence[Image]":
         """The images at these positions of a set; none if they are not at hand.
 
-        Raises:
-            DataError: an image cannot be decoded.
+        Warns if one of them can be decoded no longer: a page without thumbnails is a page.
         """
         if name not in self.opened:
             return []
-        return [_image(self.opened[name], index) for index in indices]
+        try:
+            return [_image(self.opened[name], index) for index in indices]
+        except DataError as error:
+            warnings.warn(f"no thumbnails of {name}: {error}", GradoodWarning, stacklevel=2)
+            return []
 
 
 def _same(images: ImageDataset, entry: Mapping[str, Any], source: str) -> ImageDataset:

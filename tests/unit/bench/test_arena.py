@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from arena_digits import FEW, settings, write
+from safetensors import safe_open
 
 import gradood.data.dataset
 from gradood.bench import (
@@ -25,7 +26,7 @@ from gradood.bench import (
 )
 from gradood.bench.demo import one_thread
 from gradood.data import Preprocess, loader, open_images
-from gradood.errors import DataError, GradoodWarning
+from gradood.errors import ConfigError, DataError, GradoodWarning
 from gradood.models import build, load_weights
 from gradood.monitor import Monitor
 
@@ -200,6 +201,43 @@ def test_a_damaged_entry_is_made_again_with_a_warning(root, tmp_path):
     assert same(first, again)
 
 
+def test_a_state_that_was_damaged_is_kept_again(root, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr("gradood.bench.gathering.BULKY", 0)  # Nothing but states and scores.
+    run(settings(root, cache=tmp_path, methods="knn"))
+    (state,) = (file for file in tmp_path.rglob("*.safetensors") if _is_state(file))
+    state.write_bytes(b"")
+    with pytest.warns(GradoodWarning, match=r"is damaged"):
+        run(settings(root, cache=tmp_path, methods="knn"))
+    decoded.clear()
+    run(settings(root, cache=tmp_path, methods="knn"))
+    assert len(decoded) == 80 + 50 + 50 + 32  # Nothing to fit on.
+
+
+def _is_state(file):
+    with safe_open(file, framework="pt") as tensors:
+        return all(key.startswith("state.") for key in tensors.keys())  # noqa: SIM118
+
+
+def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradood.bench.gathering.BULKY", 100)
+    monkeypatch.setattr("gradood.bench.gathering._HELD", 16 * 600)
+    seen = []
+    plain = gradood.bench.learning.Team._measure
+
+    def measured(team, name, given):
+        seen.append((name, given.evidence.size))
+        return plain(team, name, given)
+
+    monkeypatch.setattr("gradood.bench.learning.Team._measure", measured)
+    run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
+    first = [size for name, size in seen if name == "energy"]
+    assert 16 in first  # Maps fill what may be held after a batch, and logits would not.
+    seen.clear()
+    run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
+    assert {name for name, _ in seen} == {"energy"}  # The scores of the other were kept.
+    assert [size for _, size in seen] == first
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
     whole = run(settings(root))
     write_folder(tmp_path / "whole", whole.record, whole.scores)
@@ -306,6 +344,19 @@ def test_training_images_that_nobody_learns_from_need_not_be_there(root, tmp_pat
     assert {"msp", "energy"} <= out.record.runs[0]["methods"].keys()
     with pytest.raises(DataError, match=r"fit_a.parquet' does not exist|fit_a.parquet is missing"):
         run(settings(tmp_path, methods="all"))
+
+
+@pytest.mark.parametrize("label", ["a/b", "a|b", "a\nb"])
+def test_a_label_that_would_break_a_table_is_refused(root, label):
+    with pytest.raises(ConfigError, match=r"expected a printable name without a slash or a bar"):
+        run(settings(root, methods=f"{label}=msp"))
+
+
+def test_all_that_a_suite_lacks_is_told_at_once(root, tmp_path):
+    for name in ("net0.safetensors", "digits.toml", "test.parquet"):
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    with pytest.raises(DataError, match=r"fit_a.parquet is missing; .*far.parquet is missing"):
+        run(settings(tmp_path))
 
 
 @pytest.mark.parametrize("odd", [{}, {"format": "gradood-arena", "version": 2}, None])

@@ -99,3 +99,11 @@ def test_the_default_folder_follows_the_users_cache_folder(monkeypatch, tmp_path
         monkeypatch.setenv("XDG_CACHE_HOME", odd)
         monkeypatch.setenv("HOME", str(tmp_path))
         assert default_folder() == tmp_path / ".cache" / "gradood" / "arena"
+
+
+def test_tensors_that_share_memory_are_kept_too(tmp_path):
+    whole = torch.randn(4, 3)
+    found = {"whole": whole, "same": whole, "part": whole[1:3], "empty": torch.empty(0)}
+    place = Cache(tmp_path).place(KEY)
+    place.save(found)
+    assert same(place.load(), found)

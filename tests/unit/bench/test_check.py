@@ -138,3 +138,10 @@ def test_a_record_of_something_else_is_refused():
         expected.check(record({"other": scores()}))
     with pytest.raises(ConfigError, match=r"margin=-1"):
         expected_of(RECORD, margin=-1)
+
+
+def test_another_suite_is_refused_before_a_run():
+    expected = expected_of(record({"net": scores()}))
+    expected.check_suite("made-up", 1)
+    with pytest.raises(ConfigError, match=r"the record is of suite 'made-up', version 2; expected"):
+        expected.check_suite("made-up", 2)

@@ -27,3 +27,9 @@ def test_what_has_no_plain_form_is_refused():
 
 def test_text_ends_in_one_newline_and_keeps_letters():
     assert json_text({"a": "σ"}) == '{\n  "a": "σ"\n}\n'
+
+
+def test_bytes_of_a_path_that_are_not_utf_8_come_back_as_they_were():
+    path = "caf\udce9/é|\u2028"
+    text = json_text({"path": path})
+    assert json.loads(text.encode("utf-8").decode("utf-8")) == {"path": path}

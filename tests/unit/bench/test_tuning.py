@@ -123,6 +123,11 @@ def test_the_choice_looks_at_no_test_image(root, monkeypatch):
     assert list(found.tried) == ["knn"]
 
 
+def test_a_method_that_learns_nothing_is_chosen_for_too(root):
+    out = run(settings(root, methods="gen,msp", hyper_parameters="id-only"))
+    assert out.record.runs[0]["methods"]["gen"]["chosen_by"] == "id-only"
+
+
 def test_nothing_to_choose_or_nothing_to_choose_on(root):
     out = run(settings(root, methods="energy,msp", hyper_parameters="id-only"))
     assert "no method here has a grid" in out.record.hyper_parameters["how"]

@@ -3,10 +3,11 @@
 import copy
 import importlib
 import sys
+from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gradood import KNN, Energy
 from gradood.bench.versions import detector_version, model_version, reading_version
@@ -97,3 +98,62 @@ def test_a_detector_is_told_by_its_module_and_what_that_imports(tmp_path, monkey
 def test_readings_depend_on_the_code_that_decodes_and_taps():
     found = reading_version()
     assert found["torch"] == torch.__version__ and len(found["sources"]) == 64
+
+
+def test_a_function_that_a_model_holds_counts():
+    torch.manual_seed(0)
+    one = Shifted(torch.relu)
+    found = {model_version(one)}
+    for other in (nn.functional.gelu, partial(nn.functional.gelu, approximate="tanh"), nn.GELU):
+        one.mean = other
+        found.add(model_version(one))
+    for kind in (torch.float32, torch.float64):
+        one.mean = kind
+        found.add(model_version(one))
+    assert len(found) == 6
+
+
+def test_the_source_of_an_inherited_forward_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = "import torch\nclass Base(torch.nn.Linear):\n    pass\n"
+    (tmp_path / "own_base_of_versions.py").write_text(base)
+    (tmp_path / "own_heir_of_versions.py").write_text(
+        "from own_base_of_versions import Base\nclass Heir(Base):\n    pass\n"
+    )
+    model = importlib.import_module("own_heir_of_versions").Heir(2, 2)
+    before = model_version(model)
+    (tmp_path / "own_base_of_versions.py").write_text(base + "# changed\n")
+    assert model_version(model) != before
+
+
+def test_the_code_of_a_traced_graph_counts():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x.relu()
+
+    class Other(nn.Module):
+        def forward(self, x):
+            return x.tanh()
+
+    one, other = (fx.symbolic_trace(kind()) for kind in (Net, Other))
+    assert model_version(one) == model_version(fx.symbolic_trace(Net()))
+    assert model_version(one) != model_version(other)
+
+
+@pytest.mark.parametrize(
+    "how", ["from . import inner", "from .inner import X", "from .sub import Y"]
+)
+def test_what_a_detector_imports_relatively_counts(tmp_path, monkeypatch, how):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = f"own_relatives_of_versions_{abs(hash(how))}"
+    folder = tmp_path / package
+    (folder / "sub").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "sub" / "__init__.py").write_text("from ..inner import X as Y\n")
+    (folder / "inner.py").write_text("X = 1\n")
+    (folder / "outer.py").write_text(f"{how}\nclass Mine:\n    pass\n")
+    kind = importlib.import_module(f"{package}.outer").Mine
+    before = detector_version(kind)
+    detector_version.cache_clear()
+    (folder / "inner.py").write_text("X = 2\n")
+    assert detector_version(kind) != before

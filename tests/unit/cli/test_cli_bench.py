@@ -209,7 +209,7 @@ def test_the_same_data_to_fit_and_to_test_warns(bench):
         (["--hyper-parameters", "id-only"], "without training images; give some with --fit"),
         (["--cache", "c", "--no-cache"], "--cache and --no-cache were both given"),
         (["--limit", "0"], "invalid value for '--limit'"),
-        (["--methods", "a/b=msp"], "have a slash in their name"),
+        (["--methods", "a/b=msp"], "expected a printable name without a slash or a bar"),
         (["--id", "absent"], "the ID data: 'absent' does not exist"),
         (["--fit", "absent"], "the fit data: 'absent' does not exist"),
         (["--ood", "x=absent"], "the OOD x data: 'absent' does not exist"),
@@ -278,7 +278,7 @@ def test_ctrl_c_exits_130(bench, monkeypatch):
 
 def test_a_result_that_cannot_be_written_is_not_lost(bench, tmp_path):
     target = tmp_path / "r.md"
-    target.mkdir()  # A folder of that name, which is taken for the page.
+    target.symlink_to(tmp_path / "absent" / "r.md")
     code, out, err = bench("--methods", "msp", "--out", str(target))
     assert code == 5
     assert loads(out)["runs"][0]["rows"]

@@ -1,9 +1,12 @@
 """Suites, several networks, and pages on the command line."""
 
 import json
+import os
+import sys
 import warnings
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from arena_digits import write
 from PIL import Image
@@ -106,11 +109,19 @@ def test_the_data_can_be_checked_alone(bench, root, tmp_path):
         ("digits.toml", ["--root", "absent"], "looked for a folder at 'absent'"),
         ("openood-cifar10", [], "looked for a folder with 'benchmark_imglist' in it at '.' and"),
         ("digits.toml", ["--report", "page.pdf"], "expected a name ending in .html"),
+        ("digits.toml", ["--out", "r.json", "--report", "r.html"], "also writes 'r.json'"),
+        ("digits.toml", ["--out", "new", "--report", "new/arena.html"], "also writes 'new/arena"),
+        ("digits.toml", ["--out", "license"], "'license' is a file; expected a folder"),
+        ("digits.toml", ["--out", "folder.json"], "'folder.json'; expected a name ending in"),
+        ("digits.toml", ["--ood", "a|b=near.parquet"], "expected a printable name without"),
         ("digits.toml", ["--report", "absent/page.html"], "its folder does not exist"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_and_exits_2(bench, suite, words, said):
+def test_what_is_wrong_is_told_in_one_line_and_exits_2(bench, root, suite, words, said):
     net = ("--model", "digits_net", "--weights", "net0.safetensors")
+    for name in ("new", "folder.json"):
+        (root / name).mkdir(exist_ok=True)
+    (root / "license").touch()
     code, out, err = bench(*net, *words, suite=suite)
     assert (code, out) == (2, "")
     assert said in err
@@ -168,3 +179,37 @@ def test_lists_and_folders_laid_out_as_openood_does(bench, root, tmp_path):
     code, out, err = bench(*words, suite=str(tmp_path / "lists.toml"))
     assert code == 2
     assert "images_classic/test_own/3.png, which benchmark_imglist/own/test_own.txt lists," in err
+
+
+def test_images_in_a_column_of_another_name(bench, root, tmp_path):
+    for name in ("fit_a", "fit_b", "test", "near", "far"):
+        table = pq.read_table(root / f"{name}.parquet")
+        renamed = table.rename_columns(["pixels", *table.column_names[1:]])
+        pq.write_table(renamed, tmp_path / f"{name}.parquet")
+    column = ("--root", str(tmp_path), "--image-column", "pixels")
+    net = ("--model", "digits_net", "--weights", "net0.safetensors", "--methods", "msp,energy")
+    code, _, err = bench(*net, *column, "--limit", "20")
+    assert code == 0, err
+    code, _, err = bench("--check-data", *column)
+    assert code == 0, err
+    code, _, err = bench("--check-data", "--root", str(tmp_path))
+    assert code == 2 and "no column 'image'" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_path_that_is_not_utf_8(bench, root, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    for i in range(20):
+        Image.new("L", (8, 8), 12 * i).save(odd / f"{i}.png")
+    net = ("--model", "digits_net", "--weights", "net0.safetensors", "--methods", "msp,energy")
+    files = [tmp_path / name for name in ("r.json", "r.md", "folder")]
+    words = [word for file in files for word in ("--out", str(file))]
+    code, out, err = bench(*net, "--ood", f"more={odd}", "--limit", "20", *words)
+    assert code == 0, err
+    assert " more |" in out
+    found = json.loads(files[0].read_text(encoding="utf-8"))
+    assert found["suite"]["ood"][2]["path"] == str(odd)
+    code, _, err = bench(*net, "--check-data")
+    assert code == 0, err
+    assert main(["report", str(files[2]), "--root", str(root)]) == 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import gradood
-from gradood.errors import GradoodError, MeaninglessScoreWarning
+from gradood.errors import DataError, GradoodError, MeaninglessScoreWarning
 from gradood.registry import create, detector_class
 
 OPTIONS = {
@@ -143,6 +143,17 @@ SCANT: dict[str, Callable[[], Case]] = {
 METHODS = tuple(method.name for method in gradood.methods())
 # Normalized to length 1, or reduced to fewer dimensions, one feature is a constant.
 DIRECTIONS = ("mahalanobis++", "neco", "rmds++")
+# Two classes' mean gradients lie on one line, of which unit length leaves a sign.
+REFUSING = {"one feature": DIRECTIONS, "two classes": ("low-dim-grad",)}
+SAME_FOR_ALL = (
+    ("fdbd", "zero features in the fit"),
+    ("fdbd", "constant data"),
+    ("she", "zero features in the fit"),
+    ("nnguide", "zero features in the fit"),
+    ("rmds", "one class alone"),
+    ("rmds++", "one class alone"),
+)
+"""Fits of which every input would get the same score, or one without bound."""
 
 
 def scored(methods: Iterable[str], given: Case) -> dict[str, Tensor]:
@@ -160,7 +171,7 @@ def not_finite(scores: dict[str, Tensor]) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("case", PLAIN)
 def test_every_method_scores_finitely(case):
-    methods = [name for name in METHODS if case != "one feature" or name not in DIRECTIONS]
+    methods = [name for name in METHODS if name not in REFUSING.get(case, ())]
     scores = scored(methods, PLAIN[case]())
     assert not not_finite(scores)
     assert all(s.dtype == torch.float64 and s.shape == (len(s),) for s in scores.values())
@@ -182,3 +193,9 @@ def test_scant_fit_data_gives_finite_scores_or_an_error_that_names_the_method(me
         assert detector_class(method).learns, f"{method} learns nothing, and refuses: {error}"
         return
     assert not not_finite(scores)
+
+
+@pytest.mark.parametrize(("method", "case"), SAME_FOR_ALL)
+def test_a_fit_that_tells_no_inputs_apart_is_refused(method, case):
+    with pytest.raises(DataError, match=rf"^{re.escape(method)} "):
+        scored([method], SCANT[case]())

@@ -108,6 +108,17 @@ def test_it_reads_what_the_model_makes_of_the_moved_inputs(model, network, step,
     assert not any(reading.requires_grad for reading in seen.readings)
 
 
+def test_no_operation_without_a_deterministic_version(monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("kthvalue has no deterministic version on CUDA")
+
+    monkeypatch.setattr(torch.Tensor, "kthvalue", refused)
+    gradient = torch.tensor([[3.0, -1.0, 2.0, 1.0], [0.0, 0.0, 0.0, -5.0]])
+    step = Perturbation("max logit", 0.5, share=0.5)
+    moved = perturbed(torch.zeros(2, 4), gradient, step)
+    assert moved.tolist() == [[0.0, -0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]]
+
+
 def passes(model, monkeypatch):
     """Lists that grow with each forward and each backward."""
     forwards, backwards = [], []

@@ -92,6 +92,18 @@ def test_lengths_of_very_different_sizes(block, k):
     check(Polar(queries.unit, uneven + 400), Polar(bank.unit, uneven), k, rtol=1e-6)
 
 
+@pytest.mark.parametrize("far", [45.0, 120.0])
+def test_vectors_beyond_single_precision_hide_no_nearer_ones_of_other_blocks(monkeypatch, far):
+    """All queries have one scale, and blocks selected together hold short and huge vectors."""
+    monkeypatch.setattr(neighbors, "_BLOCK", 16)
+    unit = torch.nn.functional.normalize(torch.randn(48, 6).relu() + 1e-3 * torch.rand(48, 1))
+    lengths = torch.where(torch.arange(48) < 36, 0.0, far).double()
+    own = torch.nn.functional.normalize(torch.randn(5, 6).relu() + 1e-3)
+    queries = Polar(own, torch.full((5,), -1.2, dtype=torch.float64))
+    for k in (1, 3, 10):
+        check(queries, Polar(unit * (unit > 0.2), lengths), k, rtol=1e-6)
+
+
 def test_the_order_of_the_bank_does_not_matter():
     bank = vectors(50)
     order = torch.randperm(50)

@@ -72,6 +72,28 @@ def test_images_that_changed_since_are_not_shown(folder, capsys):
     assert "digits.parquet' has changed since it was scored" in told
 
 
+def test_an_image_that_can_be_decoded_no_longer_costs_no_page(folder, capsys):
+    for name in ("id", "svhn"):
+        draw(folder.parent / "images" / name, 20)
+    for broken in (folder.parent / "images" / "svhn").iterdir():
+        broken.write_bytes(b"no image")
+    assert main(["report", str(folder), "--root", str(folder.parent)]) == 0
+    assert "no thumbnails of svhn: " in capsys.readouterr().err
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg;base64,") == 1
+
+
+def test_sets_of_the_users_own_are_not_looked_for_below_the_root(folder, monkeypatch, capsys):
+    record = json.loads((folder / "arena.json").read_text(encoding="utf-8"))
+    next(one for one in record["suite"]["ood"] if one["name"] == "svhn")["rooted"] = False
+    (folder / "arena.json").write_text(json.dumps(record), encoding="utf-8")
+    draw(folder.parent / "root" / "images" / "svhn", 3)  # Another set at the same path.
+    draw(folder.parent / "images" / "svhn", 20)
+    monkeypatch.chdir(folder.parent)
+    assert main(["report", str(folder), "--root", "root"]) == 0
+    assert "no thumbnails of svhn" not in capsys.readouterr().err
+
+
 def test_no_images_and_no_scores(folder, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["report", str(folder), "--no-images", "--out", str(page)]) == 0
@@ -101,5 +123,9 @@ def test_a_folder_of_anything_else_is_refused(tmp_path, capsys, content, message
 def test_a_bad_target_is_told_before_any_work(folder, capsys):
     assert main(["report", str(folder), "--out", "page.pdf"]) == 2
     assert "expected a name ending in .html" in capsys.readouterr().err
+    before = (folder / "arena.json").read_bytes()
+    assert main(["report", str(folder), "--out", str(folder / "arena.html")]) == 2
+    assert "would take the place of arena.json" in capsys.readouterr().err
+    assert (folder / "arena.json").read_bytes() == before
     assert main(["report", str(folder), "--out", "absent/page.html"]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
