@@ -44,13 +44,16 @@ def test_the_newer_switches_are_raised_and_restored():
 def watched(monkeypatch, module):
     """The settings under which matrices of float32 are multiplied."""
     seen = []
-    product = torch.Tensor.__matmul__
 
-    def matmul(self, other):
-        seen.append(torch.get_float32_matmul_precision())
-        return product(self, other)
+    def noted(product):
+        def multiply(*factors):
+            seen.append(torch.get_float32_matmul_precision())
+            return product(*factors)
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", matmul)
+        return multiply
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", noted(torch.Tensor.__matmul__))
+    monkeypatch.setattr(torch, "addmm", noted(torch.addmm))
     return seen
 
 
