@@ -187,7 +187,8 @@ def page(
     lines = [
         "# Fine-tuning compared: ResNet-20 on CIFAR-10 with Tiny ImageNet as outliers",
         "",
-        "FPR95 / AUROC in percent, ID positive; means over seeds. Same number of steps for all.",
+        "FPR95 / AUROC in percent, ID positive; means over seeds, as many as are listed below. The "
+        "same number of steps for all.",
         "",
     ]
     for score in SCORES:
@@ -227,6 +228,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="images of each test set; all without")
     parser.add_argument("--clean", action="store_true", help="leave known classes out of aux")
     parser.add_argument("--train-limit", type=int, help="images of each training set")
+    parser.add_argument("--finished", action="store_true", help="leave out runs not yet done")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -240,6 +242,8 @@ def main() -> int:
             settings = [f"seed={seed}", f"schedule.steps={given.steps}", *given.changes]
             recipe = load_recipe(name, settings)
             folder = given.work / f"{name}-{seed}"
+            if given.finished and not (folder / "test.json").exists():
+                continue
             model, record = trained(recipe, folder, source)
             found = judged(sets, model, folder / "test.json", given.limit)
             label = name.removeprefix("small-")
