@@ -13,7 +13,7 @@ from gradood.binding import Binding
 from gradood.errors import ArtifactError
 from gradood.evidence import LOGITS, Evidence, Linear, Read, gather, read_to_plain
 from gradood.monitor.reader import Reader
-from gradood.monitor.rows import finite_rows
+from gradood.monitor.rows import emptied, finite_rows
 
 __all__ = ["BULKY", "Gathering", "Seen", "in_larger_batches"]
 
@@ -135,7 +135,7 @@ class Gathering:
             x = self.reader.ready(batch.x)
             finite = finite_rows(x)
             if not bool(finite.all()):
-                x = torch.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+                x = emptied(x, finite)
                 place = None
             rows = slice(start, start + len(x))
             seen = self.reader.gather(x, missing, None)

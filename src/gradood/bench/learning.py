@@ -17,7 +17,7 @@ from gradood.bench.shards import Shard
 from gradood.bench.versions import detector_version
 from gradood.detectors.base import Detector, Learner, Partial, Plan, State
 from gradood.errors import DataError, TapError
-from gradood.monitor.rows import own_terms
+from gradood.monitor.rows import measured, own_terms, state_for
 
 __all__ = ["Scores", "Team"]
 
@@ -194,14 +194,8 @@ class Team:
 
     def _measure(self, name: str, seen: Seen) -> Tensor:
         own = seen.evidence.only(self.gathering.binding.plans[name].reads)
-        device = own.readings[0].device
-        state = self.states.get(name, {})
-        if any(tensor.device != device for tensor in state.values()):
-            state = {key: tensor.to(device) for key, tensor in state.items()}
-            self.states[name] = state
-        with own_terms(device):
-            found = self.detectors[name].measure(own, state).detach().to("cpu", torch.float64)
-        return torch.where(found.isfinite(), found, torch.inf)
+        state = state_for(self.states, name, own)
+        return measured(self.detectors[name], own, state, own.readings[0].device)
 
     def _bulky_scores(self, shard: Shard) -> tuple[Place | None, dict[str, str]]:
         """Where scores by readings that are too large to keep are kept instead."""

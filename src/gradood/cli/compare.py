@@ -8,14 +8,13 @@ import typer
 from gradood.cli.exits import Exit
 from gradood.cli.options import Json
 from gradood.cli.output import aligned, data, document, say
+from gradood.cli.records import RECORD, SCORES, read_record
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
     from gradood.bench.changes import Change, Changes
 
 __all__ = ["compare"]
-
-_RECORD, _SCORES = "arena.json", "scores.safetensors"
 
 
 def compare(
@@ -64,26 +63,16 @@ def compare(
 
 def _opened(path: Path) -> tuple[dict[str, Any], Any]:
     """A record, and the scores beside it or None."""
-    import json
-
     from gradood.bench import ArenaRecord, scores_of
 
-    file = path / _RECORD if path.is_dir() else path
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"no record in {str(file)!r} ({error.strerror}); expected what gradood bench --out "
-            "wrote."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
+    file = path / RECORD if path.is_dir() else path
+    found = read_record(file, "what gradood bench --out wrote")
     try:
         record = ArenaRecord.from_dict(found).to_dict()
     except DataError as error:
         raise DataError(f"{str(file)!r}: {error}") from error
     # Another record may have been put beside the scores of the folder's own.
-    beside = file.name == _RECORD and (file.parent / _SCORES).is_file()
+    beside = file.name == RECORD and (file.parent / SCORES).is_file()
     return record, scores_of(file.parent) if beside else None
 
 

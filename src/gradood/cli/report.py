@@ -8,14 +8,13 @@ import typer
 from gradood.cli.exits import Unavailable
 from gradood.cli.options import ImageColumn
 from gradood.cli.output import say
+from gradood.cli.records import RECORD, SCORES, read_record
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gradood.report import Pictures
 
 __all__ = ["report"]
-
-_RECORD, _SCORES = "arena.json", "scores.safetensors"
 
 
 def report(
@@ -46,9 +45,9 @@ def report(
         raise ConfigError(f"--out {str(target)!r}; expected a name ending in .html.")
     if not target.parent.is_dir():
         raise ConfigError(f"--out {str(target)!r}: its folder does not exist; make it first.")
-    if target.with_suffix(".json").resolve() == (folder / _RECORD).resolve():
+    if target.with_suffix(".json").resolve() == (folder / RECORD).resolve():
         raise ConfigError(
-            f"--out {str(target)!r}: the page's JSON twin would take the place of {_RECORD}; "
+            f"--out {str(target)!r}: the page's JSON twin would take the place of {RECORD}; "
             "choose another name."
         )
     record = _record(folder)
@@ -56,10 +55,10 @@ def report(
     from gradood.report import Report
 
     scores: dict[str, Any] = {}
-    if (folder / _SCORES).exists():
+    if (folder / SCORES).exists():
         scores = scores_of(folder)
     else:
-        say(f"no {_SCORES} in {str(folder)!r}: the page has no curves and no images")
+        say(f"no {SCORES} in {str(folder)!r}: the page has no curves and no images")
     found = _pictures(record, root, image_column) if images and scores else None
     for name, why in () if found is None else found.missing.items():
         say(f"no thumbnails of {name}: {why}")
@@ -72,18 +71,8 @@ def report(
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    import json
-
-    path = folder / _RECORD
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"no record in {str(path)!r} ({error.strerror}); expected a folder that gradood bench "
-            "--out FOLDER wrote."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{str(path)!r} is no JSON ({error}); write it again.") from error
+    path = folder / RECORD
+    found = read_record(path, "a folder that gradood bench --out FOLDER wrote")
     if not isinstance(found, dict):
         raise DataError(f"{str(path)!r} holds no record; expected what gradood bench wrote.")
     return found

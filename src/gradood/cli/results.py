@@ -9,6 +9,7 @@ import typer
 
 from gradood.cli.exits import Exit, Unavailable
 from gradood.cli.output import aligned, data, document, say
+from gradood.cli.records import RECORD
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Results:
         for option, file in given:
             if file is None:
                 continue
-            if twin.resolve() in (file.resolve(), (file / "arena.json").resolve()):
+            if twin.resolve() in (file.resolve(), (file / RECORD).resolve()):
                 raise ConfigError(
                     f"--report {str(self.report)!r} also writes {str(twin)!r}, where {option} "
                     f"{str(file)!r} is; expected two names: choose another for one of them."

@@ -1,15 +1,13 @@
 """Image files in a folder, or in one folder per class."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-import torch
 from torch import Tensor
 
-from gradood.data.content import digest_of_files
-from gradood.data.dataset import ImageDataset
+from gradood.data.files import ImageFiles
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def find_images(root: Path) -> list[str]:
 
 
 @final
-class ImageFolder(ImageDataset):
+class ImageFolder(ImageFiles):
     """Image files below a folder, in the order of their sorted paths.
 
     If images lie only in subfolders, each subfolder is a class, and its place among the sorted
@@ -87,8 +85,6 @@ class ImageFolder(ImageDataset):
     Cost: lists the files once; keeps their paths.
     """
 
-    root: Path
-
     def __init__(
         self,
         root: str | Path,
@@ -100,7 +96,7 @@ class ImageFolder(ImageDataset):
         top, folders = _listed(self.root)
         below = {name: _images(self.root / name, (_identity(self.root),)) for name in folders}
         labeled = _layout(self.root, top, below, labeled)
-        self._labels: list[int] = []
+        self._labels = []
         if labeled:
             self._paths = [f"{name}/{path}" for name in folders for path in below[name]]
             for label, name in enumerate(folders):
@@ -110,24 +106,6 @@ class ImageFolder(ImageDataset):
             self._paths = sorted([*top, *nested])
         classes = tuple(folders) if labeled else None
         super().__init__(len(self._paths), preprocess=preprocess, classes=classes, labeled=labeled)
-
-    def _encoded(self, row: int) -> Path:
-        return self.root / self._paths[row]
-
-    def _label(self, row: int) -> int:
-        return self._labels[row]
-
-    def _all_labels(self) -> Tensor:
-        return torch.tensor(self._labels, dtype=torch.int64)
-
-    def _name(self, row: int) -> str:
-        return self._paths[row]
-
-    def _where(self, row: int) -> str:
-        return f"the image {str(self.root / self._paths[row])!r}"
-
-    def _content(self, rows: Sequence[int]) -> str:
-        return digest_of_files([self.root / self._paths[row] for row in rows])
 
 
 def _layout(root: Path, top: list[str], below: dict[str, list[str]], labeled: bool | None) -> bool:

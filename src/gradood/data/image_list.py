@@ -1,15 +1,13 @@
 """Images named line by line in a text file, as OpenOOD's benchmarks list theirs."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-import torch
 from torch import Tensor
 
-from gradood.data.content import digest_of_files
-from gradood.data.dataset import ImageDataset
+from gradood.data.files import ImageFiles
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def read_list(path: str | Path) -> list[tuple[str, int]]:
 
 
 @final
-class ImageList(ImageDataset):
+class ImageList(ImageFiles):
     """Image files named in a list, in its order.
 
     Args:
@@ -91,21 +89,3 @@ class ImageList(ImageDataset):
             )
         labeled = known if labeled is None else labeled
         super().__init__(len(lines), preprocess=preprocess, classes=None, labeled=labeled)
-
-    def _encoded(self, row: int) -> Path:
-        return self.root / self._paths[row]
-
-    def _label(self, row: int) -> int:
-        return self._labels[row]
-
-    def _all_labels(self) -> Tensor:
-        return torch.tensor(self._labels, dtype=torch.int64)
-
-    def _name(self, row: int) -> str:
-        return self._paths[row]
-
-    def _where(self, row: int) -> str:
-        return f"the image {str(self.root / self._paths[row])!r}"
-
-    def _content(self, rows: Sequence[int]) -> str:
-        return digest_of_files([self.root / self._paths[row] for row in rows])

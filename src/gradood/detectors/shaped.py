@@ -1,6 +1,7 @@
 """What activation shaping has in common: any logit score, measured on what was shaped."""
 
 import importlib
+from functools import cache
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -107,12 +108,17 @@ def measured(
     return _detector(score).measure(shaped, {})
 
 
+@cache
+def _built_in() -> dict[str, type[Detector]]:
+    # By name at run time: the package imports the modules that import this one.
+    package = importlib.import_module("gradood.detectors")
+    return {kind.name: kind for kind in (getattr(package, name) for name in package.__all__)}
+
+
 def _detector(score: object) -> Detector:
     if isinstance(score, Detector):
         return score
-    # By name at run time: the package imports the modules that import this one.
-    package = importlib.import_module("gradood.detectors")
-    known = {kind.name: kind for kind in (getattr(package, name) for name in package.__all__)}
+    known = _built_in()
     if not isinstance(score, str) or score not in known:
         raise ConfigError(
             f"score={score!r}; expected the name of one of gradood's detectors, or an instance: "

@@ -11,7 +11,7 @@ from gradood.decision import Look
 from gradood.detectors.base import Detector, State
 from gradood.errors import DataError, GradoodError, MeaninglessScoreWarning
 from gradood.evidence import KEYS, LOGITS, Evidence, Read, gather
-from gradood.monitor.rows import finite_rows, own_terms
+from gradood.monitor.rows import emptied, finite_rows, measured, state_for
 from gradood.taps import device_of, unwrap
 
 __all__ = ["Reader"]
@@ -53,33 +53,21 @@ class Reader:
                 return Look.lost(self.detectors, len(x))
             self.bind(x if clean else x[finite])
         if not clean:
-            x = torch.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+            x = emptied(x, finite)
         binding = self.bind(x)
         evidence = self.gather(x, (*binding.reads, *extra), None)
         lost = broken | (~evidence.sound).cpu()
         scores: dict[str, Tensor] = {}
         for name, detector in self.detectors.items():
             own = evidence.only(binding.plans[name].reads)
-            state = self._state(name, own)
-            with own_terms(x.device):
-                found = detector.measure(own, state).detach().to("cpu", torch.float64)
-            found = torch.where(found.isfinite(), found, torch.inf)
-            scores[name] = found.masked_fill(lost, torch.inf)
+            state = state_for(self.states, name, own)
+            scores[name] = measured(detector, own, state, x.device).masked_fill(lost, torch.inf)
         label = keys = torch.zeros(len(x), dtype=torch.int64)
         if LOGITS in extra:
             label = evidence[LOGITS].argmax(1).cpu().masked_fill(lost, -1)
         if KEYS in extra:
             keys = evidence[KEYS].cpu()
         return Look(scores, label, broken, keys)
-
-    def _state(self, name: str, evidence: Evidence) -> State:
-        """The state, on the device the evidence is on (the model may have moved)."""
-        state = self.states.get(name, {})
-        device = evidence.readings[0].device
-        if any(tensor.device != device for tensor in state.values()):
-            state = {key: tensor.to(device) for key, tensor in state.items()}
-            self.states[name] = state
-        return state
 
     def bind(self, x: Tensor) -> Binding:
         """The binding, made on `x` if there is none yet."""

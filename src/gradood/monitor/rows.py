@@ -1,4 +1,4 @@
-"""Rows of a batch that hold NaN or infinity, and the terms on which detectors compute."""
+"""Rows of a batch that hold NaN or infinity; detectors computing on their own terms."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,9 +6,11 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
+from gradood.detectors.base import Detector, State
 from gradood.errors import DataError
+from gradood.evidence import Evidence
 
-__all__ = ["finite_rows", "own_terms", "refuse_nonfinite"]
+__all__ = ["emptied", "finite_rows", "measured", "own_terms", "refuse_nonfinite", "state_for"]
 
 
 def finite_rows(x: Tensor) -> Tensor:
@@ -20,6 +22,35 @@ def finite_rows(x: Tensor) -> Tensor:
     # A sum meets every NaN and infinity at a tenth of the price; only overflow needs a second look.
     rows = x.flatten(1).sum(1, dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()
     return rows if bool(rows.all()) else x.isfinite().flatten(1).all(1)
+
+
+def emptied(x: Tensor, finite: Tensor) -> Tensor:
+    """`x` with zeros for the rows that are not finite, so that they disturb no other row."""
+    return torch.where(finite.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
+def measured(detector: Detector, evidence: Evidence, state: State, device: torch.device) -> Tensor:
+    """A detector's scores (batch,), float64 on the CPU, +inf where one is not finite.
+
+    Args:
+        detector: that scores.
+        evidence: what it asked for.
+        state: what it has learned.
+        device: whose autocast to leave out.
+    """
+    with own_terms(device):
+        found = detector.measure(evidence, state).detach().to("cpu", torch.float64)
+    return torch.where(found.isfinite(), found, torch.inf)
+
+
+def state_for(states: dict[str, State], name: str, evidence: Evidence) -> State:
+    """The state, on the device the evidence is on (the model may have moved), and kept there."""
+    state = states.get(name, {})
+    device = evidence.readings[0].device
+    if any(tensor.device != device for tensor in state.values()):
+        state = {key: tensor.to(device) for key, tensor in state.items()}
+        states[name] = state
+    return state
 
 
 def refuse_nonfinite(x: Tensor, what: str) -> None:

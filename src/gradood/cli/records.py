@@ -1,0 +1,32 @@
+"""Records that ``gradood bench`` wrote."""
+
+from pathlib import Path
+from typing import Any
+
+from gradood.errors import DataError
+
+__all__ = ["RECORD", "SCORES", "read_record"]
+
+RECORD, SCORES = "arena.json", "scores.safetensors"
+
+
+def read_record(file: Path, expected: str) -> Any:
+    """The JSON of a record, not yet checked.
+
+    Args:
+        file: the record.
+        expected: what should have been given, for the message.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON.
+    """
+    import json
+
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"no record in {str(file)!r} ({error.strerror}); expected {expected}."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
