@@ -1,6 +1,6 @@
 """How flat the energy is around its samples, before and after training, and what that certifies.
 
-    python benchmarks/training_certificate.py --work /tmp/training --seed 0 --count 400 \
+    python benchmarks/training_certificate.py --work FOLDER --seed 0 --count 400 \
         --out docs/results/training-certificate.md
 
 Takes the networks that `training_run.py` left in the work folder. Known samples are CIFAR-10 test

@@ -1,6 +1,6 @@
 """Fine-tuning compared on real images: the same budget for every method, several seeds.
 
-    python benchmarks/training_run.py --work /tmp/training --steps 300 --seeds 0,1,2 \
+    python benchmarks/training_run.py --work FOLDER --steps 300 --seeds 0,1,2 \
         --out docs/results/training.md
 
 From `resnet20_cifar10` of ../shared, on CIFAR-10 training images and `tinyimagenet_aux`; scored on
