@@ -59,6 +59,20 @@ def test_the_certified_radius_of_a_linear_score_is_its_distance():
     assert outliers.radius.tolist() == pytest.approx([0.0, 0.0, 0.1])
 
 
+def test_each_sample_may_have_a_radius_of_its_own():
+    model = Slope()
+    radii = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    for attack in (Attack(), Attack(kind="random")):
+        moved = perturbed(model, X, radius=radii, rise=True, attack=attack)
+        assert (moved - X).norm(dim=1).tolist() == pytest.approx(radii.tolist())
+    # Within its certified radius no sample of a linear score changes sides; beyond it, it does.
+    threshold = float(energies(model, X).max()) + 0.5
+    found = certified_radius(model, X, threshold=threshold, radius=9.0, known=True).radius
+    for share, turned in ((0.999, False), (1.001, True)):
+        moved = perturbed(model, X, radius=share * found, rise=True, attack=Attack())
+        assert ((energies(model, moved) > threshold) == turned).all()
+
+
 def test_fpr_rises_with_the_radius():
     torch.manual_seed(0)
     model = Slope()

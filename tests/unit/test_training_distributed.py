@@ -92,6 +92,7 @@ def launch(folder: Path, processes: int, jobs: tuple[str, ...]) -> None:
     for process in running:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
+        assert "deprecated" not in said
 
 
 def weights(folder: Path, method: str) -> dict[str, torch.Tensor]:

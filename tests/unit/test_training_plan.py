@@ -51,6 +51,13 @@ def test_the_parts_of_all_processes_are_the_step(world, accumulate, samples):
         assert {len(of_rank) for of_rank in parts} == {accumulate}
 
 
+@pytest.mark.parametrize(("world", "accumulate", "smallest"), [(1, 1, 3), (2, 1, 1), (1, 4, 1)])
+def test_the_smallest_part_is_in_the_last_step(world, accumulate, smallest):
+    plan = Plan(samples=19, batch=8, epochs=2)
+    assert plan.smallest_part(world, accumulate) == smallest
+    assert Plan(samples=19, batch=8, epochs=2, steps=2).smallest_part(1, 1) == 8
+
+
 def test_an_order_is_endless_and_the_same_from_anywhere():
     order = Order(5, seed=3, purpose="aux")
     forward = [order[i] for i in range(23)]

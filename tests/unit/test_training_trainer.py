@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import gradood
 from gradood.errors import ArtifactError, ConfigError, DataError, GradoodWarning, TapError
@@ -328,21 +330,107 @@ def test_classes_in_both_sets_are_named(tmp_path):
         Trainer(net(), recipe("energy", "schedule.steps=1"), named, out=tmp_path).fit()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path):
+@pytest.mark.parametrize("purpose", ["id", "aux"])
+def test_an_image_that_is_not_finite_is_named(tmp_path, purpose):
     given = data()
-    broken = given.id.tensors[0].clone()
-    broken[50] = torch.nan
-    trainer = Trainer(
-        net(),
-        recipe("greg", "checkpoint.every=1"),
-        TrainingData(id=TensorDataset(broken, given.id.tensors[1]), aux=given.aux),
-        out=tmp_path,
+    broken = getattr(given, purpose).tensors[0].clone()
+    broken[50, 0, 1, 1] = torch.nan
+    changed = replace(
+        given, **{purpose: TensorDataset(broken, *getattr(given, purpose).tensors[1:])}
     )
-    with pytest.raises(DataError, match=r"(is|are) not finite"):
-        trainer.fit()
-    if (tmp_path / "checkpoint.safetensors").exists():
-        saved = load(tmp_path / "checkpoint.safetensors")
-        assert all(bool(t.isfinite().all()) for t in saved.part("model").values())
+    with pytest.raises(DataError, match=rf"image 50 of the {purpose} data holds NaN"):
+        Trainer(net(), recipe("greg", "schedule.epochs=3"), changed, out=tmp_path).fit()
+
+
+class Exploding(Net):
+    """From some training step on its loss, or the gradient of it, is not finite."""
+
+    def __init__(self, at: int, what: str) -> None:
+        super().__init__()
+        self.at, self.what, self.steps = at, what, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = super().forward(x)
+        self.steps += self.training
+        if self.training and self.steps > self.at:
+            if self.what == "loss":
+                return z * torch.inf
+            z.register_hook(lambda gradient: gradient * torch.inf)
+        return z
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("clip", ["none", "1.0"])
+def test_a_run_that_diverges_ends_and_keeps_weights_and_checkpoint(tmp_path, what, clip):
+    torch.manual_seed(1)
+    model = Exploding(3, what)
+    chosen = recipe("energy", "checkpoint.every=1", f"optimizer.clip={clip}")
+    with pytest.raises(DataError, match=rf"the {what} of step 4 is not finite \(loss .*clip"):
+        Trainer(model, chosen, data(), out=tmp_path).fit()
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    saved = load(tmp_path / "checkpoint.safetensors")
+    assert saved.document["step"] == 3
+    assert all(bool(t.isfinite().all()) for t in saved.part("model").values())
+
+
+def test_a_run_shorter_than_the_logs_interval_has_a_row(tmp_path):
+    Trainer(net(), recipe("plain", "schedule.steps=3"), data(), out=tmp_path).fit()
+    (row,) = rows(tmp_path / "steps.csv")
+    assert row["step"] == "3" and float(row["loss"]) > 0
+
+
+class Sized(Dataset[Any]):
+    """Every other image is wider."""
+
+    def __len__(self) -> int:
+        return 150
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(3, 8, 8 + index % 2), index % 4
+
+
+def test_images_that_make_up_no_batch_are_told(tmp_path):
+    given = data()
+    with pytest.raises(DataError, match=r"images of one batch differ in size"):
+        Trainer(net(), recipe("plain"), TrainingData(id=Sized()), out=tmp_path).fit()
+    for outliers in (torch.zeros(260, 3, 9, 9), torch.zeros(260, 3, 8, 8).double()):
+        changed = replace(given, aux=TensorDataset(outliers))
+        with pytest.raises(DataError, match=r"known images are \(3, 8, 8\) .*, outliers \(3, "):
+            Trainer(net(), recipe("greg"), changed, out=tmp_path).fit()
+
+
+class Flat(nn.Module):
+    """Batch norm over rows alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(x))
+
+
+def test_a_single_row_that_batch_norm_refuses_is_told_before_the_first_step(tmp_path):
+    given = data(n=143)  # 113 of them to train on: seven steps of 16, and one of 1.
+    with pytest.raises(ConfigError, match=r"has a single sample, and the model refuses it"):
+        Trainer(Flat(), recipe("plain"), given, out=tmp_path / "a").fit()
+    with pytest.raises(ConfigError, match=r"batch\.accumulate lower"):
+        parts = recipe("plain", "batch.accumulate=16")
+        Trainer(Flat(), parts, data(), out=tmp_path / "b").fit()
+    for works in (
+        recipe("plain", "batch.statistics=frozen"),
+        recipe("plain", "schedule.steps=7"),
+        recipe("oe"),
+    ):
+        Trainer(Flat(), works, given, out=tmp_path / f"{works.method}{works.schedule.steps}").fit()
+
+
+def test_a_recipe_in_other_words_is_the_same_run(tmp_path):
+    chosen = recipe("plain", "schedule.steps=2")
+    Trainer(net(), chosen, data(), out=tmp_path).fit()
+    told = replace(chosen, summary="Said better.", deviations=("none to speak of",))
+    assert Trainer(net(), told, data(), out=tmp_path).fit(resume=True).steps == 2
 
 
 def test_folders_with_a_run_are_not_overwritten(tmp_path):

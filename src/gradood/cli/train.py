@@ -67,6 +67,14 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = None,
+    id_classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of the known classes, one a line, where the data has none.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     aux_classes: Annotated[
         Path | None,
         typer.Option(
@@ -172,7 +180,8 @@ def train(
             device=place,
         )
         columns = {"image_column": image_column, "label_column": label_column}
-        given = _data(subject.preprocess, id_data, aux or [], aux_classes, columns)
+        names = {"id_classes": id_classes, "aux_classes": aux_classes}
+        given = _data(subject.preprocess, id_data, aux or [], names, columns)
         trained = Trainer(subject.model, chosen, given, out=out, options=options).fit(resume=resume)
         leads = World.current().leads
     if leads:
@@ -218,7 +227,7 @@ def _data(
     preprocess: "Preprocess",
     known: Sequence[str],
     outliers: Sequence[str],
-    names: Path | None,
+    names: dict[str, Path | None],
     columns: dict[str, str],
 ) -> "TrainingData":
     from gradood.training import TrainingData
@@ -227,7 +236,7 @@ def _data(
         id=_images("ID", known, preprocess, labeled=True, **columns),
         aux=_images("auxiliary", outliers, preprocess, **columns) if outliers else None,
         black=_black(preprocess),
-        aux_classes=None if names is None else _lines(names),
+        **{option: _lines(file, option) for option, file in names.items() if file is not None},
     )
 
 
@@ -252,12 +261,13 @@ def _black(preprocess: "Preprocess") -> "Tensor":
     return -mean / torch.tensor(preprocess.std or (1.0,) * channels)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, option: str) -> list[str]:
     """Names of classes: lines, of which only what follows a tab is taken if there is one."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--aux-classes {str(path)!r} cannot be read: {error}.") from error
+        name = option.replace("_", "-")
+        raise DataError(f"--{name} {str(path)!r} cannot be read: {error}.") from error
     return [line.rpartition("\t")[2].strip() for line in lines if line.strip()]
 
 

@@ -1,5 +1,7 @@
 """One optimizer step after another: parts, outliers, gradients, averages."""
 
+import math
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -75,8 +77,7 @@ class Engine:
         self._forward = TrainingForward(model, self.objective, recipe, head=head)
         self._call: nn.Module = self._forward
         if run.world.size > 1:
-            # Buffers are averaged after each step instead, and the device is chosen already.
-            self._call = DistributedDataParallel(self._forward, broadcast_buffers=False)
+            self._call = _distributed(self._forward)
         self.optimizer = _optimizer(self._forward, recipe.optimizer)
         self.ema = None
         if recipe.ema is not None:
@@ -95,7 +96,7 @@ class Engine:
         """Train on one step, and say what its terms were, over all processes.
 
         Raises:
-            DataError: the loss is not finite.
+            DataError: the loss, or its gradient, is not finite; the weights are as they were.
         """
         recipe, number = self.run.recipe, fed.plan.step
         lr = self.learning_rate(number)
@@ -118,8 +119,7 @@ class Engine:
             if self._forward.features is not None and part.share:
                 kept.append((self._forward.features, batch.labels))
         told = self._told(sums, number)
-        if recipe.optimizer.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._forward.parameters(), recipe.optimizer.clip)
+        self._limit(told, number)
         self.optimizer.step()
         self._remember(kept)
         if recipe.batch.statistics == "coupled":
@@ -254,14 +254,34 @@ class Engine:
         if self.run.world.size > 1:
             values = self.run.world.all(values).sum(0)
         told = dict(zip(sums, values.tolist(), strict=True))
-        if not np.isfinite(told["loss"]):
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
-            raise DataError(
-                f"the loss of step {number + 1} is not finite ({terms}); expected numbers. Lower "
-                "optimizer.lr, set optimizer.clip, or check the images for NaN. The last "
-                "checkpoint is as it was."
-            )
+        _check_finite(told["loss"], "loss", told, number)
         return told
+
+    def _limit(self, told: Mapping[str, float], number: int) -> None:
+        """Clip the gradient; one that is not finite would be in the weights, and in checkpoints."""
+        clip = self.run.recipe.optimizer.clip
+        parameters = self._forward.parameters()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+        _check_finite(float(norm), "gradient", told, number)
+
+
+def _check_finite(value: float, what: str, told: Mapping[str, float], number: int) -> None:
+    if not math.isfinite(value):
+        terms = ", ".join(f"{name} {term:.4g}" for name, term in told.items())
+        raise DataError(
+            f"the {what} of step {number + 1} is not finite ({terms}): training diverged; expected "
+            "numbers. Lower optimizer.lr, or set optimizer.clip (1, say). A checkpoint made "
+            "before is as it was."
+        )
+
+
+def _distributed(module: nn.Module) -> nn.Module:
+    """Gradients averaged over processes."""
+    with warnings.catch_warnings():
+        # The option that is to replace it is not in every torch that this library runs on.
+        warnings.filterwarnings("ignore", ".*broadcast_buffers.*is deprecated")
+        # Buffers are averaged after each step instead, and the device is chosen already.
+        return DistributedDataParallel(module, broadcast_buffers=False)
 
 
 def _optimizer(module: nn.Module, given: Optimizer) -> torch.optim.Optimizer:

@@ -80,8 +80,23 @@ class Material:
 
     def example(self) -> Tensor:
         """The first images of the known samples, at most 2, (n, …)."""
-        items = [self.known.item(i)[0] for i in range(min(2, len(self.known)))]
-        return torch.stack(items)
+        return self.known.plain(range(min(2, len(self.known))))[0]
+
+    def check_alike(self) -> None:
+        """Whether outliers have the shape and the type of known images.
+
+        Raises:
+            DataError: they have not.
+        """
+        if self.outliers is None:
+            return
+        known, outlier = self.known.item(0)[0], self.outliers.item(0)[0]
+        if known.shape != outlier.shape or known.dtype != outlier.dtype:
+            pair = [f"{tuple(image.shape)} {image.dtype}" for image in (known, outlier)]
+            raise DataError(
+                f"known images are {pair[0]}, outliers {pair[1]}; expected one shape and one "
+                "type, as they make up one batch. Preprocess both alike."
+            )
 
     def _split(self, dataset: Dataset[Any], purpose: str, held: int) -> tuple[Samples, Samples]:
         size = _size(dataset, purpose)

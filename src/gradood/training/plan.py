@@ -98,6 +98,17 @@ class Plan:
             id_count=min(self.batch, self.samples - start),
         )
 
+    def smallest_part(self, world: int, accumulate: int) -> int:
+        """Known samples in the smallest part that any process computes at once."""
+        last = min(self.steps_per_epoch, self.total) - 1
+        parts = [
+            part
+            for number in (0, last)
+            for rank in range(world)
+            for part in self.step(number).parts(rank, world, accumulate)
+        ]
+        return min(part.stop - part.start for part in parts)
+
     def ends_epoch(self, number: int) -> bool:
         """Whether the epoch, or the run, ends with this step."""
         return (number + 1) % self.steps_per_epoch == 0 or number + 1 == self.total

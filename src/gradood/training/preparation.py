@@ -15,7 +15,11 @@ from gradood.training.material import Material, TrainingData
 from gradood.training.overlap import overlapping
 from gradood.training.plan import Plan
 from gradood.training.recipe import Recipe
-from gradood.training.refusals import check_model, check_twice_differentiable
+from gradood.training.refusals import (
+    check_model,
+    check_single_row,
+    check_twice_differentiable,
+)
 from gradood.training.world import World
 
 __all__ = ["prepared", "warn_of_overlap"]
@@ -42,6 +46,7 @@ def prepared(
         TapError: the model cannot be read.
     """
     check_model(model, recipe)
+    material.check_alike()
     module = unwrap(model)
     example = material.example().to(device_of(module))
     network = observed(module, example)
@@ -54,6 +59,9 @@ def prepared(
         epochs=recipe.schedule.epochs,
         steps=recipe.schedule.steps,
     )
+    rows = 1 + (recipe.batch.aux_per_id if recipe.loss.outliers else 0)
+    if rows * plan.smallest_part(world.size, recipe.batch.accumulate) == 1:
+        check_single_row(module, example, recipe)
     feed = Feed(recipe, plan, material.known, material.outliers, world)
     looks = recipe.sampling.kind == "cluster-energy" or recipe.loss.virtual is not None
     if looks:
@@ -72,11 +80,13 @@ def warn_of_overlap(data: TrainingData) -> None:
     """Warn of classes in both sets, by name; or say that this could not be told."""
     ours, theirs = data.names()
     if ours is None or theirs is None:
-        which = "known" if ours is None else "auxiliary"
+        which, option = ("known", "id") if ours is None else ("auxiliary", "aux")
         _log.warning(
             "whether known classes are among the outliers was not checked, as the %s classes have "
-            "no names; give them (--aux-classes, TrainingData.id_classes and aux_classes).",
+            "no names; give them (--%s-classes, TrainingData.%s_classes).",
             which,
+            option,
+            option,
         )
         return
     pairs = overlapping(ours, theirs)

@@ -1,4 +1,7 @@
-"""What cannot be trained with a gradient penalty, told before the first step."""
+"""What cannot be trained by a recipe, told before the first step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from gradood.taps import device_of, logits_of
 from gradood.training.forward import differentiable_kernels, penalized, set_training, widened
 from gradood.training.recipe import Recipe
 
-__all__ = ["check_model", "check_twice_differentiable"]
+__all__ = ["check_model", "check_single_row", "check_twice_differentiable"]
 
 
 def check_model(model: nn.Module, recipe: Recipe) -> None:
@@ -66,19 +69,49 @@ def check_twice_differentiable(model: nn.Module, x: Tensor, recipe: Recipe) -> N
     """
     if not penalized(recipe):
         return
+    try:
+        with _trial(model, recipe), torch.enable_grad():
+            _differentiate_twice(model, torch.cat([x[:2], x[:2]]))
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ConfigError(_explained(error)) from error
+
+
+def check_single_row(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+    """Try one row alone in training mode; the model is left as it was.
+
+    Args:
+        model: on its device.
+        x: (n ≥ 1, …) inputs on that device.
+        recipe: one of whose steps, or parts, has a single row.
+
+    Raises:
+        ConfigError: BatchNorm would have one value per channel, by which it cannot normalize.
+    """
+    try:
+        with _trial(model, recipe), torch.no_grad():
+            model(x[:1])
+    except ValueError as error:
+        raise ConfigError(
+            f"a step, or a part of one, has a single sample, and the model refuses it: {error}. "
+            "Set batch.id so that the last step of an epoch has more, or batch.accumulate lower, "
+            "or batch.statistics = 'frozen'."
+        ) from error
+
+
+@contextmanager
+def _trial(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Training mode inside; flags, gradients, buffers and RNG as before outside."""
     flags = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = device_of(model)
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with torch.random.fork_rng(devices=devices):
             set_training(model, recipe.batch.statistics)
-            _differentiate_twice(model, torch.cat([x[:2], x[:2]]))
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ConfigError(_explained(error)) from error
+            yield
     finally:
         for module, flag in flags:
             module.training = flag

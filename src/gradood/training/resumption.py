@@ -16,6 +16,8 @@ from gradood.training.world import World
 
 __all__ = ["continued", "restore", "write"]
 
+_PROSE = frozenset({"summary", "paper", "deviations"})
+"""Parts of a recipe that say what it is, and change nothing that is computed."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +56,11 @@ def continued(saved: Saved, recipe: Recipe, material: Material, world: World) ->
         ConfigError: the run was begun with another recipe; names what differs.
         DataError: it was begun on other data.
     """
-    changed = _differences(saved.document["asked"], to_table(recipe))
+    before, now = (
+        {key: value for key, value in table.items() if key not in _PROSE}
+        for table in (saved.document["asked"], to_table(recipe))
+    )
+    changed = _differences(before, now)
     if changed:
         raise ConfigError(
             f"the run in the folder was begun with another recipe: {'; '.join(changed[:4])}. "

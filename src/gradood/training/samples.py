@@ -88,12 +88,26 @@ class Samples(Dataset[Any]):
         )
         return iter(loader)
 
+    def plain(self, places: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Images (n, …) and labels (n,) at some places of the part, not augmented."""
+        return _collate([self.item(place) for place in places])
+
     def item(self, place: int) -> tuple[Tensor, int]:
-        """The image and label at a place of the part, as they are."""
+        """The image and label at a place of the part, as they are.
+
+        Raises:
+            DataError: the image is none, or holds NaN or infinity; or it has no label.
+        """
         if self._cache is not None and place in self._cache:
             return self._cache[place]
         item = self.dataset[self.indices[place]]
         image, label = image_of(item), -1
+        if not bool(image.isfinite().all()):
+            # Here, as batch norm would have it in its statistics before any loss shows it.
+            raise DataError(
+                f"image {self.indices[place]} of the {self.purpose} data holds NaN or infinity; "
+                "expected numbers. Repair it, or leave it out."
+            )
         if self.purpose == "id":
             label = label_of(item)
         if self._cache is None and get_worker_info() is None:

@@ -39,7 +39,7 @@ class Options:
         workers: processes that decode images, per training process.
         progress: show a bar; None for on a terminal only.
         tensorboard: write TensorBoard's files beside the CSV files.
-        log_every: steps between rows of ``steps.csv``.
+        log_every: steps between rows of ``steps.csv``, whose last is that of the last step.
         max_accuracy_drop: how much accuracy on held-out known samples may fall, from 0 to 1,
             before the run counts as failed; None for no limit.
         after_step: called with the number of steps done, such as to watch from outside.
@@ -105,7 +105,8 @@ class Trainer:
                 on the same number of processes and the same kind of machine.
 
         Raises:
-            ConfigError: the folder holds a run and `resume` is False, or it is another run's.
+            ConfigError: the folder holds a run and `resume` is False, or it is another run's, or
+                it is no folder.
             ArtifactError: the checkpoint is absent or damaged.
             DataError: the run diverged, or an image is broken.
         """
@@ -128,7 +129,12 @@ class Trainer:
                 "fit(resume=True)), or name another folder."
             )
         self._world.wait()  # Nobody may write before all have looked.
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(
+                f"{str(self.out)!r} is, or lies in, a file; expected a folder to write to."
+            ) from error
         return None
 
     def _fit(self, saved: Saved | None) -> Trained:
@@ -222,6 +228,7 @@ class _Voice:
 
     def __init__(self, out: Path, state: State, total: int, options: Options | None) -> None:
         self._logs = None
+        self._total = total
         self._bar = Progress(
             total, done=state.step, show=False if options is None else options.progress
         )
@@ -233,7 +240,7 @@ class _Voice:
 
     def step(self, state: State, loss: float, every: int) -> None:
         self._bar.step(loss=loss)
-        if state.step % every == 0:
+        if state.step % every == 0 or state.step == self._total:
             means = state.meter.means(clear=True)
             if self._logs is not None:
                 self._logs.add("steps", {"step": state.step, **means})

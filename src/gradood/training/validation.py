@@ -99,14 +99,14 @@ def logits_on(
     found, labels = [], []
     with left_as_found(model, device):
         for i in range(0, len(mine), batch):
-            items = [samples.item(place) for place in mine[i : i + batch]]
-            x = torch.stack([image for image, _ in items]).to(device)
+            images, numbers = samples.plain(mine[i : i + batch])
+            x = images.to(device)
             found.append(logits_of(model(x)).float() if run is None else run(x))
-            labels += [label for _, label in items]
+            labels.append(numbers.to(device))
     if not found:
         raise DataError(f"{len(chosen)} samples for {world.size} processes; expected more.")
     gathered = world.gather(torch.cat(found))
-    return gathered.cpu(), world.gather(torch.tensor(labels, device=device)).cpu()
+    return gathered.cpu(), world.gather(torch.cat(labels)).cpu()
 
 
 def _mean(energies: Tensor) -> float:

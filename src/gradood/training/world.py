@@ -90,7 +90,7 @@ def joined(device: str) -> Iterator[str]:
         device: as asked for; of several CUDA devices each process takes its own.
 
     Raises:
-        ConfigError: the environment is torchrun's only in part.
+        ConfigError: torchrun started this process, and this torch has no distributed training.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield device

@@ -62,6 +62,25 @@ def test_a_run_from_folders_to_a_benchmark(folders, capsys):
     assert "energy" in capsys.readouterr().out
 
 
+def test_classes_may_be_named_by_files(folders, capsys):
+    (folders / "ours.txt").write_text("n01\tzebra\nn02\thorse\n\nn03\tdog\n")
+    (folders / "theirs.txt").write_text("plains zebra\noak\n")
+    files = [
+        "--id-classes",
+        str(folders / "ours.txt"),
+        "--aux-classes",
+        str(folders / "theirs.txt"),
+    ]
+    assert main(words(folders, "--method", "greg", *files)) == 0
+    assert "look like known ones: 'zebra' ('plains zebra')" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_to_write_to(folders, capsys):
+    (folders / "run").write_text("")
+    assert main(words(folders, "--method", "greg")) == 2
+    assert "is, or lies in, a file; expected a folder" in capsys.readouterr().err
+
+
 def test_a_run_is_gone_on_with(folders, capsys):
     assert main(words(folders, "--method", "greg")) == 0
     assert main(words(folders, "--method", "greg")) == 2
@@ -94,6 +113,7 @@ def test_a_drop_of_accuracy_is_exit_code_1(folders, capsys):
         (("--method", "greg", "--set", "optimizer.rate=1"), "has no option 'rate'"),
         (("--method", "greg", "--aux", "nowhere"), "the auxiliary data: 'nowhere' does not exist"),
         (("--method", "greg", "--aux-classes", "nowhere"), "--aux-classes 'nowhere' cannot be"),
+        (("--method", "greg", "--id-classes", "nowhere"), "--id-classes 'nowhere' cannot be"),
     ],
 )
 def test_wrong_usage_is_told(folders, capsys, more, said):
