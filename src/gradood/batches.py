@@ -59,26 +59,40 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
 
 
 def _refuse_pair(data: Iterable[Any]) -> None:
-    """Two tensors that cannot both be batches of one model are a batch and its labels."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
+    """What follows a tensor and can be no batch of the same model belongs to it, such as labels."""
+    if not isinstance(data, tuple | list) or len(data) < 2:
         return
-    x, y = data
+    x, *others = data
     if not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
         return
-    if isinstance(y, Tensor | np.ndarray):
+    odd = [other for other in others if not _may_follow(x, other)]
+    if odd:
+        what = "pair" if len(others) == 1 else type(data).__name__
+        given = " and ".join(map(_told, (x, odd[0])))
+        raise DataError(
+            f"data is a {what} of {given}, which would be read as {len(data)} batches; expected a "
+            "loader of batches. Labels belong to their batch: give [(x, y)], or x alone where none "
+            "are needed."
+        )
+
+
+def _may_follow(x: Tensor | np.ndarray, other: Any) -> bool:
+    """Whether it can be a batch of the same model."""
+    if isinstance(other, Tensor | np.ndarray):
         # Batches of images may differ in size, but not in rank, channels or kind of number.
-        alike = x.ndim == y.ndim and x.shape[1:2] == y.shape[1:2]
-        if alike and _floating(x) == _floating(y):
-            return
-        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
-    elif isinstance(y, tuple | list | range) and all(isinstance(one, int) for one in y):
-        given = f"{tuple(x.shape)} and a list of {len(y)} numbers"
-    else:
-        return
-    raise DataError(
-        f"data is a pair of {given}, which would be read as two batches; expected a loader of "
-        "batches. Labels belong to their batch: give [(x, y)], or x alone where none are needed."
-    )
+        alike = x.ndim == other.ndim and x.shape[1:2] == other.shape[1:2]
+        return alike and _floating(x) == _floating(other)
+    if isinstance(other, tuple | list):
+        return any(isinstance(one, Tensor | np.ndarray) and one.ndim > 0 for one in other)
+    return isinstance(other, Mapping)
+
+
+def _told(given: Any) -> str:
+    if isinstance(given, Tensor | np.ndarray):
+        return f"{tuple(given.shape)} {given.dtype}"
+    if isinstance(given, tuple | list | range):
+        return f"a {type(given).__name__} of {len(given)}"
+    return f"a {type(given).__name__}" if given is not None else "None"
 
 
 def _floating(array: Tensor | np.ndarray) -> bool:
@@ -122,9 +136,14 @@ def _labels(given: Any, size: int) -> Tensor:
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
         what = type(given).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        one = labels is not None and labels.ndim == 0
+        hint = (
+            "Single images with their labels are no batches: give DataLoader(data, batch_size=64)."
+            if one
+            else "A pair of tensors is read as a loader of two batches: give [(x, y)]."
+        )
         raise DataError(
-            f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. "
-            "A pair of tensors is read as a loader of two batches: give [(x, y)]."
+            f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. {hint}"
         )
     return labels.to(torch.int64)
 

@@ -153,6 +153,9 @@ def test_a_pair_of_lists_of_batches_says_how_to_write_it():
         (X, Y.numpy()),
         (X.flatten(1), torch.nn.functional.one_hot(Y).float()),
         (torch.zeros(6), Y),
+        (X, tuple(Y.numpy())),
+        (X, ["cat"] * 6),
+        (X, None),
     ],
 )
 def test_a_pair_given_as_data_says_how_to_write_it(pair, labels):
@@ -163,3 +166,23 @@ def test_a_pair_given_as_data_says_how_to_write_it(pair, labels):
 @pytest.mark.parametrize("two", [(X, X[:2]), [X, X[..., :2]], (X[:0], X), [X.numpy(), X]])
 def test_two_batches_are_no_pair(two):
     assert [len(batch.x) for batch in batches(two)] == [len(x) for x in two]
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("more", [(Y, torch.arange(6)), (X, Y), (Y.tolist(), ["a"] * 6)])
+def test_labels_and_more_beside_a_batch_are_told_as_well(more, labels):
+    with pytest.raises(
+        DataError, match=r"data is a tuple of .* read as 3 batches; .* \[\(x, y\)\]"
+    ):
+        list(batches((X, *more), labels=labels))
+
+
+@pytest.mark.parametrize("more", [[(X, Y)], [X, {"x": X}], [[X, Y], X]])
+def test_batches_of_several_forms_are_no_pair(more):
+    assert [len(batch.x) for batch in batches([X, *more])] == [6] * (1 + len(more))
+
+
+def test_single_images_with_their_labels_are_no_batches():
+    samples = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
+    with pytest.raises(DataError, match=r"Single images with their labels .* DataLoader\(data"):
+        list(batches(samples, labels=True))

@@ -222,3 +222,35 @@ def _there(protocol):
     except (ImportError, ValueError) as error:
         return isinstance(error, ValueError)
     return True
+
+
+def test_a_slice_may_follow_whatever_is_scored(tmp_path, memory, monkeypatch):
+    names = [f"{i}.png" for i in range(5)]
+    for name in names:
+        put(tmp_path / "images" / name)
+        memory.pipe(f"/d/{name}", png(1))
+    listing = list_images(f"{tmp_path}/images[1:3]")
+    assert (ids(listing), listing.source) == (names[1:3], f"{tmp_path}/images[1:3]")
+    assert listing.encoded(0) == tmp_path / "images" / "1.png"
+    assert listing.digest() != list_images(f"{tmp_path}/images[2:4]").digest()
+    assert ids(list_images(f"file://{tmp_path}/images[-1:]")) == names[-1:]
+    assert ids(list_images("memory://d[:2]")) == names[:2]
+    assert ids(list_images(f"{tmp_path}/images[:]")) == names
+    pq.write_table(table(4), tmp_path / "a.parquet")
+    assert ids(list_images(f"{tmp_path}/a.parquet[2:]")) == [
+        "a.parquet:2:p2.png",
+        "a.parquet:3:p3.png",
+    ]
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "list.txt", b"images/0.png\nimages/0.png\nimages/1.png\n")
+    assert ids(list_images("list.txt[1:]")) == ["images/0.png#2", "images/1.png"]
+    put(tmp_path / "odd[:2]" / "own.png")
+    assert ids(list_images("odd[:2]")) == ["own.png"]
+
+
+def test_a_slice_that_leaves_nothing_is_refused(tmp_path):
+    put(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"1 images in .* and none in .*\[4:\]'; expected some"):
+        list_images(f"{tmp_path}[4:]")
+    with pytest.raises(DataError, match=r"absent' does not exist"):
+        list_images(f"{tmp_path}/absent[:4]")

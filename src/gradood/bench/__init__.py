@@ -2,7 +2,7 @@
 
 from gradood.bench.arena import Outcome, run
 from gradood.bench.arena_record import ArenaRecord, scores_of, write_folder
-from gradood.bench.cache import default_folder
+from gradood.bench.cache import Cache, default_folder
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.contest import example_of
 from gradood.bench.documents import json_text, plain
@@ -14,6 +14,7 @@ from gradood.bench.survey import Survey, check_classes, survey
 
 __all__ = [
     "ArenaRecord",
+    "Cache",
     "Comparison",
     "Contender",
     "Outcome",

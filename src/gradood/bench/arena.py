@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gradood.bench.arena_record import ArenaRecord
 from gradood.bench.comparison import Comparison, compare
-from gradood.bench.contest import Opened, open_all, opened_sets, warn_of_overlap
+from gradood.bench.contest import Opened, open_all, opened_sets
 from gradood.bench.cost import costs
+from gradood.bench.overlap import warn_of_overlap
 from gradood.bench.provenance import provenance
 from gradood.bench.selection import Selection, select
 from gradood.bench.settings import Settings
@@ -67,16 +68,17 @@ def run(
     # To choose on, training images are needed even if no method learns from them.
     if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
         settings = replace(settings, suite=settings.suite.without_fit())
-    warn_of_overlap(settings.suite)
     opened = open_all(settings)
     suite = opened_sets(settings, opened[0])
+    warn_of_overlap(opened[0], chosen=settings.hyper_parameters == "id-only")
     runs: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}
     for one in opened:
         name = one.contender.run
         if len(opened) > 1:
-            told(f"{name}: {one.subject.spec}, {one.subject.weights or 'its own weights'}")
+            weights = ", ".join(map(str, one.subject.weights)) or "its own weights"
+            told(f"{name}: {one.subject.spec}, {weights}")
         found, choice = _compared(one, settings, selection)
         scores[name] = {"id": dict(found.known)}
         scores[name] |= {ood: dict(methods) for ood, methods in found.unknown.items()}

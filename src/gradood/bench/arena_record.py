@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from gradood.artifact.atomic import replace
-from gradood.bench.documents import json_text
+from gradood.bench.arena_form import check_form
+from gradood.bench.documents import cell, json_text
 from gradood.errors import DataError
 
 __all__ = [
@@ -76,17 +77,20 @@ class ArenaRecord:
         """The record that was written.
 
         Raises:
-            DataError: it is none, or of another version, or lacks a part.
+            DataError: it is none, or of another version, or lacks a part, or a part is not as it
+                should be.
         """
         given = (found.get("format"), found.get("version")) if isinstance(found, Mapping) else None
         if given != (_FORMAT, _VERSION):
+            told = "no table" if given is None else f"format {given[0]!r}, version {given[1]!r}"
             raise DataError(
-                f"this is no arena record (format and version {given}); expected {_FORMAT!r}, "
-                f"version {_VERSION}, as gradood bench --out FOLDER writes it in arena.json."
+                f"this is no arena record ({told}); expected {_FORMAT!r}, version {_VERSION}, as "
+                "gradood bench --out FOLDER writes it in arena.json."
             )
-        missing = [key for key in _KEYS if key not in found]
-        if missing:
-            raise DataError(f"the arena record lacks {', '.join(missing)}; write it again.")
+        try:
+            check_form(found)
+        except DataError as error:
+            raise DataError(f"the arena record is damaged: {error} Write it again.") from error
         rest = {k: v for k, v in found.items() if k not in (*_KEYS, "format", "version")}
         return ArenaRecord(provenance=rest, **{key: found[key] for key in _KEYS})
 
@@ -112,7 +116,7 @@ class ArenaRecord:
         for run in self.runs:
             lines += [f"## {run['run']}", "", self.table(run), "", *left_out_lines(run["left_out"])]
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in self._facts()]
+        lines += [f"| {cell(name)} | {cell(value)} |" for name, value in self._facts()]
         lines += ["", "## Methods", "", *self._methods(), ""]
         # A path may hold bytes that are not UTF-8.
         return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -202,7 +206,13 @@ def scores_of(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
         ) from error
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for key, values in flat.items():
-        run, name, method = key.rsplit("/", 2)
+        parts = key.rsplit("/", 2)
+        if len(parts) != 3 or values.ndim != 1 or values.dtype.kind != "f":
+            raise DataError(
+                f"{str(path)!r} holds {key!r}, {values.dtype} {values.shape}; expected scores "
+                "(n,) under run/set/method, as gradood bench --out FOLDER wrote them."
+            )
+        run, name, method = parts
         found.setdefault(run, {}).setdefault(name, {})[method] = values
     return found
 
@@ -224,7 +234,3 @@ def _sample(sample: Mapping[str, Any]) -> str:
 
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -72,6 +72,18 @@ class Cache:
         """
         return Place(self, self.folder / key[:2] / key)
 
+    def size(self) -> int:
+        """Bytes of all files in it, whichever run kept them.
+
+        Cost: asks for the size of each file.
+        """
+        total = 0
+        for place, _, files in os.walk(self.folder):
+            for name in files:
+                with suppress(OSError):  # Another process may be at work on it.
+                    total += os.lstat(os.path.join(place, name)).st_size
+        return total
+
 
 class Place:
     """The tensors of one key.

@@ -9,108 +9,17 @@ from typing import Any
 import numpy as np
 
 from gradood.bench.arena_record import ScoresByRun
+from gradood.bench.change import LEVEL, Change, Changes
 from gradood.bench.matching import changed_options, check_suites, matched, members
 from gradood.bench.statistics import METRICS, Analysis, differences, holm
 from gradood.bench.statistics.pairs import chance
 from gradood.errors import ConfigError, suggest
 from gradood.metrics.confidence import reach_of
 
-__all__ = ["Change", "Changes", "changes"]
+__all__ = ["changes"]
 
 Places = dict[tuple[str, str], tuple[str, ...]]
 """(``group`` or ``ood``, its name) → sets, of which the mean is meant."""
-
-_LEVEL = 0.95
-"""Of the intervals in records."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """One figure in both records.
-
-    Attributes:
-        run: the network's label.
-        method: the method's label.
-        group: of the mean over sets: all, near or far; or
-        ood: the set.
-        metric: as in `gradood.metrics.Summary`.
-        before: in the first record.
-        after: in the second record.
-        interval: of after − before, of this figure alone.
-        p: two-sided, of this figure alone.
-        p_holm: with Holm's correction over all figures compared.
-        paired: whether the scores of the same images were compared, not only the figures.
-    """
-
-    run: str
-    method: str
-    group: str | None
-    ood: str | None
-    metric: str
-    before: float
-    after: float
-    interval: tuple[float, float]
-    p: float
-    p_holm: float
-    paired: bool
-
-    @property
-    def significant(self) -> bool:
-        """Whether it is more than chance, among all that was compared."""
-        return self.p_holm < 1 - _LEVEL
-
-    @property
-    def worse(self) -> bool:
-        """Whether the second record's figure is the worse one, by however little."""
-        gain = self.after - self.before
-        return gain > 0 if self.metric.startswith("fpr") else gain < 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        found = {name: getattr(self, name) for name in self.__slots__}
-        own = {"difference": self.after - self.before, "interval": list(self.interval)}
-        return found | own | {"significant": self.significant, "worse": self.worse}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
-    """All that can be said.
-
-    Attributes:
-        figures: in both records, in the order of the first.
-        only_before: run → methods that only the first record has; all of them if it has the run
-            alone.
-        only_after: the same of the second.
-        options: run → method → what its options, layers or the like were, before and after.
-    """
-
-    figures: tuple[Change, ...]
-    only_before: Mapping[str, tuple[str, ...]]
-    only_after: Mapping[str, tuple[str, ...]]
-    options: Mapping[str, Mapping[str, tuple[Any, Any]]]
-
-    @property
-    def significant(self) -> tuple[Change, ...]:
-        """Those that are more than chance."""
-        return tuple(change for change in self.figures if change.significant)
-
-    @property
-    def worse(self) -> tuple[Change, ...]:
-        """Those that are more than chance, and for the worse."""
-        return tuple(change for change in self.significant if change.worse)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "compared": len(self.figures),
-            "significant": len(self.significant),
-            "worse": len(self.worse),
-            "paired": sum(change.paired for change in self.figures),
-            "only_a": self.only_before,
-            "only_b": self.only_after,
-            "options": self.options,
-            "figures": [change.to_dict() for change in self.figures],
-        }
 
 
 def changes(
@@ -268,7 +177,7 @@ class _Pair:
             name: {f"{v} {m}": own[name][m] for v, own in versions.items() for m in methods}
             for name in ("id", *sets)
         }
-        analysis = Analysis.of(merged.pop("id"), merged, level=_LEVEL)
+        analysis = Analysis.of(merged.pop("id"), merged, level=LEVEL)
         pairs = [(f"after {method}", f"before {method}") for method in methods]
         return {
             (method, place, metric): (row["difference"], *row["interval"], row["p"])
@@ -292,16 +201,10 @@ def _unpaired(
     a, b = one[metric], other[metric]
     down, up = math.hypot(b - low_b, high_a - a), math.hypot(high_b - b, a - low_a)
     facing = down if b > a else up
-    return b - a - down, b - a + up, chance(b - a, facing / reach_of(_LEVEL))
+    return b - a - down, b - a + up, chance(b - a, facing / reach_of(LEVEL))
 
 
 def _rows(run: Mapping[str, Any]) -> dict[tuple[str, tuple[str, str]], Mapping[str, Any]]:
     """(method, place) → row."""
     rows = {(row["method"], ("ood", row["ood"])): row for row in run["rows"]}
     return rows | {(row["method"], ("group", row["group"])): row for row in run["means"]}
-
-
-def _of(
-    scores: ScoresByRun | None, run: Mapping[str, Any]
-) -> Mapping[str, Mapping[str, Any]] | None:
-    return None if scores is None else scores.get(run.get("run", ""))

@@ -1,6 +1,5 @@
 """The models and images of an arena run, opened and checked before anything is computed."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,12 +12,11 @@ from gradood.bench.comparison import Kept, Sets
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.bench.settings import Contender, Settings
 from gradood.bench.shards import Shard, image_shards
-from gradood.bench.suite import Suite
 from gradood.bench.versions import model_version, reading_version
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.content import file_digest
 from gradood.data.source import split_slice
-from gradood.errors import ConfigError, DataError, GradoodWarning
+from gradood.errors import ConfigError, DataError
 from gradood.subject import Subject, load_subject
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "open_all",
     "open_contender",
     "opened_sets",
-    "warn_of_overlap",
 ]
 
 _EXAMPLE = 32
@@ -200,17 +197,6 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
         "preprocess": dict(suite.preprocess),
         "checked": settings.check,
     }
-
-
-def warn_of_overlap(suite: Suite) -> None:
-    """Warn where methods are fitted on what they are tested on."""
-    if suite.id.test in suite.id.fit:
-        warnings.warn(
-            "the fit and the ID data are the same: methods that keep the fit data, such as knn, "
-            "will look better than they are.",
-            GradoodWarning,
-            stacklevel=3,
-        )
 
 
 def _inventory(settings: Settings) -> Inventory:

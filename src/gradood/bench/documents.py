@@ -1,4 +1,4 @@
-"""JSON that every parser reads: no bare NaN or Infinity."""
+"""JSON that every parser reads, without a bare NaN or Infinity; and cells of Markdown tables."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["json_text", "plain"]
+__all__ = ["cell", "json_text", "plain"]
 
 
 def plain(value: Any) -> Any:
@@ -44,3 +44,12 @@ def json_text(value: Any) -> str:
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # Bytes of a path that are not UTF-8 become \udcXX, which JSON reads back as they were.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def cell(text: str) -> str:
+    """A text as one cell of a table in Markdown, whatever is in it.
+
+    >>> cell("a|b\\nc")
+    'a\\\\|b c'
+    """
+    return " ".join(text.split()).replace("|", "\\|")

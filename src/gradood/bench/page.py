@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gradood.bench.documents import cell
 from gradood.bibliography import CITATION, Reference, bibliography, reference
 from gradood.detectors.base import Detector, Learner
 from gradood.registry import Method, detector_class, methods
@@ -99,7 +100,7 @@ class Page:
     def _options(self) -> list[str]:
         if not self.options:
             return ["It has no options.", ""]
-        rows = [f"| `{o.name}` | `{o.default}` | {_cell(o.meaning)} |" for o in self.options]
+        rows = [f"| `{o.name}` | `{o.default}` | {cell(o.meaning)} |" for o in self.options]
         first = self.options[0]
         default = first.default.strip("'").lower()  # None is spelled none there.
         shell = f"--option {self.method.name}.{first.name}={default}"
@@ -143,8 +144,8 @@ def site() -> dict[str, str]:
     built_in = [n for n in names if detector_class(n).__module__.startswith("gradood.")]
     pages = [method_page(name) for name in built_in]
     rows = [
-        f"| [`{p.method.name}`]({p.method.name}.md) | {_cell(p.method.title)} | {p.fit} | "
-        f"{_cell(p.method.cost)} | {_cited(p.method.paper)} |"
+        f"| [`{p.method.name}`]({p.method.name}.md) | {cell(p.method.title)} | {p.fit} | "
+        f"{cell(p.method.cost)} | {_cited(p.method.paper)} |"
         for p in pages
     ]
     index = [
@@ -191,10 +192,6 @@ def _markdown(text: str) -> str:
 def _cited(key: str) -> str:
     known = bibliography().get(key)
     return f"[{known.short}]({known.url})" if known else key
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _escaped(text: str) -> str:

@@ -27,7 +27,7 @@ from gradood.cli.options import (
     check_device,
     overrides,
 )
-from gradood.cli.output import say
+from gradood.cli.output import in_bytes, say
 from gradood.cli.results import Results
 from gradood.errors import ConfigError
 
@@ -244,7 +244,20 @@ def bench(
     )
     outcome = run(settings, command=shlex.join(["gradood", *context.obj]), told=say)
     results.tell(outcome, settings)
+    _tell_cache(settings.cache)
     results.gate(outcome, expected)
+
+
+def _tell_cache(folder: Path | None) -> None:
+    """It grows with every model and data set, and nobody else would say so."""
+    from gradood.bench import Cache
+
+    size = 0 if folder is None else Cache(folder).size()
+    if size:
+        say(
+            f"the cache {str(folder)!r} holds {in_bytes(size)}, of all runs; it may be deleted at "
+            "any time, and with --no-cache none is kept"
+        )
 
 
 def _check_data(suite: str | None, root: Path | None, image_column: str) -> None:

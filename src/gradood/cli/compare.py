@@ -9,10 +9,9 @@ from gradood.cli.exits import Exit
 from gradood.cli.options import Json
 from gradood.cli.output import aligned, data, document, say
 from gradood.cli.records import RECORD, SCORES, read_record
-from gradood.errors import DataError
 
 if TYPE_CHECKING:
-    from gradood.bench.changes import Change, Changes
+    from gradood.bench.change import Change, Changes
 
 __all__ = ["compare"]
 
@@ -63,14 +62,10 @@ def compare(
 
 def _opened(path: Path) -> tuple[dict[str, Any], Any]:
     """A record, and the scores beside it or None."""
-    from gradood.bench import ArenaRecord, scores_of
+    from gradood.bench import scores_of
 
     file = path / RECORD if path.is_dir() else path
-    found = read_record(file, "what gradood bench --out wrote")
-    try:
-        record = ArenaRecord.from_dict(found).to_dict()
-    except DataError as error:
-        raise DataError(f"{str(file)!r}: {error}") from error
+    record = read_record(file, "what gradood bench --out wrote")
     # Another record may have been put beside the scores of the folder's own.
     beside = file.name == RECORD and (file.parent / SCORES).is_file()
     return record, scores_of(file.parent) if beside else None
@@ -105,11 +100,13 @@ def _tell(found: "Changes") -> None:
 def _line(change: "Change") -> str:
     low, high = change.interval
     gain = change.after - change.before
+    from gradood.bench.documents import cell
+
     return " | ".join(
         [
-            change.run,
-            change.method,
-            change.ood or f"mean of {change.group}",
+            cell(change.run),
+            cell(change.method),
+            cell(change.ood or f"mean of {change.group}"),
             change.metric,
             f"{100 * change.before:.2f}",
             f"{100 * change.after:.2f}",

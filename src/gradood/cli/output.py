@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, TextIO
 
 from gradood.errors import GradoodWarning
 
-__all__ = ["aligned", "data", "document", "document_text", "say", "talking"]
+__all__ = ["aligned", "data", "document", "document_text", "in_bytes", "say", "talking"]
 
 
 def data(text: str) -> None:
@@ -35,11 +36,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+_BAR = re.compile(r"(?<!\\)\|")
+
+
+def in_bytes(size: int) -> str:
+    """A size in a unit that fits.
+
+    >>> in_bytes(0), in_bytes(999_949), in_bytes(999_950), in_bytes(2_345_000_000_000_000)
+    ('0 B', '999.9 kB', '1.0 MB', '2345.0 TB')
+    """
+    if size < 1000:
+        return f"{size} B"
+    value, units = size / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 999.95 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.1f} {units[0]}"
+
+
 def aligned(markdown: str) -> str:
     """A table in Markdown with its columns in line; the first to the left, others to the right."""
     rows = [
-        [cell.strip() for cell in line.strip().strip("|").split("|")]
-        for line in markdown.splitlines()
+        [cell.strip() for cell in _BAR.split(line.strip().strip("|"))]
+        for line in markdown.strip("\n").split("\n")
     ]
     rule = next((i for i, row in enumerate(rows) if set("".join(row)) <= set("-:")), None)
     widths = [

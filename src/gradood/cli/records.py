@@ -10,23 +10,29 @@ __all__ = ["RECORD", "SCORES", "read_record"]
 RECORD, SCORES = "arena.json", "scores.safetensors"
 
 
-def read_record(file: Path, expected: str) -> Any:
-    """The JSON of a record, not yet checked.
+def read_record(file: Path, expected: str) -> dict[str, Any]:
+    """A record, checked, in plain values.
 
     Args:
         file: the record.
         expected: what should have been given, for the message.
 
     Raises:
-        DataError: it cannot be read, or is no JSON.
+        DataError: it cannot be read, or is no record of `gradood bench`, or a damaged one.
     """
     import json
 
+    from gradood.bench import ArenaRecord
+
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"no record in {str(file)!r} ({error.strerror}); expected {expected}."
         ) from error
     except ValueError as error:
         raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
+    try:
+        return ArenaRecord.from_dict(found).to_dict()
+    except DataError as error:
+        raise DataError(f"{str(file)!r}: {error}") from error

@@ -43,14 +43,14 @@ def report(
     target = folder / "report.html" if out is None else out
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out {str(target)!r}; expected a name ending in .html.")
-    if not target.parent.is_dir():
+    if out is not None and not target.parent.is_dir():
         raise ConfigError(f"--out {str(target)!r}: its folder does not exist; make it first.")
     if target.with_suffix(".json").resolve() == (folder / RECORD).resolve():
         raise ConfigError(
             f"--out {str(target)!r}: the page's JSON twin would take the place of {RECORD}; "
             "choose another name."
         )
-    record = _record(folder)
+    record = read_record(folder / RECORD, "a folder that gradood bench --out FOLDER wrote")
     from gradood.bench import scores_of
     from gradood.report import Report
 
@@ -70,21 +70,13 @@ def report(
     say(f"wrote {target} and {twin}")
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
-    found = read_record(path, "a folder that gradood bench --out FOLDER wrote")
-    if not isinstance(found, dict):
-        raise DataError(f"{str(path)!r} holds no record; expected what gradood bench wrote.")
-    return found
-
-
 def _pictures(record: dict[str, Any], root: Path | None, image_column: str) -> "Pictures":
     """The images of the record's suite, if they are where `gradood bench` looks for them."""
     from gradood.bench import find_root, load_suite, suites
     from gradood.report import Pictures
 
     place, folders = root or Path(), {}
-    name = (record.get("suite") or {}).get("name")
+    name = record["suite"]["name"]
     if name in suites():
         suite = load_suite(name)
         try:

@@ -48,7 +48,7 @@ def score(
         typer.Argument(
             metavar="INPUT",
             help="Path or URL of a folder of images, of Parquet, or of a list (.txt) of paths "
-            "and URLs.",
+            "and URLs; a slice such as [:2000] may follow.",
         ),
     ],
     detector: Annotated[Path, typer.Option(metavar="FILE", help="A calibrated detector.")],

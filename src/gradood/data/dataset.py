@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final, overload
 
@@ -120,6 +120,19 @@ class ImageDataset(Dataset[Any], ABC):
         """
         return self._content(self._rows)
 
+    @final
+    def origins(self) -> Iterator[str]:
+        """Of each item, what is the same for the same image, however its path was written.
+
+        The resolved path of an image file; content and row of a Parquet file.
+
+        Raises:
+            DataError: a file cannot be read.
+
+        Cost: as `content` for Parquet files; for others a look at each file.
+        """
+        return self._origins(self._rows)
+
     @property
     @final
     def labels(self) -> Tensor | None:
@@ -161,6 +174,10 @@ class ImageDataset(Dataset[Any], ABC):
     @abstractmethod
     def _content(self, rows: Sequence[int]) -> str:
         """SHA-256 of the images in these rows, in this order."""
+
+    @abstractmethod
+    def _origins(self, rows: Sequence[int]) -> Iterator[str]:
+        """What `origins` says, of these rows."""
 
     @abstractmethod
     def _name(self, row: int) -> str:

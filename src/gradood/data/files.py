@@ -1,6 +1,7 @@
 """Image files of their own, wherever their names come from."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -40,3 +41,15 @@ class ImageFiles(ImageDataset):
 
     def _content(self, rows: Sequence[int]) -> str:
         return digest_of_files([self.root / self._paths[row] for row in rows])
+
+    def _origins(self, rows: Sequence[int]) -> Iterator[str]:
+        folders: dict[str, str] = {}  # Few, where resolving takes a look at each folder above.
+        for row in rows:
+            path = os.path.join(self.root, self._paths[row])
+            if os.path.islink(path):
+                yield os.path.realpath(path)
+                continue
+            above, name = os.path.split(path)
+            if above not in folders:
+                folders[above] = os.path.realpath(above)
+            yield os.path.join(folders[above], name)

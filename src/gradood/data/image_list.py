@@ -1,6 +1,7 @@
 """Images named line by line in a text file, as OpenOOD's benchmarks list theirs."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -15,21 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageList", "read_list"]
 
+_BLANK = " \t\r"
+_LABEL = re.compile(r"[+-]?[0-9]{1,9}")
+
 
 def read_list(path: str | Path) -> list[tuple[str, int]]:
     """The lines of an image list: paths, and labels.
 
     A line is a path, a space, and a label; the path may hold spaces itself. Outliers have the label
-    −1. Empty lines are passed over.
+    −1. Empty lines are passed over. Only a line feed ends a line, also after a carriage return: a
+    path may hold the other characters that Unicode breaks lines at.
 
     Args:
-        path: the list, UTF-8.
+        path: the list, UTF-8, with or without a byte order mark.
 
     Raises:
         DataError: it cannot be read, or a line is none of these; says which.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DataError(
@@ -37,20 +42,25 @@ def read_list(path: str | Path) -> list[tuple[str, int]]:
             "label."
         ) from error
     found: list[tuple[str, int]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(text.split("\n"), start=1):
+        given = line.strip(_BLANK)
+        if not given:
             continue
-        name, _, label = line.strip().rpartition(" ")
-        try:
-            found.append((name.strip(), int(label)))
-        except ValueError:
-            found.append(("", 0))
-        if not found[-1][0] or os.path.isabs(found[-1][0]) or ".." in Path(found[-1][0]).parts:
+        name, _, label = given.rpartition(" ")
+        name = name.strip(_BLANK)
+        if not (_LABEL.fullmatch(label) and _is_inside(name)):
             raise DataError(
-                f"line {number} of {str(path)!r} is {line.strip()[:80]!r}; expected a path inside "
-                "the folder of images, a space, and a whole number: 'cifar10/test/cat/0001.png 3'."
+                f"line {number} of {str(path)!r} is {given[:80]!r}; expected a path inside the "
+                "folder of images, a space, and a whole number: 'cifar10/test/cat/0001.png 3'."
             )
+        found.append((name, int(label)))
     return found
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path is one, and leads nowhere else."""
+    usable = bool(name) and "\0" not in name
+    return usable and not os.path.isabs(name) and ".." not in Path(name).parts
 
 
 @final

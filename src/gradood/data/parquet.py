@@ -1,7 +1,7 @@
 """Images in Parquet files, in the Hugging Face convention or as a plain column of bytes."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, final
 
@@ -123,9 +123,13 @@ class ParquetImages(ImageDataset):
 
     def _content(self, rows: Sequence[int]) -> str:
         total = hashlib.sha256(self._columns.pixels.encode())
+        for origin in self._origins(rows):
+            total.update(f"{origin}\n".encode("ascii"))
+        return total.hexdigest()
+
+    def _origins(self, rows: Sequence[int]) -> Iterator[str]:
         for row in rows:
             path, inside = self._tables.place(row)
             if path not in self._digests:
                 self._digests[path] = file_digest(Path(path))
-            total.update(f"{self._digests[path]} {inside}\n".encode("ascii"))
-        return total.hexdigest()
+            yield f"{self._digests[path]} {inside}"

@@ -17,7 +17,7 @@ from gradood.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["open_images", "split_slice"]
+__all__ = ["open_images", "split_slice", "split_text"]
 
 _SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
 
@@ -67,19 +67,32 @@ def open_images(
             f"{str(path)!r} {what}; expected a folder of images, a .parquet file, a folder of "
             "them, or a .txt list of images; a slice such as [:2000] may follow."
         )
+    if not len(dataset):
+        raise DataError(f"no image in {str(path)!r}; expected some.")
     if not len(dataset[part]):
-        shown = "" if part == slice(None) else f" in {str(source)!r}"
-        raise DataError(f"{len(dataset)} images in {str(path)!r}, and none{shown}; expected some.")
+        raise DataError(
+            f"{len(dataset)} images in {str(path)!r}, and none in {str(source)!r}; expected some."
+        )
     return dataset[part]
 
 
 def split_slice(source: str | Path) -> tuple[Path, slice]:
     """The path, and what is wanted of it; a path that exists as it is written is no slice."""
-    match = _SLICED.fullmatch(str(source))
-    if match is None or Path(source).exists():
-        return Path(source), slice(None)
+    text, part = split_text(str(source))
+    return (Path(source), slice(None)) if Path(source).exists() else (Path(text), part)
+
+
+def split_text(source: str) -> tuple[str, slice]:
+    """A path or URL, and what is wanted of it; whether there is such a file is not asked.
+
+    >>> split_text("s3://bucket/a.parquet[:20]"), split_text("a[1]")
+    (('s3://bucket/a.parquet', slice(None, 20, None)), ('a[1]', slice(None, None, None)))
+    """
+    match = _SLICED.fullmatch(source)
+    if match is None:
+        return source, slice(None)
     start, stop = (None if match[end] is None else int(match[end]) for end in ("start", "stop"))
-    return Path(match["path"]), slice(start, stop)
+    return match["path"], slice(start, stop)
 
 
 def _is_parquet(path: Path) -> bool:

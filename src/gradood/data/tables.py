@@ -1,7 +1,9 @@
 """Rows of several Parquet files, read one row group at a time."""
 
+import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from pathlib import PurePath
 from typing import Any, final
@@ -117,12 +119,18 @@ class Tables:
                 "expected a sound Parquet file. Copy it again."
             ) from error
 
-    def _file(self, path: PurePath, **options: Any) -> Any:
-        """A `pyarrow.parquet.ParquetFile`."""
-        source = path if self._filesystem is None else str(path)
-        return parquet().ParquetFile(
-            source, filesystem=self._filesystem, pre_buffer=False, **options
-        )
+    @contextmanager
+    def _file(self, path: PurePath, **options: Any) -> Iterator[Any]:
+        """A `pyarrow.parquet.ParquetFile`, open."""
+        with ExitStack() as stack:
+            source: Any = str(path)
+            if self._filesystem is None and not source.isprintable():
+                # What takes a path takes text, which a name that is not UTF-8 is not.
+                source = stack.enter_context(arrow().OSFile(os.fsencode(path)))
+            made = parquet().ParquetFile(
+                source, filesystem=self._filesystem, pre_buffer=False, **options
+            )
+            yield stack.enter_context(made)
 
     def _opened(self, path: PurePath) -> tuple[Any, Any]:
         """Schema and footer."""

@@ -72,7 +72,8 @@ def intervals(
     redrawn = (counts.drawn(rng) for _ in range(draws))
     drawn = [(other.aupr_in(), other.aupr_out()) for other in redrawn]
     tail = 50 * (1 - level)
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).tolist()
+    # Rounding must not put an end above 1.
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).clip(0, 1).tolist()
     return {
         "auroc": area_interval(counts.auroc(), counts.auroc_variance(), n, m, reach),
         "aupr_in": (low[0], high[0]),

@@ -14,9 +14,10 @@ from gradood.data.remote import (
     remote_tables,
 )
 from gradood.data.shards import find_shards, is_parquet_name
+from gradood.data.source import split_text
 from gradood.data.tables import Tables
 from gradood.errors import DataError
-from gradood.scoring.listing import Files, Listing, ParquetRows
+from gradood.scoring.listing import Files, Listing, ParquetRows, Part
 
 __all__ = ["list_images"]
 
@@ -28,7 +29,7 @@ def list_images(source: str, *, image_column: str = "image") -> Listing:
     """The images that an input holds, in a fixed order.
 
     Args:
-        source: a path or URL of one of
+        source: a path or URL, which a slice such as ``[:2000]`` may follow, of one of
 
             - a folder: every entry below it that is named like an image, in any layout;
             - a ``.parquet`` file, or a folder with some: every row;
@@ -47,13 +48,19 @@ def list_images(source: str, *, image_column: str = "image") -> Listing:
         names in memory.
     """
     path = local_path(source)
-    found = _remote(source, image_column) if path is None else _local(source, path, image_column)
+    written = path is not None and os.path.lexists(path)  # Perhaps as a name like a slice.
+    bare, part = (source, slice(None)) if written else split_text(source)
+    path = local_path(bare)
+    found = _remote(bare, image_column) if path is None else _local(bare, path, image_column)
     if not len(found):
         raise DataError(
-            f"no image in {source!r}: expected files ending in {', '.join(sorted(EXTENSIONS))}, a "
+            f"no image in {bare!r}: expected files ending in {', '.join(sorted(EXTENSIONS))}, a "
             "list of such, or Parquet with rows."
         )
-    return found
+    rows = range(len(found))[part]
+    if not rows:
+        raise DataError(f"{len(found)} images in {bare!r}, and none in {source!r}; expected some.")
+    return found if len(rows) == len(found) else Part(source, found, rows)
 
 
 def _local(source: str, path: Path, image_column: str) -> Listing:

@@ -12,7 +12,7 @@ from gradood.data.remote import fetch, local_path
 from gradood.data.tables import Tables
 from gradood.errors import BadImageError
 
-__all__ = ["Files", "Listing", "ParquetRows", "printable"]
+__all__ = ["Files", "Listing", "ParquetRows", "Part", "printable"]
 
 
 class Listing(ABC):
@@ -147,6 +147,37 @@ class ParquetRows(Listing):
 
     def remark(self, row: int) -> tuple[str, str] | None:
         return None
+
+
+@final
+class Part(Listing):
+    """Some rows of a listing, under the ids they have there.
+
+    Args:
+        source: the input, as the user named it.
+        whole: the listing.
+        rows: which of its rows.
+    """
+
+    def __init__(self, source: str, whole: Listing, rows: range) -> None:
+        self.source = source
+        self._whole = whole
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def id(self, row: int) -> str:
+        return self._whole.id(self._rows[row])
+
+    def uri(self, row: int) -> str:
+        return self._whole.uri(self._rows[row])
+
+    def encoded(self, row: int) -> bytes | Path:
+        return self._whole.encoded(self._rows[row])
+
+    def remark(self, row: int) -> tuple[str, str] | None:
+        return self._whole.remark(self._rows[row])
 
 
 def printable(text: str) -> str:

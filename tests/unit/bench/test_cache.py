@@ -107,3 +107,13 @@ def test_tensors_that_share_memory_are_kept_too(tmp_path):
     place = Cache(tmp_path).place(KEY)
     place.save(found)
     assert same(place.load(), found)
+
+
+def test_its_size_is_that_of_all_files_in_it(tmp_path, tensors):
+    cache = Cache(tmp_path / "kept")
+    assert cache.size() == 0
+    cache.place(KEY).save(tensors)
+    cache.place(key_of(what="another")).save({"more": torch.ones(200)})
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert cache.size() == sum(path.stat().st_size for path in files) > 800

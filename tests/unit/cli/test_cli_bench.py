@@ -1,4 +1,7 @@
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,9 +187,32 @@ def renamed(place: Path, name: str, labels: list[int]) -> None:
 
 
 def test_the_same_data_to_fit_and_to_test_warns(bench):
-    code, _, err = bench("--methods", "mahalanobis", "--fit", "id")
+    code, _, err = bench("--methods", "mahalanobis", "--fit", "./id", "--no-cache")
     assert code == 0
-    assert "warning: the fit and the ID data are the same" in err
+    assert "warning: 120 of the 120 ID images are among the fit data" in err
+    assert "the cache" not in err
+
+
+def test_the_cache_is_named_with_its_size_and_may_be_deleted(bench, place):
+    code, out, err = bench("--methods", "energy", "--cache", "kept")
+    assert code == 0 and (place / "kept").is_dir()
+    assert re.search(r"the cache 'kept' holds \d+\.\d kB, of all runs; it may be deleted", err)
+    shutil.rmtree(place / "kept")
+    assert bench("--methods", "energy", "--cache", "kept") == (code, out, err)
+
+
+def test_a_parquet_file_whose_name_is_not_utf8(bench, place, capsys):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [path.read_bytes() for path in sorted((place / "far").iterdir())]
+    odd = os.fsdecode(b"far\xff.parquet")
+    pq.write_table(pa.table({"image": images}), place / "made.parquet")
+    (place / "made.parquet").rename(place / odd)
+    results = str(place / "odd")
+    code, out, _ = bench("--methods", "energy", "--ood", f"odd={odd}", "--out", results)
+    assert code == 0 and "odd" in out
+    assert main(["report", results, "--root", str(place)]) == 0
+    assert main(["compare", results, results]) == 0
+    assert "nothing changed significantly" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,8 @@ def test_what_only_one_has_and_other_options_are_told(compare, place):
     other = json.loads((place / "b.json").read_text(encoding="utf-8"))
     methods = other["runs"][0]["methods"]
     methods["knn"] = methods.pop("msp")
+    for row in [*other["runs"][0]["rows"], *other["runs"][0]["means"]]:
+        row["method"] = row["method"].replace("msp", "knn")
     methods["energy"]["options"] = {"temperature": 2.0}
     (place / "b.json").write_text(json.dumps(other), encoding="utf-8")
     code, _, err = compare("a.json", "b.json")
@@ -104,3 +106,17 @@ def test_what_cannot_be_compared_is_wrong_usage(compare, place, words, message):
     code, out, err = compare(*words)
     assert (code, out) == (2, "")
     assert message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("label", ["x|y", "two\nlines", "<b>&é", "a\\"])
+def test_a_label_of_any_characters_stays_one_cell(compare, place, label):
+    for name, own in (("c.json", BEFORE), ("d.json", AFTER)):
+        weaker = {
+            s: {**m, "energy": 4 * m["energy"] - 3 * BEFORE[s]["energy"]} for s, m in own.items()
+        }
+        (place / name).write_text(json_text(record({label: weaker})), encoding="utf-8")
+    code, out, _ = compare("c.json", "d.json")
+    assert code == 0 and "| energy |" in out
+    shown = " ".join(label.split()).replace("|", "\\|")
+    widths = {len(line) for line in out.splitlines()}
+    assert len(widths) == 1 and out.count(f"| {shown} ") == len(out.splitlines()) - 2

@@ -49,7 +49,11 @@ def test_outliers_have_no_labels(place):
 
 
 @pytest.mark.parametrize(
-    "line", ["a/0.png", "a/0.png x", "/etc/a.png 0", "../a.png 0", "7", "a/../../b.png 3"]
+    "line",
+    [
+        *("a/0.png", "a/0.png x", "/etc/a.png 0", "../a.png 0", "7", "a/../../b.png 3"),
+        *("a\0.png 3", f"a/0.png {10**20}", "a/0.png 1_0"),
+    ],
 )
 def test_a_line_that_is_none_is_named(place, line):
     (place / "bad.txt").write_text(f"a/0.png 0\n{line}\n", encoding="utf-8")
@@ -97,3 +101,30 @@ def test_content_of_parquet_is_its_file_and_the_rows(tmp_path):
     assert one[:2].content() != one[2:].content()
     assert one.subset([0, 1]).content() == one[:2].content() != one.subset([1, 0]).content()
     assert torch.equal(one.labels, torch.ones(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.png", "a\x85b.png", "a\x0cb\x1c.png", "\u00a0a.png"])
+def test_only_a_line_feed_ends_a_line(tmp_path, name):
+    Image.new("L", (2, 2), 80).save(tmp_path / name)
+    (tmp_path / "list.txt").write_bytes(f"{name} 3\r\n\r\n{name}\t 1\n".encode())
+    assert read_list(tmp_path / "list.txt") == [(name, 3), (name, 1)]
+    assert len(list(ImageList(tmp_path / "list.txt"))) == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    (tmp_path / "list.txt").write_bytes("a.png 0\n".encode("utf-8-sig"))
+    assert read_list(tmp_path / "list.txt") == [("a.png", 0)]
+
+
+def test_an_image_file_is_the_same_by_whatever_path(place, monkeypatch):
+    (place / "link").symlink_to("images")
+    (place / "own").mkdir()
+    (place / "own" / "x.png").symlink_to("../images/a/0.png")
+    monkeypatch.chdir(place)
+    whole = list(ImageFolder("images", labeled=False).origins())
+    assert whole == [
+        str(place.resolve() / "images" / name) for name in ("a/0.png", "a/1 b.png", "c/2.png")
+    ]
+    assert list(ImageFolder(place / "own" / ".." / "link").origins()) == whole
+    assert list(ImageFolder("own").origins()) == whole[:1]
+    assert list(ImageList("list.txt", root="images")[1:].origins()) == [whole[1], whole[0]]

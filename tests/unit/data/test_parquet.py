@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 
 import numpy as np
@@ -273,3 +274,27 @@ def test_cifar10(shared):
     assert image.shape == (3, 32, 32)
     assert label == dataset.labels[-1]
     assert np.unique([dataset.name(i) for i in range(0, 10_000, 100)]).size == 100
+
+
+def test_a_path_that_is_not_utf8_is_read_as_any_other(ten, tmp_path):
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    odd = folder / os.fsdecode(b"ten\xff.parquet")
+    odd.write_bytes(ten.read_bytes())
+    for found in (ParquetImages(odd), pickle.loads(pickle.dumps(ParquetImages(folder)))):
+        assert [shade(image) for image, _ in found] == list(range(10))
+        assert found.content() == ParquetImages(ten).content()
+        assert found.labels.tolist() == ParquetImages(ten).labels.tolist()
+    odd.write_bytes(ten.read_bytes()[:-7])
+    with pytest.raises(DataError, match=r"cannot be read as Parquet"):
+        ParquetImages(odd)
+
+
+def test_rows_are_the_same_by_content_and_place(ten, tmp_path):
+    copy = tmp_path / "copy.parquet"
+    copy.write_bytes(ten.read_bytes())
+    whole = list(ParquetImages(ten).origins())
+    assert len(set(whole)) == 10
+    assert list(ParquetImages(copy)[3:7].origins()) == whole[3:7]
+    other = write(tmp_path / "other.parquet", image=structs(10))
+    assert not set(whole) & set(ParquetImages(other).origins())

@@ -107,10 +107,10 @@ def test_no_images_and_no_scores(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "expected a folder that gradood bench --out FOLDER wrote"),
+        (None, "no record in "),
         ("{", "is no JSON"),
-        ("[]", "holds no record"),
-        ('{"format": "other"}', "expected 'gradood-arena' and 1"),
+        ("[]", "this is no arena record (no table)"),
+        ('{"format": "other"}', "expected 'gradood-arena', version 1"),
     ],
 )
 def test_a_folder_of_anything_else_is_refused(tmp_path, capsys, content, message):
@@ -129,3 +129,10 @@ def test_a_bad_target_is_told_before_any_work(folder, capsys):
     assert (folder / "arena.json").read_bytes() == before
     assert main(["report", str(folder), "--out", "absent/page.html"]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_told_as_such(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    err = capsys.readouterr().err
+    assert "no record in " in err and "a folder that gradood bench --out FOLDER wrote" in err
+    assert "--out" not in err.replace("gradood bench --out", "")

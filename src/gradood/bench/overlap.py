@@ -1,0 +1,55 @@
+"""Images that are in two sets of a benchmark that should have none in common."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+
+from gradood.bench.contest import Opened
+from gradood.data import ImageDataset
+from gradood.errors import GradoodWarning
+
+__all__ = ["warn_of_overlap"]
+
+
+def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
+    """Warn where methods are fitted or chosen on what they are tested on, or outliers are known.
+
+    Images are the same if they are the same file, by whatever path, or the same row of a Parquet
+    file with the same content, under whatever name. Copies of image files are not told.
+
+    Args:
+        opened: the data sets of a run.
+        chosen: whether hyper-parameters are chosen on the validation images.
+
+    Cost: resolves the path of each image file; reads Parquet files once, which `content` keeps.
+    """
+    for told in _overlaps(opened, chosen):
+        warnings.warn(told, GradoodWarning, stacklevel=3)
+
+
+def _overlaps(opened: Opened, chosen: bool) -> Iterator[str]:
+    known = set(opened.id.origins())
+    better = "methods that keep the fit data, such as knn, will look better than they are."
+    if count := _shared(known, opened.fit):
+        yield f"{count:,} of the {len(known):,} ID images are among the fit data: {better}"
+    if chosen and opened.val is not None and (count := _shared(known, [opened.val])):
+        yield (
+            f"{count:,} of the {len(known):,} ID images are among the validation images: "
+            "hyper-parameters are chosen on what is tested."
+        )
+    for name, dataset in opened.ood.items():
+        unknown = set(dataset.origins())
+        if count := len(unknown & known):
+            yield (
+                f"{count:,} of the {len(unknown):,} images of OOD {name} are ID images too: no "
+                "method can tell these apart."
+            )
+        if count := _shared(unknown, opened.fit):
+            yield (
+                f"{count:,} of the {len(unknown):,} images of OOD {name} are among the fit data: "
+                "methods learn them as known."
+            )
+
+
+def _shared(wanted: set[str], datasets: Iterable[ImageDataset]) -> int:
+    """How many of these are in some of the data sets, which may be large."""
+    return len({one for dataset in datasets for one in dataset.origins() if one in wanted})
