@@ -11,7 +11,7 @@ from gradood.bench.arena_record import ArenaRecord
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.contest import Opened, open_all, opened_sets
 from gradood.bench.cost import costs
-from gradood.bench.overlap import warn_of_overlap
+from gradood.bench.overlap import warn_of_overlap, warn_of_twins
 from gradood.bench.provenance import provenance
 from gradood.bench.selection import Selection, select
 from gradood.bench.settings import Settings
@@ -69,6 +69,7 @@ def run(
     if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
         settings = replace(settings, suite=settings.suite.without_fit())
     opened = open_all(settings)
+    warn_of_twins(opened)
     suite = opened_sets(settings, opened[0])
     warn_of_overlap(opened[0], chosen=settings.hyper_parameters == "id-only")
     runs: list[dict[str, Any]] = []

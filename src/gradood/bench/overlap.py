@@ -1,13 +1,13 @@
-"""Images that are in two sets of a benchmark that should have none in common."""
+"""What a benchmark counts twice: images of two sets, networks of two seeds."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gradood.bench.contest import Opened
 from gradood.data import ImageDataset
 from gradood.errors import GradoodWarning
 
-__all__ = ["warn_of_overlap"]
+__all__ = ["warn_of_overlap", "warn_of_twins"]
 
 
 def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
@@ -24,6 +24,27 @@ def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
     """
     for told in _overlaps(opened, chosen):
         warnings.warn(told, GradoodWarning, stacklevel=3)
+
+
+def warn_of_twins(opened: Sequence[Opened]) -> None:
+    """Warn where two seeds of a network are the same network, so that their spread says nothing.
+
+    Args:
+        opened: the networks of a run; those whose weights come from no file are not compared.
+    """
+    first: dict[tuple[str, str, str], Opened] = {}
+    for one in opened:
+        digest = one.subject.digest
+        if digest is None:
+            continue
+        twin = first.setdefault((one.contender.label, one.subject.spec, digest), one)
+        if twin is not one:
+            warnings.warn(
+                f"{twin.contender.run} and {one.contender.run} have the same weights: they count "
+                "as two seeds, and the spread over seeds is too small.",
+                GradoodWarning,
+                stacklevel=3,
+            )
 
 
 def _overlaps(opened: Opened, chosen: bool) -> Iterator[str]:

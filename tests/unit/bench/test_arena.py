@@ -5,6 +5,7 @@ import os
 import signal
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -304,6 +305,15 @@ def test_seeds_are_runs_of_their_own_and_one_table(root, tmp_path):
     read = ArenaRecord.from_dict(json.loads((tmp_path / "arena.json").read_text("utf-8")))
     assert read.markdown() == page
     assert timeless(read) == timeless(out.record)
+
+
+def test_one_network_given_as_two_seeds_is_told(root, tmp_path):
+    given = settings(root, 0, 1, methods="msp", limit=8)
+    (tmp_path / "copy").write_bytes((root / "net0.safetensors").read_bytes())
+    twin = replace(given.contenders[1], weights=tmp_path / "copy")
+    twins = replace(given, contenders=(given.contenders[0], twin))
+    with pytest.warns(GradoodWarning, match="net#0 and net#1 have the same weights"):
+        run(twins)
 
 
 def test_means_are_over_near_and_far_and_all(root):
