@@ -226,8 +226,10 @@ def main() -> int:
     text = page(results, given.radius, command, given.count)
     print(text)
     if given.out:
+        picture = given.out.with_suffix(".svg")
+        plot(results, picture)
+        text += f"\n![FPR95 against ε]({picture.name})\n"
         given.out.write_text(text, encoding="utf-8")
-        plot(results, given.out.with_suffix(".svg"))
     return 0
 
 
