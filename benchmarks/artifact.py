@@ -46,7 +46,7 @@ from gradood.artifact import (
 )
 from gradood.errors import ArtifactError
 
-PICKLE = b"cos\nsystem\n(S'touch /tmp/owned'\ntR."
+PICKLE = b"cos\nsystem\n(S'touch owned'\ntR."
 EVIL: list[Any] = [
     *(None, True, False, 0, -1, 1, 2**63, -(2**63), 0.5, "", "\u0000", "a", [], {}, [[]], [None]),
     *("os.system", "__import__('os').system('true')", "torch.nn.Linear", "../../x", "$(id)"),

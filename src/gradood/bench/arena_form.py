@@ -57,7 +57,7 @@ def _table(required: Mapping[str, _Check], optional: Mapping[str, _Check] | None
     return check
 
 
-def _values(inner: _Check) -> _Check:
+def _values(inner: _Check, *, empty: bool = True) -> _Check:
     """A table of any keys."""
 
     def check(value: Any, where: str) -> None:
@@ -65,6 +65,8 @@ def _values(inner: _Check) -> _Check:
             raise _wrong(value, where, "a table")
         for key, own in value.items():
             inner(own, f"{where}.{key}")
+        if not (value or empty):
+            raise _wrong(value, where, "a table that is not empty")
 
     return check
 
@@ -118,17 +120,6 @@ def _group(value: Any, where: str) -> None:
         raise _wrong(value, where, "'near' or 'far'")
 
 
-def _named(inner: _Check) -> _Check:
-    """A table by name that is not empty."""
-
-    def check(value: Any, where: str) -> None:
-        _values(inner)(value, where)
-        if not value:
-            raise _wrong(value, where, "a table that is not empty")
-
-    return check
-
-
 def _check_distinct(names: list[str], where: str, key: str) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
@@ -155,7 +146,7 @@ _METHOD = _table(
 _RUN = _table(
     {
         "run": _TEXT,
-        "methods": _named(_METHOD),
+        "methods": _values(_METHOD, empty=False),
         "rows": _list(_table({**_FIGURES, "ood": _TEXT, "n_id": _WHOLE, "n_ood": _WHOLE})),
         "means": _list(_table({**_FIGURES, "group": _TEXT})),
     },

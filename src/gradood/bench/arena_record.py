@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradood.artifact.atomic import replace
 from gradood.bench.arena_form import check_form
-from gradood.bench.documents import cell, json_text
+from gradood.bench.documents import cell, json_text, writable
 from gradood.errors import DataError
 
 __all__ = [
@@ -118,8 +118,7 @@ class ArenaRecord:
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
         lines += [f"| {cell(name)} | {cell(value)} |" for name, value in self._facts()]
         lines += ["", "## Methods", "", *self._methods(), ""]
-        # A path may hold bytes that are not UTF-8.
-        return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+        return writable("\n".join(lines))
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         suite, origin = self.suite, self.provenance

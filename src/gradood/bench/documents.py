@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["cell", "json_text", "plain"]
+__all__ = ["cell", "json_text", "plain", "writable"]
 
 
 def plain(value: Any) -> Any:
@@ -41,8 +41,14 @@ def plain(value: Any) -> Any:
 
 def json_text(value: Any) -> str:
     """One JSON document, indented, ending in a newline; it can be encoded as UTF-8."""
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # Bytes of a path that are not UTF-8 become \udcXX, which JSON reads back as they were.
+    return writable(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def writable(text: str) -> str:
+    """A text that can be encoded as UTF-8.
+
+    Bytes of a path that are not UTF-8 become ``\\udcXX``, which JSON reads back as they were.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

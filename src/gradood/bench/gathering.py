@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,20 +66,16 @@ class Gathering:
                 None if bias is None else bias.to(network.device),
             )
         self._names = {} if cache is None else self._small()
-        self._rows: int | None = None
 
-    @property
+    @cached_property
     def rows_at_once(self) -> int:
         """Rows that detectors are given at once, about.
 
         The same whichever readings were kept before: a matrix product may round otherwise where
         rows lie otherwise, and what is resumed would end with other bytes.
         """
-        if self._rows is None:
-            example = self._example(self.binding.reads)
-            size = sum(map(_row_size, example.values()))
-            self._rows = max(1, min(_ROWS, -(-_HELD // max(size, 1))))
-        return self._rows
+        size = sum(map(_row_size, self._example(self.binding.reads).values()))
+        return max(1, min(_ROWS, -(-_HELD // max(size, 1))))
 
     def bulky(self, reads: Iterable[Read]) -> bool:
         """Whether some of these readings are not kept."""

@@ -49,28 +49,30 @@ def warn_of_twins(opened: Sequence[Opened]) -> None:
 
 def _overlaps(opened: Opened, chosen: bool) -> Iterator[str]:
     known = set(opened.id.origins())
+    outliers = {name: set(dataset.origins()) for name, dataset in opened.ood.items()}
+    # Once through the fit data, which may be large.
+    fitted = _shared(known.union(*outliers.values()), opened.fit)
     better = "methods that keep the fit data, such as knn, will look better than they are."
-    if count := _shared(known, opened.fit):
+    if count := len(known & fitted):
         yield f"{count:,} of the {len(known):,} ID images are among the fit data: {better}"
-    if chosen and opened.val is not None and (count := _shared(known, [opened.val])):
+    if chosen and opened.val is not None and (count := len(_shared(known, [opened.val]))):
         yield (
             f"{count:,} of the {len(known):,} ID images are among the validation images: "
             "hyper-parameters are chosen on what is tested."
         )
-    for name, dataset in opened.ood.items():
-        unknown = set(dataset.origins())
+    for name, unknown in outliers.items():
         if count := len(unknown & known):
             yield (
                 f"{count:,} of the {len(unknown):,} images of OOD {name} are ID images too: no "
                 "method can tell these apart."
             )
-        if count := _shared(unknown, opened.fit):
+        if count := len(unknown & fitted):
             yield (
                 f"{count:,} of the {len(unknown):,} images of OOD {name} are among the fit data: "
                 "methods learn them as known."
             )
 
 
-def _shared(wanted: set[str], datasets: Iterable[ImageDataset]) -> int:
-    """How many of these are in some of the data sets, which may be large."""
-    return len({one for dataset in datasets for one in dataset.origins() if one in wanted})
+def _shared(wanted: set[str], datasets: Iterable[ImageDataset]) -> set[str]:
+    """Those that are in some of the data sets."""
+    return {one for dataset in datasets for one in dataset.origins() if one in wanted}

@@ -98,10 +98,10 @@ def _tell(found: "Changes") -> None:
 
 
 def _line(change: "Change") -> str:
-    low, high = change.interval
-    gain = change.after - change.before
     from gradood.bench.documents import cell
 
+    low, high = change.interval
+    gain = change.after - change.before
     return " | ".join(
         [
             cell(change.run),

@@ -61,7 +61,7 @@ def sharpened(
 ) -> Float[Tensor, "batch width"]:
     """ASH-S: the largest units, times the exponential of the row's sum over theirs."""
     count = kept_count(features.shape[1], percentile)
-    factor = _ratio(features, count).clamp_max(_LARGEST).exp()
+    factor = _stretch(features, count)
     return torch.where(top_units(features, count), features.double() * factor[:, None], 0.0)
 
 
@@ -70,7 +70,7 @@ def scaled(
 ) -> Float[Tensor, "batch width"]:
     """SCALE: every unit, times the exponential of the row's sum over that of the largest units."""
     count = kept_count(features.shape[1], percentile)
-    factor = _ratio(features, count).clamp_max(_LARGEST).exp()
+    factor = _stretch(features, count)
     return features.double() * factor[:, None]
 
 
@@ -80,6 +80,11 @@ def logit_scale(
     """LTS: the square of the sum of the positive units over that of the largest among them."""
     positive = features.clamp_min(0.0)
     return _ratio(positive, kept_count(features.shape[1], percentile)).square()
+
+
+def _stretch(features: Tensor, count: int) -> Tensor:
+    """(batch,) the ratio's exponential, always finite."""
+    return _ratio(features, count).clamp_max(_LARGEST).exp()
 
 
 def _ratio(features: Tensor, count: int) -> Tensor:
