@@ -13,8 +13,8 @@ from gradood.bench.config import Contender, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
-from gradood.data.content import file_digest
-from gradood.data.source import split_slice
+from gradood.data.sources import split_slice
+from gradood.data.storage import file_digest
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject

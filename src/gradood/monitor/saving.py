@@ -21,7 +21,7 @@ from gradood.artifact import (
     write,
 )
 from gradood.artifact.canary import Canary, compare, synthesize, tolerance
-from gradood.artifact.fingerprint import fingerprint
+from gradood.artifact.fingerprint import Fingerprint, fingerprint
 from gradood.artifact.tensors import from_torch, pack, to_torch, unpack
 from gradood.bibliography import bibliography
 from gradood.calibration.results import Decider
@@ -34,7 +34,7 @@ from gradood.monitor.monitor import Monitor
 from gradood.registry import create, detector_class
 from gradood.taps import device_of, unwrap
 
-__all__ = ["load", "save"]
+__all__ = ["load", "restore", "save"]
 
 _SEED = 0
 _KEYS = "fit/keys"
@@ -112,10 +112,45 @@ def load(
         Reading the file and all parameters, and one forward pass of eight inputs.
     """
     artifact = read(os.fspath(path))
+    return restore(
+        artifact,
+        model,
+        fingerprint(model),
+        source=os.fspath(path),
+        override=override,
+        progress=progress,
+    )
+
+
+def restore(
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """`load` from an artifact that was read already.
+
+    Args:
+        artifact: from `gradood.artifact.read`.
+        model: as for `load`.
+        known: the model's fingerprint.
+        source: the file, for messages.
+        override: as for `load`.
+        progress: as for `load`.
+
+    Raises:
+        ModelMismatchError: as for `load`.
+        ArtifactError: as for `load`.
+
+    Cost: one forward pass of eight inputs.
+    """
     manifest = artifact.verified.manifest
     tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
-    lines = differences(manifest.model.fingerprint, fingerprint(model))
-    what = repr(os.fspath(path))
+    lines = differences(manifest.model.fingerprint, known)
+    what = repr(source)
     if lines and not override:
         raise mismatch(lines, what)
     monitor = _monitor(manifest, tensors, model, progress)
