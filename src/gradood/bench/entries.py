@@ -13,8 +13,8 @@ from gradood.bench.config import Contender, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
-from gradood.data.sources import split_slice
-from gradood.data.storage import file_digest
+from gradood.data.sources import local_file
+from gradood.data.storage import file_digest, joined
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
@@ -175,8 +175,8 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
 
     def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
         digest = inventory.digests.get(path) if rooted else None
-        file = split_slice(settings.root / path if rooted else path)[0]
-        if digest is None and file.is_file():
+        file = local_file(joined(settings.root, path) if rooted else path)
+        if digest is None and file is not None:
             digest = file_digest(file)
         images = suite.images(path) if rooted else None
         folder = {} if images is None else {"images": images}
@@ -238,7 +238,7 @@ def _images(
     folder = settings.suite.images(path) if rooted else None
     try:
         found = open_images(
-            settings.root / path if rooted else path,
+            joined(settings.root, path) if rooted else path,
             preprocess,
             labeled=labeled,
             image_column=settings.image_column,

@@ -70,9 +70,9 @@ def joined(folder: str | Path, uri: str) -> str:
     >>> joined("s3://bucket/x", "a.png"), joined("data", "s3://bucket/a.png"), joined("", "a.png")
     ('s3://bucket/x/a.png', 's3://bucket/a.png', 'a.png')
     """
-    if is_absolute(uri):
-        return uri
     above = str(folder)
+    if is_absolute(uri) or above in ("", "."):
+        return uri
     return f"{above.rstrip('/')}/{uri}" if "://" in above else os.path.join(above, uri)
 
 
