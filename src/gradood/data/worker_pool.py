@@ -226,7 +226,6 @@ class _Pool:
         except MemoryError:
             raise
         except Exception:  # It ended; or it sent what memory of its own belongs to, and ended.
-            worker.process.join(1.0)
             self._replace(worker)
             return
         job = worker.jobs.popleft()
@@ -252,6 +251,7 @@ class _Pool:
 
     def _replace(self, worker: _Worker) -> None:
         """Note the end of a process at the row it was at, or at none, and start another."""
+        worker.process.join(1.0)  # Its files close a moment before it is gone.
         job = None if worker.process.is_alive() else worker.job
         row = worker.row
         worker.end()
