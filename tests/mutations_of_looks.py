@@ -133,9 +133,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a content key depends on the batch",
-        "evidence/keys.py",
+        "evidence/content_keys.py",
         {"weights = _mix(place) | 1": "weights = _mix(place + len(x)) | 1"},
-        ("evidence/test_keys.py::test_the_same_in_any_batch_order_and_layout",),
+        ("evidence/test_content_keys.py::test_the_same_in_any_batch_order_and_layout",),
     ),
     Mutation(
         "a detector sees what others asked for",

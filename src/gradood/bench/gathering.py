@@ -11,8 +11,15 @@ from torch import Tensor
 from gradood.bench.cache import Cache, Place, key_of
 from gradood.bench.shards import Shard
 from gradood.binding import Binding
-from gradood.errors import ArtifactError
-from gradood.evidence import LOGITS, Evidence, Linear, Read, gather, read_to_plain
+from gradood.evidence import (
+    LOGITS,
+    Evidence,
+    Linear,
+    Read,
+    gather,
+    made_of_own_parts,
+    read_to_plain,
+)
 from gradood.monitor.reader import Reader
 from gradood.monitor.rows import emptied, finite_rows
 
@@ -180,10 +187,8 @@ class Gathering:
         for read, tensor in self._example([*self.binding.reads, *self.binding.fit_reads]).items():
             if tensor.ndim == 0 or _row_size(tensor) > BULKY:
                 continue
-            try:
+            if made_of_own_parts(read):  # A name of another package's does not say all of it.
                 names[read] = key_of(read=read_to_plain(read))
-            except ArtifactError:  # Of another package, and so without a name that says it all.
-                continue
         return names
 
 

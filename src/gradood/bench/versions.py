@@ -20,7 +20,7 @@ from gradood.artifact.canonical import encode
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.tensors import little_endian
 from gradood.data.extras import pillow
-from gradood.detectors.base import Detector
+from gradood.detectors.base import Detector, source_module
 from gradood.taps import unwrap
 
 __all__ = ["detector_version", "model_version", "reading_version", "source_version"]
@@ -55,8 +55,8 @@ def detector_version(kind: type[Detector]) -> dict[str, str]:
         kind: its class.
     """
     return {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
-        "sources": _digest_of_files(sorted(_reached(kind.__module__))),
+        "class": f"{source_module(kind)}.{kind.__qualname__}",
+        "sources": _digest_of_files(sorted(_reached(source_module(kind)))),
         "numpy": np.__version__,
     }
 

@@ -31,7 +31,8 @@ class Summary:
 
     Attributes:
         name: what it computes; two summaries of the same name are the same.
-        reduce: (tensor (batch, …), dimension of its channels) → tensor with the batch first.
+        reduce: (tensor (batch, …), dimension of its channels) → tensor with the batch first. The
+            tensor has a graph only where a `FittedScore` reads it, and the result must then too.
         settings: what it was made with, where that is more than its name; plain values.
     """
 
@@ -84,7 +85,7 @@ def _nonzero_share(tensor: Tensor, channels: int) -> Tensor:
 
 
 def _mean(tensor: Tensor, channels: int) -> Tensor:
-    values = positions(tensor.detach(), channels)
+    values = positions(tensor, channels)
     wide = torch.promote_types(values.dtype, torch.float32)
     return values.mean(-1, dtype=wide)
 
@@ -95,7 +96,7 @@ def _count(tensor: Tensor, channels: int) -> Tensor:
 
 
 def _map(tensor: Tensor, channels: int) -> Tensor:
-    return tensor.detach().clone()
+    return tensor.clone()
 
 
 def max_pooled_share(pool: nn.MaxPool2d) -> Summary:

@@ -281,7 +281,7 @@ def test_memory_that_ran_out_is_not_taken_for_a_model_that_cannot_be_vectorized(
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("gradood.evidence.parameters.vmap", full)
+    monkeypatch.setattr("gradood.evidence.per_sample.vmap", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))
 
