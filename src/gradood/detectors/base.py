@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.labels import check_labels
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
 from gradood.errors import ConfigError, TapError
 from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
@@ -23,6 +24,7 @@ __all__ = [
     "Partial",
     "Plan",
     "State",
+    "check_labels",
     "partial_tensors",
     "require",
     "source_module",
@@ -92,8 +94,8 @@ class Detector(ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    paper: ClassVar[str]
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]]
     cost: ClassVar[str]
     fails_when: ClassVar[str]
@@ -102,13 +104,15 @@ class Detector(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take title and paper from the docstring; show built-in ones where users import them."""
         super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__:
+            return
         first = inspect.cleandoc(vars(cls).get("__doc__") or "").partition("\n")[0]
         cited = _CITED.search(first)
-        if not hasattr(cls, "paper") and cited:
+        if not cls.paper and cited:
             cls.paper = cited[1]
-        if not hasattr(cls, "title") and first:
+        if not cls.title and first:
             cls.title = " ".join(_CITED.sub("", first).replace(" .", ".").split())
-        if cls.__module__ != __name__ and _BUILT_IN.fullmatch(cls.__module__):
+        if _BUILT_IN.fullmatch(cls.__module__):
             _shown_as_public(cls)
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """One look: everything all detectors read, from one forward and one backward per objective."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from gradood.evidence.content_keys import content_keys
 from gradood.evidence.evidence import Evidence, Linear, needs_head
 from gradood.evidence.per_sample import parameter_norms
 from gradood.evidence.perturbed import input_gradients, read_perturbed
+from gradood.evidence.reads import Reads
 from gradood.evidence.requests import (
     FEATURES,
     INPUT_RANGE,
@@ -47,7 +49,7 @@ def gather(
         One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
-    asked = tuple(reads)
+    asked = Reads(reads)
     wanted = dict.fromkeys(asked)
     steps = input_gradients(network, x, wanted)
     gradients = _by_objective((*wanted, *steps.values()))
@@ -65,7 +67,7 @@ def gather(
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found))
         for read in _with_graph(gradients):
-            tap.value(read.site, _keep(network, read, graphs, graph=True))
+            tap.value(read.site, _keep_graph(network, read, graphs))
         for targets in gradients.values():
             for site in targets:
                 tap.gradient(site)
@@ -148,17 +150,25 @@ def _scalar(
         return objective.of(Evidence.of(readings, classes=classes, head=head)).sum()
 
 
-def _keep(
-    network: Network, read: Activation | Gradient, found: dict[Read, Tensor], *, graph: bool = False
-) -> Reading:
+def _keep(network: Network, read: Activation | Gradient, found: dict[Read, Tensor]) -> Reading:
     layer = network.layers.get(read.site.layer)
     channels = 1 if layer is None else layer.channels
 
     def reading(tensor: Tensor) -> None:
         dim = min(channels, tensor.ndim - 1)
-        found[read] = read.summary.reduce(tensor if graph else tensor.detach(), dim)
+        found[read] = read.summary.reduce(tensor, dim)
 
     return reading
+
+
+def _keep_graph(network: Network, read: Activation, graphs: dict[Read, Tensor]) -> Reading:
+    reduce = read.summary.with_graph
+    if reduce is None:
+        raise TapError(
+            f"the summary {read.summary.name!r} at {read.site} has no gradient to step along; take "
+            "one with a with_graph, such as MEAN."
+        )
+    return _keep(network, replace(read, summary=replace(read.summary, reduce=reduce)), graphs)
 
 
 def _all(network: Network, reads: list[Gradient], found: dict[Read, Tensor]) -> Reading:

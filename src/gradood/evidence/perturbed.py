@@ -138,6 +138,6 @@ def _summary(
     channels = 1 if layer is None else layer.channels
 
     def reading(seen: Tensor) -> None:
-        found[read] = what.summary.reduce(seen.detach(), min(channels, seen.ndim - 1))
+        found[read] = what.summary.reduce(seen, min(channels, seen.ndim - 1))
 
     return reading
