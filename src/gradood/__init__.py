@@ -59,8 +59,8 @@ def _public(value: Any) -> Any:
     """The value, as one of this package: here it is imported from, shown and pickled."""
     home = value.__module__
     if home != "gradood":
-        if isinstance(value, type):  # Where doctest looks for what a module does not call its own.
-            vars(sys.modules[home]).setdefault("__test__", {})[value.__name__] = value
+        # Where doctest looks for what a module does not call its own.
+        vars(sys.modules[home]).setdefault("__test__", {})[value.__name__] = value
         value.__module__ = "gradood"
     return value
 

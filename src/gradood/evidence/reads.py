@@ -33,6 +33,7 @@ class Reads(tuple[Read, ...]):
     Attributes:
         names: one per request.
 
+    >>> from gradood.evidence import FEATURES, KEYS, LOGITS
     >>> Reads((LOGITS, FEATURES)).names
     ('logits', 'features')
     >>> Reads({"z": LOGITS, "layers": (FEATURES, KEYS)}).names
