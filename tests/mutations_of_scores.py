@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation(
         "GAIA-A forgets the positions that the pool averages",
         "detectors/gaia_a.py",
-        {"outer = outer / evidence.readings[2][:, None]": "outer = outer * 1.0"},
+        {'outer = outer / evidence["positions"][:, None]': "outer = outer * 1.0"},
         (golden("gaia_a.gaia_a_with_layers_named", name="plain_cnn"), FORMULAS),
     ),
     Mutation(

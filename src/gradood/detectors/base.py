@@ -251,7 +251,7 @@ Detector.__module__ = Learner.__module__ = "gradood"
 
 def source_module(kind: type[Detector]) -> str:
     """Name of the module that a detector is written in, also where users import it from another."""
-    return kind.measure.__module__
+    return getattr(vars(kind).get("measure"), "__module__", kind.__module__)
 
 
 def _objective(detector: Detector, name: str, state: State, evidence: Evidence) -> Tensor:
