@@ -8,19 +8,21 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from gradood import _moved
+
 if TYPE_CHECKING:
     from gradood import errors as errors
     from gradood import metrics as metrics
-    from gradood.decision import Result as Result
-    from gradood.decision import Results as Results
+    from gradood.calibration.results import Result as Result
+    from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
     from gradood.detectors.base import Detector as Detector
     from gradood.detectors.base import Learner as Learner
-    from gradood.evaluation import Table as Table
-    from gradood.evaluation import evaluate as evaluate
-    from gradood.inspection import inspect as inspect
     from gradood.monitor import Monitor as Monitor
     from gradood.monitor import load as load
+    from gradood.monitor.evaluation import Table as Table
+    from gradood.monitor.evaluation import evaluate as evaluate
+    from gradood.monitor.inspection import inspect as inspect
     from gradood.registry import methods as methods
 
 __version__ = "0.1.0"
@@ -29,15 +31,18 @@ _HOMES = {
     "Detector": "gradood.detectors.base",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
-    "Result": "gradood.decision",
-    "Results": "gradood.decision",
-    "Table": "gradood.evaluation",
-    "evaluate": "gradood.evaluation",
-    "inspect": "gradood.inspection",
+    "Result": "gradood.calibration.results",
+    "Results": "gradood.calibration.results",
+    "Table": "gradood.monitor.evaluation",
+    "evaluate": "gradood.monitor.evaluation",
+    "inspect": "gradood.monitor.inspection",
     "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
 _MODULES = ("errors", "metrics")
+
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from gradood.evidence.content_keys import content_keys
 from gradood.evidence.evidence import Evidence, Linear
 from gradood.evidence.gather import gather
-from gradood.evidence.reads import Reads, ReadsLike, default_name
+from gradood.evidence.named_reads import Reads, ReadsLike, default_name
 from gradood.evidence.registry import register, register_summaries
 from gradood.evidence.requests import (
     FEATURE_SUM,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import UnknownNameError, suggest
-from gradood.evidence.reads import Reads
+from gradood.evidence.named_reads import Reads
 from gradood.evidence.requests import FEATURES, LOGITS, Gradient, Perturbed, Read
 
 __all__ = ["Evidence", "Linear", "needs_head"]

@@ -9,9 +9,9 @@ from torch import Tensor
 from gradood.errors import TapError
 from gradood.evidence.content_keys import content_keys
 from gradood.evidence.evidence import Evidence, Linear, needs_head
+from gradood.evidence.named_reads import Reads
 from gradood.evidence.per_sample import parameter_norms
 from gradood.evidence.perturbed import input_gradients, read_perturbed
-from gradood.evidence.reads import Reads
 from gradood.evidence.requests import (
     FEATURES,
     INPUT_RANGE,

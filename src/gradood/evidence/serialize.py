@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from gradood.errors import ArtifactError, ConfigError, UnknownNameError
-from gradood.evidence.reads import Reads, default_name
+from gradood.evidence.named_reads import Reads, default_name
 from gradood.evidence.registry import built_in, objective, same_function, summary
 from gradood.evidence.requests import (
     FEATURES,
