@@ -13,7 +13,7 @@ import torch
 
 import gradood
 from gradood import registry
-from gradood.bench.selection import select
+from gradood.bench.method_args import select
 from gradood.detectors import Energy
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import ConfigError, UnknownNameError
