@@ -23,7 +23,7 @@ from training_run import images, material, preprocess, start
 from gradood import models
 from gradood.bench.provenance import provenance
 from gradood.training import TrainingData, load_recipe
-from gradood.training.data import Material
+from gradood.training.data import DataSplit
 from gradood.training.robustness import (
     Attack,
     certified_radius,
@@ -59,7 +59,7 @@ def samples(seed: int, count: int, run: Path, data: TrainingData) -> Samples:
     """Those of one seed; what was held out depends on it."""
     recipe = load_recipe(run / "recipe.json")
     assert recipe.seed == seed
-    held = Material(data, recipe).held.aux
+    held = DataSplit(data, recipe).held.aux
     assert held is not None
     test = images("cifar10_test", labeled=True, limit=count)
     svhn = images("svhn_test", labeled=False, limit=count)

@@ -25,7 +25,7 @@ from gradood.engine.binding import observed
 from gradood.functional.logits import energy
 from gradood.training import ClusterEnergySampler, EnergyMarginLoss, InputGradientPenalty
 from gradood.training.forward import set_training
-from gradood.training.scoring import candidates
+from gradood.training.sampler import candidates
 
 KNOWN = 64
 APART = 1e6
