@@ -116,7 +116,7 @@ class State:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
-    """Write a checkpoint; until it is complete, and after a kill, the one before is in its place.
+    """Write a checkpoint as a whole; after a kill, the one before is in its place.
 
     Args:
         path: the file.
@@ -155,8 +155,7 @@ def load(path: Path) -> Saved:
         raise ArtifactError(
             f"{str(path)!r} cannot be read as a checkpoint: {error}; it is damaged. {_RESTART}"
         ) from error
-    text = metadata.get(_DOCUMENT)
-    if text is None:
+    if (text := metadata.get(_DOCUMENT)) is None:
         what = "no checkpoint of a training run; expected one that gradood wrote."
         raise ArtifactError(f"{str(path)!r} is {what}")
     if digest(tensors, text) != metadata.get(_SEAL):
@@ -231,8 +230,7 @@ def resumed(
             f"the run in the folder was begun with another recipe: {'; '.join(changed[:4])}. "
             "Resume it with its own, or start another in a new folder."
         )
-    counts = saved.document["data"]
-    if counts != split.counts:
+    if (counts := saved.document["data"]) != split.counts:
         raise DataError(
             f"the run in the folder was begun on {counts} samples; these are {split.counts}. "
             "Resume it on the same data."

@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_worker_info
 
 from gradood.data import ImageDataset, Preprocess
+from gradood.engine.batches import INPUT_KEYS, LABEL_KEYS
 from gradood.errors import DataError
 from gradood.training.randomness import Order, seed_for
 from gradood.training.recipe import Augment
 
 __all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of"]
 
-_IMAGE_KEYS = ("pixel_values", "image", "x")
-_LABEL_KEYS = ("labels", "label", "y")
 _CACHE_BYTES = 2**31
 
 
@@ -143,7 +142,7 @@ def image_of(item: Any) -> Tensor:
     """
     image = item
     if isinstance(item, Mapping):
-        image = next((item[key] for key in _IMAGE_KEYS if key in item), None)
+        image = next((item[key] for key in INPUT_KEYS if key in item), None)
     elif isinstance(item, tuple | list) and item:
         image = item[0]
     if not isinstance(image, Tensor):
@@ -162,7 +161,7 @@ def label_of(item: Any) -> int:
     """
     value: Any = None
     if isinstance(item, Mapping):
-        value = next((item[key] for key in _LABEL_KEYS if key in item), None)
+        value = next((item[key] for key in LABEL_KEYS if key in item), None)
     elif isinstance(item, tuple | list) and len(item) > 1:
         value = item[1]
     try:
