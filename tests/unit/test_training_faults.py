@@ -18,6 +18,7 @@ from gradood.errors import ConfigError, DataError
 from gradood.io.lock import exclusive
 from gradood.training import Options, Trainer, TrainingData
 from gradood.training.checkpoint import load, save
+from gradood.training.data import DataSplit
 from gradood.training.samples import Samples, decodes_alike
 
 
@@ -64,6 +65,18 @@ def test_only_images_that_decode_alike_are_cached(tmp_path):
     assert not torch.equal(fresh.item(2)[0], fresh.item(2)[0])
 
 
+def test_images_exchanged_between_the_folders_of_two_classes_are_other_data(tmp_path):
+    fingerprints = []
+    for name, exchanged in (("a", False), ("moved", False), ("b", True)):
+        folder = folder_of_images(tmp_path / name)
+        if exchanged:
+            (folder / "0" / "1.png").rename(folder / "1" / "9.png")
+            (folder / "1" / "1.png").rename(folder / "0" / "9.png")
+        split = DataSplit(TrainingData(id=open_images(folder)), recipe("plain", "validation.id=2"))
+        fingerprints.append(split.fingerprint()["labels"])
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
 def test_a_resumed_run_with_random_transforms_is_bit_for_bit_the_same(tmp_path):
     chosen = recipe("plain", "checkpoint.every=3")
     whole, resumed = net(), net(seed=5)
@@ -96,7 +109,9 @@ def test_a_run_is_not_resumed_on_other_data_of_equal_size(interrupted):
     source = data()
     images, labels = source.id.tensors
     wrong_labels = TrainingData(id=TensorDataset(images, labels.flip(0)), aux=source.aux)
-    with pytest.raises(DataError, match=r"other data: these are other in-distribution labels\. Re"):
+    with pytest.raises(
+        DataError, match=r"these are other in-distribution labels or file names\. Re"
+    ):
         resume(interrupted, net(), wrong_labels)
     wrong_images = TrainingData(id=TensorDataset(images + 5, labels), aux=source.aux)
     with pytest.raises(DataError, match=r"these are other in-distribution images"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
+from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
 from gradood.training.class_overlap import class_names
 from gradood.training.randomness import generator_for
@@ -85,8 +86,9 @@ class DataSplit:
     def fingerprint(self) -> dict[str, Any]:
         """Plain values by which a resumed run knows its data again; see `different_data`.
 
-        ``labels``: SHA-256 of the in-distribution labels. ``id``, ``aux``: the means of 32 images
-        spread over the set, or None where a data set may transform its images at random.
+        ``labels``: SHA-256 of the in-distribution labels, and of the paths below the folder where
+        there are such. ``id``, ``aux``: the means of 32 images spread over the set, or None where a
+        data set may transform its images at random.
 
         Cost: 32 images of each set; the labels of other data sets than this library's and torch's
         are taken from attributes `labels` or `targets`, else from 32 items.
@@ -153,7 +155,7 @@ def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
     differences = []
     if before.get("labels") != now["labels"]:
-        differences.append("other in-distribution labels")
+        differences.append("other in-distribution labels or file names")
     for kind, name in (("id", "in-distribution"), ("aux", "auxiliary")):
         means = zip(before.get(kind) or (), now[kind] or (), strict=False)
         pairs = [pair for pair in means if None not in pair]
@@ -191,7 +193,7 @@ def _reads_alike(dataset: Any) -> bool:
 
 
 def _labels(dataset: Any) -> list[Any]:
-    """All labels of a data set where they can be had without its images, else those of some."""
+    """All labels of a data set where they can be had without its images, else those of 32."""
     if isinstance(dataset, ConcatDataset):
         return [label for part in dataset.datasets for label in _labels(part)]
     if isinstance(dataset, Subset):
@@ -201,6 +203,10 @@ def _labels(dataset: Any) -> list[Any]:
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[1].tolist() if len(dataset.tensors) > 1 else []
     try:
+        if isinstance(dataset, ImageDataset) and not isinstance(dataset, ParquetImages):
+            # Exchanged between two folders of classes, images leave the labels as they are.
+            labels = () if dataset.labels is None else dataset.labels.tolist()
+            return [(dataset.name(index), label) for index, label in enumerate(labels)]
         for attribute in ("labels", "targets"):
             labels = getattr(dataset, attribute, None)
             if labels is not None and len(labels) == len(dataset):
