@@ -25,9 +25,9 @@ from gradood.training.recipe import Recipe
 from gradood.training.terms import Loss
 
 __all__ = [
-    "SCORES",
     "Objective",
     "PartBatch",
+    "SCORES",
     "TrainingForward",
     "differentiable_kernels",
     "penalized",
