@@ -21,7 +21,7 @@ hypothesis.settings.register_profile("gradood", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("gradood")
 
 # The shapes in these signatures are checked in tests only. Takes effect when they are imported.
-# Not those of `metrics` whose arguments are checked, and refused in words, by the functions themselves.
+# Not those of `metrics` whose arguments are refused, in words, by the functions themselves.
 _TYPED = [
     "gradood.functional",
     *(f"gradood.metrics.{m}" for m in ("confidence", "counts", "separation")),
