@@ -1,6 +1,6 @@
 """Batches of a data set, in its order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, final
 
 import torch
@@ -11,7 +11,7 @@ from gradood.data.worker_pool import DECODE_TIMEOUT, run_chunks
 from gradood.data.workers import RowTask
 from gradood.errors import ConfigError, DataError
 
-__all__ = ["loader"]
+__all__ = ["decoded_batches", "loader"]
 
 
 def loader(
@@ -47,6 +47,32 @@ def loader(
     )
 
 
+def decoded_batches(
+    dataset: Dataset[Any],
+    batches: Iterable[Sequence[int]],
+    *,
+    workers: int,
+    collate: Callable[[list[Any]], Any],
+    decode_timeout: float | None = DECODE_TIMEOUT,
+) -> Generator[Any]:
+    """Batches of a data set at given indices, decoded ahead by processes if there are any.
+
+    Args:
+        dataset: map-style; where it has ``where(index)``, that names an item in errors.
+        batches: indices of each; read as they are needed.
+        workers: processes that decode; 0 decodes in this one.
+        collate: makes a batch of a list of items.
+        decode_timeout: seconds that one item may take, where processes decode; None for no limit.
+
+    Raises:
+        DataError: an item takes longer than the limit, or ends the process that decodes it several
+            times.
+        Exception: what the data set raises for an item.
+    """
+    items = _Items(dataset, collate)
+    return run_chunks(items, batches, workers=workers, timeout=decode_timeout)
+
+
 @final
 class _PooledLoader(DataLoader[Any]):
     """A `DataLoader` whose processes have a time limit per item, and may end."""
@@ -69,11 +95,12 @@ class _PooledLoader(DataLoader[Any]):
         self.decode_timeout = decode_timeout
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return run_chunks(
-            _Items(self.dataset),
+        return decoded_batches(
+            self.dataset,
             iter(self.batch_sampler or ()),
             workers=self.num_workers,
-            timeout=self.decode_timeout,
+            collate=_collate,
+            decode_timeout=self.decode_timeout,
         )
 
 
@@ -81,8 +108,9 @@ class _PooledLoader(DataLoader[Any]):
 class _Items(RowTask[Any, Any]):
     """The items of a data set, by index."""
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]) -> None:
         self.dataset = dataset
+        self.collate_items = collate
 
     def decode(self, row: int) -> Any:
         return self.dataset[row]
@@ -92,7 +120,7 @@ class _Items(RowTask[Any, Any]):
         raise DataError(f"{where(row)} cannot be used: {reason}.")
 
     def collate(self, items: list[Any]) -> Any:
-        return _collate(items)
+        return self.collate_items(items)
 
 
 def _collate(items: Sequence[Any]) -> Any:

@@ -11,8 +11,8 @@ from gradood.errors import DataError
 
 __all__ = [
     "EXTENSIONS",
-    "LIST_EXTENSIONS",
     "ImageLines",
+    "LIST_EXTENSIONS",
     "class_folders",
     "find_images",
     "is_image_name",

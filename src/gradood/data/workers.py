@@ -18,9 +18,10 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 
-__all__ = ["IDLE", "STARTING", "RowTask", "in_worker", "serve"]
+__all__ = ["IDLE", "RowTask", "STARTING", "in_worker", "serve"]
 
 IDLE, STARTING = -1, -2
 """What a process notes where it is at no row."""
@@ -80,6 +81,7 @@ def serve(task: RowTask[Any, Any], connection: Connection, progress: Any, number
     torch.set_num_threads(1)
     torch.manual_seed(number)
     random.seed(number)
+    np.random.seed(number)
     task.start()
     progress[0] = IDLE
     try:

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradood.errors import ConfigError
 
-__all__ = ["OVERRIDING", "REFERENCES", "OpenedModel", "Reference", "reference_of"]
+__all__ = ["OVERRIDING", "OpenedModel", "REFERENCES", "Reference", "reference_of"]
 
 _CIFAR = {"mode": "RGB", "resize": 32, "crop": 32}
 _IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
