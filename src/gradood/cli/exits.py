@@ -102,35 +102,44 @@ PHRASES: tuple[tuple[str, str], ...] = (
     # Calls.
     (r"call monitor\.calibrate\(held_out, fpr=0\.05\) first\. .*", "run gradood calibrate first."),
     (r": monitor\.fit\(loader\)", " by gradood fit"),
-    (r"\(--resume, fit\(resume=True\)\)", "(--resume)"),
+    (r"\((--resume), fit\(resume=True\)\)", r"(\1)"),
+    (r"\((--[\w%-]+), TrainingData\.[\w%]+\)", r"(\1)"),
     # Arguments of what a command calls.
     (r"with allow_overlap='reason'", "with --allow-overlap REASON"),
     (r"load with override='the reason'", "give --override REASON"),
-    (r"with one detector; give several, or None", "with one detector; give several, or leave it out"),
+    (r"with one detector; give several, or None", r"with one detector; give several, or leave it "
+     r"out"),
     (r"or use per_class=False", "or leave out --per-class"),
-    (r"Set Preprocess\(resize=…, crop=…\), or batch_size=1", "Set --resize and --crop"),
+    (r"Set Preprocess\(resize=…, crop=…\)(, or batch_size=1)?", "Set --resize and --crop"),
+    (r"or the model's num_classes", "or --num-classes"),
     (
         r"Name the layer with Monitor\(model, …, head='module\.name'\)",
         "From Python, Monitor(model, …, head='module.name') names the layer",
     ),
-    # Labels: in the shell, they are taken where there are some.
+    # Columns, and labels: the shell takes them where there are some.
+    (r"Name another with image_column", "Name another with --image-column"),
     (
         r"name another with label_column, or pass labeled=False",
-        "or name another column with --label-column",
+        "or name another with --label-column",
     ),
     (r"Leave that row out, or pass labeled=False", "Leave that row out"),
     (r"Leave those rows out, or pass labeled=False", "Leave those rows out"),
     (r" Without labels, pass labeled=False\.", ""),
     (r"Pass labeled=False to take all without labels, .*", "Move one of the two elsewhere."),
     # Options of methods.
+    (r"^(\S+) reads (.*)Name some with layers=\[…\]", r"\1 reads \2Name some with --option "
+     r"\1.layers=A,B"),
     (r"^(\S+) with dimension=(.*), or dimension='auto'", r"\1 with dimension=\2, or --option "
      r"\1.dimension=auto"),
-    (r"(gradpca .*)use output='sum'", r"\1use --option gradpca.output=sum"),
-    (r"(grood .*)Name early_layer=…", r"\1Name --option grood.early_layer=LAYER"),
-    (r"(grood .*)ood_prototype='class-mean'", r"\1--option grood.ood_prototype=class-mean"),
-    (r"(grood .*)or bank='all'", r"\1or --option grood.bank=all"),
-    (r"(open-max .*)or samples='all'", r"\1or --option open-max.samples=all"),
-    (r"(gaia-z .*)[uU]se path='auto' or 'backward'", r"\1use --option gaia-z.path=auto"),
+    (r"Leave parameters=None for", "Leave out the option parameters for"),
+    (r"^(gradpca .*)use output='sum'", r"\1use --option gradpca.output=sum"),
+    (r"^(grood .*)Name early_layer=…", r"\1Name --option grood.early_layer=LAYER"),
+    (r"^(grood .*)ood_prototype='class-mean'", r"\1--option grood.ood_prototype=class-mean"),
+    (r"^(grood .*)or bank='all'", r"\1or --option grood.bank=all"),
+    (r"^(open-max .*)or samples='all'", r"\1or --option open-max.samples=all"),
+    (r"^(gaia-z .*)[uU]se path='auto' or 'backward'", r"\1use --option gaia-z.path=auto"),
+    (r"^(line .*)give clip as a number", r"\1give --option line.clip=NUMBER"),
+    (r"^(vra .*)give a higher eta_beta", r"\1give a higher --option vra.eta_beta"),
 )  # fmt: skip
 """What the library says (a regular expression), and what the shell says instead."""
 

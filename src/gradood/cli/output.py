@@ -122,7 +122,7 @@ def talking() -> Iterator[None]:
 
 class _Lowered(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {in_shell_words(record.getMessage())}"
 
 
 def _shown(
