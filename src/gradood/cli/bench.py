@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["bench", "demo"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TunedMethodOptions(MethodOptions):
     """The detectors, and where their hyper-parameters come from."""
 
@@ -51,7 +51,7 @@ class TunedMethodOptions(MethodOptions):
         return one_of("--hyper-parameters", self.hyper_parameters, ("fixed", "id-only"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions(LoadingOptions):
     """How the methods are run."""
 

@@ -18,7 +18,7 @@ __all__ = ["DataOptions", "NetworkOptions"]
 DATA = "Data (PATH: folder, Parquet or .txt list, with a slice such as [:2000])"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """The networks to compare methods on."""
 
@@ -64,7 +64,7 @@ class NetworkOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """The known images and the outliers."""
 

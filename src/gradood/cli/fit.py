@@ -31,7 +31,7 @@ __all__ = ["calibrate", "fit"]
 GUARANTEE = "Promise"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FusedMethodOptions(MethodOptions):
     """The detectors, and how they decide together."""
 
@@ -45,7 +45,7 @@ class FusedMethodOptions(MethodOptions):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FitFiles:
     """What a fit reads and writes."""
 
@@ -100,7 +100,7 @@ def fit(
         data(_fit_lines(result))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class GuaranteeOptions:
     """The false-alarm rate that is promised."""
 
@@ -139,7 +139,7 @@ class GuaranteeOptions:
         return f"{promise}{', for each predicted class' if self.per_class else ''}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrateFiles:
     """What a calibration reads and writes."""
 

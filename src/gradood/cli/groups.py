@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -10,7 +11,7 @@ import typer
 __all__ = ["Declaration", "argument", "flag", "option", "spread"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Declaration:
     """An option or an argument of a command, for a field ``Annotated[type, declaration]``.
 
@@ -113,6 +114,7 @@ def spread(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@cache  # Several commands have the same groups.
 def _fields(group: type[Any]) -> list[inspect.Parameter]:
     hints: Mapping[str, Any] = get_type_hints(group, include_extras=True)
     panel = getattr(group, "PANEL", None)

@@ -79,7 +79,7 @@ Force = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """A trained classifier."""
 
@@ -116,7 +116,7 @@ class ModelOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundModelOptions(ModelOptions):
     """The classifier that a saved detector was fitted on."""
 
@@ -130,7 +130,7 @@ class BoundModelOptions(ModelOptions):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessOptions:
     """From an image to the model's input, where it differs from what the model says."""
 
@@ -184,7 +184,7 @@ class PreprocessOptions:
         return values
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ColumnOptions:
     """Columns of Parquet files."""
 
@@ -211,7 +211,7 @@ class ColumnOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodOptions:
     """The detectors."""
 
@@ -237,7 +237,7 @@ class MethodOptions:
         return select(self.methods, self.assignments)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadingOptions(ColumnOptions):
     """How files become batches of images."""
 

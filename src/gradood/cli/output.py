@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 from gradood.cli.exits import Unavailable, in_shell_words
 from gradood.errors import GradoodWarning
-from gradood.io.atomic import replace
 from gradood.io.markdown import aligned
 
 __all__ = [
@@ -64,6 +63,8 @@ def write_file(file: Path, text: str) -> None:
     Raises:
         Unavailable: it cannot be written.
     """
+    from gradood.io.atomic import replace
+
     with writing(file):
         if file.exists() and not file.is_file():
             file.write_text(text, encoding="utf-8")

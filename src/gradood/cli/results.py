@@ -22,7 +22,7 @@ __all__ = ["RECORD", "ResultOptions", "SCORES"]
 RECORD, SCORES = "arena.json", "scores.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """Where the results of a run go.
 

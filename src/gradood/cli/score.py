@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreFiles:
     """What a scoring job reads and writes, beside the images."""
 
@@ -43,7 +43,7 @@ class ScoreFiles:
             raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class JobOptions:
     """How a scoring job runs."""
 

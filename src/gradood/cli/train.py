@@ -38,7 +38,7 @@ DATA = "Data (PATH: folder or Parquet, with a slice such as [:2000])"
 RECIPE = "Recipe"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class StartOptions:
     """The network to train."""
 
@@ -83,7 +83,7 @@ class StartOptions:
         return subject
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingDataOptions:
     """The known images and the auxiliary outliers."""
 
@@ -125,7 +125,7 @@ class TrainingDataOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeOptions:
     """What is trained, and how."""
 
@@ -176,7 +176,7 @@ class RecipeOptions:
         return loaded
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingRunOptions(ColumnOptions):
     """How the training runs."""
 
