@@ -221,7 +221,7 @@ def train(
     chosen = recipe.load()
     changes = preprocessing.values()
     from gradood.training import Options, Trainer
-    from gradood.training.distributed import World, joined
+    from gradood.training.distributed import Processes, joined
 
     options = Options(
         workers=running.workers,
@@ -233,7 +233,7 @@ def train(
         training_data = images.open(subject.preprocess, running)
         trainer = Trainer(subject.model, chosen, training_data, out=running.out, options=options)
         trained = trainer.fit(resume=running.resume)
-        leads = World.current().leads
+        leads = Processes.current().leads
     if leads:
         _print(trained, running.out, json=json)
     if trained.failure is not None:
