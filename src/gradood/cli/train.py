@@ -25,8 +25,6 @@ from gradood.cli.output import aligned, data, document, say
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradood.data import Preprocess
     from gradood.models.load import Subject
     from gradood.training import Recipe, Trained, TrainingData
@@ -116,12 +114,12 @@ class TrainingDataOptions:
 
         known = _images("ID", self.id_data, preprocess, columns, labeled=True)
         outliers = _images("auxiliary", self.aux, preprocess, columns) if self.aux else None
-        names = {"id_classes": self.id_classes, "aux_classes": self.aux_classes}
         return TrainingData(
             id=known,
             aux=outliers,
-            black=_black(preprocess),
-            **{option: _lines(file, option) for option, file in names.items() if file is not None},
+            black=preprocess.black,
+            id_classes=_class_names("--id-classes", self.id_classes),
+            aux_classes=_class_names("--aux-classes", self.aux_classes),
         )
 
 
@@ -257,23 +255,13 @@ def _images(
     return sets[0] if len(sets) == 1 else ConcatDataset(sets)
 
 
-def _black(preprocess: "Preprocess") -> "Tensor":
-    """What a black pixel becomes, per channel."""
-    import torch
+def _class_names(option: str, file: Path | None) -> Sequence[str] | None:
+    from gradood.training.class_overlap import read_class_names
 
-    channels = 1 if preprocess.mode == "L" else 3
-    mean = torch.tensor(preprocess.mean or (0.0,) * channels)
-    return -mean / torch.tensor(preprocess.std or (1.0,) * channels)
-
-
-def _lines(path: Path, option: str) -> list[str]:
-    """Names of classes: lines, of which only what follows a tab is taken if there is one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        name = option.replace("_", "-")
-        raise DataError(f"--{name} {str(path)!r} cannot be read: {error}.") from error
-    return [line.rpartition("\t")[2].strip() for line in lines if line.strip()]
+        return None if file is None else read_class_names(file)
+    except DataError as error:
+        raise DataError(f"{option} {error}") from error
 
 
 def _print(trained: "Trained", out: Path, *, json: bool) -> None:
