@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from gradood.bench.cache_key import model_version, reading_version
-from gradood.bench.comparison import Kept, Sets
+from gradood.bench.comparison import Sets, plan_version
 from gradood.bench.config import Contender, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.bench.shards import Shard, image_shards
+from gradood.bench.shards import image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.content import file_digest
 from gradood.data.source import split_slice
+from gradood.engine.batches import Shard
+from gradood.engine.reading_cache import ReadingCache
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
@@ -61,7 +63,7 @@ class Opened:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings) -> Kept | None:
+    def kept(self, settings: Settings) -> ReadingCache | None:
         """Where what is read of it is kept, and what that depends on."""
         if settings.cache is None:
             return None
@@ -72,7 +74,7 @@ class Opened:
             "device": torch.device(settings.device).type,
             **reading_version(),
         }
-        return Kept(Cache(settings.cache), identity)
+        return ReadingCache(Cache(settings.cache), identity, plan_version)
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""

@@ -34,12 +34,7 @@ from gradood.cli.output import data, document, say
 from gradood.cli.saved import check_target, rows, saved
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradood.bench import Selection, Survey
     from gradood.calibration.curve import How
-    from gradood.data import ImageDataset
-    from gradood.models.load import Subject
 
 __all__ = ["fit"]
 
@@ -93,7 +88,7 @@ def fit(
     changed = overrides(
         resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
     )
-    from gradood.bench import example_of, select
+    from gradood.bench import check_classes, example_of, select
     from gradood.data import loader, open_images
     from gradood.models.load import load_subject
     from gradood.monitor import Monitor
@@ -110,21 +105,22 @@ def fit(
     preprocess = subject.preprocess
     images = open_images(source, preprocess, image_column=image_column, label_column=label_column)
     example = example_of(images)
-    found = _survey(subject, images, selection, example)
-    for name, reason in found.left_out.items():
-        say(f"left out {name}: {reason}")
     monitor = Monitor(
         subject.model,
-        {name: selection.detectors[name] for name in found.plans},
+        dict(selection.detectors),
         combine=cast("How | None", combine),
         preprocess=asdict(preprocess),
+        skip_unusable=selection.detectors.keys() - selection.required,
     )
-    monitor.bind(example)  # Also a monitor that learns nothing must know its model to be saved.
+    # Also a monitor that learns nothing must know its model to be saved.
+    check_classes("fit", images.labels, monitor.bind(example).network.classes)
     monitor.fit(loader(images, batch_size=batch_size, workers=workers))
+    for name, reason in monitor.left_out.items():
+        say(f"left out {name}: {reason}")
     monitor.save(out)
     result = {
         **saved(out),
-        "left_out": dict(found.left_out),
+        "left_out": monitor.left_out,
         "fit": {
             "path": source,
             "n": len(images) if monitor.states else 0,
@@ -136,26 +132,6 @@ def fit(
         document(result)
     else:
         data(_lines(result))
-
-
-def _survey(
-    subject: "Subject", images: "ImageDataset", selection: "Selection", example: "Tensor"
-) -> "Survey":
-    """Which methods can run, found before the pass over the data."""
-    from gradood.bench import check_classes, survey
-    from gradood.engine.binding import observed
-    from gradood.taps import device_of
-
-    network = observed(subject.model, example.to(device_of(subject.model)))
-    check_classes("fit", images.labels, network.classes)
-    return survey(
-        network,
-        selection.detectors,
-        example,
-        fit=True,
-        labels=images.labeled,
-        required=selection.required,
-    )
 
 
 def _lines(result: Mapping[str, Any]) -> str:

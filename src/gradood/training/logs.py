@@ -2,13 +2,13 @@
 
 import csv
 import io
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from gradood.engine.progress import on_terminal
 from gradood.training.checkpoint import save_text
 
 __all__ = ["Logs", "Progress"]
@@ -67,7 +67,7 @@ class Progress:
     """
 
     def __init__(self, total: int, *, done: int, show: bool | None) -> None:
-        shown = sys.stderr.isatty() if show is None else show
+        shown = on_terminal() if show is None else show
         self._bar = tqdm(total=total, initial=done, unit="step", disable=not shown)
         self._told: dict[str, str] = {}
 

@@ -1,21 +1,20 @@
 """Samples of a user's data sets as a step takes them: drawn by position, augmented by position."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from gradood.engine.batches import inputs_in, labels_in
 from gradood.errors import DataError
 from gradood.training.recipe import Augment
 from gradood.training.seeds import Order, seed_for
 
 __all__ = ["Samples", "image_of", "label_of"]
 
-_IMAGE_KEYS = ("pixel_values", "image", "x")
-_LABEL_KEYS = ("labels", "label", "y")
 _CACHE_BYTES = 2**31
 
 
@@ -124,17 +123,13 @@ def image_of(item: Any) -> Tensor:
     Raises:
         DataError: there is none.
     """
-    found = item
-    if isinstance(item, Mapping):
-        found = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and item:
-        found = item[0]
-    if not isinstance(found, Tensor):
+    image = inputs_in(item)
+    if not isinstance(image, Tensor):
         raise DataError(
             f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
             "tensor, a pair (image, label), or a mapping with 'image' and 'label'."
         )
-    return found
+    return image
 
 
 def label_of(item: Any) -> int:
@@ -143,19 +138,15 @@ def label_of(item: Any) -> int:
     Raises:
         DataError: there is none, or it is no whole number.
     """
-    found: Any = None
-    if isinstance(item, Mapping):
-        found = next((item[key] for key in _LABEL_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and len(item) > 1:
-        found = item[1]
+    value = labels_in(item)
     try:
-        label = int(found)
-        whole = label == float(found) and label >= 0
+        label = int(value)
+        whole = label == float(value) and label >= 0
     except (TypeError, ValueError):
         whole, label = False, -1
     if not whole:
         raise DataError(
-            f"the label of an in-distribution sample is {found!r}; expected a whole number ≥ 0. "
+            f"the label of an in-distribution sample is {value!r}; expected a whole number ≥ 0. "
             "Training needs labels: give pairs (image, label)."
         )
     return label
