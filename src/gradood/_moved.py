@@ -32,6 +32,7 @@ MOVED = {
     "bench.overlap": "bench.leakage",
     "bench.selection": "bench.method_args",
     "bench.settings": "bench.config",
+    "bench.shards": "engine.batches",
     "bench.statistics": "metrics",
     "bench.statistics.analysis": "metrics.analysis",
     "bench.statistics.areas": "metrics.delong",

@@ -16,7 +16,7 @@ from gradood.engine.batches import Data, Shard, shards_of
 from gradood.engine.binding import check_classes, no_detector_left, observed, plan_detectors
 from gradood.engine.detector_set import DetectorSet
 from gradood.engine.fitting import fit
-from gradood.engine.reading_cache import ReadingCache
+from gradood.engine.readings import ReadingCache
 from gradood.engine.scoring import score_shards
 from gradood.errors import DataError, GradoodWarning
 from gradood.io.json import plain

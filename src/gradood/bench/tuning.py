@@ -19,13 +19,12 @@ from torch import Tensor
 from gradood.bench.cache_key import source_version
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import Opened, joined_labels
+from gradood.bench.entries import Opened, image_shards, joined_labels
 from gradood.bench.method_args import Selection
-from gradood.bench.shards import image_shards
 from gradood.data import ImageDataset
 from gradood.detectors.base import Detector
 from gradood.engine.batches import Batch, Shard
-from gradood.engine.reading_cache import ReadingCache
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.io.cache import key_of
 

@@ -6,23 +6,24 @@ batches, shards → reader → readings → fitting: accumulate, merge, finish �
 ```
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from gradood.calibration.curve import How
 from gradood.detectors.base import Detector, Learner, State
-from gradood.engine.arithmetic import evidence_device, measured, state_on
 from gradood.engine.binding import Binding, bind, no_detector_left
 from gradood.engine.reader import Reader
-from gradood.engine.reading_cache import ReadingCache
+from gradood.engine.readings import ReadingCache
 from gradood.engine.roster import combination
 from gradood.engine.rows import Inputs, moved
 from gradood.evidence import Evidence
 from gradood.taps import device_of, unwrap
 
-__all__ = ["DetectorSet", "UnboundSet"]
+__all__ = ["DetectorSet", "UnboundSet", "detached", "evidence_device"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -181,10 +182,50 @@ class DetectorSet:
         """
         evidence = evidence.only(self.binding.plans[name].reads)
         state = self.states.get(name, {})
-        moved = state_on(evidence_device(evidence), state)
+        moved = _state_on(evidence_device(evidence), state)
         if moved is not state:
             self.states[name] = moved  # It is needed there again.
-        return measured(self.detectors[name], evidence, moved)
+        return _measured(self.detectors[name], evidence, moved)
+
+
+def evidence_device(evidence: Evidence) -> torch.device:
+    """Where the readings are."""
+    return evidence.readings[0].device
+
+
+@contextmanager
+def detached(device: torch.device | None = None) -> Iterator[None]:
+    """No graph and ordinary tensors, in any mode outside.
+
+    Args:
+        device: whose autocast to leave out; it is for the model, and must not round scores.
+    """
+    with ExitStack() as stack:
+        if device is not None and torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+def _measured(detector: Detector, evidence: Evidence, state: State) -> Tensor:
+    """A detector's scores (batch,), float64 on the CPU, +inf where one is not finite.
+
+    Args:
+        detector: that scores.
+        evidence: what its plan asked for.
+        state: what it has learned, on the device of the evidence.
+    """
+    with detached(evidence_device(evidence)):
+        scores = detector.measure(evidence, state).detach().to("cpu", torch.float64)
+    return torch.where(scores.isfinite(), scores, torch.inf)
+
+
+def _state_on(device: torch.device, state: State) -> State:
+    """A state on the device that the evidence is on, as the model may have moved since the fit."""
+    if all(tensor.device == device for tensor in state.values()):
+        return state
+    return {key: tensor.to(device) for key, tensor in state.items()}
 
 
 def _learners(detectors: Mapping[str, Detector]) -> dict[str, Learner]:

@@ -5,14 +5,12 @@ from dataclasses import replace
 from itertools import chain
 
 from gradood.detectors.base import Learner, Partial
-from gradood.engine.arithmetic import detached, evidence_device
 from gradood.engine.batches import Batch, Shard
 from gradood.engine.binding import REFUSALS, fit_refusal
-from gradood.engine.detector_set import DetectorSet, UnboundSet
+from gradood.engine.detector_set import DetectorSet, UnboundSet, detached, evidence_device
 from gradood.engine.partials import DataSummary, Partials
 from gradood.engine.progress import shown_shards
-from gradood.engine.reading import BatchReading
-from gradood.engine.reading_cache import store_state, stored_state
+from gradood.engine.readings import BatchReading, store_state, stored_state
 from gradood.engine.rows import finite_rows, refuse_nonfinite, row_count
 from gradood.errors import DataError
 from gradood.evidence import KEYS, Evidence

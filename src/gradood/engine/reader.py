@@ -9,8 +9,7 @@ from torch import Tensor
 
 from gradood.engine.batches import Batch, Shard
 from gradood.engine.binding import Binding
-from gradood.engine.reading import BatchReading
-from gradood.engine.reading_cache import ReadingCache
+from gradood.engine.readings import BatchReading, ReadingCache
 from gradood.engine.rows import Inputs, described, emptied, finite_rows, moved, row_count
 from gradood.errors import ArtifactError, DataError, GradoodError
 from gradood.evidence import LOGITS, Evidence, Linear, Read, gather, read_to_plain

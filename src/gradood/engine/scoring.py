@@ -10,7 +10,7 @@ from gradood.engine.batches import Batch, Shard
 from gradood.engine.binding import REFUSALS
 from gradood.engine.detector_set import DetectorSet, UnboundSet
 from gradood.engine.progress import shown_shards
-from gradood.engine.reading import regrouped
+from gradood.engine.readings import regrouped
 from gradood.engine.rows import finite_rows, refuse_nonfinite, row_count, selected
 from gradood.evidence import KEYS, LOGITS, Read
 from gradood.io.cache import Place
