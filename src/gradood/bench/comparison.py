@@ -17,6 +17,7 @@ from gradood.engine.binding import check_classes, no_detector_left, observed, pl
 from gradood.engine.detector_set import DetectorSet
 from gradood.engine.fitting import fit
 from gradood.engine.readings import ReadingCache
+from gradood.engine.roster import roster
 from gradood.engine.scoring import score_shards
 from gradood.errors import DataError, GradoodWarning
 from gradood.io.json import plain
@@ -124,14 +125,15 @@ def compare(
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
         DataError: no set of outliers, labels lie outside the model's classes, or a set is unusable.
-        ConfigError: no detector is left.
+        ConfigError: no detector is left, or one has a name that files cannot hold.
 
     Cost:
         At most one pass over each set, and some forward and backward passes of the example.
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    bound = _bound(model, detectors, sets, example, required, cache)
+    named, _ = roster(detectors)
+    bound = _bound(model, named, sets, example, required, cache)
     clock = _Clock()
     with clock("fit"):
         if sets.fit is not None:
