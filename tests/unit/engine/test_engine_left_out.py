@@ -97,7 +97,7 @@ def test_nothing_left_and_nothing_to_combine_are_errors():
         monitor.score(X)
     assert monitor.left_out == {}
     only = Monitor(flat(), [Mahalanobis()], skip_unusable=True)
-    with pytest.raises(ConfigError, match="no detector can be run.*it learns from class labels"):
+    with pytest.raises(ConfigError, match=r"no detector can be run.*it learns from class labels"):
         only.fit(X)
 
 

@@ -172,7 +172,7 @@ def test_widths_of_features_and_channels_are_still_compared():
 
     monitor = Monitor(Bytes().eval(), "energy")
     monitor.score(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
-    with pytest.raises(DataError, match="expected .*3, 4, 4"):
+    with pytest.raises(DataError, match=r"expected .*3, 4, 4"):
         monitor.score(torch.zeros(2, 4, 4, 4, dtype=torch.uint8))
 
 
