@@ -71,14 +71,7 @@ class Monitor:
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
-        options = MonitorOptions.of(
-            model,
-            detectors,
-            combine=combine,
-            head=head,
-            preprocess=preprocess,
-            skip_unusable=skip_unusable,
-        )
+        options = MonitorOptions.of(model, detectors, combine, head, preprocess, skip_unusable)
         self._session = Session(options, MonitorState(), progress)
 
     def __repr__(self) -> str:
@@ -236,8 +229,6 @@ class Monitor:
         """
         results = self._session.predict(data)
         return next(iter(results.values())) if self._session.options.bare else results
-
-    # -- saving and binding ---------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save what was learned and promised in one file, which `gradood.load` reads.

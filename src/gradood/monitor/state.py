@@ -37,7 +37,6 @@ class MonitorOptions:
     def of(
         model: nn.Module,
         detectors: Detectors,
-        *,
         combine: How | None,
         head: str | None,
         preprocess: Mapping[str, Any] | None,
