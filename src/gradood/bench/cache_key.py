@@ -18,7 +18,7 @@ from torch.fx import GraphModule
 
 from gradood.artifact.fingerprint import fingerprint
 from gradood.data.extras import pillow
-from gradood.detectors.base import Detector
+from gradood.detectors.base import Detector, source_module
 from gradood.io.canonical import encode
 from gradood.io.hashing import little_endian
 from gradood.taps import unwrap
@@ -55,8 +55,8 @@ def detector_version(kind: type[Detector]) -> dict[str, str]:
         kind: its class.
     """
     return {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
-        "sources": _digest_of_files(sorted(_reached(kind.__module__))),
+        "class": f"{source_module(kind)}.{kind.__qualname__}",
+        "sources": _digest_of_files(sorted(_reached(source_module(kind)))),
         "numpy": np.__version__,
     }
 

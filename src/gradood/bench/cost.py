@@ -85,10 +85,10 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
 
 def _call(detectors: DetectorSet, name: str, x: Tensor) -> Callable[[], object]:
     """One pass of `x` for one method: what it reads, and its score."""
-    reader, plan = detectors.reader, detectors.binding.plans[name]
+    reader, reads = detectors.reader, detectors.reads(name)
 
     def call() -> object:
-        return detectors.measure(name, reader.gather(x, (*plan.reads, LOGITS), None))
+        return detectors.measure(name, reads, reader.gather(x, (*reads, LOGITS), None))
 
     return call
 

@@ -17,7 +17,7 @@ from gradood.errors import (
     MeaninglessScoreWarning,
     TapError,
 )
-from gradood.evidence import Read, gather
+from gradood.evidence import Read, gather, needs_state
 from gradood.taps import Network, observe, unwrap
 
 __all__ = [
@@ -61,8 +61,9 @@ class Binding:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """What scores read, each request once."""
-        return tuple(dict.fromkeys(r for plan in self.plans.values() for r in plan.reads))
+        """What scores read, each request once; but for steps along a score yet to be fitted."""
+        reads = (read for plan in self.plans.values() for read in plan.reads)
+        return tuple(dict.fromkeys(read for read in reads if not needs_state(read)))
 
     @property
     def fit_reads(self) -> tuple[Read, ...]:
@@ -164,7 +165,8 @@ def planned(
     try:
         plan = detector.plan(network, probe)
         if trial:
-            gather(network, probe[:1].clone(), (*plan.reads, *plan.fit_reads))
+            reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
+            gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return error
     return plan

@@ -20,10 +20,10 @@ from gradood.engine.reader import Reader
 from gradood.engine.readings import ReadingCache
 from gradood.engine.roster import combination
 from gradood.engine.rows import Inputs, moved
-from gradood.evidence import Evidence
+from gradood.evidence import Evidence, Reads
 from gradood.taps import device_of, unwrap
 
-__all__ = ["DetectorSet", "UnboundSet", "detached", "evidence_device"]
+__all__ = ["DetectorSet", "UnboundSet", "detached"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -173,24 +173,29 @@ class DetectorSet:
             raise error
         return str(error)
 
-    def measure(self, name: str, evidence: Evidence) -> Tensor:
+    def reads(self, name: str) -> Reads:
+        """What a detector's scores read, with what it has learned where they step along that.
+
+        Args:
+            name: of the detector.
+        """
+        plan, state = self.binding.plans[name], self.states.get(name, {})
+        return self.detectors[name].bound_reads(plan.reads, state)
+
+    def measure(self, name: str, reads: Reads, evidence: Evidence) -> Tensor:
         """Scores (batch,) of one detector, float64 on the CPU; +inf where one is not finite.
 
         Args:
             name: of the detector.
-            evidence: with what it reads; no model is run.
+            reads: from `reads`; what was read.
+            evidence: with these readings; no model is run.
         """
-        evidence = evidence.only(self.binding.plans[name].reads)
+        evidence = evidence.only(reads)
         state = self.states.get(name, {})
-        moved = _state_on(evidence_device(evidence), state)
+        moved = _state_on(evidence.device, state)
         if moved is not state:
             self.states[name] = moved  # It is needed there again.
         return _measured(self.detectors[name], evidence, moved)
-
-
-def evidence_device(evidence: Evidence) -> torch.device:
-    """Where the readings are."""
-    return evidence.readings[0].device
 
 
 @contextmanager
@@ -216,7 +221,7 @@ def _measured(detector: Detector, evidence: Evidence, state: State) -> Tensor:
         evidence: what its plan asked for.
         state: what it has learned, on the device of the evidence.
     """
-    with detached(evidence_device(evidence)):
+    with detached(evidence.device):
         scores = detector.measure(evidence, state).detach().to("cpu", torch.float64)
     return torch.where(scores.isfinite(), scores, torch.inf)
 

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
-from gradood.detectors.base import Learner, Partial
+from gradood.detectors.base import Learner
 from gradood.engine.batches import Batch, Shard
 from gradood.engine.binding import REFUSALS, fit_refusal
-from gradood.engine.detector_set import DetectorSet, UnboundSet, detached, evidence_device
+from gradood.engine.detector_set import DetectorSet, UnboundSet, detached
 from gradood.engine.partials import DataSummary, Partials
 from gradood.engine.progress import shown_shards
 from gradood.engine.readings import BatchReading, store_state, stored_state
@@ -66,7 +67,7 @@ def accumulate(
     """
     learners = {n: d for n, d in detectors.learners.items() if names is None or n in names}
     plans = detectors.binding.plans
-    totals: dict[str, Partial] = {}
+    totals: dict[str, Any] = {}
     refused: dict[str, str] = {}
     seen: DataSummary | None = None
     rows = 0
@@ -173,15 +174,15 @@ def finish(
             raise DataError(f"nothing was accumulated for {name}; accumulate with these detectors.")
         try:
             with detached():
-                states[name] = learner.finish(partials[name], network, plans[name])
+                states[name] = learner.learned(partials[name], network, plans[name])
         except REFUSALS as error:
             refused[name] = detectors.refusal(name, error)
     return replace(detectors, states=states).without(refused)
 
 
-def _added(learner: Learner, evidence: Evidence, total: Partial | None) -> Partial:
+def _added(learner: Learner, evidence: Evidence, total: Any) -> Any:
     """What a detector has seen, with one more batch."""
-    with detached(evidence_device(evidence)):
+    with detached(evidence.device):
         part = learner.accumulate(evidence)
         return part if total is None else learner.merge(total, part)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood.artifact import Override
-from gradood.detectors.base import Partial
 from gradood.engine.rows import Inputs
 from gradood.errors import CalibrationError
 from gradood.functional.samples import Chunks
@@ -89,7 +89,7 @@ class DataSummary:
         )
 
 
-class Partials(Mapping[str, Partial]):
+class Partials(Mapping[str, Any]):
     """Detector name → what it has seen of the fit data.
 
     Attributes:
@@ -99,7 +99,7 @@ class Partials(Mapping[str, Partial]):
 
     def __init__(
         self,
-        parts: Mapping[str, Partial],
+        parts: Mapping[str, Any],
         seen: DataSummary | None,
         refused: Mapping[str, str] | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Partials(Mapping[str, Partial]):
         self.seen = seen
         self.refused = dict(refused or {})
 
-    def __getitem__(self, name: str) -> Partial:
+    def __getitem__(self, name: str) -> Any:
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:

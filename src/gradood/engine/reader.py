@@ -11,8 +11,16 @@ from gradood.engine.batches import Batch, Shard
 from gradood.engine.binding import Binding
 from gradood.engine.readings import BatchReading, ReadingCache
 from gradood.engine.rows import Inputs, described, emptied, finite_rows, moved, row_count
-from gradood.errors import ArtifactError, DataError, GradoodError
-from gradood.evidence import LOGITS, Evidence, Linear, Read, gather, read_to_plain
+from gradood.errors import DataError, GradoodError
+from gradood.evidence import (
+    LOGITS,
+    Evidence,
+    Linear,
+    Read,
+    gather,
+    made_of_own_parts,
+    read_to_plain,
+)
 from gradood.io.cache import Place, key_of
 
 __all__ = ["BULKY", "Reader"]
@@ -209,10 +217,8 @@ class Reader:
         for read, tensor in self._example([*binding.reads, *binding.fit_reads]).items():
             if tensor.ndim == 0 or _row_bytes(tensor) > BULKY:
                 continue
-            try:
+            if made_of_own_parts(read):  # A name of another package's does not say all of it.
                 names[read] = key_of(read=read_to_plain(read))
-            except ArtifactError:  # Of another package, and so without a name that says it all.
-                continue
         return names
 
     def _example(self, reads: Iterable[Read]) -> dict[Read, Tensor]:

@@ -1,6 +1,7 @@
 """Scores of batches and of data sets, by every detector of a set in the same pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -33,13 +34,14 @@ def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = 
     size = row_count(batch.inputs)
     if not size:
         return BatchScores.empty(detectors.detectors)
-    plans = detectors.binding.plans
-    reads = dict.fromkeys(read for name in detectors.detectors for read in plans[name].reads)
-    reading = detectors.reader.read(Batch(batch.inputs), (*reads, *extra))
+    reads = {name: detectors.reads(name) for name in detectors.detectors}
+    wanted = dict.fromkeys(chain(*reads.values(), extra))
+    reading = detectors.reader.read(Batch(batch.inputs), wanted)
     lost = reading.lost
     scores: dict[str, Tensor] = {}
-    for name in detectors.detectors:
-        scores[name] = detectors.measure(name, reading.evidence).masked_fill(lost, torch.inf)
+    for name, requests in reads.items():
+        score = detectors.measure(name, requests, reading.evidence)
+        scores[name] = score.masked_fill(lost, torch.inf)
     none = torch.zeros(size, dtype=torch.int64)
     label = reading.predicted(lost) if LOGITS in extra else none
     keys = reading.evidence[KEYS].cpu() if KEYS in extra else none
@@ -135,15 +137,15 @@ def _score_shard(detectors: DetectorSet, shard: Shard) -> tuple[BatchScores, dic
     new = {name: [none.double()] for name in detectors.detectors if name not in known}
     labels, nonfinite = [none], [none.bool()]
     refused: dict[str, str] = {}
-    reads = [read for name in new for read in detectors.binding.plans[name].reads]
-    readings = detectors.reader.shard(shard, reads)
+    reads = {name: detectors.reads(name) for name in new}
+    readings = detectors.reader.shard(shard, chain.from_iterable(reads.values()))
     for reading in regrouped(readings, detectors.reader.group_size):
         lost = reading.lost
         labels.append(reading.predicted(lost))
         nonfinite.append(reading.nonfinite.cpu())
         for name in list(new):
             try:
-                scores = detectors.measure(name, reading.evidence)
+                scores = detectors.measure(name, reads[name], reading.evidence)
             except REFUSALS as error:
                 refused[name] = detectors.refusal(name, error)
                 del new[name]

@@ -21,7 +21,7 @@ from gradood.engine.partials import DataSummary
 from gradood.engine.roster import combination
 from gradood.engine.scoring import score_batch
 from gradood.errors import ArtifactError, ConfigError, GradoodError
-from gradood.evidence import LOGITS, gather, read_from_plain
+from gradood.evidence import LOGITS, gather, reads_from_plain
 from gradood.monitor.state import MonitorOptions, MonitorState
 from gradood.registry import create
 from gradood.taps import device_of, unwrap
@@ -113,9 +113,7 @@ class Saved:
             raise ArtifactError("the file has no canary inputs, so its model cannot be recognized.")
         detectors = {record.name: _created(record, tensors) for record in manifest.detectors}
         plans = {
-            record.name: Plan(
-                tuple(read_from_plain(unpack(read, tensors)) for read in record.reads)
-            )
+            record.name: Plan(reads_from_plain([unpack(read, tensors) for read in record.reads]))
             for record in manifest.detectors
         }
         states: dict[str, State] = {

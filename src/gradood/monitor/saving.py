@@ -16,7 +16,7 @@ from gradood.engine.partials import DataSummary
 from gradood.engine.roster import USABLE, usable_name
 from gradood.engine.rows import row_count
 from gradood.errors import ArtifactError, NotFittedError
-from gradood.evidence import Activation, Gradient, read_to_plain
+from gradood.evidence import Activation, Gradient, reads_to_plain
 from gradood.monitor.saved import KEYS, Saved, canary_outputs
 from gradood.monitor.state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
@@ -90,7 +90,7 @@ def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> Dete
             f"{detector.name!r}; register it in the entry-point group gradood.detectors."
         )
     options, more = pack(detector.options(), f"detectors/{name}/options")
-    reads, _ = pack([read_to_plain(read) for read in bound.binding.plans[name].reads], "")
+    reads, _ = pack(reads_to_plain(bound.binding.plans[name].reads), "")
     names = {key: f"detectors/{name}/state/{key}" for key in state}
     tensors |= more
     tensors |= {names[key]: tensor for key, tensor in state.items()}

@@ -225,9 +225,9 @@ def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_pa
     seen = []
     plain = gradood.engine.detector_set.DetectorSet.measure
 
-    def measured(detectors, name, evidence):
+    def measured(detectors, name, reads, evidence):
         seen.append((name, evidence.size))
-        return plain(detectors, name, evidence)
+        return plain(detectors, name, reads, evidence)
 
     monkeypatch.setattr("gradood.engine.detector_set.DetectorSet.measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
