@@ -35,7 +35,7 @@ def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = 
     if not size:
         return BatchScores.empty(detectors.detectors)
     reads = {name: detectors.reads(name) for name in detectors.detectors}
-    wanted = dict.fromkeys(chain(*reads.values(), extra))
+    wanted = tuple(dict.fromkeys(chain(*reads.values(), extra)))
     reading = detectors.reader.read(Batch(batch.inputs), wanted)
     lost = reading.lost
     scores: dict[str, Tensor] = {}
