@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from gradood.data import Preprocess
 from gradood.detectors.base import require
+from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError, UnknownNameError, suggest
 from gradood.io.tables import from_table, to_table
 
@@ -17,15 +18,10 @@ __all__ = [
     "InDistribution",
     "OutOfDistribution",
     "Suite",
-    "USABLE",
     "load_suite",
     "suite_of_paths",
     "suites",
-    "usable_name",
 ]
-
-USABLE = "a printable name without a slash or a bar"
-"""What sets and methods may be called: names are keys of scores, and cells of tables."""
 
 Group = Literal["near", "far"]
 """How far outliers are: near ones share the scenes and the style of the known images."""
@@ -156,11 +152,6 @@ class Suite:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
         return to_table(self)
-
-
-def usable_name(name: str) -> bool:
-    """Whether a set or a method may be called so; see `USABLE`."""
-    return name.isprintable() and bool(name.strip()) and not {"/", "|"} & set(name)
 
 
 def _check_images(suite: Suite) -> None:

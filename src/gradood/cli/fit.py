@@ -20,7 +20,6 @@ from gradood.cli.output import data, document, pairs, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.bench import Selection
     from gradood.calibration.curve import How
     from gradood.data import ImageDataset
     from gradood.models.load import Subject
@@ -77,22 +76,20 @@ def fit(
     The file needs calibration before it decides: gradood calibrate.
     """
     changes = preprocessing.values()
-    selection = methods.select()
-    subject = model.load(changes)
-    images = loading.open(files.source, subject.preprocess)
-    monitor, left_out = _monitor(subject, images, selection, methods.combine)
+    methods.select()  # Before the model is built, as that may take long.
+    loaded = model.load(changes)
+    images = loading.open(files.source, loaded.preprocess)
+    monitor = _monitor(loaded, images, methods)
     monitor.fit(loading.loader(images))
+    for name, reason in monitor.left_out.items():
+        say(f"left out {name}: {reason}")
     monitor.save(files.out)
-    learned = {
-        "path": files.source,
-        "n": len(images) if monitor.states else 0,
-        "labels": images.labeled,
-    }
+    learned = len(images) if monitor.states else 0
     result = {
         **_saved(files.out),
-        "left_out": dict(left_out),
-        "fit": learned,
-        "subject": subject.to_dict(),
+        "left_out": monitor.left_out,
+        "fit": {"path": files.source, "n": learned, "labels": images.labeled},
+        "subject": loaded.to_dict(),
     }
     if json:
         document(result)
@@ -177,10 +174,10 @@ def calibrate(
     from gradood.data import Preprocess
 
     check(files.detector)  # Before the model is built, as that may take long.
-    subject = model.load()
-    monitor = gradood.load(files.detector, subject.model, override=model.override)
+    loaded = model.load()
+    monitor = gradood.load(files.detector, loaded.model, override=model.override)
     fitted = monitor.preprocess
-    preprocess = subject.preprocess if fitted is None else Preprocess(**fitted)
+    preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
     images = loading.open(files.source, preprocess, labeled=False)
     monitor.calibrate(loading.loader(images), **asdict(guarantee))
     monitor.save(files.out)
@@ -211,36 +208,22 @@ def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None
         raise ConfigError(f"--out {str(out)!r} is there already; name another, or give --force.")
 
 
-def _monitor(
-    subject: "Subject", images: "ImageDataset", selection: "Selection", combine: str | None
-) -> tuple["Monitor", Mapping[str, str]]:
-    """A monitor of the methods that can run, and why the others were left out."""
-    from gradood.bench import check_classes, example_of, survey
-    from gradood.engine.binding import observed
+def _monitor(loaded: "Subject", images: "ImageDataset", methods: FusedMethodOptions) -> "Monitor":
+    """A monitor of the methods, of which those that were not named may be left out."""
+    from gradood.bench import check_classes, example_of
     from gradood.monitor import Monitor
-    from gradood.taps import device_of
 
-    example = example_of(images)
-    network = observed(subject.model, example.to(device_of(subject.model)))
-    check_classes("fit", images.labels, network.classes)
-    usable = survey(
-        network,
-        selection.detectors,
-        example,
-        fit=True,
-        labels=images.labeled,
-        required=selection.required,
-    )
-    for name, reason in usable.left_out.items():
-        say(f"left out {name}: {reason}")
+    selection = methods.select()
     monitor = Monitor(
-        subject.model,
-        {name: selection.detectors[name] for name in usable.plans},
-        combine=cast("How | None", combine),
-        preprocess=asdict(subject.preprocess),
+        loaded.model,
+        dict(selection.detectors),
+        combine=cast("How | None", methods.combine),
+        preprocess=asdict(loaded.preprocess),
+        skip_unusable=selection.detectors.keys() - selection.required,
     )
-    monitor.bind(example)  # Also a monitor that learns nothing must know its model to be saved.
-    return monitor, usable.left_out
+    # Also a monitor that learns nothing must know its model to be saved.
+    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
+    return monitor
 
 
 def _saved(file: Path) -> dict[str, Any]:

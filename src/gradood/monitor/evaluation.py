@@ -90,6 +90,10 @@ class Table:
     def __str__(self) -> str:
         return self.markdown()
 
+    def __repr__(self) -> str:
+        methods, sets = ", ".join(self.methods), ", ".join(self.sets)
+        return f"Table({methods}; {sets})"
+
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
