@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradood.artifact import Artifact
 from gradood.artifact.fingerprint import fingerprint
-from gradood.monitor.saving import restore
+from gradood.monitor.monitor import from_artifact
 
 if TYPE_CHECKING:
     from gradood.monitor import Monitor
@@ -112,7 +112,7 @@ def load_predictor(
     Cost: reads all parameters once, and one forward pass of eight inputs.
     """
     known = fingerprint(model)
-    monitor = restore(artifact, model, known, source=source, override=override)
+    monitor = from_artifact(artifact, model, known, source=source, override=override)
     return LoadedPredictor(monitor, artifact.verified.sha256, known.digest)
 
 

@@ -1,20 +1,22 @@
 """The models and images of an arena run, opened and checked before anything is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood.bench.cache_key import model_version, reading_version
-from gradood.bench.comparison import Kept, Sets
+from gradood.bench.comparison import Sets, plan_version
 from gradood.bench.config import Contender, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.sources import local_file
 from gradood.data.storage import file_digest, joined
+from gradood.engine.batches import Batch, Data, Shard, batches
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
@@ -22,6 +24,7 @@ from gradood.models.load import Subject, load_subject
 __all__ = [
     "Opened",
     "example_of",
+    "image_shards",
     "joined_labels",
     "open_all",
     "open_contender",
@@ -29,6 +32,8 @@ __all__ = [
 ]
 
 _EXAMPLE = 32
+_ROWS = 2048
+"""Of a shard, about: the next multiple of the batch size, so that no batch crosses its end."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,7 +66,7 @@ class Opened:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings) -> Kept | None:
+    def kept(self, settings: Settings) -> ReadingCache | None:
         """Where what is read of it is kept, and what that depends on."""
         if settings.cache is None:
             return None
@@ -72,7 +77,7 @@ class Opened:
             "device": torch.device(settings.device).type,
             **reading_version(),
         }
-        return Kept(Cache(settings.cache), identity)
+        return ReadingCache(Cache(settings.cache), identity, plan_version)
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""
@@ -252,3 +257,26 @@ def _images(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+
+def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> list[Shard]:
+    """The shards of a data set of images; batches lie the same in each, whatever is read of it.
+
+    Args:
+        dataset: at least one image.
+        batch_size: images at once.
+        workers: processes that decode.
+    """
+    rows = -(-_ROWS // batch_size) * batch_size
+    labels = dataset.labels
+    shards: list[Shard] = []
+    for start in range(0, len(dataset), rows):
+        part = dataset[start : start + rows]
+        classes = None if labels is None else labels[start : start + rows]
+        load = partial(loader, part, batch_size=batch_size, workers=workers)
+        shards.append(Shard(partial(_passed, load), len(part), classes, cache(part.content)))
+    return shards
+
+
+def _passed(load: Callable[[], Data]) -> Iterator[Batch]:
+    return batches(load())

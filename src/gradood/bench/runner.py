@@ -15,8 +15,8 @@ from gradood.bench.leakage import warn_of_overlap, warn_of_twins
 from gradood.bench.method_args import Selection, select
 from gradood.bench.provenance import provenance
 from gradood.bench.record import ArenaRecord
-from gradood.bench.suite import USABLE, usable_name
 from gradood.bench.tuning import FIXED, Choice, choose
+from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError
 from gradood.evidence import own_pass
 from gradood.metrics import Analysis, comparisons, over_seeds, ranking
@@ -140,10 +140,10 @@ def _ranking(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _compared(
     opened: Opened, settings: Settings, selection: Selection
 ) -> tuple[Comparison, Choice]:
-    kept = opened.kept(settings)
+    cache = opened.kept(settings)
     choice = Choice(selection.detectors)
     if settings.hyper_parameters == "id-only":
-        choice = choose(opened, settings, selection, kept)
+        choice = choose(opened, settings, selection, cache)
     found = compare(
         opened.subject.model,
         choice.detectors,
@@ -151,7 +151,7 @@ def _compared(
         opened.example,
         required=selection.required,
         level=None,
-        kept=kept,
+        cache=cache,
     )
     return found, choice
 
@@ -166,7 +166,7 @@ def _told(
 ) -> dict[str, Any]:
     """One network's part of the record."""
     clock = time.perf_counter()
-    cost = costs(found.team, opened.example[:_COSTED]) if settings.costs else {}
+    cost = costs(found.detector_set, opened.example[:_COSTED]) if settings.costs else {}
     seconds = {**seconds, "costs": time.perf_counter() - clock}
     return {
         "run": opened.contender.run,
