@@ -110,8 +110,10 @@ def choose(
     sets = Sets(
         fit=[
             shard
-            for one in fit
-            for shard in image_shards(one, batch_size=settings.batch_size, workers=settings.workers)
+            for images in fit
+            for shard in image_shards(
+                images, batch_size=settings.batch_size, workers=settings.workers
+            )
         ],
         fit_labels=joined_labels(fit),
         id=shards,
@@ -119,20 +121,22 @@ def choose(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
-        found = compare(
+        comparison = compare(
             opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:
         values = {
-            label: _mean(found, label) for label in origin.get(name, {}) if label in found.detectors
+            label: _mean(comparison, label)
+            for label in origin.get(name, {})
+            if label in comparison.detectors
         }
         if values:
             best = max(values, key=lambda label: values[label])  # The first of the best.
             option, value = origin[name][best]
             detectors[name] = candidates[best]
-            told = {str(origin[name][label][1]): auroc for label, auroc in values.items()}
-            tried[name] = {"option": option, "value": value, "auroc": told}
+            by_value = {str(origin[name][label][1]): auroc for label, auroc in values.items()}
+            tried[name] = {"option": option, "value": value, "auroc": by_value}
     how = (
         f"{', '.join(tried) or 'none'}: best mean AUROC of {len(held):,} {where} against outliers "
         f"made of them ({', '.join(OUTLIERS)}), fitted on {sum(map(len, fit)):,} others; no test "
@@ -159,9 +163,9 @@ def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
 def _content(shard: Shard, kind: str, number: int) -> Any:
     @cache
     def content() -> str | None:
-        own = shard.content()
+        digest = shard.content()
         version = source_version(__name__)
-        return None if own is None else key_of(of=own, kind=kind, seed=number, source=version)
+        return None if digest is None else key_of(of=digest, kind=kind, seed=number, source=version)
 
     return content
 
@@ -234,6 +238,6 @@ def _split(opened: Opened) -> tuple[list[ImageDataset], ImageDataset, str]:
     return fit, held, "training images held out"
 
 
-def _mean(found: Comparison, label: str) -> float:
+def _mean(comparison: Comparison, label: str) -> float:
     """Mean AUROC over the kinds of outliers."""
-    return sum(found.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)
+    return sum(comparison.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)
