@@ -1,7 +1,7 @@
 """A suite: what is in-distribution, what is not, and the files that this is held to."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ __all__ = [
     "OutOfDistribution",
     "Suite",
     "load_suite",
+    "suite_of_paths",
     "suites",
 ]
 
@@ -215,3 +216,26 @@ def load_suite(source: str | Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the suite {name!r} is no TOML: {error}.") from error
     return from_table(Suite, table, f"suite {name!r}")
+
+
+def suite_of_paths(test: str, fit: Sequence[str], ood: Mapping[str, tuple[Group, str]]) -> Suite:
+    """A suite of one's own paths, which nothing holds to any hash.
+
+    Args:
+        test: of the known images.
+        fit: of the training images; several are joined.
+        ood: name → group and path of the outliers.
+
+    Raises:
+        ConfigError: a name is not usable.
+    """
+    outliers = (
+        OutOfDistribution(name=name, group=group, path=path) for name, (group, path) in ood.items()
+    )
+    return Suite(
+        name="own",
+        version=1,
+        title="data of one's own",
+        id=InDistribution(test=test, fit=tuple(fit)),
+        ood=tuple(outliers),
+    )
