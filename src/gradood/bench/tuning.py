@@ -7,7 +7,7 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
@@ -133,16 +133,27 @@ def choose(
         }
         if values:
             best = max(values, key=lambda label: values[label])  # The first of the best.
-            option, value = origin[name][best]
             detectors[name] = candidates[best]
-            by_value = {str(origin[name][label][1]): auroc for label, auroc in values.items()}
-            tried[name] = {"option": option, "value": value, "auroc": by_value}
-    how = (
-        f"{', '.join(tried) or 'none'}: best mean AUROC of {len(held):,} {where} against outliers "
-        f"made of them ({', '.join(OUTLIERS)}), fitted on {sum(map(len, fit)):,} others; no test "
-        "image of any set was looked at. The other methods: " + FIXED
+            tried[name] = _trial(origin[name], values, best)
+    data = f"{len(held):,} {where}", f"{sum(map(len, fit)):,} others"
+    return Choice(detectors, _how(tried, *data), tried)
+
+
+def _how(tried: Collection[str], held: str, fit: str) -> str:
+    return (
+        f"{', '.join(tried) or 'none'}: best mean AUROC of {held} against outliers made of them "
+        f"({', '.join(OUTLIERS)}), fitted on {fit}; no test image of any set was looked at. The "
+        f"other methods: {FIXED}"
     )
-    return Choice(detectors, how, tried)
+
+
+def _trial(
+    origin: Mapping[str, tuple[str, Any]], values: Mapping[str, float], best: str
+) -> dict[str, Any]:
+    """For the record: the option, the value chosen, and what every value gave."""
+    option, value = origin[best]
+    by_value = {str(origin[label][1]): auroc for label, auroc in values.items()}
+    return {"option": option, "value": value, "auroc": by_value}
 
 
 def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
