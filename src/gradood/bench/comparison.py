@@ -132,8 +132,7 @@ def compare(
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    named, _ = roster(detectors)
-    bound = _bound(model, named, sets, example, required, cache)
+    bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
     clock = _Clock()
     with clock("fit"):
         if sets.fit is not None:
@@ -141,14 +140,25 @@ def compare(
     with clock("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
     # Before the outliers, as whoever is warned may not want to wait for them.
-    classes = bound.binding.network.classes
-    accuracy = _accuracy(known.label, sets.id_labels, classes)
+    accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
     unknown: dict[str, BatchScores] = {}
     for name, data in sets.ood.items():
         with clock(f"ood {name}"):
             unknown[name], bound = score_shards(bound, shards_of(data), what=name)
     if not bound.detectors:
         raise no_detector_left(bound.left_out)
+    return _compared(bound, known, unknown, accuracy, level, clock)
+
+
+def _compared(
+    bound: DetectorSet,
+    known: BatchScores,
+    unknown: Mapping[str, BatchScores],
+    accuracy: float | None,
+    level: float | None,
+    clock: "_Clock",
+) -> Comparison:
+    """The figures of the detectors that are left."""
     methods = list(bound.detectors)
     with clock("metrics"):
         table = _table(methods, known, unknown, level)
@@ -160,7 +170,7 @@ def compare(
             for name, batch in unknown.items()
         },
         detector_set=bound,
-        classes=classes,
+        classes=bound.binding.network.classes,
         id_accuracy=accuracy,
         left_out=bound.left_out,
         plans={name: bound.binding.plans[name] for name in methods},

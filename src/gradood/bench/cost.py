@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -57,16 +57,7 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
     calls = {name: _call(detectors, name, x) for name in detectors.detectors}
     for call in calls.values():
         call()
-    ratios: dict[str, list[float]] = {name: [] for name in calls}
-    forward: list[float] = []
-    for _ in range(rounds):
-        before = _seconds(plain, repeats)
-        for name, call in calls.items():
-            seconds = _seconds(call, repeats)
-            after = _seconds(plain, repeats)
-            ratios[name].append(2 * seconds / (before + after))
-            forward.append(before)
-            before = after
+    ratios, forward = _interleaved(plain, calls, repeats, rounds)
     floor = max(1, _peak(plain, network.device))
     second = statistics.median(forward) / repeats / len(x) if forward else 0.0
     plans = detectors.binding.plans
@@ -81,6 +72,26 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
         }
         for name, call in calls.items()
     }
+
+
+def _interleaved(
+    plain: Callable[[], object],
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    rounds: int,
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Of every round: each call's time beside the plain ones around it; times of the plain ones."""
+    ratios: dict[str, list[float]] = {name: [] for name in calls}
+    forward: list[float] = []
+    for _ in range(rounds):
+        before = _seconds(plain, repeats)
+        for name, call in calls.items():
+            seconds = _seconds(call, repeats)
+            after = _seconds(plain, repeats)
+            ratios[name].append(2 * seconds / (before + after))
+            forward.append(before)
+            before = after
+    return ratios, forward
 
 
 def _call(detectors: DetectorSet, name: str, x: Tensor) -> Callable[[], object]:

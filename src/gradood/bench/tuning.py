@@ -7,7 +7,7 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
@@ -110,8 +110,10 @@ def choose(
     sets = Sets(
         fit=[
             shard
-            for one in fit
-            for shard in image_shards(one, batch_size=settings.batch_size, workers=settings.workers)
+            for images in fit
+            for shard in image_shards(
+                images, batch_size=settings.batch_size, workers=settings.workers
+            )
         ],
         fit_labels=joined_labels(fit),
         id=shards,
@@ -119,26 +121,39 @@ def choose(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
-        found = compare(
+        comparison = compare(
             opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:
         values = {
-            label: _mean(found, label) for label in origin.get(name, {}) if label in found.detectors
+            label: _mean(comparison, label)
+            for label in origin.get(name, {})
+            if label in comparison.detectors
         }
         if values:
             best = max(values, key=lambda label: values[label])  # The first of the best.
-            option, value = origin[name][best]
             detectors[name] = candidates[best]
-            told = {str(origin[name][label][1]): auroc for label, auroc in values.items()}
-            tried[name] = {"option": option, "value": value, "auroc": told}
-    how = (
-        f"{', '.join(tried) or 'none'}: best mean AUROC of {len(held):,} {where} against outliers "
-        f"made of them ({', '.join(OUTLIERS)}), fitted on {sum(map(len, fit)):,} others; no test "
-        "image of any set was looked at. The other methods: " + FIXED
+            tried[name] = _trial(origin[name], values, best)
+    data = f"{len(held):,} {where}", f"{sum(map(len, fit)):,} others"
+    return Choice(detectors, _how(tried, *data), tried)
+
+
+def _how(tried: Collection[str], held: str, fit: str) -> str:
+    return (
+        f"{', '.join(tried) or 'none'}: best mean AUROC of {held} against outliers made of them "
+        f"({', '.join(OUTLIERS)}), fitted on {fit}; no test image of any set was looked at. The "
+        f"other methods: {FIXED}"
     )
-    return Choice(detectors, how, tried)
+
+
+def _trial(
+    origin: Mapping[str, tuple[str, Any]], values: Mapping[str, float], best: str
+) -> dict[str, Any]:
+    """For the record: the option, the value chosen, and what every value gave."""
+    option, value = origin[best]
+    by_value = {str(origin[label][1]): auroc for label, auroc in values.items()}
+    return {"option": option, "value": value, "auroc": by_value}
 
 
 def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
@@ -159,9 +174,9 @@ def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
 def _content(shard: Shard, kind: str, number: int) -> Any:
     @cache
     def content() -> str | None:
-        own = shard.content()
+        digest = shard.content()
         version = source_version(__name__)
-        return None if own is None else key_of(of=own, kind=kind, seed=number, source=version)
+        return None if digest is None else key_of(of=digest, kind=kind, seed=number, source=version)
 
     return content
 
@@ -234,6 +249,6 @@ def _split(opened: Opened) -> tuple[list[ImageDataset], ImageDataset, str]:
     return fit, held, "training images held out"
 
 
-def _mean(found: Comparison, label: str) -> float:
+def _mean(comparison: Comparison, label: str) -> float:
     """Mean AUROC over the kinds of outliers."""
-    return sum(found.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)
+    return sum(comparison.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)

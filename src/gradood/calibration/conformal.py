@@ -151,11 +151,11 @@ class Calibration:
             ArtifactError: the record is malformed, or does not fit the tensors.
         """
         try:
-            given = dict(plain["promise"])
-            if given.keys() != {field.name for field in fields(Promise)}:
-                raise ConfigError(f"promise has the keys {sorted(given)}.")
+            options = dict(plain["promise"])
+            if options.keys() != {field.name for field in fields(Promise)}:
+                raise ConfigError(f"promise has the keys {sorted(options)}.")
             classes = tensors["classes"] if plain["per_class"] else None
-            made = checked(Promise(**given), tensors["scores"], classes, plain["precision"])
+            made = checked(Promise(**options), tensors["scores"], classes, plain["precision"])
             same = made.to_plain() == plain and made.tensors().keys() == tensors.keys()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
@@ -204,11 +204,11 @@ class Calibration:
 
     def _comparable(self, scores: Tensor) -> tuple[Tensor, torch.dtype]:
         """The scores in float64 without NaN, and the dtype that both sides are rounded to."""
-        given, _ = score_vector(scores, "scores")
-        own = _PRECISIONS[self.precision]
-        theirs = given.dtype if given.dtype in _PRECISIONS.values() else torch.float64
-        kind = max((own, theirs), key=lambda dtype: torch.finfo(dtype).eps)
-        values = given.to(kind).double() if kind != given.dtype else given.double()
+        vector, _ = score_vector(scores, "scores")
+        fitted = _PRECISIONS[self.precision]
+        scored = vector.dtype if vector.dtype in _PRECISIONS.values() else torch.float64
+        kind = max((fitted, scored), key=lambda dtype: torch.finfo(dtype).eps)
+        values = vector.to(kind).double() if kind != vector.dtype else vector.double()
         return values.masked_fill(values.isnan(), torch.inf), kind
 
 

@@ -66,8 +66,8 @@ def calibrate(
         >>> calibration.is_ood(torch.tensor([94.0, 94.5, torch.inf])).tolist()
         [False, True, True]
     """
-    given, precision = score_vector(scores, "calibration scores")
-    values, order = given.double().sort(stable=True)
+    vector, precision = score_vector(scores, "calibration scores")
+    values, order = vector.double().sort(stable=True)
     classes = class_numbers(predicted, len(values))[order] if per_class else None
     made = checked(promise, values, classes, precision)
     _warn_of_ties(made)
