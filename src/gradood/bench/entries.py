@@ -13,8 +13,8 @@ from gradood.bench.comparison import Sets, plan_version
 from gradood.bench.config import Contender, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.data import ImageDataset, Preprocess, loader, open_images
-from gradood.data.content import file_digest
-from gradood.data.source import split_slice
+from gradood.data.sources import local_file
+from gradood.data.storage import file_digest, joined
 from gradood.engine.batches import Batch, Data, Shard, batches
 from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, DataError
@@ -180,8 +180,8 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
 
     def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
         digest = inventory.digests.get(path) if rooted else None
-        file = split_slice(settings.root / path if rooted else path)[0]
-        if digest is None and file.is_file():
+        file = local_file(joined(settings.root, path) if rooted else path)
+        if digest is None and file is not None:
             digest = file_digest(file)
         images = suite.images(path) if rooted else None
         folder = {} if images is None else {"images": images}
@@ -243,7 +243,7 @@ def _images(
     folder = settings.suite.images(path) if rooted else None
     try:
         found = open_images(
-            settings.root / path if rooted else path,
+            joined(settings.root, path) if rooted else path,
             preprocess,
             labeled=labeled,
             image_column=settings.image_column,

@@ -72,6 +72,14 @@ class JobOptions:
         int,
         option("N", "Larger images are not decoded.", least=1),
     ] = 50_000_000
+    decode_timeout: Annotated[
+        float,
+        option(
+            "SECONDS",
+            "Longest that reading and decoding one image may take, where processes decode.",
+            least=0,
+        ),
+    ] = 120.0
 
     def settings(self) -> "Settings":
         """The same for the library."""
@@ -83,6 +91,7 @@ class JobOptions:
             max_pixels=self.max_pixels,
             max_bad_fraction=self.max_bad_fraction,
             workers=_cores() if self.workers is None else self.workers,
+            decode_timeout=self.decode_timeout,
         )
 
 
@@ -107,30 +116,23 @@ def score(
     4. A run that was cut short goes on when it is started again.
     """
     changes = preprocessing.values()
-    import torch
+    from gradood.artifact import read
+    from gradood.batch import list_images, load_predictor, score_images
 
-    import gradood
-    from gradood.artifact import check
-    from gradood.artifact.fingerprint import fingerprint
-    from gradood.batch import Identity, list_images, score_images
-
-    verified = check(files.detector)  # Before the model is built, as that may take long.
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
     images = list_images(source, image_column=job.image_column)
     subject = model.load(changes)
-    monitor = gradood.load(files.detector, subject.model, override=model.override)
-    preprocess = _preprocess(monitor.preprocess, subject, changes)
+    loaded = load_predictor(
+        artifact, subject.model, override=model.override, source=str(files.detector)
+    )
+    preprocess = _preprocess(loaded.monitor.preprocess, subject, changes)
     try:
         summary = score_images(
-            monitor,
+            loaded.monitor,
             images,
             files.out,
             preprocess=preprocess,
-            identity=Identity(
-                artifact=verified.sha256,
-                model=fingerprint(subject.model).digest,
-                preprocess=asdict(preprocess),
-                device=torch.device(device_name(model.device)).type,
-            ),
+            identity=loaded.identity(asdict(preprocess), device_name(model.device)),
             settings=job.settings(),
         )
     except KeyboardInterrupt:

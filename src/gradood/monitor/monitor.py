@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from gradood.artifact import Artifact, read
+from gradood.artifact.fingerprint import Fingerprint, fingerprint
 from gradood.calibration import Promise
 from gradood.calibration.curve import How
 from gradood.calibration.results import Result, Results
@@ -22,7 +24,7 @@ from gradood.monitor.saving import save
 from gradood.monitor.session import Session
 from gradood.monitor.state import MonitorOptions, MonitorState
 
-__all__ = ["Monitor", "load"]
+__all__ = ["Monitor", "from_artifact", "load"]
 
 
 class Monitor:
@@ -294,7 +296,44 @@ def load(
     Cost:
         Reading the file and all parameters, and one forward pass of eight inputs.
     """
-    options, state = restore(path, model, override)
+    source = os.fspath(path)
+    artifact = read(source)
+    return from_artifact(
+        artifact,
+        model,
+        fingerprint(model),
+        source=source,
+        override=override,
+        progress=progress,
+    )
+
+
+def from_artifact(
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """`load` of a file that was read already, on a model whose fingerprint is known.
+
+    Args:
+        artifact: from `gradood.artifact.read`.
+        model: as for `load`.
+        known: the fingerprint of the model.
+        source: the file, for messages.
+        override: as for `load`.
+        progress: as for `load`.
+
+    Raises:
+        ModelMismatchError: as for `load`.
+        ArtifactError: as for `load`.
+
+    Cost: one forward pass of eight inputs.
+    """
+    options, state = restore(artifact, model, known, source=source, override=override)
     monitor = Monitor.__new__(Monitor)
     monitor._session = Session(options, state, progress)
     return monitor

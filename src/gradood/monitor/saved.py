@@ -1,6 +1,5 @@
 """A saved monitor: what its file says, and how that is bound to its model again."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradood.artifact import DetectorRecord, Manifest, Override, differences, mismatch, read
+from gradood.artifact import Artifact, DetectorRecord, Manifest, Override, differences, mismatch
 from gradood.artifact.canary import Canary, compare, tolerance
-from gradood.artifact.fingerprint import fingerprint
+from gradood.artifact.fingerprint import Fingerprint
 from gradood.artifact.tensors import to_torch, unpack
 from gradood.calibration.rule import DecisionRule
 from gradood.detectors.base import Detector, Plan, State
@@ -33,20 +32,21 @@ KEYS = "fit/keys"
 
 
 def restore(
-    path: str | os.PathLike[str], model: nn.Module, override: str | None
+    artifact: Artifact, model: nn.Module, known: Fingerprint, *, source: str, override: str | None
 ) -> tuple[MonitorOptions, MonitorState]:
     """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
 
     Args:
-        path: of the file.
+        artifact: what was read of the file.
         model: the classifier.
+        known: its fingerprint.
+        source: the file, for messages.
         override: why a differing model is right, or None.
     """
-    artifact = read(os.fspath(path))
     manifest = artifact.verified.manifest
     tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
-    lines = differences(manifest.model.fingerprint, fingerprint(model))
-    what = repr(os.fspath(path))
+    lines = differences(manifest.model.fingerprint, known)
+    what = repr(source)
     if lines and not override:
         raise mismatch(lines, what)
     saved = Saved.of(manifest, tensors)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from gradood.data import ImageDataset, Preprocess, open_images
-from gradood.data.content import file_digest
 from gradood.data.extras import pillow
-from gradood.data.source import split_slice
+from gradood.data.sources import split_slice
+from gradood.data.storage import file_digest
 from gradood.errors import DataError, GradoodError, GradoodWarning
 
 if TYPE_CHECKING:

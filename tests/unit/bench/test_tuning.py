@@ -78,7 +78,7 @@ def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_pat
 
     def watched(dataset, index):
         if isinstance(index, int):
-            seen.add(dataset._where(dataset._rows[index]).rsplit("/", 1)[-1])
+            seen.add(dataset.where(index).rsplit("/", 1)[-1])
         return plain(dataset, index)
 
     given = settings(
