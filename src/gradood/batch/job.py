@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gradood import __version__
 from gradood.batch.columns import Columns
@@ -21,6 +20,7 @@ from gradood.batch.store import Store, open_store
 from gradood.data.extras import pillow
 from gradood.data.image_source import ImageSource
 from gradood.data.worker_pool import DECODE_TIMEOUT
+from gradood.engine.progress import progress_bar
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -181,13 +181,11 @@ def _scored(
     # A memory that was too small before is too small again: batches stay as they were.
     limit = min([batch, *(entry.get("batch", batch) for entry in store.done.values())])
     forward = Forward(monitor, limit)
-    # For tqdm, None means: not where there is no terminal.
-    hidden = None if settings.progress is None else not settings.progress
     before = total - sum(map(len, every))
     chunks = decoded(decoder, every, workers=settings.workers, timeout=settings.decode_timeout)
     with (
         closing(chunks),
-        tqdm(total=total, initial=before, desc="score", unit="image", disable=hidden) as bar,
+        progress_bar(total, "score", "image", shown=settings.progress, done=before) as bar,
     ):
         for shard, ranges in zip(missing, cut, strict=True):
             columns = Columns(range(ranges[0].start, ranges[-1].stop), monitor)

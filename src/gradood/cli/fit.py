@@ -22,7 +22,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from gradood.calibration.curve import How
     from gradood.data import ImageDataset
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
     from gradood.monitor import Monitor
 
 __all__ = ["calibrate", "fit"]
@@ -208,7 +208,9 @@ def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None
         raise ConfigError(f"--out {str(out)!r} is there already; name another, or give --force.")
 
 
-def _monitor(loaded: "Subject", images: "ImageDataset", methods: FusedMethodOptions) -> "Monitor":
+def _monitor(
+    loaded: "LoadedModel", images: "ImageDataset", methods: FusedMethodOptions
+) -> "Monitor":
     """A monitor of the methods, of which those that were not named may be left out."""
     from gradood.bench import check_classes, example_of
     from gradood.monitor import Monitor

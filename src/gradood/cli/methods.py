@@ -10,7 +10,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
 
 __all__ = ["inspect", "methods"]
 
@@ -64,20 +64,20 @@ def inspect(
         raise ConfigError("--input and --shape were both given; give one.")
     from gradood.monitor.inspection import inspect as inspection_of
 
-    subject = model.load(preprocessing.values(), untrained=True)
-    example = _noise(subject, shape) if images is None else _images(subject, images, image_column)
-    inspection = inspection_of(subject.model, example)
+    loaded = model.load(preprocessing.values(), untrained=True)
+    example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
+    inspection = inspection_of(loaded.model, example)
     if json:
-        document({"subject": subject.to_dict(), **inspection.to_dict()})
+        document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:
         data(str(inspection))
 
 
-def _noise(subject: "Subject", shape: str | None) -> "Tensor":
+def _noise(loaded: "LoadedModel", shape: str | None) -> "Tensor":
     """(batch, channels, height, width) inputs of the shape asked for, or the model's own."""
     import torch
 
-    known = subject.opened.shape
+    known = loaded.opened.shape
     if shape is not None:
         try:
             sides = [int(side) for side in shape.split(",")]
@@ -94,10 +94,10 @@ def _noise(subject: "Subject", shape: str | None) -> "Tensor":
     return torch.randn(_BATCH, *sides, generator=torch.Generator().manual_seed(0))
 
 
-def _images(subject: "Subject", path: str, image_column: str) -> "Tensor":
+def _images(loaded: "LoadedModel", path: str, image_column: str) -> "Tensor":
     from gradood.bench import example_of
     from gradood.data import open_images
 
     return example_of(
-        open_images(path, subject.preprocess, labeled=False, image_column=image_column)
+        open_images(path, loaded.preprocess, labeled=False, image_column=image_column)
     )

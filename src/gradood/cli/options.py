@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gradood.bench import Selection
     from gradood.data import ImageDataset, Preprocess
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
 
 __all__ = [
     "BatchSize",
@@ -96,16 +96,16 @@ class ModelOptions:
 
     def load(
         self, preprocess: Mapping[str, Any] | None = None, *, untrained: bool = False
-    ) -> "Subject":
+    ) -> "LoadedModel":
         """The model on its device, with its weights.
 
         Args:
             preprocess: options of `gradood.data.Preprocess` that differ from the model's own.
             untrained: allow a model without weights.
         """
-        from gradood.models.load import load_subject
+        from gradood.models.load import load_model
 
-        return load_subject(
+        return load_model(
             self.model,
             self.weights,
             num_classes=self.num_classes,

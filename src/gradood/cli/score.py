@@ -26,7 +26,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from gradood.batch import Settings, Summary
     from gradood.data import Preprocess
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
 
 __all__ = ["score"]
 
@@ -121,18 +121,18 @@ def score(
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     images = list_images(source, image_column=job.image_column)
-    subject = model.load(changes)
-    loaded = load_predictor(
-        artifact, subject.model, override=model.override, source=str(files.detector)
+    loaded = model.load(changes)
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
     )
-    preprocess = _preprocess(loaded.monitor.preprocess, subject, changes)
+    preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     try:
         summary = score_images(
-            loaded.monitor,
+            predictor.monitor,
             images,
             files.out,
             preprocess=preprocess,
-            identity=loaded.identity(asdict(preprocess), device_name(model.device)),
+            identity=predictor.identity(asdict(preprocess), device_name(model.device)),
             settings=job.settings(),
         )
     except KeyboardInterrupt:
@@ -142,14 +142,14 @@ def score(
 
 
 def _preprocess(
-    stored: Mapping[str, Any] | None, subject: "Subject", options: Mapping[str, Any]
+    stored: Mapping[str, Any] | None, loaded: "LoadedModel", options: Mapping[str, Any]
 ) -> "Preprocess":
     """As the detector was fitted; scores of inputs made otherwise would mean nothing."""
     from gradood.data import Preprocess
 
     if stored is None:
         say("warning: the detector does not say how images were preprocessed; as the model says")
-        return subject.preprocess
+        return loaded.preprocess
     try:
         fitted = Preprocess(**stored)
     except TypeError as error:

@@ -26,7 +26,7 @@ from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gradood.data import Preprocess
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
     from gradood.training import Recipe, Trained, TrainingData
     from gradood.training.validation import Scores
 
@@ -54,16 +54,16 @@ class StartOptions:
     ] = False
     device: Device = "cpu"
 
-    def load(self, recipe: "Recipe", *, preprocess: dict[str, Any], device: str) -> "Subject":
+    def load(self, recipe: "Recipe", *, preprocess: dict[str, Any], device: str) -> "LoadedModel":
         """The network as the recipe wants it to start.
 
         Raises:
             ConfigError: it is untrained, and the recipe fine-tunes.
         """
-        from gradood.models.load import load_subject
+        from gradood.models.load import load_model
 
         # Whether it needs to be trained already is for the recipe to say.
-        subject = load_subject(
+        loaded = load_model(
             self.model,
             self.weights,
             num_classes=self.num_classes,
@@ -73,12 +73,12 @@ class StartOptions:
             untrained=True,
         )
         given = self.weights is not None or self.pretrained
-        if recipe.start == "trained" and not given and subject.opened.trained is False:
+        if recipe.start == "trained" and not given and loaded.opened.trained is False:
             raise ConfigError(
                 f"recipe {recipe.name!r} fine-tunes a trained network, and {self.model!r} is "
                 "untrained; give its weights (--from)."
             )
-        return subject
+        return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,9 +227,9 @@ def train(
         max_accuracy_drop=running.max_accuracy_drop,
     )
     with joined(device_name(network.device)) as device:
-        subject = network.load(chosen, preprocess=changes, device=device)
-        training_data = images.open(subject.preprocess, running)
-        trainer = Trainer(subject.model, chosen, training_data, out=running.out, options=options)
+        loaded = network.load(chosen, preprocess=changes, device=device)
+        training_data = images.open(loaded.preprocess, running)
+        trainer = Trainer(loaded.model, chosen, training_data, out=running.out, options=options)
         trained = trainer.fit(resume=running.resume)
         leads = Processes.current().leads
     if leads:

@@ -1,7 +1,8 @@
-"""Progress bars on long work."""
+"""Progress bar on long work."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -9,13 +10,36 @@ from tqdm import tqdm
 
 from gradood.engine.batches import Batch, Data, Shard, batches
 
-__all__ = ["on_terminal", "shown_batches", "shown_shards"]
+__all__ = ["on_terminal", "progress_bar", "shown_batches", "shown_shards"]
 
 
 def on_terminal() -> bool:
     """Whether messages go to a terminal; a service may have no place for them at all."""
     stream = sys.stderr
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def progress_bar(
+    total: int | None,
+    what: str | None,
+    unit: str,
+    *,
+    shown: bool | None = None,
+    done: int = 0,
+    leave: bool = True,
+) -> "tqdm[Any]":
+    """A progress bar, to be updated by the units done and closed at the end.
+
+    Args:
+        total: units of the whole work; None if nobody knows.
+        what: the work, in a word; None for none.
+        unit: in a word.
+        shown: None for on a terminal only.
+        done: units done before.
+        leave: whether it stays when it is closed.
+    """
+    visible = on_terminal() if shown is None else shown and sys.stderr is not None
+    return tqdm(total=total, initial=done, desc=what, unit=unit, leave=leave, disable=not visible)
 
 
 def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> Iterator[Batch]:
@@ -35,19 +59,21 @@ def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> 
         total = len(data)  # type: ignore[arg-type]
     except TypeError:  # A generator has none; a loader over a stream has one that raises.
         total = None
-    with tqdm(total=total, desc=what, unit="batch", leave=False) as progress:
+    with progress_bar(total, what, "batch", shown=True, leave=False) as progress:
         for batch in stream:
             yield batch
             progress.update()
 
 
-def shown_shards(shards: Sequence[Shard], what: str) -> Iterable[Shard]:
+def shown_shards(shards: Sequence[Shard], what: str) -> Iterator[Shard]:
     """Shards with a progress bar, on a terminal, if there are several.
 
     Args:
         shards: of one data set.
         what: that is, in a word.
     """
-    if len(shards) < 2 or not on_terminal():
-        return shards
-    return tqdm(shards, desc=what, unit="shard", leave=False)
+    several = None if len(shards) > 1 else False
+    with progress_bar(len(shards), what, "shard", shown=several, leave=False) as progress:
+        for shard in shards:
+            yield shard
+            progress.update()
