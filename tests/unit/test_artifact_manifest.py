@@ -10,7 +10,7 @@ from artifact_samples import sample
 
 import gradood
 from gradood.artifact import FORMAT, Format, Manifest, Override, check, read
-from gradood.artifact.manifest import check_version
+from gradood.artifact.manifest import check_version, manifest_rules
 from gradood.errors import ArtifactError
 from gradood.io.canonical import MAX_DEPTH, check_plain, encode, parse
 from gradood.io.records import SINCE, decode
@@ -180,10 +180,10 @@ def test_a_field_that_a_later_format_brings_has_its_default_in_older_files():
         old: int
         new: str = field(default="as before", metadata={SINCE: (1, 2)})
 
-    assert decode(Thing, {"old": 1}, "thing", (1, 1)) == Thing(old=1)
-    assert decode(Thing, {"old": 1, "new": "x"}, "thing", (1, 2)) == Thing(old=1, new="x")
+    assert decode(Thing, {"old": 1}, "thing", manifest_rules(1, 1)) == Thing(old=1)
+    assert decode(Thing, {"old": 1, "new": "x"}, "thing", manifest_rules(1, 2)) == Thing(old=1, new="x")
     with pytest.raises(ArtifactError, match="thing lacks the key 'new'"):
-        decode(Thing, {"old": 1}, "thing", (1, 2))
+        decode(Thing, {"old": 1}, "thing", manifest_rules(1, 2))
 
 
 # -- free parts -----------------------------------------------------------------------------------

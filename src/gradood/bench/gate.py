@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, suggest
-from gradood.io.tables import from_table
+from gradood.io.records import decode
 from gradood.metrics import METRICS
 
 __all__ = ["Expected", "Figure", "Miss", "expected_of", "read_expected"]
@@ -215,7 +215,7 @@ def read_expected(path: str | Path) -> Expected:
             f"{str(path)!r} cannot be read ({error}); expected JSON, as gradood bench --expect "
             "writes it."
         ) from error
-    return from_table(Expected, found, str(path))
+    return decode(Expected, found, str(path))
 
 
 def _find(run: Mapping[str, Any], figure: Figure) -> float | None:

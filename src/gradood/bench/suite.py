@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gradood.data import Preprocess
 from gradood.detectors.base import require
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.tables import from_table, to_table
+from gradood.io.records import decode, to_plain
 
 __all__ = [
     "Group",
@@ -154,7 +154,7 @@ class Suite:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
-        return to_table(self)
+        return to_plain(self)
 
 
 def usable_name(name: str) -> bool:
@@ -223,4 +223,4 @@ def load_suite(source: str | Path) -> Suite:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the suite {name!r} is no TOML: {error}.") from error
-    return from_table(Suite, table, f"suite {name!r}")
+    return decode(Suite, table, f"suite {name!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, DataError
-from gradood.io.tables import from_table, to_table
+from gradood.io.records import decode, to_plain
 from gradood.training.checkpoint import Saved, save
 from gradood.training.data import Material
 from gradood.training.distributed import World
@@ -39,8 +39,8 @@ def write(path: Path, engine: Engine, state: State, asked: Recipe, material: Mat
     if world.leads:
         document = {
             "format": 1,
-            "asked": to_table(asked),
-            "recipe": to_table(engine.run.recipe),
+            "asked": to_plain(asked),
+            "recipe": to_plain(engine.run.recipe),
             "data": material.counts,
             "world": world.size,
             **state.document(),
@@ -58,7 +58,7 @@ def continued(saved: Saved, recipe: Recipe, material: Material, world: World) ->
     """
     before, now = (
         {key: value for key, value in table.items() if key not in _PROSE}
-        for table in (saved.document["asked"], to_table(recipe))
+        for table in (saved.document["asked"], to_plain(recipe))
     )
     changed = _differences(before, now)
     if changed:
@@ -77,7 +77,7 @@ def continued(saved: Saved, recipe: Recipe, material: Material, world: World) ->
             saved.document["world"],
             world.size,
         )
-    return from_table(Recipe, saved.document["recipe"], "the checkpoint's recipe")
+    return decode(Recipe, saved.document["recipe"], "the checkpoint's recipe")
 
 
 def restore(saved: Saved, engine: Engine) -> State:
