@@ -1,4 +1,4 @@
-"""The models and images of an arena run, opened and checked before anything is computed."""
+"""Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,8 +9,14 @@ from torch import Tensor
 
 from gradood.bench.cache_key import model_version, reading_version
 from gradood.bench.comparison import Kept, Sets
-from gradood.bench.config import Contender, Settings
+from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
+from gradood.bench.record_inputs import (
+    OutlierSetRecord,
+    SetRecord,
+    SuiteRecord,
+    TestSetRecord,
+)
 from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.content import file_digest
@@ -20,23 +26,23 @@ from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
 
 __all__ = [
-    "Opened",
+    "LoadedEntry",
     "example_of",
     "joined_labels",
     "open_all",
-    "open_contender",
-    "opened_sets",
+    "open_entry",
+    "suite_record",
 ]
 
 _EXAMPLE = 32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opened:
+class LoadedEntry:
     """A network, and the data sets as it takes them.
 
     Attributes:
-        contender: which.
+        model: which.
         subject: the network.
         fit: the training images; none if there are none.
         val: held-out images, or None.
@@ -44,7 +50,7 @@ class Opened:
         ood: the outliers by name.
     """
 
-    contender: Contender
+    model: ModelEntry
     subject: Subject
     fit: tuple[ImageDataset, ...]
     val: ImageDataset | None
@@ -108,7 +114,7 @@ def joined_labels(datasets: Sequence[ImageDataset]) -> Tensor | None:
     return torch.cat(known) if known and len(known) == len(found) else None
 
 
-def open_all(settings: Settings) -> list[Opened]:
+def open_all(settings: Settings) -> list[LoadedEntry]:
     """Every network of a run, with its data sets.
 
     Raises:
@@ -117,21 +123,21 @@ def open_all(settings: Settings) -> list[Opened]:
             is not as it should be.
     """
     try:
-        return [open_contender(contender, settings) for contender in settings.contenders]
+        return [open_entry(model, settings) for model in settings.contenders]
     except DataError:
         if settings.check:  # Says all that is missing, and not only what came first.
             _inventory(settings).require(settings.suite)
         raise
 
 
-def open_contender(contender: Contender, settings: Settings) -> Opened:
+def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     """A network, and the data sets of the suite as it takes them; no image is decoded yet.
 
     Raises:
         ConfigError: a setting is wrong.
         DataError: data is absent, or cannot be read; says which.
     """
-    subject = _subject(contender, settings)
+    subject = _subject(model, settings)
     suite = settings.suite
     fit: list[ImageDataset] = []
     left = settings.fit_limit
@@ -140,8 +146,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
             fit.append(_images("fit", path, settings, subject.preprocess, limit=left))
             left = None if left is None else left - len(fit[-1])
     val = suite.id.val
-    return Opened(
-        contender=contender,
+    return LoadedEntry(
+        model=model,
         subject=subject,
         fit=tuple(fit),
         val=None if val is None else _images("validation", val, settings, subject.preprocess),
@@ -161,8 +167,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
     )
 
 
-def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
-    """The suite as a record tells it: sets with their sizes and hashes.
+def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
+    """The suite for the record: sets with their sizes and hashes.
 
     Raises:
         DataError: the suite's files are not as it says.
@@ -173,41 +179,48 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
         inventory = _inventory(settings)
         inventory.require(suite)
 
-    def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
+    def images(path: str, *, rooted: bool = True) -> dict[str, Any]:
         digest = inventory.digests.get(path) if rooted else None
         file = split_slice(settings.root / path if rooted else path)[0]
         if digest is None and file.is_file():
             digest = file_digest(file)
-        images = suite.images(path) if rooted else None
-        folder = {} if images is None else {"images": images}
-        return {"path": path, "rooted": rooted, "n": n, "sha256": digest, **folder}
+        folder = suite.images(path) if rooted else None
+        return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
 
-    test = told(suite.id.test, n=len(opened.id))
-    fit = [told(p, n=len(d)) for p, d in zip(suite.id.fit, opened.fit, strict=False)]
-    return {
-        "name": suite.name,
-        "version": suite.version,
-        "title": suite.title,
-        "id": {**test, "fit": fit, "classes": suite.id.classes},
-        "ood": [
-            {"name": one.name, "group": one.group}
-            | told(one.path, n=len(opened.ood[one.name]), rooted=one.rooted)
-            for one in suite.ood
-        ],
-        "preprocess": dict(suite.preprocess),
-        "checked": settings.check,
-    }
+    fit = zip(suite.id.fit, entry.fit, strict=False)
+    return SuiteRecord(
+        name=suite.name,
+        version=suite.version,
+        title=suite.title,
+        id=TestSetRecord(
+            **images(suite.id.test),
+            n=len(entry.id),
+            fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
+            classes=suite.id.classes,
+        ),
+        ood=tuple(
+            OutlierSetRecord(
+                name=outliers.name,
+                group=outliers.group,
+                **images(outliers.path, rooted=outliers.rooted),
+                n=len(entry.ood[outliers.name]),
+            )
+            for outliers in suite.ood
+        ),
+        preprocess=dict(suite.preprocess),
+        checked=settings.check,
+    )
 
 
 def _inventory(settings: Settings) -> Inventory:
     return take_inventory(settings.suite, settings.root, image_column=settings.image_column)
 
 
-def _subject(contender: Contender, settings: Settings) -> Subject:
+def _subject(model: ModelEntry, settings: Settings) -> Subject:
     """The network; where it says nothing of its inputs, the suite does."""
     subject = load_subject(
-        contender.model,
-        contender.weights,
+        model.model,
+        model.weights,
         num_classes=settings.num_classes,
         preprocess=settings.preprocess,
         device=settings.device,

@@ -11,7 +11,8 @@ from gradood.cli.output import aligned, data, document, say
 from gradood.cli.records import RECORD, SCORES, read_record
 
 if TYPE_CHECKING:
-    from gradood.bench.difference import Change, Changes
+    from gradood.bench import Record
+    from gradood.bench.change import Change, Changes
 
 __all__ = ["compare"]
 
@@ -53,14 +54,14 @@ def compare(
     found = changes(a, b, scores_a, scores_b, sets=sets, **options)
     if json:
         files = {"a": str(first), "b": str(second)}
-        document({**files, "suite": a["suite"]["name"], **found.to_dict()})
+        document({**files, "suite": a.suite.name, **found.to_dict()})
     else:
         _tell(found)
     if fail_on_worse and found.worse:
         raise typer.Exit(Exit.GATE_FAILED)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Any]:
+def _opened(path: Path) -> tuple["Record", Any]:
     """A record, and the scores beside it or None."""
     from gradood.bench import scores_of
 

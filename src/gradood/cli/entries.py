@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.bench import Contender
+    from gradood.bench import ModelEntry
 
 __all__ = ["contenders", "named_sets"]
 
 
 def contenders(
     model: str | None, weights: Sequence[Path], runs: Sequence[str]
-) -> tuple["Contender", ...]:
+) -> tuple["ModelEntry", ...]:
     """The networks of a run; several weights of one are its seeds.
 
     Args:
@@ -25,7 +25,7 @@ def contenders(
     Raises:
         ConfigError: none, or one that cannot be told from the text.
     """
-    from gradood.bench import Contender
+    from gradood.bench import ModelEntry
 
     given: list[tuple[str, str, Sequence[Path]]] = []
     if model is not None:
@@ -45,7 +45,7 @@ def contenders(
     if not given:
         raise ConfigError("no network was given; name one with --model, or several with --run.")
     return tuple(
-        Contender(
+        ModelEntry(
             label=label,
             model=spec,
             weights=file,

@@ -1,17 +1,20 @@
 """Records that ``gradood bench`` wrote."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gradood.errors import DataError
+
+if TYPE_CHECKING:
+    from gradood.bench import Record
 
 __all__ = ["RECORD", "SCORES", "read_record"]
 
 RECORD, SCORES = "arena.json", "scores.safetensors"
 
 
-def read_record(file: Path, expected: str) -> dict[str, Any]:
-    """A record, checked, in plain values.
+def read_record(file: Path, expected: str) -> "Record":
+    """A record, checked.
 
     Args:
         file: the record.
@@ -22,7 +25,7 @@ def read_record(file: Path, expected: str) -> dict[str, Any]:
     """
     import json
 
-    from gradood.bench import ArenaRecord
+    from gradood.bench import Record
 
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -33,6 +36,6 @@ def read_record(file: Path, expected: str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
     try:
-        return ArenaRecord.from_dict(found).to_dict()
+        return Record.from_dict(found)
     except DataError as error:
         raise DataError(f"{str(file)!r}: {error}") from error

@@ -12,6 +12,7 @@ from gradood.cli.records import RECORD, SCORES, read_record
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from gradood.bench import Record
     from gradood.report import Pictures
 
 __all__ = ["report"]
@@ -70,13 +71,13 @@ def report(
     say(f"wrote {target} and {twin}")
 
 
-def _pictures(record: dict[str, Any], root: Path | None, image_column: str) -> "Pictures":
+def _pictures(record: "Record", root: Path | None, image_column: str) -> "Pictures":
     """The images of the record's suite, if they are where `gradood bench` looks for them."""
     from gradood.bench import find_root, load_suite, suites
     from gradood.report import Pictures
 
     place, folders = root or Path(), {}
-    name = record["suite"]["name"]
+    name = record.suite.name
     if name in suites():
         suite = load_suite(name)
         try:

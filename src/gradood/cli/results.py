@@ -14,7 +14,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.bench import Outcome, Settings
-    from gradood.bench.gate import Expected
+    from gradood.bench.gate import ExpectedFigures
 
 __all__ = ["Results"]
 
@@ -106,7 +106,7 @@ class Results:
         if self.report is not None:
             _report(self.report, outcome, settings)
 
-    def gate(self, outcome: "Outcome", expected: "Expected | None") -> None:
+    def gate(self, outcome: "Outcome", expected: "ExpectedFigures | None") -> None:
         """End with exit code 1 if a figure left its interval; each is told on stderr.
 
         Raises:
@@ -114,7 +114,7 @@ class Results:
         """
         if expected is None:
             return
-        misses = expected.check(outcome.record.to_dict())
+        misses = expected.check(outcome.record)
         for miss in misses:
             say(f"missed: {miss}")
         say(f"{len(misses)} of the figures expected in {self.check} were missed")
@@ -126,43 +126,42 @@ class Results:
 
         record = outcome.record
         for run in record.runs:
-            if run["id_accuracy"] is not None:
-                published = run["subject"]["published_accuracy"]
+            if run.id_accuracy is not None:
+                published = run.subject.published_accuracy
                 told = (
                     f" (measured before with these weights: {published:.2%})" if published else ""
                 )
-                name = f"{run['run']}: " if len(record.runs) > 1 else ""
-                say(f"{name}accuracy on the ID data: {run['id_accuracy']:.2%}{told}")
+                name = f"{run.run}: " if len(record.runs) > 1 else ""
+                say(f"{name}accuracy on the ID data: {run.id_accuracy:.2%}{told}")
         if self.json:
             document(record.to_dict())
             return
         lines = [CAPTION, ""]
         for run in record.runs:
-            lines += [run["run"], ""] if len(record.runs) > 1 else []
-            lines += [aligned(record.table(run)), "", *left_out_lines(run["left_out"])]
+            lines += [run.run, ""] if len(record.runs) > 1 else []
+            lines += [aligned(record.table(run)), "", *left_out_lines(run.left_out)]
         data("\n".join(lines).rstrip())
 
 
 def _write(file: Path, outcome: "Outcome") -> None:
     from gradood.bench import json_text, write_folder
+    from gradood.io.atomic import write
 
     record = outcome.record
     if file.suffix == ".md":
-        file.write_text(record.markdown(), encoding="utf-8")
+        write(file, record.markdown())
     elif file.suffix == ".json":
-        file.write_text(json_text(record.to_dict()), encoding="utf-8")
+        write(file, json_text(record.to_dict()))
     else:
         write_folder(file, record, outcome.scores)
 
 
 def _expect(file: Path, outcome: "Outcome") -> None:
     """The figures, as what later runs must reproduce."""
-    from gradood.bench import json_text
-    from gradood.bench.gate import expected_of
+    from gradood.bench.gate import expected_of, write_expected
 
-    text = json_text(expected_of(outcome.record.to_dict()).to_dict())
     try:
-        file.write_text(text, encoding="utf-8")
+        write_expected(file, expected_of(outcome.record))
     except OSError as error:
         raise Unavailable(f"{str(file)!r} cannot be written: {error.strerror}.") from error
     say(f"wrote {file}")
@@ -170,12 +169,9 @@ def _expect(file: Path, outcome: "Outcome") -> None:
 
 def _report(file: Path, outcome: "Outcome", settings: "Settings") -> None:
     """The page, with images from where the sets are."""
-    import json
-
-    from gradood.bench import json_text
     from gradood.report import Pictures, Report
 
-    record = json.loads(json_text(outcome.record.to_dict()))
+    record = outcome.record
     suite = settings.suite
     folders = {path: folder for path in suite.paths if (folder := suite.images(path))}
     images = Pictures.of(record, settings.root, folders=folders, image_column=settings.image_column)

@@ -236,9 +236,7 @@ def _value(hint: Any, value: Any, where: str, rules: Rules, expected: str | None
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise rules.wrong(value, where, expected or "a list")
-        return tuple(
-            _value(inner[0], item, f"{where}[{i}]", rules) for i, item in enumerate(value)
-        )
+        return tuple(_value(inner[0], item, f"{where}[{i}]", rules) for i, item in enumerate(value))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise rules.wrong(value, where, expected or words.table)

@@ -6,7 +6,7 @@ import pytest
 from arena_samples import record, scores
 
 from gradood.bench import json_text
-from gradood.bench.gate import Expected, Figure, expected_of, read_expected
+from gradood.bench.gate import ExpectedFigures, Figure, expected_of, read_expected
 from gradood.errors import ConfigError
 
 RECORD = record({"net": scores()})
@@ -37,7 +37,7 @@ def test_a_record_meets_what_was_made_of_it(tmp_path):
 
 def test_a_figure_outside_names_method_set_metric_interval_and_value():
     figure = Figure(method="msp", ood="svhn", metric="auroc", low=0.98, high=0.99)
-    expected = Expected(
+    expected = ExpectedFigures(
         format="gradood-expected", version=1, suite="made-up", suite_version=1, figures=(figure,)
     )
     (miss,) = expected.check(RECORD)
@@ -61,7 +61,7 @@ def test_ends_belong_to_the_interval_and_groups_can_be_expected():
         figure = Figure(
             method="msp", group="near", metric="fpr_ood_at_tpr_id95", low=low, high=high
         )
-        return Expected(
+        return ExpectedFigures(
             format="gradood-expected",
             version=1,
             suite="made-up",
@@ -77,7 +77,7 @@ def test_ends_belong_to_the_interval_and_groups_can_be_expected():
 def test_a_figure_that_is_missing_is_a_miss_in_every_run():
     two = record({"net": scores(), "other": scores(seed=1)})
     figure = Figure(method="knn", ood="svhn", metric="auroc", low=0, high=1)
-    expected = Expected(
+    expected = ExpectedFigures(
         format="gradood-expected", version=1, suite="made-up", suite_version=1, figures=(figure,)
     )
     assert [str(miss) for miss in expected.check(two)] == [
