@@ -21,7 +21,8 @@ hypothesis.settings.register_profile("gradood", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("gradood")
 
 # The shapes in these signatures are checked in tests only. Takes effect when they are imported.
-install_import_hook(["gradood.functional", "gradood.metrics"], "beartype.beartype")
+_METRICS = [f"gradood.metrics.{name}" for name in ("confidence", "counts", "separation")]
+install_import_hook(["gradood.functional", *_METRICS], "beartype.beartype")
 
 
 def has_shared() -> bool:

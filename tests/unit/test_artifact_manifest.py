@@ -181,7 +181,9 @@ def test_a_field_that_a_later_format_brings_has_its_default_in_older_files():
         new: str = field(default="as before", metadata={SINCE: (1, 2)})
 
     assert decode(Thing, {"old": 1}, "thing", manifest_rules(1, 1)) == Thing(old=1)
-    assert decode(Thing, {"old": 1, "new": "x"}, "thing", manifest_rules(1, 2)) == Thing(old=1, new="x")
+    assert decode(Thing, {"old": 1, "new": "x"}, "thing", manifest_rules(1, 2)) == Thing(
+        old=1, new="x"
+    )
     with pytest.raises(ArtifactError, match="thing lacks the key 'new'"):
         decode(Thing, {"old": 1}, "thing", manifest_rules(1, 2))
 

@@ -25,10 +25,9 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-9
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 Finite = Annotated[float, Expect(math.isfinite, "a finite number")]
-Measured = Annotated[float, Expect(math.isfinite, "a finite number", _NON_FINITE)]
+Measured = Annotated[float, Expect(math.isfinite, "a finite number", ("nan", "inf", "-inf"))]
 """A number that may be infinite or NaN, which JSON spells as text."""
 Share = Annotated[
     Finite, Expect(lambda x: -_ROUNDING <= x <= 1 + _ROUNDING, "a number from 0 to 1")

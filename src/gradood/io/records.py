@@ -54,12 +54,12 @@ class Expect:
     Attributes:
         holds: whether the decoded value is as it should be.
         words: what is expected, for messages.
-        spellings: texts that stand for a value that JSON lacks, such as ``"inf"``.
+        numerals: texts that stand for a number that JSON lacks, such as ``"inf"``.
     """
 
     holds: Callable[[Any], bool]
     words: str
-    spellings: Mapping[str, Any] = field(default_factory=dict)
+    numerals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,8 +255,8 @@ def _checked(
 ) -> Any:
     """A value of an annotated type that meets its conditions, in their order."""
     for condition in conditions:
-        if isinstance(value, str) and value in condition.spellings:
-            return condition.spellings[value]
+        if isinstance(value, str) and value in condition.numerals:
+            return float(value)
     decoded = _value(hint, value, where, rules, conditions[0].words)
     for condition in conditions:
         if not condition.holds(decoded):

@@ -8,7 +8,7 @@ import pytest
 from arena_samples import record, scores
 from safetensors.numpy import save_file
 
-from gradood.bench import ArenaRecord, json_text, scores_of
+from gradood.bench import Record, json_text, scores_of
 from gradood.cli import main
 from gradood.errors import DataError
 
@@ -38,7 +38,7 @@ def places(value, path=()):
 
 
 def test_what_was_written_is_read():
-    assert ArenaRecord.from_dict(SOUND).to_dict() == SOUND
+    assert Record.from_dict(SOUND).to_dict() == SOUND
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_what_was_written_is_read():
 )
 def test_what_is_wrong_is_told_with_its_place(path, value, message):
     with pytest.raises(DataError, match=f"the arena record is damaged: .*{message}"):
-        ArenaRecord.from_dict(damaged(path, value))
+        Record.from_dict(damaged(path, value))
 
 
 def test_costs_that_json_has_no_number_for():
-    ArenaRecord.from_dict(damaged(("runs", 0, "cost"), {"msp": {"memory_ratio": "inf"}}))
+    Record.from_dict(damaged(("runs", 0, "cost"), {"msp": {"memory_ratio": "inf"}}))
 
 
 def test_no_damage_is_an_internal_error(tmp_path, capsys):
