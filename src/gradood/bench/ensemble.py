@@ -4,20 +4,19 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gradood.bench.cache_key import detector_version
+from gradood.bench.cache_key import detector_key
 from gradood.bench.readings import Gathering, Seen, in_larger_batches
 from gradood.bench.shards import Shard
-from gradood.detectors.base import Detector, Learner, Partial, Plan, State
+from gradood.detectors.base import Detector, Learner, Partial, State
 from gradood.engine.rows import measured, own_terms, state_for
 from gradood.errors import DataError, TapError
-from gradood.io.cache import Place, key_of, tensors_digest
-from gradood.io.json import plain
+from gradood.io.cache import Place, key_of
+from gradood.io.hashing import tensors_digest
 
 __all__ = ["Scores", "Team"]
 
@@ -161,7 +160,7 @@ class Team:
         plans = self.gathering.binding.plans
         return {
             name: cache.place(
-                key_of(**self.gathering.identity, fit=fit, detector=_version(one, plans[name]))
+                key_of(**self.gathering.identity, fit=fit, detector=detector_key(one, plans[name]))
             )
             for name, one in learners.items()
         }
@@ -206,7 +205,7 @@ class Team:
             return None, {}
         return place, {
             name: key_of(
-                scores=_version(self.detectors[name], plans[name]),
+                scores=detector_key(self.detectors[name], plans[name]),
                 state=tensors_digest(self.states.get(name, {})),
             )
             for name in bulky
@@ -217,15 +216,6 @@ def _shown(shards: Sequence[Shard], what: str) -> Iterable[Shard]:
     """With a bar, on a terminal."""
     hidden = len(shards) < 2 or not sys.stderr.isatty()
     return tqdm(shards, desc=what, unit="shard", leave=False, disable=hidden)
-
-
-def _version(detector: Detector, plan: Plan) -> dict[str, Any]:
-    """What a detector's state and scores depend on, besides what it reads."""
-    return {
-        **detector_version(type(detector)),
-        "options": plain(detector.options()),
-        "plan": repr(plan),
-    }
 
 
 def _refuse_lost(seen: Seen) -> None:

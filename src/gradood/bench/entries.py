@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood.bench.cache_key import model_version, reading_version
+from gradood.bench.cache_key import model_key
 from gradood.bench.comparison import Kept, Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
@@ -67,18 +67,24 @@ class LoadedEntry:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings) -> Kept | None:
-        """Where what is read of it is kept, and what that depends on."""
+    def kept(self, settings: Settings, example: Tensor) -> Kept | None:
+        """Where what is read of it is kept, and what that depends on; None if nothing is kept.
+
+        Args:
+            settings: of the run.
+            example: (batch ≥ 1, …), see `example`.
+        """
         if settings.cache is None:
             return None
-        identity = {
-            "model": model_version(self.subject.model),
+        cache = Cache(settings.cache)
+        key = model_key(self.subject.model, example, cache)
+        if key is None:
+            return None
+        own = {
             "preprocess": _plain(asdict(self.subject.preprocess)),
             "batch_size": settings.batch_size,
-            "device": torch.device(settings.device).type,
-            **reading_version(),
         }
-        return Kept(Cache(settings.cache), identity)
+        return Kept(cache, {**key, **own})
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""

@@ -121,7 +121,7 @@ class CostRow(Part):
     seconds_per_image: Measured | None = None
     time_ratio: Measured | None = None
     memory_ratio: Measured | None = None
-    fit_passes: Measured | None = None
+    fit_passes: int | None = None
     pass_kind: str | None = field(default=None, metadata={KEY: "pass"})
     images: int | None = None
 

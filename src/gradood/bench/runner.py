@@ -166,7 +166,8 @@ def _ranking(runs: Sequence[RunRecord]) -> RankingRecord:
 def _compared(
     entry: LoadedEntry, settings: Settings, selection: Selection
 ) -> tuple[Comparison, Choice]:
-    kept = entry.kept(settings)
+    example = entry.example
+    kept = entry.kept(settings, example)
     choice = Choice(selection.detectors)
     if settings.hyper_parameters == "id-only":
         choice = choose(entry, settings, selection, kept)
@@ -174,7 +175,7 @@ def _compared(
         entry.subject.model,
         choice.detectors,
         entry.sets(settings),
-        entry.example,
+        example,
         required=selection.required,
         level=None,
         kept=kept,

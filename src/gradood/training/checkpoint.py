@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gradood.errors import ArtifactError
 from gradood.io.atomic import replace
+from gradood.io.hashing import little_endian
 
 __all__ = ["Saved", "load", "save", "save_text"]
 
@@ -104,5 +104,5 @@ def _seal(tensors: Mapping[str, Tensor], text: str) -> str:
     for name, tensor in sorted(tensors.items()):
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         if tensor.numel():
-            total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            total.update(little_endian(tensor))
     return total.hexdigest()
