@@ -63,9 +63,10 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
         content = model_version(module)
         logits = _canary_logits(module, example)
     except Exception as error:  # Whatever a user's model raises on noise.
+        why = str(error).rstrip(".")
         warnings.warn(
             f"nothing that is read of {type(module).__name__} is taken from the cache or kept in "
-            f"it, as the model cannot be told from others: {str(error).rstrip('.')}. Make that part of the model a "
+            f"it, as the model cannot be told from others: {why}. Make that part of the model a "
             "buffer, or a plain value, to have readings kept.",
             GradoodWarning,
             stacklevel=2,

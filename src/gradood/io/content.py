@@ -232,10 +232,10 @@ class _ContentDigest:
             except ValueError:  # Not filled yet.
                 continue
             self.add(content, f"{name!r} in {where}")
+        self._add_constants(value.__code__, where)
         if is_library(value.__module__):
             self._text(source_digest(value.__module__))
             return
-        self._add_constants(value.__code__, where)
         for name in sorted(_names(value.__code__)):
             if name in value.__globals__:
                 self._text(f"global {name}")
@@ -251,7 +251,7 @@ class _ContentDigest:
 
     def _add_class(self, kind: type, where: str) -> None:
         self._text(f"class {kind.__module__}.{kind.__qualname__}")
-        if is_library(kind.__module__):
+        if is_library(kind.__module__) and "<locals>" not in kind.__qualname__:
             self._text(source_digest(kind.__module__))
             return
         self.add(list(kind.__bases__), where)

@@ -145,3 +145,29 @@ def test_scores_that_are_none_are_refused(tmp_path, key, values):
     save_file({key: values}, tmp_path / "scores.safetensors")
     with pytest.raises(DataError, match=r"scores\.safetensors' holds 'net.*expected scores \(n,\)"):
         scores_of(tmp_path)
+
+
+def test_parts_of_a_record_still_take_keys_for_one_release():
+    made = Record.from_dict(SOUND)
+    with pytest.warns(DeprecationWarning, match=r"write \.runs for \['runs'\]"):
+        runs = made["runs"]
+    assert runs == SOUND["runs"]
+    with pytest.warns(DeprecationWarning):
+        assert made.suite["checked"] is True
+
+
+def test_a_record_of_a_later_version_keeps_what_this_one_does_not_know():
+    later = copy.deepcopy(SOUND)
+    later["weather"] = "fair"
+    later["runs"][0]["rows"][0]["humidity"] = 0.5
+    assert Record.from_dict(later).to_dict() == later
+
+
+def test_classes_that_were_renamed_are_there_for_one_release():
+    import gradood.bench
+
+    for old, new in (("ArenaRecord", "Record"), ("Contender", "ModelEntry")):
+        with pytest.warns(DeprecationWarning, match=f"gradood.bench.{old} is now .*{new}"):
+            assert getattr(gradood.bench, old) is getattr(gradood.bench, new)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = gradood.bench.Nothing

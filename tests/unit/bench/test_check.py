@@ -6,7 +6,7 @@ import pytest
 from arena_samples import record, scores
 
 from gradood.bench import Record, json_text
-from gradood.bench.gate import ExpectedFigures, Figure, expected_of, read_expected
+from gradood.bench.gate import ExpectedFigures, Figure, expected_of, read_expected, write_expected
 from gradood.errors import ConfigError
 
 
@@ -144,3 +144,18 @@ def test_another_suite_is_refused_before_a_run():
     expected.check_suite("made-up", 1)
     with pytest.raises(ConfigError, match=r"the record is of suite 'made-up', version 2; expected"):
         expected.check_suite("made-up", 2)
+
+
+def test_expected_figures_are_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "expected.json"
+    write_expected(path, expected_of(RECORD))
+    before = path.read_bytes()
+    assert read_expected(path) == expected_of(RECORD)
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="what was there before is unchanged"):
+        write_expected(path, expected_of(RECORD))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
