@@ -77,7 +77,7 @@ def test_what_is_made_here_is_written_whole_but_for_what_is_omitted():
         ({"inner": [{"n": True}]}, r"^inner\[0\]\.n is True; expected a whole number\.$"),
         ({"by_name": {"b\n": "x"}}, r"^by_name\['b\\n'\] is 'x'; expected a number from 0 to 1"),
         ({"level": "nea"}, r"^level is 'nea'; expected 'near' or 'far' or a whole number\.$"),
-        ({"by_name": [1] * 100}, r"^by_name is \[1, 1, .{51}…; expected a table\.$"),
+        ({"by_name": [1] * 100}, r"^by_name is \[1, 1, .{50}…; expected a table\.$"),
     ],
 )
 def test_a_fault_is_told_with_its_place(changes, message):
