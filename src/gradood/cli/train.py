@@ -166,7 +166,7 @@ def train(
     chosen = _recipe(method, recipe, change or [])
     changed = overrides(resize=resize, crop=crop, mean=mean, std=std, mode=mode)
     from gradood.training import Options, Trainer
-    from gradood.training.distributed import World, joined
+    from gradood.training.distributed import Processes, joined
 
     options = Options(workers=workers, tensorboard=tensorboard, max_accuracy_drop=max_accuracy_drop)
     with joined(check_device(device)) as place:
@@ -183,7 +183,7 @@ def train(
         names = {"id_classes": id_classes, "aux_classes": aux_classes}
         given = _data(subject.preprocess, id_data, aux or [], names, columns)
         trained = Trainer(subject.model, chosen, given, out=out, options=options).fit(resume=resume)
-        leads = World.current().leads
+        leads = Processes.current().leads
     if leads:
         _report(trained, out, json=json)
     if trained.failure is not None:

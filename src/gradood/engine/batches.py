@@ -10,13 +10,15 @@ from torch import Tensor
 
 from gradood.errors import DataError
 
-__all__ = ["Batch", "Data", "batches"]
+__all__ = ["Batch", "Data", "INPUT_KEYS", "LABEL_KEYS", "batches"]
 
 Data = Tensor | np.ndarray | Iterable[Any]
 """One batch, as a tensor or array, or an iterable of batches."""
 
-_IMAGE_KEYS = ("pixel_values", "image", "x")
-_LABEL_KEYS = ("labels", "label")
+INPUT_KEYS = ("pixel_values", "image", "x")
+"""Where a mapping holds inputs: the first of these keys that it has."""
+LABEL_KEYS = ("labels", "label", "y")
+"""Where a mapping holds labels, likewise; in fit, evaluation, training and benchmark alike."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,7 +39,7 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
 
     Args:
         data: a tensor is one batch; any other iterable yields batches: ``x``, ``(x, y)`` or a
-            mapping with ``pixel_values``, ``image`` or ``x`` and ``labels`` or ``label``.
+            mapping with ``pixel_values``, ``image`` or ``x`` and ``labels``, ``label`` or ``y``.
         labels: whether labels are wanted; if not, they are not even looked at.
 
     Raises:
@@ -102,11 +104,11 @@ def _floating(array: Tensor | np.ndarray) -> bool:
 def _batch(item: Any, wanted: bool) -> Batch:
     given, labels = item, None
     if isinstance(item, Mapping):
-        given = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-        labels = next((item[key] for key in _LABEL_KEYS if key in item), None)
+        given = next((item[key] for key in INPUT_KEYS if key in item), None)
+        labels = next((item[key] for key in LABEL_KEYS if key in item), None)
         if given is None:
             raise DataError(
-                f"a batch has keys {sorted(map(str, item))}; expected one of {_IMAGE_KEYS}."
+                f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}."
             )
     elif isinstance(item, tuple | list) and item:
         given = item[0]

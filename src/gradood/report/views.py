@@ -116,7 +116,7 @@ class RunView:
         """A figure of its cost; None if it was not measured, or is no finite number."""
         cost = self.record.cost.get(method)
         value = None if cost is None else getattr(cost, column)
-        return value if value is not None and math.isfinite(value) else None
+        return float(value) if value is not None and math.isfinite(value) else None
 
     def ordered(
         self, measure: str, group: str = "all", *, shared_only: bool = False

@@ -1,4 +1,7 @@
-"""The gradient penalty of GReg: the score should be flat where it is right."""
+"""Losses over energies: margins, and the norm of the gradient with respect to the input.
+
+In a batch the first rows are in-distribution, the others auxiliary outliers.
+"""
 
 from typing import Literal, final
 
@@ -6,10 +9,50 @@ import torch
 from torch import Tensor
 
 from gradood.detectors.base import require
-from gradood.errors import TapError
-from gradood.training.losses.groups import check_margins, check_rows, group_mean
+from gradood.errors import ConfigError, DataError, TapError
 
-__all__ = ["InputGradientPenalty", "active_rows"]
+__all__ = ["EnergyMarginLoss", "InputGradientPenalty", "active_rows"]
+
+
+@final
+class EnergyMarginLoss:
+    """Squared hinges that push energies of known samples below, of outliers above [liu2020energy].
+
+    ``mean_ID relu(E − m_in)² + mean_aux relu(m_out − E)²``
+
+    Args:
+        m_in: below it known samples cost nothing, in nats.
+        m_out: above it outliers cost nothing, in nats.
+
+    Raises:
+        ConfigError: the margins are not finite or not in order.
+
+    Cost: none beside the forward.
+
+    >>> loss = EnergyMarginLoss(m_in=-25.0, m_out=-7.0)
+    >>> loss(torch.tensor([-26.0, -24.0, -8.0]), n_id=2)
+    tensor(1.5000)
+    """
+
+    def __init__(self, *, m_in: float, m_out: float) -> None:
+        _check_margins(m_in, m_out)
+        self.m_in = m_in
+        self.m_out = m_out
+
+    def __call__(self, energy: Tensor, x: Tensor | None = None, *, n_id: int) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            energy: (batch,), the first `n_id` in-distribution.
+            x: ignored; accepted so that all losses over energies have the same signature.
+            n_id: in-distribution rows.
+
+        Raises:
+            DataError: the shapes do not fit.
+        """
+        _check_rows(energy, n_id)
+        hinge = torch.cat([energy[:n_id] - self.m_in, self.m_out - energy[n_id:]]).relu()
+        return _group_mean(hinge.square(), n_id)
 
 
 def active_rows(scores: Tensor, *, n_id: int, m_in: float, m_out: float) -> Tensor:
@@ -62,7 +105,7 @@ class InputGradientPenalty:
         m_out: float,
         reduction: Literal["released", "paper"] = "released",
     ) -> None:
-        check_margins(m_in, m_out)
+        _check_margins(m_in, m_out)
         require(reduction in ("released", "paper"), "reduction", reduction, "'released' or 'paper'")
         self.m_in = m_in
         self.m_out = m_out
@@ -81,7 +124,7 @@ class InputGradientPenalty:
             DataError: the shapes do not fit.
             TapError: the energies do not depend on `x` in a way that can be differentiated.
         """
-        check_rows(energy, n_id)
+        _check_rows(energy, n_id)
         active = active_rows(energy, n_id=n_id, m_in=self.m_in, m_out=self.m_out)
         if not bool(active.any()):
             return energy.new_zeros(())
@@ -94,7 +137,7 @@ class InputGradientPenalty:
             gradient = gradient.float()
         # A root of a sum of squares would give NaN at a row of zeros; this gives 0.
         norms = torch.linalg.vector_norm(gradient, dim=1)
-        return group_mean(torch.where(active, norms, 0.0), n_id)
+        return _group_mean(torch.where(active, norms, 0.0), n_id)
 
 
 def _gradient(objective: Tensor, x: Tensor) -> Tensor:
@@ -103,10 +146,53 @@ def _gradient(objective: Tensor, x: Tensor) -> Tensor:
             "the input does not require grad, or the energies do not depend on it; expected "
             "x.requires_grad_() before the forward that gave them."
         )
-    found = torch.autograd.grad(objective, x, create_graph=True, allow_unused=True)[0]
-    if found is None:
+    gradient = torch.autograd.grad(objective, x, create_graph=True, allow_unused=True)[0]
+    if gradient is None:
         raise TapError(
             "the energies were not computed from this x; give the very tensor the model was "
             "called with."
         )
-    return found
+    return gradient
+
+
+def _group_mean(values: Tensor, n_id: int) -> Tensor:
+    """Mean over the first `n_id` rows plus mean over the others; an empty group counts as 0.
+
+    Args:
+        values: (n,).
+        n_id: rows of in-distribution samples.
+    """
+    groups = (values[:n_id], values[n_id:])
+    return sum((g.mean() for g in groups if len(g)), start=values.new_zeros(()))
+
+
+def _check_rows(scores: Tensor, n_id: int) -> None:
+    """Check that there is a score for each row, and `n_id` of them are in-distribution.
+
+    Raises:
+        DataError: the shape is wrong, or `n_id` is out of range.
+    """
+    if scores.ndim != 1 or not scores.is_floating_point():
+        raise DataError(
+            f"the energies are {tuple(scores.shape)} {scores.dtype}; expected one floating number "
+            "per sample, (batch,). Give the energy, not the logits."
+        )
+    if not 0 <= n_id <= len(scores):
+        raise DataError(
+            f"n_id is {n_id} in a batch of {len(scores)}; expected 0 to {len(scores)}. The first "
+            "n_id rows are in-distribution, the others auxiliary."
+        )
+
+
+def _check_margins(m_in: float, m_out: float) -> None:
+    """Check that the two margins are finite and in order.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    pair = torch.tensor([m_in, m_out], dtype=torch.float64)
+    if not bool(pair.isfinite().all()) or not m_in < m_out:
+        raise ConfigError(
+            f"m_in={m_in!r} and m_out={m_out!r}; expected finite energies with m_in < m_out, as "
+            "in-distribution samples have the lower energy."
+        )

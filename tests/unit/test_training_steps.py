@@ -7,19 +7,17 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gradood.errors import DataError
-from gradood.training.batches import Feed
-from gradood.training.distributed import World
+from gradood.training.distributed import Processes
+from gradood.training.randomness import Order
 from gradood.training.recipe import Augment, Batch, Recipe, Sampling, Schedule
 from gradood.training.samples import Samples, augmented, image_of, label_of
-from gradood.training.schedule import learning_rate
-from gradood.training.seeds import Order
-from gradood.training.steps import Plan
+from gradood.training.steps import StepBatches, Steps, learning_rate
 from gradood.training.terms import Gradient, Loss
 
 
 @pytest.mark.parametrize(("samples", "batch"), [(10, 4), (8, 4), (3, 8), (65, 64)])
 def test_an_epoch_uses_every_sample_once(samples, batch):
-    plan = Plan(samples=samples, batch=batch, epochs=3)
+    plan = Steps(samples=samples, batch=batch, epochs=3)
     counts = [plan.step(i).id_count for i in range(plan.total)]
     assert sum(counts) == 3 * samples
     order = Order(samples, seed=0, purpose="id")
@@ -34,7 +32,7 @@ def test_an_epoch_uses_every_sample_once(samples, batch):
 
 
 def test_steps_end_a_run_early():
-    plan = Plan(samples=10, batch=4, epochs=3, steps=5)
+    plan = Steps(samples=10, batch=4, epochs=3, limit=5)
     assert plan.total == 5
     assert [plan.ends_epoch(i) for i in range(5)] == [False, False, True, False, True]
 
@@ -42,7 +40,7 @@ def test_steps_end_a_run_early():
 @pytest.mark.parametrize(("world", "accumulate"), list(itertools.product([1, 2, 3], [1, 2, 4])))
 @pytest.mark.parametrize("samples", [1, 5, 64])
 def test_the_parts_of_all_processes_are_the_step(world, accumulate, samples):
-    step = Plan(samples=samples, batch=64, epochs=1).step(0)
+    step = Steps(samples=samples, batch=64, epochs=1).step(0)
     parts = [step.parts(rank, world, accumulate) for rank in range(world)]
     real = [part for of_rank in parts for part in of_rank if part.share]
     assert [i for part in real for i in range(part.start, part.stop)] == list(range(samples))
@@ -53,9 +51,9 @@ def test_the_parts_of_all_processes_are_the_step(world, accumulate, samples):
 
 @pytest.mark.parametrize(("world", "accumulate", "smallest"), [(1, 1, 3), (2, 1, 1), (1, 4, 1)])
 def test_the_smallest_part_is_in_the_last_step(world, accumulate, smallest):
-    plan = Plan(samples=19, batch=8, epochs=2)
+    plan = Steps(samples=19, batch=8, epochs=2)
     assert plan.smallest_part(world, accumulate) == smallest
-    assert Plan(samples=19, batch=8, epochs=2, steps=2).smallest_part(1, 1) == 8
+    assert Steps(samples=19, batch=8, epochs=2, limit=2).smallest_part(1, 1) == 8
 
 
 def test_an_order_is_endless_and_the_same_from_anywhere():
@@ -98,10 +96,10 @@ def clustered(**options) -> Recipe:
     )
 
 
-def feed(recipe: Recipe, n: int, m: int, world: World, epochs: int = 2) -> list:
-    plan = Plan(samples=n, batch=recipe.batch.id, epochs=epochs)
-    source = Feed(recipe, plan, samples(n), samples(m, "aux"), world)
-    return list(source.steps(range(plan.total)))
+def feed(recipe: Recipe, n: int, m: int, world: Processes, epochs: int = 2) -> list:
+    plan = Steps(samples=n, batch=recipe.batch.id, epochs=epochs)
+    source = StepBatches(recipe, plan, samples(n), samples(m, "aux"), world)
+    return list(source.batches(range(plan.total)))
 
 
 @pytest.mark.parametrize("m", [8, 11, 30])
@@ -114,7 +112,7 @@ def test_outliers_of_any_number_never_end_an_epoch(m):
     )
     known: Counter[int] = Counter()
     outliers: Counter[int] = Counter()
-    for fed in feed(recipe, 10, m, World()):
+    for fed in feed(recipe, 10, m, Processes()):
         for (images, labels), others in zip(fed.known, fed.outliers, strict=True):
             assert images[:, 0].tolist() == labels.tolist()
             assert len(others) == 2 * len(images)
@@ -126,12 +124,12 @@ def test_outliers_of_any_number_never_end_an_epoch(m):
 
 
 def test_processes_see_together_what_one_sees():
-    alone = feed(clustered(), 10, 30, World())
-    several = [feed(clustered(), 10, 30, World(rank, 3)) for rank in range(3)]
+    alone = feed(clustered(), 10, 30, Processes())
+    several = [feed(clustered(), 10, 30, Processes(rank, 3)) for rank in range(3)]
     for i, fed in enumerate(alone):
         parts = [s[i] for s in several]
-        pool = torch.cat([part.pool.x for part in parts])
-        assert torch.equal(pool, fed.pool.x)
+        pool = torch.cat([part.pool for part in parts])
+        assert torch.equal(pool, fed.pool)
         real = [
             images
             for part in parts
@@ -143,9 +141,9 @@ def test_processes_see_together_what_one_sees():
 
 def test_candidates_run_through_the_outliers_without_a_gap():
     order = Order(30, seed=0, purpose="aux")
-    seen = [int(v) for fed in feed(clustered(), 10, 30, World()) for v in fed.pool.x[:, 0]]
+    seen = [int(v) for fed in feed(clustered(), 10, 30, Processes()) for v in fed.pool[:, 0]]
     assert seen == [order[position] for position in range(6 * 20)]
-    starts = [fed.pool.start for fed in feed(clustered(), 10, 30, World())]
+    starts = [fed.pool_start for fed in feed(clustered(), 10, 30, Processes())]
     assert starts == [0, 24, 48, 60, 84, 108]
 
 
@@ -153,7 +151,7 @@ def test_an_auxiliary_set_smaller_than_one_candidate_batch_is_refused():
     with pytest.raises(
         DataError, match=r"has 23 samples to train on; one step takes 24 candidates \(6 for each"
     ):
-        feed(clustered(), 10, 23, World())
+        feed(clustered(), 10, 23, Processes())
 
 
 def test_workers_decode_the_same():
