@@ -63,29 +63,27 @@ def changes(
     places: Places = {("group", name): own for name, own in groups.items()}
     if sets:
         places |= {("ood", name): (name,) for name in groups["all"]}
+    runs = _matched(before.runs, after.runs)
     figures: list[Change] = []
-    only_before: dict[str, tuple[str, ...]] = {}
-    only_after: dict[str, tuple[str, ...]] = {}
-    options: dict[str, dict[str, tuple[Any, Any]]] = {}
-    for label, a, b in _matched(before.runs, after.runs):
-        if missing := tuple(name for name in a.methods if name not in b.methods):
-            only_before[label] = missing
-        if missing := tuple(name for name in b.methods if name not in a.methods):
-            only_after[label] = missing
-        if changed := _changed_options(a.methods, b.methods):
-            options[label] = changed
-        scores = (
-            (scores_before or {}).get(a.run),
-            (scores_after or {}).get(b.run),
-        )
-        figures += _Pair(label, a, b, *scores).figures(metrics, places)
+    for label, a, b in runs:
+        of_a, of_b = (scores_before or {}).get(a.run), (scores_after or {}).get(b.run)
+        figures += _Pair(label, a, b, of_a, of_b).figures(metrics, places)
     adjusted = holm([change.p for change in figures])
     return Changes(
         figures=tuple(replace(c, p_holm=p) for c, p in zip(figures, adjusted, strict=True)),
-        only_before=only_before,
-        only_after=only_after,
-        options=options,
+        only_before={label: only for label, a, b in runs if (only := _missing(a, b))},
+        only_after={label: only for label, a, b in runs if (only := _missing(b, a))},
+        options={
+            label: changed
+            for label, a, b in runs
+            if (changed := _changed_options(a.methods, b.methods))
+        },
     )
+
+
+def _missing(run: RunRecord, other: RunRecord) -> tuple[str, ...]:
+    """Methods of a run that the other one has not."""
+    return tuple(name for name in run.methods if name not in other.methods)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -87,27 +87,28 @@ def run(
         comparison, choice = _compared(entry, settings, selection)
         scores[name] = {"id": dict(comparison.known)}
         scores[name] |= {ood: dict(methods) for ood, methods in comparison.unknown.items()}
-        clock = time.perf_counter()
-        analysis = _analysis(comparison, settings)
-        pairs += [ComparisonRow(run=name, **row) for row in comparisons(analysis, _COMPARED)]
-        rows = tuple(SetRow(**row) for row in analysis.rows())
-        means = tuple(MeanRow(**row) for row in analysis.means())
-        seconds = {**comparison.seconds, "metrics": time.perf_counter() - clock}
+        figures, seconds = _figures(comparison, settings)
         facts = _facts(entry, comparison, choice, settings, seconds)
-        runs.append(RunRecord(**facts, rows=rows, means=means))
-    how = FIXED if settings.hyper_parameters == "fixed" else str(runs[0].hyper_parameters)
+        runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
+        pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
     record = Record(
         command=command,
         **provenance(),
         suite=suite,
         settings=SettingsRecord(**settings.to_dict()),
-        hyper_parameters=HyperParameters(kind=settings.hyper_parameters, how=how),
+        hyper_parameters=_hyper_parameters(settings, runs),
         runs=tuple(runs),
         seeds=_seeds(runs),
         comparisons=tuple(pairs),
         ranking=_ranking(runs),
     )
     return Outcome(record, scores)
+
+
+def _hyper_parameters(settings: Settings, runs: Sequence[RunRecord]) -> HyperParameters:
+    kind = settings.hyper_parameters
+    how = FIXED if kind == "fixed" else str(runs[0].hyper_parameters)
+    return HyperParameters(kind=kind, how=how)
 
 
 def _without_unused_data(settings: Settings, selection: Selection) -> Settings:
@@ -126,14 +127,31 @@ def _without_unused_data(settings: Settings, selection: Selection) -> Settings:
     return settings
 
 
-def _analysis(comparison: Comparison, settings: Settings) -> Analysis:
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Figures of one network: rows per set, means per group, differences of pairs."""
+
+    rows: tuple[SetRow, ...]
+    means: tuple[MeanRow, ...]
+    comparisons: list[dict[str, Any]]
+
+
+def _figures(comparison: Comparison, settings: Settings) -> tuple[_Figures, dict[str, float]]:
+    """What the scores say, and the seconds that were spent so far."""
+    clock = time.perf_counter()
     known = {method: scores.numpy() for method, scores in comparison.known.items()}
     unknown = {
         name: {method: scores.numpy() for method, scores in methods.items()}
         for name, methods in comparison.unknown.items()
     }
     groups = {outliers.name: outliers.group for outliers in settings.suite.ood}
-    return Analysis.of(known, unknown, groups)
+    analysis = Analysis.of(known, unknown, groups)
+    figures = _Figures(
+        comparisons=comparisons(analysis, _COMPARED),
+        rows=tuple(SetRow(**row) for row in analysis.rows()),
+        means=tuple(MeanRow(**row) for row in analysis.means()),
+    )
+    return figures, {**comparison.seconds, "metrics": time.perf_counter() - clock}
 
 
 def _seeds(runs: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Spread]]]:

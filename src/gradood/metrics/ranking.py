@@ -49,26 +49,25 @@ def ranking(
     """
     from scipy import stats
 
-    if not 0 < alpha < 1:
-        raise ConfigError(f"alpha={alpha!r}; expected a share between 0 and 1, such as 0.05.")
-    table = _table(values, names)
+    table = _table(values, names, alpha)
     better = -table if not metric.startswith("fpr") else table
     ranks = stats.rankdata(better, axis=0).mean(axis=1)
     order = np.argsort(ranks, kind="stable")
-    methods, blocks = table.shape
-    critical = critical_difference(methods, blocks, alpha=alpha)
+    critical = critical_difference(*table.shape, alpha=alpha)
     differ = _wilcoxon(table, alpha)
     ordered = [names[i] for i in order]
-    by_rank = _cliques(order, lambda i, j: abs(ranks[i] - ranks[j]) >= critical)
-    by_sign = _cliques(order, lambda i, j: bool(differ[i, j]))
+
+    def named(differ: Callable[[int, int], bool]) -> list[list[str]]:
+        return [[ordered[i] for i in clique] for clique in _cliques(order, differ)]
+
     return {
         "metric": metric,
-        "blocks": blocks,
+        "blocks": table.shape[1],
         "mean_rank": {name: float(ranks[i]) for name, i in zip(ordered, order, strict=True)},
         "friedman_p": _friedman(table),
         "critical_difference": critical,
-        "cliques": [[ordered[i] for i in clique] for clique in by_rank],
-        "wilcoxon_cliques": [[ordered[i] for i in clique] for clique in by_sign],
+        "cliques": named(lambda i, j: abs(ranks[i] - ranks[j]) >= critical),
+        "wilcoxon_cliques": named(lambda i, j: bool(differ[i, j])),
     }
 
 
@@ -122,7 +121,12 @@ def over_seeds(runs: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _table(values: np.ndarray | Sequence[Sequence[float]], names: Sequence[str]) -> np.ndarray:
+def _table(
+    values: np.ndarray | Sequence[Sequence[float]], names: Sequence[str], alpha: float
+) -> np.ndarray:
+    """(methods, blocks) float64; checks the arguments of `ranking`."""
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha={alpha!r}; expected a share between 0 and 1, such as 0.05.")
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) != len(names) or not table.size:
         raise DataError(

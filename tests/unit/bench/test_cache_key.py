@@ -242,3 +242,39 @@ def test_an_object_within_itself_and_shared_ones():
         deep = [deep]
     with pytest.raises(NoContentError, match="nested too deeply"):
         content_digest(deep)
+
+
+class Scaled(Net):
+    def forward(self, x):
+        return self.head((x * self.held.scale).flatten(1))
+
+
+def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
+    """The same weights and code, another plain value; the second run finds the first one's cache."""
+    from gradood.bench.comparison import Kept, Sets, compare
+    from gradood.bench.shards import Shard
+    from gradood.engine.batches import Batch
+
+    cache = Cache(tmp_path)
+    parts = {name: torch.rand(40, 3, 8, 8) for name in ("id", "far")}
+
+    def scores(scale, *, kept):
+        model = Scaled(SimpleNamespace(scale=scale)).eval()
+        sets = {
+            name: [Shard(lambda x=x: iter([Batch(x, None)]), len(x), None, lambda n=name: n)]
+            for name, x in parts.items()
+        }
+        key = model_key(model, X, cache) if kept else None
+        found = compare(
+            model,
+            {"energy": Energy()},
+            Sets(id=sets["id"], ood={"far": sets["far"]}),
+            X,
+            kept=None if key is None else Kept(cache, key),
+        )
+        return found.unknown["far"]["energy"]
+
+    first = scores(1.0, kept=True)
+    assert torch.equal(scores(1.0, kept=True), first)
+    second = scores(5.0, kept=True)
+    assert torch.equal(second, scores(5.0, kept=False)) and not torch.equal(second, first)
