@@ -63,14 +63,15 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
         content = model_version(module)
         logits = _canary_logits(module, example)
     except Exception as error:  # Whatever a user's model raises on noise.
-        why = str(error).rstrip(".")
-        warnings.warn(
-            f"nothing that is read of {type(module).__name__} is taken from the cache or kept in "
-            f"it, as the model cannot be told from others: {why}. Make that part of the model a "
-            "buffer, or a plain value, to have readings kept.",
-            GradoodWarning,
-            stacklevel=2,
-        )
+        if isinstance(error, NoContentError) or _runs(module, example.to(device)):
+            why = str(error).rstrip(".")
+            warnings.warn(
+                f"nothing that is read of {type(module).__name__} is taken from the cache or kept "
+                f"in it, as the model cannot be told from others: {why}. Make that part of the "
+                "model a buffer, or a plain value, to have readings kept.",
+                GradoodWarning,
+                stacklevel=2,
+            )
         return None
     key = {
         "model": content,
@@ -98,6 +99,15 @@ def _canary_logits(module: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
     if not torch.allclose(first.double(), second.double(), rtol=1e-3, atol=1e-6):
         raise ValueError("it gives other logits for the same inputs each time")
     return inputs, first
+
+
+def _runs(module: nn.Module, x: Tensor) -> bool:
+    """Whether the model can be read on its own inputs; if not, the run itself will say why."""
+    try:
+        observe(module, x)
+    except Exception:
+        return False
+    return True
 
 
 def _known_canary(

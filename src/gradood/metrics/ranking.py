@@ -55,7 +55,7 @@ def ranking(
     order = np.argsort(ranks, kind="stable")
     critical = critical_difference(*table.shape, alpha=alpha)
     differ = _wilcoxon(table, alpha)
-    ordered = [names[i] for i in order]
+    ordered: list[str] = [names[int(i)] for i in order]
 
     def named(differ: Callable[[int, int], bool]) -> list[list[str]]:
         return [[ordered[i] for i in clique] for clique in _cliques(order, differ)]

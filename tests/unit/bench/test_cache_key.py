@@ -73,6 +73,13 @@ class Drawing(Net):
         return self.head(x.flatten(1)) + torch.rand(3)
 
 
+class Picky(Net):
+    def forward(self, x):
+        if float(x.detach().min()) < self.held:
+            raise KeyError("too dark")
+        return self.head(x.flatten(1))
+
+
 def closure(k):
     return lambda x: x * k
 
@@ -186,9 +193,12 @@ def test_rounding_does_not_make_another_model(tmp_path, monkeypatch):
     assert model_key(model, X, cache) == key
 
 
-def test_a_model_that_draws_is_not_kept(tmp_path):
-    with pytest.warns(GradoodWarning, match="Drawing is taken from the cache .* other logits"):
-        assert model_key(Drawing(None), X, Cache(tmp_path)) is None
+def test_a_model_that_cannot_run_on_noise_is_not_kept(tmp_path):
+    with pytest.warns(GradoodWarning, match="told from others: 'too dark'. Make"):
+        assert model_key(Picky(0.0), X, Cache(tmp_path)) is None
+    # Where it cannot run at all, the run says so, once.
+    assert model_key(Picky(5.0), X, Cache(tmp_path)) is None
+    assert model_key(Drawing(None), X, Cache(tmp_path)) is None
 
 
 def test_numerical_settings_are_in_the_key(tmp_path):
@@ -250,7 +260,7 @@ class Scaled(Net):
 
 
 def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
-    """The same weights and code, another plain value; the second run finds the first one's cache."""
+    """The same weights and code, another plain value, one cache."""
     from gradood.bench.comparison import Kept, Sets, compare
     from gradood.bench.shards import Shard
     from gradood.engine.batches import Batch
