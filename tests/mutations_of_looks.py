@@ -133,14 +133,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a content key depends on the batch",
-        "evidence/keys.py",
+        "evidence/content_keys.py",
         {"weights = _mix(place) | 1": "weights = _mix(place + len(x)) | 1"},
-        ("evidence/test_keys.py::test_the_same_in_any_batch_order_and_layout",),
+        ("evidence/test_content_keys.py::test_the_same_in_any_batch_order_and_layout",),
     ),
     Mutation(
         "a detector sees what others asked for",
-        "evidence/gather.py",
-        {"found = {read: self._read[read] for read in reads}": "found = self._read"},
+        "evidence/evidence.py",
+        {"readings = {read: self._read[read] for read in own}": "readings = self._read"},
         ("evidence/test_gather.py::test_only_hides_the_rest",),
     ),
     Mutation(
@@ -152,7 +152,7 @@ MUTATIONS = (
     Mutation(
         "the model may change the features it gave",
         "evidence/gather.py",
-        {"features.append(head.features(seen).clone())": "features.append(head.features(seen))"},
+        {"{FEATURES: head.features(seen).clone()}": "{FEATURES: head.features(seen)}"},
         ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
     ),
     Mutation(
@@ -237,9 +237,9 @@ MUTATIONS = (
         "every detector looks for itself",
         "engine/reader.py",
         {
-            "            own = evidence.only(binding.plans[name].reads)\n": (
+            "            own = evidence.only(reads[name])\n": (
                 "            own = self.gather(x, binding.reads, None)\n"
-                "            own = own.only(binding.plans[name].reads)\n"
+                "            own = own.only(reads[name])\n"
             )
         },
         (contract("energy", "mlp", "one-look"),),

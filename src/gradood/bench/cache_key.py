@@ -21,7 +21,7 @@ import gradood
 from gradood.artifact.canary import Canary, compare, precision_of, synthesize, tolerance
 from gradood.bench.model_content import model_version
 from gradood.data.extras import pillow
-from gradood.detectors.base import Detector, Plan
+from gradood.detectors.base import Detector, Plan, source_module
 from gradood.errors import GradoodWarning
 from gradood.evidence import LOGITS, gather
 from gradood.io.cache import Cache, key_of
@@ -230,10 +230,10 @@ def detector_version(kind: type[Detector]) -> dict[str, str]:
     packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
     foreign = sorted(packages - {"gradood", *sys.stdlib_module_names})
     return {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "class": f"{source_module(kind)}.{kind.__qualname__}",
         "library": reading_version()["sources"],
         "sources": " ".join(map(_package_digest, foreign)),
-        "code": "" if is_library(kind.__module__) else _content(kind, kind.__qualname__),
+        "code": "" if is_library(source_module(kind)) else _content(kind, kind.__qualname__),
         "numpy": np.__version__,
     }
 

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +14,10 @@ from tqdm import tqdm
 from gradood.bench.cache_key import detector_key
 from gradood.bench.readings import Gathering, Seen, in_larger_batches
 from gradood.bench.shards import Shard
-from gradood.detectors.base import Detector, Learner, Partial, State
+from gradood.detectors.base import Detector, Learner, State
 from gradood.engine.rows import measured, own_terms, state_for
 from gradood.errors import DataError, TapError
+from gradood.evidence import Reads
 from gradood.io.cache import Place, key_of
 from gradood.io.hashing import tensors_digest
 
@@ -103,7 +106,7 @@ class Team:
         if not learners:
             return
         plans = self.gathering.binding.plans
-        totals: dict[str, Partial] = {}
+        totals: dict[str, Any] = {}
         count = 0
         for shard in _shown(shards, "fit"):
             reads = [read for name in learners for read in plans[name].fit_reads]
@@ -117,19 +120,19 @@ class Team:
         for name, learner in learners.items():
             try:
                 with own_terms():
-                    self.states[name] = learner.finish(
+                    self.states[name] = learner.learned(
                         totals.pop(name), self.gathering.binding.network, plans[name]
                     )
             except (DataError, TapError) as error:
                 self._leave_out(name, error)
 
     def _accumulate(
-        self, name: str, learners: dict[str, Learner], seen: Seen, totals: dict[str, Partial]
+        self, name: str, learners: dict[str, Learner], seen: Seen, totals: dict[str, Any]
     ) -> None:
         learner = learners[name]
         own = seen.evidence.only(self.gathering.binding.plans[name].fit_reads)
         try:
-            with own_terms(own.readings[0].device):
+            with own_terms(own.device):
                 part = learner.accumulate(own)
                 totals[name] = learner.merge(totals[name], part) if name in totals else part
         except (DataError, TapError) as error:
@@ -175,14 +178,19 @@ class Team:
         pending = [name for name in self.detectors if name not in done]
         parts: dict[str, list[Tensor]] = {name: [] for name in pending}
         predicted: list[Tensor] = []
-        reads = [read for name in pending for read in plans[name].reads]
-        batches = self.gathering.evidence(shard, reads)
+        reads = {
+            name: self.detectors[name].bound_reads(plans[name].reads, self.states.get(name, {}))
+            for name in pending
+        }
+        batches = self.gathering.evidence(shard, chain.from_iterable(reads.values()))
         for seen in in_larger_batches(batches, self.gathering.rows_at_once):
             lost = seen.lost.cpu()
             predicted.append(seen.evidence.logits.argmax(1).cpu().masked_fill(lost, -1))
             for name in [name for name in pending if name in self.detectors]:
                 try:
-                    parts[name].append(self._measure(name, seen).masked_fill(lost, torch.inf))
+                    parts[name].append(
+                        self._measure(name, reads[name], seen).masked_fill(lost, torch.inf)
+                    )
                 except (DataError, TapError) as error:
                     self._leave_out(name, error)
         empty = torch.empty(0, dtype=torch.float64)
@@ -191,10 +199,10 @@ class Team:
             place.save({keys[name]: scores for name, scores in new.items() if name in keys})
         return Scores(done | new, torch.cat(predicted or [empty.long()]))
 
-    def _measure(self, name: str, seen: Seen) -> Tensor:
-        own = seen.evidence.only(self.gathering.binding.plans[name].reads)
+    def _measure(self, name: str, reads: Reads, seen: Seen) -> Tensor:
+        own = seen.evidence.only(reads)
         state = state_for(self.states, name, own)
-        return measured(self.detectors[name], own, state, own.readings[0].device)
+        return measured(self.detectors[name], own, state, own.device)
 
     def _bulky_scores(self, shard: Shard) -> tuple[Place | None, dict[str, str]]:
         """Where scores by readings that are too large to keep are kept instead."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradood.detectors.base import Detector, Plan
 from gradood.errors import DataError, GradoodError
-from gradood.evidence import Read
+from gradood.evidence import Read, needs_state
 from gradood.taps import Network, observe, unwrap
 
 __all__ = ["Binding", "bind", "observed", "probe_of", "shown"]
@@ -25,7 +25,9 @@ class Binding:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        return tuple(dict.fromkeys(r for plan in self.plans.values() for r in plan.reads))
+        """All but what takes the state of a detector, which `Detector.bound_reads` gives."""
+        reads = (read for plan in self.plans.values() for read in plan.reads)
+        return tuple(dict.fromkeys(read for read in reads if not needs_state(read)))
 
     @property
     def fit_reads(self) -> tuple[Read, ...]:

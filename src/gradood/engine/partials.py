@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood.artifact import Override
-from gradood.detectors.base import Partial
 from gradood.errors import CalibrationError
 from gradood.taps import positions
 
@@ -64,18 +64,18 @@ class Seen:
         )
 
 
-class Partials(Mapping[str, Partial]):
+class Partials(Mapping[str, Any]):
     """Detector name → what it has seen of the fit data.
 
     Attributes:
         seen: which samples that was; None for none.
     """
 
-    def __init__(self, parts: Mapping[str, Partial], seen: Seen | None) -> None:
+    def __init__(self, parts: Mapping[str, Any], seen: Seen | None) -> None:
         self._parts = dict(parts)
         self.seen = seen
 
-    def __getitem__(self, name: str) -> Partial:
+    def __getitem__(self, name: str) -> Any:
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:

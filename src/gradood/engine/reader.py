@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +56,15 @@ class Reader:
         if not clean:
             x = emptied(x, finite)
         binding = self.bind(x)
-        evidence = self.gather(x, (*binding.reads, *extra), None)
+        reads = {
+            name: detector.bound_reads(binding.plans[name].reads, self.states.get(name, {}))
+            for name, detector in self.detectors.items()
+        }
+        evidence = self.gather(x, (*chain.from_iterable(reads.values()), *extra), None)
         lost = broken | (~evidence.sound).cpu()
         scores: dict[str, Tensor] = {}
         for name, detector in self.detectors.items():
-            own = evidence.only(binding.plans[name].reads)
+            own = evidence.only(reads[name])
             state = state_for(self.states, name, own)
             scores[name] = measured(detector, own, state, x.device).masked_fill(lost, torch.inf)
         label = keys = torch.zeros(len(x), dtype=torch.int64)

@@ -46,7 +46,7 @@ def measured(detector: Detector, evidence: Evidence, state: State, device: torch
 def state_for(states: dict[str, State], name: str, evidence: Evidence) -> State:
     """The state, on the device the evidence is on (the model may have moved), and kept there."""
     state = states.get(name, {})
-    device = evidence.readings[0].device
+    device = evidence.device
     if any(tensor.device != device for tensor in state.values()):
         state = {key: tensor.to(device) for key, tensor in state.items()}
         states[name] = state

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gradood.detectors.base import Detector
 from gradood.engine.binding import observed, probe_of
 from gradood.errors import GradoodError
-from gradood.evidence import Read, gather
+from gradood.evidence import Read, gather, needs_state
 from gradood.monitor import Detectors, Monitor
 from gradood.registry import methods
 from gradood.taps import Network, device_of, unwrap
@@ -136,7 +136,8 @@ def _head(network: Network) -> str:
 def _use(name: str, detector: Detector, network: Network, probe: Tensor) -> Use:
     try:
         plan = detector.plan(network, probe)
-        gather(network, probe[:1].clone(), (*plan.reads, *plan.fit_reads))
+        reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
+        gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return Use(name, False, (str(error),), (), ())
     return Use(name, True, plan.notes, plan.caveats, tuple(map(_read, plan.reads)))

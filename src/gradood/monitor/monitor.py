@@ -12,7 +12,7 @@ from gradood.artifact import Override
 from gradood.calibration import Promise
 from gradood.calibration.curve import How
 from gradood.calibration.results import Decider, Look, Result, Results
-from gradood.detectors.base import Detector, Learner, Partial, State
+from gradood.detectors.base import Detector, Learner, State
 from gradood.engine.batches import Batch, Data
 from gradood.engine.binding import Binding
 from gradood.engine.detector_set import Detectors, combination, roster
@@ -146,7 +146,7 @@ class Monitor:
                     f"row {row} of a batch of {len(x)} fit inputs has logits of NaN or infinity, "
                     "which the model made of finite inputs; drop such inputs, or repair the model."
                 )
-            parts: dict[str, Partial] = {}
+            parts: dict[str, Any] = {}
             for name, learner in learners.items():
                 own = evidence.only(binding.plans[name].fit_reads)
                 with own_terms(x.device):
@@ -178,7 +178,7 @@ class Monitor:
             )
         with own_terms():
             self._reader.states = {
-                name: learner.finish(partials[name], binding.network, binding.plans[name])
+                name: learner.learned(partials[name], binding.network, binding.plans[name])
                 for name, learner in learners.items()
             }
         self._fitted = partials.seen

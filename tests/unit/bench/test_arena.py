@@ -226,9 +226,9 @@ def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_pa
     seen = []
     plain = gradood.bench.ensemble.Team._measure
 
-    def measured(team, name, given):
+    def measured(team, name, reads, given):
         seen.append((name, given.evidence.size))
-        return plain(team, name, given)
+        return plain(team, name, reads, given)
 
     monkeypatch.setattr("gradood.bench.ensemble.Team._measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))

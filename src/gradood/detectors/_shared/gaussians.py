@@ -1,20 +1,42 @@
-"""Gaussians with one covariance, as state: checked, shrunk, whitened, and their condition told."""
+"""Gaussians of classes with one covariance, as state: checked, shrunk and whitened."""
 
 import logging
 
 from torch import Tensor
 
+from gradood.detectors._shared.labels import check_labels, present
 from gradood.detectors.base import State
-from gradood.detectors.classes import present
 from gradood.errors import DataError
+from gradood.evidence import Evidence
 from gradood.functional.covariance import oracle_shrinkage, squared_distances, whitening
 from gradood.functional.moments import ClassMoments
 
-__all__ = ["background_distance", "background_gaussian", "class_distance", "class_gaussians"]
+__all__ = [
+    "class_distance",
+    "class_gaussians",
+    "class_moments",
+    "relative_distance",
+    "relative_gaussians",
+]
 
 _LOG = logging.getLogger(__name__)
 _ROUNDING = 1e-12
 """Variance, relative to squared length, that float32 features have where nothing differs."""
+
+
+def class_moments(features: Tensor, evidence: Evidence, method: str) -> ClassMoments:
+    """Counts, means and scatter of the classes of one batch.
+
+    Args:
+        features: (batch, width), or what is made of them.
+        evidence: with labels.
+        method: name of the detector.
+
+    Raises:
+        DataError: no labels, or wrong ones.
+    """
+    labels = check_labels(evidence, method)
+    return ClassMoments.of(features, labels, evidence.classes, scatter=True)
 
 
 def class_gaussians(moments: ClassMoments, method: str) -> State:
@@ -45,12 +67,13 @@ def class_gaussians(moments: ClassMoments, method: str) -> State:
     }
 
 
-def background_gaussian(moments: ClassMoments, method: str) -> State:
-    """One Gaussian for all samples, whatever their class; after `class_gaussians` has checked.
+def relative_gaussians(moments: ClassMoments, method: str) -> State:
+    """`class_gaussians`, and one Gaussian for all samples, whatever their class.
 
     Raises:
-        DataError: all samples are of one class, whose Gaussian is this one.
+        DataError: as there, or all samples are of one class, whose Gaussian is that of all.
     """
+    classes = class_gaussians(moments, method)
     samples = int(moments.count.sum())
     if int((moments.count > 0).sum()) < 2:
         raise DataError(
@@ -60,6 +83,7 @@ def background_gaussian(moments: ClassMoments, method: str) -> State:
     scatter = moments.overall_scatter
     transform, shrinkage, condition = _whitened(scatter, samples, f"{method}, all classes")
     return {
+        **classes,
         "background_transform": transform,
         "background_center": moments.overall_mean @ transform,
         "background_shrinkage": shrinkage,
@@ -72,10 +96,11 @@ def class_distance(features: Tensor, state: State) -> Tensor:
     return squared_distances(features, state["transform"], state["centers"]).amin(1)
 
 
-def background_distance(features: Tensor, state: State) -> Tensor:
-    """(batch,) squared Mahalanobis distance to the mean of all samples."""
+def relative_distance(features: Tensor, state: State) -> Tensor:
+    """(batch,) `class_distance`, less the squared distance to the mean of all samples."""
     center = state["background_center"][None]
-    return squared_distances(features, state["background_transform"], center)[:, 0]
+    background = squared_distances(features, state["background_transform"], center)[:, 0]
+    return class_distance(features, state) - background
 
 
 def _whitened(scatter: Tensor, samples: int, method: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from gradood.errors import TapError, suggest
-from gradood.evidence.reads import ParameterNorm
+from gradood.evidence.requests import ParameterNorm
 from gradood.taps import device_of, left_as_found, logits_of
 
 __all__ = ["parameter_norms"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradood.detectors.defaults import early_layers
+from gradood.detectors._shared.layers import early_layers
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, MAP, Activation, gather
 from gradood.functional.logits import energy

@@ -1,25 +1,52 @@
-"""What activation shaping has in common: any logit score, measured on what was shaped."""
+"""Activation shaping around any logit score, which is measured on what was shaped."""
 
-import importlib
-from functools import cache
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan
-from gradood.errors import ConfigError, suggest
-from gradood.evidence import FEATURES, LOGITS, Evidence, Linear, Read, gather
+from gradood.detectors.base import Detector, Plan, require
+from gradood.errors import ConfigError
+from gradood.evidence import FEATURES, LOGITS, Evidence, Linear, Read, Reads, gather
 from gradood.functional.gradnorm import linear_logits
+from gradood.registry import resolved
 from gradood.taps import Network
 
-__all__ = ["check_score", "measured", "shaped_plan"]
+__all__ = [
+    "SIGNED_RATIO",
+    "SPARSE_FAILURE",
+    "check_percentile",
+    "check_score",
+    "measured",
+    "shaped_plan",
+]
 
+SIGNED_RATIO = (
+    "scales by a ratio of sums of features; this network's are signed, so the ratio may be "
+    "negative, and counts as −∞ (features of zero) where the lower sum is not positive."
+)
+"""What scaling by the share of the largest units means on signed features."""
+SPARSE_FAILURE = (
+    "Known inputs are the sparser ones (few active units, such as one per class), so that "
+    "unknown ones are scaled up more; "
+)
+"""When that scaling fails, and what follows for each method."""
 _PROBED = 8
 
 
 class _Shaping(Protocol):
-    name: ClassVar[str]
+    @property
+    def name(self) -> str: ...
+
     score: str | Detector
+
+
+def check_percentile(percentile: float) -> None:
+    """Check the option `percentile` of a shaping method that leaves some units.
+
+    Raises:
+        ConfigError: it leaves none.
+    """
+    require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
 
 
 def check_score(score: str | Detector) -> None:
@@ -29,7 +56,7 @@ def check_score(score: str | Detector) -> None:
         ConfigError: it names no detector, or one that must be fitted: that would have to learn
             from shaped features, which its fit does not see.
     """
-    inner = _detector(score)
+    inner = resolved(score)
     if inner.learns:
         raise ConfigError(
             f"score={score!r} must be fitted; expected a detector that learns nothing and reads "
@@ -62,7 +89,7 @@ def shaped_plan(
     Cost:
         One forward of eight inputs.
     """
-    inner = _detector(detector.score)
+    inner = resolved(detector.score)
     plan = inner.plan(network, probe)
     if not set(plan.reads) <= set(inner_reads):
         allowed = " or ".join(str(getattr(read, "name", read)) for read in inner_reads)
@@ -74,7 +101,7 @@ def shaped_plan(
     features = gather(network, probe[:_PROBED], (FEATURES,)).features
     if bool((features < 0).any()):
         caveats = (f"{detector.name} {signed}", *caveats)
-    return Plan((FEATURES, *plan.reads), fit_reads, caveats, plan.notes)
+    return Plan(Reads((FEATURES,)) + plan.reads, fit_reads, caveats, plan.notes)
 
 
 def measured(
@@ -99,29 +126,9 @@ def measured(
     """
     features = evidence.features if features is None else features
     head = evidence.linear if head is None else head
-    reads = evidence.reads[1:]
     values: dict[Read, Tensor] = {FEATURES: features}
-    if LOGITS in reads:
+    if LOGITS in evidence:
         logits = linear_logits(features, head.weight, head.bias)
         values[LOGITS] = logits if factor is None else factor[:, None] * logits
-    shaped = Evidence(evidence.size, evidence.classes, head, None, reads, values)
-    return _detector(score).measure(shaped, {})
-
-
-@cache
-def _built_in() -> dict[str, type[Detector]]:
-    # By name at run time: the package imports the modules that import this one.
-    package = importlib.import_module("gradood.detectors")
-    return {kind.name: kind for kind in (getattr(package, name) for name in package.__all__)}
-
-
-def _detector(score: object) -> Detector:
-    if isinstance(score, Detector):
-        return score
-    known = _built_in()
-    if not isinstance(score, str) or score not in known:
-        raise ConfigError(
-            f"score={score!r}; expected the name of one of gradood's detectors, or an instance: "
-            f"{suggest(str(score), known)}"
-        )
-    return known[score]()
+    shaped = Evidence(evidence.size, evidence.classes, head, None, evidence.reads, values)
+    return resolved(score).measure(shaped, {})

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors.base import State
 from gradood.errors import ConfigError, DataError
 from gradood.functional.moments import ClassMoments
@@ -45,11 +46,7 @@ def check_fit(moments: ClassMoments, method: str) -> None:
     """
     if int(moments.count.sum()) == 0:
         raise DataError(f"{method} was given no fit sample; give in-distribution training data.")
-    if not bool(moments.mean.isfinite().all()):
-        raise DataError(
-            f"{method} was fitted on features with NaN or infinity, which the model made of finite "
-            "inputs; drop those inputs, or run the model in a wider type."
-        )
+    check_finite(moments.mean, method)
 
 
 def residual_space(

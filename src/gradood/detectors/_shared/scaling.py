@@ -1,4 +1,4 @@
-"""What AdaSCALE's two variants share: how strongly a sample is to be scaled."""
+"""Adaptive scaling by the stability of activations, for both variants of AdaSCALE."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Partial, Plan, State, require
-from gradood.detectors.perturbing import try_perturbing
+from gradood.detectors._shared.perturbing import try_perturbing
+from gradood.detectors.base import Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence, Perturbation, Perturbed
 from gradood.functional.adascale import activation_shift, adaptive_percentile, scaling_ratio
@@ -65,7 +65,7 @@ class AdaptiveScaling:
         reads = FEATURES, read
         return Plan(reads, fit_reads=(*reads, KEYS), caveats=caveats, notes=(note,))
 
-    def accumulate(self, evidence: Evidence, method: str) -> Partial:
+    def accumulate(self, evidence: Evidence, method: str) -> Selection:
         """Shifts of the samples with the smallest content keys.
 
         Raises:
@@ -79,11 +79,11 @@ class AdaptiveScaling:
                 "model made features of NaN or infinity of it; give a smaller epsilon, or drop "
                 "such inputs."
             )
-        return {"shifts": Selection.of(_SAMPLES, key=evidence[KEYS], shift=shift)}
+        return Selection.of(_SAMPLES, key=evidence[KEYS], shift=shift)
 
-    def finish(self, partial: Partial) -> State:
+    def finish(self, shifts: Selection) -> State:
         """The shifts, in ascending order."""
-        return {"shift": partial["shifts"].tensors()["shift"].sort().values}
+        return {"shift": shifts.tensors()["shift"].sort().values}
 
     def ratio(self, evidence: Evidence, state: State) -> Tensor:
         """(batch,) r; NaN where the model made no finite features of a perturbed input."""
@@ -94,7 +94,6 @@ class AdaptiveScaling:
         return torch.where(shift.isfinite(), ratio, torch.nan)
 
     def _shift(self, evidence: Evidence) -> Tensor:
-        features, moved = evidence.readings[:2]
-        return activation_shift(
-            features, moved, k1=float(self.k1), k2=float(self.k2), balance=float(self.balance)
-        )
+        percents = {"k1": float(self.k1), "k2": float(self.k2)}
+        moved = evidence["perturbed features"]
+        return activation_shift(evidence.features, moved, **percents, balance=float(self.balance))
