@@ -214,14 +214,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a fit keeps its last batch only",
-        "monitor/monitor.py",
-        {"total = self.merge(total, Partials(parts, seen))": "total = Partials(parts, seen)"},
+        "engine/fitting.py",
+        {"return part if total is None else learner.merge(total, part)": "return part"},
         (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
-        "engine/reader.py",
-        {".masked_fill(lost, torch.inf)": ""},
+        "engine/scoring.py",
+        {"score.masked_fill(lost, torch.inf)": "score"},
         (
             contract("energy", "mlp", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
@@ -229,17 +229,17 @@ MUTATIONS = (
     ),
     Mutation(
         "what the model cannot answer has an ordinary score",
-        "engine/reader.py",
-        {"lost = broken | (~evidence.sound).cpu()": "lost = broken"},
+        "engine/readings.py",
+        {"self.nonfinite.cpu() | (~self.evidence.sound).cpu()": "self.nonfinite.cpu()"},
         ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",
-        "engine/reader.py",
+        "engine/scoring.py",
         {
-            "            own = evidence.only(reads[name])\n": (
-                "            own = self.gather(x, binding.reads, None)\n"
-                "            own = own.only(reads[name])\n"
+            "        score = detectors.measure(name, requests, reading.evidence)\n": (
+                "        alone = detectors.reader.read(batch, wanted)\n"
+                "        score = detectors.measure(name, requests, alone.evidence)\n"
             )
         },
         (contract("energy", "mlp", "one-look"),),

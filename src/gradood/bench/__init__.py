@@ -12,7 +12,9 @@ from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record
 from gradood.bench.runner import Outcome, run
 from gradood.bench.suite import Suite, load_suite, suites
-from gradood.engine.compatibility import Survey, check_classes, survey
+from gradood.engine.binding import Binding as Survey
+from gradood.engine.binding import check_classes
+from gradood.engine.binding import plan_detectors as survey
 from gradood.io.cache import Cache, default_folder
 from gradood.io.json import json_text, plain
 

@@ -1,14 +1,15 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradood.bench.cache_key import model_key
-from gradood.bench.comparison import Kept, Sets
+from gradood.bench.cache_key import detector_key, model_key
+from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.bench.record_inputs import (
@@ -17,10 +18,11 @@ from gradood.bench.record_inputs import (
     SuiteRecord,
     TestSetRecord,
 )
-from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.content import file_digest
 from gradood.data.source import split_slice
+from gradood.engine.batches import Batch, Data, Shard, batches
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
@@ -28,6 +30,7 @@ from gradood.models.load import Subject, load_subject
 __all__ = [
     "LoadedEntry",
     "example_of",
+    "image_shards",
     "joined_labels",
     "open_all",
     "open_entry",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 _EXAMPLE = 32
+_ROWS = 2048
+"""Of a shard, about: the next multiple of the batch size, so that no batch crosses its end."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,7 +72,7 @@ class LoadedEntry:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings, example: Tensor) -> Kept | None:
+    def kept(self, settings: Settings, example: Tensor) -> ReadingCache | None:
         """Where what is read of it is kept, and what that depends on; None if nothing is kept.
 
         Args:
@@ -84,7 +89,7 @@ class LoadedEntry:
             "preprocess": _plain(asdict(self.subject.preprocess)),
             "batch_size": settings.batch_size,
         }
-        return Kept(cache, {**key, **own})
+        return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""
@@ -271,3 +276,26 @@ def _images(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+
+def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> list[Shard]:
+    """The shards of a data set of images; batches lie the same in each, whatever is read of it.
+
+    Args:
+        dataset: at least one image.
+        batch_size: images at once.
+        workers: processes that decode.
+    """
+    rows = -(-_ROWS // batch_size) * batch_size
+    labels = dataset.labels
+    shards: list[Shard] = []
+    for start in range(0, len(dataset), rows):
+        part = dataset[start : start + rows]
+        classes = None if labels is None else labels[start : start + rows]
+        load = partial(loader, part, batch_size=batch_size, workers=workers)
+        shards.append(Shard(partial(_passed, load), len(part), classes, cache(part.content)))
+    return shards
+
+
+def _passed(load: Callable[[], Data]) -> Iterator[Batch]:
+    return batches(load())

@@ -27,7 +27,8 @@ from gradood.bench.record_inputs import (
     SuiteRecord,
 )
 from gradood.errors import DataError
-from gradood.io.json import cell, writable
+from gradood.io.json import writable
+from gradood.io.markdown import cell, table
 from gradood.io.records import Expect, Rules, decode, to_plain
 
 __all__ = [
@@ -160,9 +161,8 @@ class Record(Part):
                 cells[mean.method][f"({mean.group})"] = _pair(mean)
         columns = [*sets, *(f"({group})" for group in groups)]
         titles = [*sets, *("mean" if group == "all" else f"{group} mean" for group in groups)]
-        lines = [["method", *titles], ["---", *["---:"] * len(titles)]]
-        lines += [[name, *(own.get(c, "—") for c in columns)] for name, own in cells.items()]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines = [[name, *(own.get(c, "—") for c in columns)] for name, own in cells.items()]
+        return table(["method", *titles], lines)
 
     def markdown(self) -> str:
         """A page: the tables, then what they were made with."""

@@ -24,8 +24,8 @@ from gradood.bench.record_figures import (
     Spread,
 )
 from gradood.bench.record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
-from gradood.bench.suite import USABLE, usable_name
 from gradood.bench.tuning import FIXED, Choice, choose
+from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError
 from gradood.evidence import own_pass
 from gradood.io.records import to_plain
@@ -185,10 +185,10 @@ def _compared(
     entry: LoadedEntry, settings: Settings, selection: Selection
 ) -> tuple[Comparison, Choice]:
     example = entry.example
-    kept = entry.kept(settings, example)
+    cache = entry.kept(settings, example)
     choice = Choice(selection.detectors)
     if settings.hyper_parameters == "id-only":
-        choice = choose(entry, settings, selection, kept)
+        choice = choose(entry, settings, selection, cache)
     comparison = compare(
         entry.subject.model,
         choice.detectors,
@@ -196,7 +196,7 @@ def _compared(
         example,
         required=selection.required,
         level=None,
-        kept=kept,
+        cache=cache,
     )
     return comparison, choice
 
@@ -210,7 +210,7 @@ def _facts(
 ) -> dict[str, Any]:
     """One network's part of the record, without its figures."""
     clock = time.perf_counter()
-    cost = costs(comparison.team, entry.example[:_COSTED]) if settings.costs else {}
+    cost = costs(comparison.detector_set, entry.example[:_COSTED]) if settings.costs else {}
     seconds = {**seconds, "costs": time.perf_counter() - clock}
     subject = entry.subject.to_dict()
     return {

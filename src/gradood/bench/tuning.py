@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from gradood.bench.cache_key import source_version
-from gradood.bench.comparison import Comparison, Kept, Sets, compare
+from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import LoadedEntry, joined_labels
+from gradood.bench.entries import LoadedEntry, image_shards, joined_labels
 from gradood.bench.method_args import Selection
-from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset
 from gradood.detectors.base import Detector
-from gradood.engine.batches import Batch
+from gradood.engine.batches import Batch, Shard
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.io.cache import key_of
 
@@ -82,7 +82,7 @@ class Choice:
 
 
 def choose(
-    opened: LoadedEntry, settings: Settings, selection: Selection, kept: Kept | None = None
+    opened: LoadedEntry, settings: Settings, selection: Selection, cache: ReadingCache | None = None
 ) -> Choice:
     """Options for the methods that have a grid, and were given no value for it.
 
@@ -120,7 +120,7 @@ def choose(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
         found = compare(
-            opened.subject.model, candidates, sets, opened.example, level=None, kept=kept
+            opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:
@@ -169,7 +169,7 @@ def _content(shard: Shard, kind: str, number: int) -> Any:
 def _made(shard: Shard, kind: str, number: int) -> Iterator[Batch]:
     generator = torch.Generator("cpu").manual_seed(number)
     for batch in shard.batches():
-        yield Batch(_outliers(batch.x, kind, generator), None)
+        yield Batch(_outliers(batch.inputs, kind, generator), None)
 
 
 def _outliers(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:

@@ -1,14 +1,21 @@
-"""A progress bar on long work."""
+"""Progress bars on long work."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from gradood.engine.batches import Batch, Data, batches
+from gradood.engine.batches import Batch, Data, Shard, batches
 
-__all__ = ["shown_batches"]
+__all__ = ["on_terminal", "shown_batches", "shown_shards"]
+
+
+def on_terminal() -> bool:
+    """Whether messages go to a terminal; a service may have no place for them at all."""
+    stream = sys.stderr
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> Iterator[Batch]:
@@ -21,7 +28,7 @@ def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> 
         labels: whether labels are wanted.
     """
     stream = batches(data, labels=labels)
-    if isinstance(data, Tensor | np.ndarray) or not bar:
+    if isinstance(data, Tensor | np.ndarray) or not bar or sys.stderr is None:
         yield from stream
         return
     try:
@@ -32,3 +39,15 @@ def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> 
         for batch in stream:
             yield batch
             progress.update()
+
+
+def shown_shards(shards: Sequence[Shard], what: str) -> Iterable[Shard]:
+    """Shards with a progress bar, on a terminal, if there are several.
+
+    Args:
+        shards: of one data set.
+        what: that is, in a word.
+    """
+    if len(shards) < 2 or not on_terminal():
+        return shards
+    return tqdm(shards, desc=what, unit="shard", leave=False)

@@ -61,6 +61,8 @@ def replace(
 def write(path: str | Path, content: str | bytes) -> None:
     """Write a whole file by `replace`; a text as UTF-8.
 
+    A device or a pipe, such as /dev/stdout, is written to as it is.
+
     Args:
         path: the file.
         content: of the file; what no character set has becomes a question mark.
@@ -69,7 +71,11 @@ def write(path: str | Path, content: str | bytes) -> None:
         OSError: it cannot be written; what was there before is unchanged.
     """
     raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    replace(path, [raw], lambda file: None)
+    file = Path(path)
+    if file.exists() and not file.is_file() and not file.is_dir():
+        file.write_bytes(raw)
+    else:
+        replace(file, [raw], lambda temporary: None)
 
 
 def _replace(

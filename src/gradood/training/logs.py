@@ -4,7 +4,6 @@ import csv
 import errno
 import io
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gradood.engine.progress import on_terminal
 from gradood.io.atomic import replace
 from gradood.training.validation import Scores
 
@@ -114,7 +114,7 @@ class Reporter:
     """
 
     def __init__(self, logs: Logs | None, *, total: int, done: int, progress: bool | None) -> None:
-        shown = logs is not None and (sys.stderr.isatty() if progress is None else progress)
+        shown = logs is not None and (on_terminal() if progress is None else progress)
         self._bar = tqdm(total=total, initial=done, unit="step", disable=not shown)
         self._postfix: dict[str, str] = {}
         self._logs = logs

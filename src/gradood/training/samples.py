@@ -1,7 +1,7 @@
 """Random order, augmentation and collation of the samples of a data set, each by position."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_worker_info
 
 from gradood.data import ImageDataset, Preprocess
-from gradood.engine.batches import INPUT_KEYS, LABEL_KEYS
+from gradood.engine.batches import inputs_in, labels_in
 from gradood.errors import DataError
 from gradood.training.randomness import Order, seed_for
 from gradood.training.recipe import Augment
@@ -140,11 +140,7 @@ def image_of(item: Any) -> Tensor:
     Raises:
         DataError: there is none.
     """
-    image = item
-    if isinstance(item, Mapping):
-        image = next((item[key] for key in INPUT_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and item:
-        image = item[0]
+    image = inputs_in(item)
     if not isinstance(image, Tensor):
         raise DataError(
             f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
@@ -159,11 +155,7 @@ def label_of(item: Any) -> int:
     Raises:
         DataError: there is none, or it is no whole number.
     """
-    value: Any = None
-    if isinstance(item, Mapping):
-        value = next((item[key] for key in LABEL_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and len(item) > 1:
-        value = item[1]
+    value = labels_in(item)
     try:
         label = int(value)
         whole = label == float(value) and label >= 0

@@ -22,7 +22,6 @@ from gradood.bench import (
     load_suite,
     run,
     scores_of,
-    shards,
     write_folder,
 )
 from gradood.bench.demo import one_thread
@@ -43,7 +42,7 @@ def root(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Several shards per set, one thread, and no warnings about the small network."""
-    monkeypatch.setattr(shards, "ROWS", 40)
+    monkeypatch.setattr("gradood.bench.entries._ROWS", 40)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)
         yield
@@ -123,26 +122,27 @@ def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monk
     plain = gradood.engine.reader.gather
 
     def gather(network, x, reads, labels=None):
-        asked.append(set(reads))
+        if x is not network.example:
+            asked.append(set(reads))
         return plain(network, x, reads, labels)
 
     decoded.clear()
     monkeypatch.setattr("gradood.engine.reader.gather", gather)
     out = run(settings(root, cache=tmp_path, methods="energy,knn,gaia-z"))
     assert len(decoded) == 80 + 50 + 50 + 32  # What gaia-z scores; it learns nothing.
-    assert all("features" not in str(reads) for reads in asked)
+    assert asked and all("features" not in str(reads) for reads in asked)
     assert same(out, run(settings(root, methods="energy,knn,gaia-z")))
 
 
 def test_what_was_learned_from_readings_too_large_to_keep_is_kept(
     root, tmp_path, decoded, monkeypatch
 ):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 600)
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 600)
     first = run(settings(root, cache=tmp_path, methods="grood,gaia-z"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path, methods="grood,gaia-z")))
     assert len(decoded) == 32
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
     first = run(settings(root, cache=tmp_path / "b", methods="grood,knn"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path / "b", methods="grood,knn")))
@@ -204,7 +204,7 @@ def test_a_damaged_entry_is_made_again_with_a_warning(root, tmp_path):
 
 
 def test_a_state_that_was_damaged_is_kept_again(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
     run(settings(root, cache=tmp_path, methods="knn"))
     (state,) = (file for file in tmp_path.rglob("*.safetensors") if _is_state(file))
     state.write_bytes(b"")
@@ -221,16 +221,16 @@ def _is_state(file):
 
 
 def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 100)
-    monkeypatch.setattr("gradood.bench.readings._HELD", 16 * 600)
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 100)
+    monkeypatch.setattr("gradood.engine.reader._GROUP_BYTES", 16 * 600)
     seen = []
-    plain = gradood.bench.ensemble.Team._measure
+    plain = gradood.engine.detector_set.DetectorSet.measure
 
-    def measured(team, name, reads, given):
-        seen.append((name, given.evidence.size))
-        return plain(team, name, reads, given)
+    def measured(detectors, name, reads, evidence):
+        seen.append((name, evidence.size))
+        return plain(detectors, name, reads, evidence)
 
-    monkeypatch.setattr("gradood.bench.ensemble.Team._measure", measured)
+    monkeypatch.setattr("gradood.engine.detector_set.DetectorSet.measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
     first = [size for name, size in seen if name == "energy"]
     assert 16 in first  # Maps fill what may be held after a batch, and logits would not.
@@ -267,17 +267,17 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
 
 
 def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeypatch):
-    plain = gradood.bench.ensemble.Team.score
+    plain = gradood.engine.scoring.score_shards
     calls = []
 
-    def interrupted(team, given, **options):
+    def interrupted(detectors, shards, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return plain(team, given, **options)
+        return plain(detectors, shards, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradood.bench.ensemble.Team.score", interrupted)
+        patch.setattr("gradood.bench.comparison.score_shards", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(settings(root, cache=tmp_path))
     decoded.clear()

@@ -261,9 +261,9 @@ class Scaled(Net):
 
 def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
     """The same weights and code, another plain value, one cache."""
-    from gradood.bench.comparison import Kept, Sets, compare
-    from gradood.bench.shards import Shard
-    from gradood.engine.batches import Batch
+    from gradood.bench.comparison import Sets, compare
+    from gradood.engine.batches import Batch, Shard
+    from gradood.engine.readings import ReadingCache
 
     cache = Cache(tmp_path)
     parts = {name: torch.rand(40, 3, 8, 8) for name in ("id", "far")}
@@ -280,7 +280,7 @@ def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
             {"energy": Energy()},
             Sets(id=sets["id"], ood={"far": sets["far"]}),
             X,
-            kept=None if key is None else Kept(cache, key),
+            cache=None if key is None else ReadingCache(cache, key, detector_key),
         )
         return found.unknown["far"]["energy"]
 

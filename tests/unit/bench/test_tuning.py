@@ -9,9 +9,8 @@ from arena_digits import settings, write
 import gradood.data.dataset
 from gradood.bench import run, select
 from gradood.bench.demo import one_thread
-from gradood.bench.shards import Shard
 from gradood.bench.tuning import GRIDS, OUTLIERS, outliers
-from gradood.engine.batches import Batch
+from gradood.engine.batches import Batch, Shard
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.registry import create
 
@@ -42,7 +41,7 @@ def shard(x):
 
 def made(x, kind):
     (found,) = outliers([shard(x)], kind)
-    return torch.cat([batch.x for batch in found.batches()])
+    return torch.cat([batch.inputs for batch in found.batches()])
 
 
 @pytest.mark.parametrize("kind", OUTLIERS)
