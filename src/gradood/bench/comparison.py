@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gradood.bench.cache_key import detector_version
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
 from gradood.engine.batches import Data, Shard, shards_of
@@ -20,11 +19,10 @@ from gradood.engine.readings import ReadingCache
 from gradood.engine.roster import roster
 from gradood.engine.scoring import score_shards
 from gradood.errors import DataError, GradoodWarning
-from gradood.io.json import plain
 from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap
 
-__all__ = ["Comparison", "Sets", "compare", "plan_version"]
+__all__ = ["Comparison", "Sets", "compare"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -176,20 +174,6 @@ def _compared(
         plans={name: bound.binding.plans[name] for name in methods},
         seconds=clock.seconds,
     )
-
-
-def plan_version(detector: Detector, plan: Plan) -> dict[str, Any]:
-    """What a detector's states and scores depend on, besides its readings, in plain values.
-
-    Args:
-        detector: with its options.
-        plan: of one network.
-    """
-    return {
-        **detector_version(type(detector)),
-        "options": plain(detector.options()),
-        "plan": repr(plan),
-    }
 
 
 def _bound(

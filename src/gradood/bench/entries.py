@@ -1,4 +1,4 @@
-"""The models and images of an arena run, opened and checked before anything is computed."""
+"""Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,10 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood.bench.cache_key import model_version, reading_version
-from gradood.bench.comparison import Sets, plan_version
-from gradood.bench.config import Contender, Settings
+from gradood.bench.cache_key import detector_key, model_key
+from gradood.bench.comparison import Sets
+from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
+from gradood.bench.record_inputs import (
+    OutlierSetRecord,
+    SetRecord,
+    SuiteRecord,
+    TestSetRecord,
+)
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data.sources import local_file
 from gradood.data.storage import file_digest, joined
@@ -22,13 +28,13 @@ from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
 
 __all__ = [
-    "Opened",
+    "LoadedEntry",
     "example_of",
     "image_shards",
     "joined_labels",
     "open_all",
-    "open_contender",
-    "opened_sets",
+    "open_entry",
+    "suite_record",
 ]
 
 _EXAMPLE = 32
@@ -37,11 +43,11 @@ _ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opened:
+class LoadedEntry:
     """A network, and the data sets as it takes them.
 
     Attributes:
-        contender: which.
+        model: which.
         subject: the network.
         fit: the training images; none if there are none.
         val: held-out images, or None.
@@ -49,7 +55,7 @@ class Opened:
         ood: the outliers by name.
     """
 
-    contender: Contender
+    model: ModelEntry
     subject: Subject
     fit: tuple[ImageDataset, ...]
     val: ImageDataset | None
@@ -66,18 +72,24 @@ class Opened:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings) -> ReadingCache | None:
-        """Where what is read of it is kept, and what that depends on."""
+    def kept(self, settings: Settings, example: Tensor) -> ReadingCache | None:
+        """Where what is read of it is kept, and what that depends on; None if nothing is kept.
+
+        Args:
+            settings: of the run.
+            example: (batch ≥ 1, …), see `example`.
+        """
         if settings.cache is None:
             return None
-        identity = {
-            "model": model_version(self.subject.model),
+        cache = Cache(settings.cache)
+        key = model_key(self.subject.model, example, cache)
+        if key is None:
+            return None
+        own = {
             "preprocess": _plain(asdict(self.subject.preprocess)),
             "batch_size": settings.batch_size,
-            "device": torch.device(settings.device).type,
-            **reading_version(),
         }
-        return ReadingCache(Cache(settings.cache), identity, plan_version)
+        return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""
@@ -113,7 +125,7 @@ def joined_labels(datasets: Sequence[ImageDataset]) -> Tensor | None:
     return torch.cat(known) if known and len(known) == len(found) else None
 
 
-def open_all(settings: Settings) -> list[Opened]:
+def open_all(settings: Settings) -> list[LoadedEntry]:
     """Every network of a run, with its data sets.
 
     Raises:
@@ -122,21 +134,21 @@ def open_all(settings: Settings) -> list[Opened]:
             is not as it should be.
     """
     try:
-        return [open_contender(contender, settings) for contender in settings.contenders]
+        return [open_entry(model, settings) for model in settings.contenders]
     except DataError:
         if settings.check:  # Says all that is missing, and not only what came first.
             _inventory(settings).require(settings.suite)
         raise
 
 
-def open_contender(contender: Contender, settings: Settings) -> Opened:
+def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     """A network, and the data sets of the suite as it takes them; no image is decoded yet.
 
     Raises:
         ConfigError: a setting is wrong.
         DataError: data is absent, or cannot be read; says which.
     """
-    subject = _subject(contender, settings)
+    subject = _subject(model, settings)
     suite = settings.suite
     fit: list[ImageDataset] = []
     left = settings.fit_limit
@@ -145,8 +157,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
             fit.append(_images("fit", path, settings, subject.preprocess, limit=left))
             left = None if left is None else left - len(fit[-1])
     val = suite.id.val
-    return Opened(
-        contender=contender,
+    return LoadedEntry(
+        model=model,
         subject=subject,
         fit=tuple(fit),
         val=None if val is None else _images("validation", val, settings, subject.preprocess),
@@ -166,8 +178,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
     )
 
 
-def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
-    """The suite as a record tells it: sets with their sizes and hashes.
+def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
+    """The suite for the record: sets with their sizes and hashes.
 
     Raises:
         DataError: the suite's files are not as it says.
@@ -178,41 +190,48 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
         inventory = _inventory(settings)
         inventory.require(suite)
 
-    def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
+    def images(path: str, *, rooted: bool = True) -> dict[str, Any]:
         digest = inventory.digests.get(path) if rooted else None
         file = local_file(joined(settings.root, path) if rooted else path)
         if digest is None and file is not None:
             digest = file_digest(file)
-        images = suite.images(path) if rooted else None
-        folder = {} if images is None else {"images": images}
-        return {"path": path, "rooted": rooted, "n": n, "sha256": digest, **folder}
+        folder = suite.images(path) if rooted else None
+        return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
 
-    test = told(suite.id.test, n=len(opened.id))
-    fit = [told(p, n=len(d)) for p, d in zip(suite.id.fit, opened.fit, strict=False)]
-    return {
-        "name": suite.name,
-        "version": suite.version,
-        "title": suite.title,
-        "id": {**test, "fit": fit, "classes": suite.id.classes},
-        "ood": [
-            {"name": one.name, "group": one.group}
-            | told(one.path, n=len(opened.ood[one.name]), rooted=one.rooted)
-            for one in suite.ood
-        ],
-        "preprocess": dict(suite.preprocess),
-        "checked": settings.check,
-    }
+    fit = zip(suite.id.fit, entry.fit, strict=False)
+    return SuiteRecord(
+        name=suite.name,
+        version=suite.version,
+        title=suite.title,
+        id=TestSetRecord(
+            **images(suite.id.test),
+            n=len(entry.id),
+            fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
+            classes=suite.id.classes,
+        ),
+        ood=tuple(
+            OutlierSetRecord(
+                name=outliers.name,
+                group=outliers.group,
+                **images(outliers.path, rooted=outliers.rooted),
+                n=len(entry.ood[outliers.name]),
+            )
+            for outliers in suite.ood
+        ),
+        preprocess=dict(suite.preprocess),
+        checked=settings.check,
+    )
 
 
 def _inventory(settings: Settings) -> Inventory:
     return take_inventory(settings.suite, settings.root, image_column=settings.image_column)
 
 
-def _subject(contender: Contender, settings: Settings) -> Subject:
+def _subject(model: ModelEntry, settings: Settings) -> Subject:
     """The network; where it says nothing of its inputs, the suite does."""
     subject = load_subject(
-        contender.model,
-        contender.weights,
+        model.model,
+        model.weights,
         num_classes=settings.num_classes,
         preprocess=settings.preprocess,
         device=settings.device,

@@ -11,7 +11,7 @@ from gradood.data import Preprocess
 from gradood.detectors.base import require
 from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.tables import from_table, to_table
+from gradood.io.records import decode, to_plain
 
 __all__ = [
     "Group",
@@ -151,7 +151,7 @@ class Suite:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
-        return to_table(self)
+        return to_plain(self)
 
 
 def _check_images(suite: Suite) -> None:
@@ -215,7 +215,7 @@ def load_suite(source: str | Path) -> Suite:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the suite {name!r} is no TOML: {error}.") from error
-    return from_table(Suite, table, f"suite {name!r}")
+    return decode(Suite, table, f"suite {name!r}")
 
 
 def suite_of_paths(test: str, fit: Sequence[str], ood: Mapping[str, tuple[Group, str]]) -> Suite:

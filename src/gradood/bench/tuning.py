@@ -19,7 +19,7 @@ from torch import Tensor
 from gradood.bench.cache_key import source_version
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import Opened, image_shards, joined_labels
+from gradood.bench.entries import LoadedEntry, image_shards, joined_labels
 from gradood.bench.method_args import Selection
 from gradood.data import ImageDataset
 from gradood.detectors.base import Detector
@@ -82,7 +82,7 @@ class Choice:
 
 
 def choose(
-    opened: Opened, settings: Settings, selection: Selection, cache: ReadingCache | None = None
+    opened: LoadedEntry, settings: Settings, selection: Selection, cache: ReadingCache | None = None
 ) -> Choice:
     """Options for the methods that have a grid, and were given no value for it.
 
@@ -227,7 +227,7 @@ def _candidates(
     return candidates, origin
 
 
-def _split(opened: Opened) -> tuple[list[ImageDataset], ImageDataset, str]:
+def _split(opened: LoadedEntry) -> tuple[list[ImageDataset], ImageDataset, str]:
     """Images to fit on, images held out, and what these are."""
     if not opened.fit:
         raise ConfigError(

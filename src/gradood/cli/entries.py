@@ -11,7 +11,7 @@ from gradood.cli.output import say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.bench import Contender, Suite
+    from gradood.bench import ModelEntry, Suite
 
 __all__ = ["DataOptions", "NetworkOptions"]
 
@@ -41,13 +41,13 @@ class NetworkOptions:
     pretrained: Pretrained = False
     device: Device = "cpu"
 
-    def entries(self) -> tuple["Contender", ...]:
+    def entries(self) -> tuple["ModelEntry", ...]:
         """The networks; several weights of one are its seeds.
 
         Raises:
             ConfigError: none, or one that cannot be told from the text.
         """
-        from gradood.bench import Contender
+        from gradood.bench import ModelEntry
 
         networks: list[tuple[str, str, Sequence[Path]]] = []
         if self.model is not None:
@@ -58,7 +58,7 @@ class NetworkOptions:
         if not networks:
             raise ConfigError("no network was given; name one with --model, or several with --run.")
         return tuple(
-            Contender(label=label, model=spec, weights=file, seed=seed if len(files) > 1 else None)
+            ModelEntry(label=label, model=spec, weights=file, seed=seed if len(files) > 1 else None)
             for label, spec, files in networks
             for seed, file in enumerate(files or [None])
         )

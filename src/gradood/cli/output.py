@@ -63,13 +63,10 @@ def write_file(file: Path, text: str) -> None:
     Raises:
         Unavailable: it cannot be written.
     """
-    from gradood.io.atomic import replace
+    from gradood.io.atomic import write
 
     with writing(file):
-        if file.exists() and not file.is_file():
-            file.write_text(text, encoding="utf-8")
-        else:
-            replace(file, [text.encode("utf-8")], lambda _: None)
+        write(file, text)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from gradood.cli.results import RECORD, SCORES
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from gradood.bench.difference import Change, Changes
+    from gradood.bench import Record
+    from gradood.bench.change import Change, Changes
     from gradood.report import Pictures
 
 __all__ = ["compare", "report"]
@@ -53,14 +54,14 @@ def compare(
     difference = changes(a, b, scores_a, scores_b, sets=sets, **options)
     if json:
         files = {"a": str(first), "b": str(second)}
-        document({**files, "suite": a["suite"]["name"], **difference.to_dict()})
+        document({**files, "suite": a.suite.name, **difference.to_dict()})
     else:
         _print_changes(difference)
     if fail_on_worse and difference.worse:
         raise typer.Exit(Exit.GATE_FAILED)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Any]:
+def _opened(path: Path) -> tuple["Record", Any]:
     """A record, and the scores beside it or None."""
     from gradood.bench import scores_of
 
@@ -165,13 +166,13 @@ def report(
     say(f"wrote {target} and {twin}")
 
 
-def _pictures(record: dict[str, Any], root: Path | None, image_column: str) -> "Pictures":
+def _pictures(record: "Record", root: Path | None, image_column: str) -> "Pictures":
     """The images of the record's suite, if they are where `gradood bench` looks for them."""
     from gradood.bench import find_root, load_suite, suites
     from gradood.report import Pictures
 
     place, folders = root or Path(), {}
-    name = record["suite"]["name"]
+    name = record.suite.name
     if name in suites():
         suite = load_suite(name)
         try:
@@ -182,8 +183,8 @@ def _pictures(record: dict[str, Any], root: Path | None, image_column: str) -> "
     return Pictures.of(record, place, folders=folders, image_column=image_column)
 
 
-def _read_record(file: Path, expected: str) -> dict[str, Any]:
-    """A record, checked, in plain values.
+def _read_record(file: Path, expected: str) -> "Record":
+    """A record, checked.
 
     Args:
         file: the record.
@@ -194,7 +195,7 @@ def _read_record(file: Path, expected: str) -> dict[str, Any]:
     """
     import json
 
-    from gradood.bench import ArenaRecord
+    from gradood.bench import Record
 
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -205,6 +206,6 @@ def _read_record(file: Path, expected: str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
     try:
-        return ArenaRecord.from_dict(found).to_dict()
+        return Record.from_dict(found)
     except DataError as error:
         raise DataError(f"{str(file)!r}: {error}") from error

@@ -15,7 +15,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.bench import Outcome, Settings, Suite
-    from gradood.bench.gate import Expected
+    from gradood.bench.gate import ExpectedFigures
 
 __all__ = ["RECORD", "ResultOptions", "SCORES"]
 
@@ -94,7 +94,7 @@ class ResultOptions:
                     f"{str(file)!r} is; expected two names: choose another for one of them."
                 )
 
-    def expected(self, suite: "Suite") -> "Expected | None":
+    def expected(self, suite: "Suite") -> "ExpectedFigures | None":
         """The figures to reproduce, which are of this suite; None if there are none.
 
         Raises:
@@ -131,7 +131,7 @@ class ResultOptions:
         if self.report is not None:
             _write_report(self.report, outcome, settings)
 
-    def gate(self, outcome: "Outcome", expected: "Expected | None") -> None:
+    def gate(self, outcome: "Outcome", expected: "ExpectedFigures | None") -> None:
         """End with exit code 1 if a figure left its interval; each is told on stderr.
 
         Raises:
@@ -139,7 +139,7 @@ class ResultOptions:
         """
         if expected is None:
             return
-        misses = expected.check(outcome.record.to_dict())
+        misses = expected.check(outcome.record)
         for miss in misses:
             say(f"missed: {miss}")
         say(f"{len(misses)} of the figures expected in {self.check} were missed")
@@ -152,20 +152,20 @@ class ResultOptions:
         record = outcome.record
         several = len(record.runs) > 1
         for run in record.runs:
-            if run["id_accuracy"] is not None:
-                published = run["subject"]["published_accuracy"]
+            if run.id_accuracy is not None:
+                published = run.subject.published_accuracy
                 before = (
                     f" (measured before with these weights: {published:.2%})" if published else ""
                 )
-                name = f"{run['run']}: " if several else ""
-                say(f"{name}accuracy on the ID data: {run['id_accuracy']:.2%}{before}")
+                name = f"{run.run}: " if several else ""
+                say(f"{name}accuracy on the ID data: {run.id_accuracy:.2%}{before}")
         if self.json:
             document(record.to_dict())
             return
         lines = [CAPTION, ""]
         for run in record.runs:
-            lines += [run["run"], ""] if several else []
-            lines += [aligned(record.table(run)), "", *left_out_lines(run["left_out"])]
+            lines += [run.run, ""] if several else []
+            lines += [aligned(record.table(run)), "", *left_out_lines(run.left_out)]
         data("\n".join(lines).rstrip())
 
 
@@ -196,21 +196,18 @@ def _write(file: Path, outcome: "Outcome") -> None:
 
 def _write_expected(file: Path, outcome: "Outcome") -> None:
     """The figures, as what later runs must reproduce."""
-    from gradood.bench import json_text
-    from gradood.bench.gate import expected_of
+    from gradood.bench.gate import expected_of, write_expected
 
-    write_file(file, json_text(expected_of(outcome.record.to_dict()).to_dict()))
+    with writing(file):
+        write_expected(file, expected_of(outcome.record))
     say(f"wrote {file}")
 
 
 def _write_report(file: Path, outcome: "Outcome", settings: "Settings") -> None:
     """The page, with images from where the sets are."""
-    import json
-
-    from gradood.bench import json_text
     from gradood.report import Pictures, Report
 
-    record = json.loads(json_text(outcome.record.to_dict()))
+    record = outcome.record
     suite = settings.suite
     folders = {path: folder for path in suite.paths if (folder := suite.images(path))}
     images = Pictures.of(record, settings.root, folders=folders, image_column=settings.image_column)

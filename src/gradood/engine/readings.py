@@ -13,7 +13,8 @@ from gradood.engine.batches import Shard
 from gradood.engine.rows import Inputs, refuse_nonfinite
 from gradood.errors import DataError
 from gradood.evidence import Evidence
-from gradood.io.cache import Cache, Place, key_of, tensors_digest
+from gradood.io.cache import Cache, Place, key_of
+from gradood.io.hashing import tensors_digest
 
 __all__ = ["BatchReading", "ReadingCache", "regrouped", "store_state", "stored_state"]
 

@@ -1,4 +1,4 @@
-"""What is different between two records: one figure, and all of them."""
+"""Changes between two records: of a figure, and of all figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
