@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradood.bench.provenance import commit
+from gradood.bench.folder import commit
 from gradood.calibration import Fusion, Promise, calibrate, fuse, required, required_fused
 from gradood.calibration.fusion import _split
 from gradood.errors import CalibrationError, UninformativeScoreWarning

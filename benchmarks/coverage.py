@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gradood.bench.provenance import commit
+from gradood.bench.folder import commit
 from gradood.metrics import Analysis, differences
 from gradood.metrics.confidence import area_interval, rate_intervals, reach_of
 from gradood.metrics.counts import Counts

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import gradood
 from gradood import data, models
-from gradood.bench.provenance import provenance
+from gradood.bench.folder import provenance
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 SETS = ("cifar10_test", "svhn_test", "textures10_test", "cifar100_test")

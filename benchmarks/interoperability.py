@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import gradood
-from gradood.bench.provenance import provenance
+from gradood.bench.folder import provenance
 from gradood.errors import GradoodError, GradoodWarning
 from gradood.models import build
 from gradood.registry import create

@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import gradood
 from gradood.batch import Identity, Settings, list_images, score_images
-from gradood.bench.provenance import provenance
+from gradood.bench.folder import provenance
 from gradood.data import Preprocess
 from gradood.models import REFERENCES, build
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from training_run import images, preprocess, start, training_data, write
 
 from gradood import models
-from gradood.bench.provenance import provenance
+from gradood.bench.folder import provenance
 from gradood.training import TrainingData, load_recipe
 from gradood.training.data import DataSplit
 from gradood.training.robustness import (

@@ -20,7 +20,7 @@ from measure import interleaved
 from torch import Tensor, nn
 
 from gradood import models
-from gradood.bench.provenance import commit
+from gradood.bench.folder import commit
 from gradood.engine.binding import observed
 from gradood.functional.logits import energy
 from gradood.io.atomic import replace

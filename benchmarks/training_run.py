@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import gradood
 from gradood import data, metrics, models
-from gradood.bench.provenance import provenance
+from gradood.bench.folder import provenance
 from gradood.io.atomic import replace
 from gradood.training import Options, Recipe, Trainer, TrainingData, load_recipe
 

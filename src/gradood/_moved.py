@@ -14,8 +14,13 @@ from types import ModuleType
 __all__ = ["MOVED", "install"]
 
 MOVED = {
+    "bench.provenance": "bench.folder",
+    "calibration.fdr": "calibration.results",
+    "io.canonical": "io.json",
+    "report.agreement": "report.curves",
+    "report.measures": "report.views",
     "artifact.atomic": "io.atomic",
-    "artifact.canonical": "io.canonical",
+    "artifact.canonical": "io.json",
     "artifact.strict": "io.records",
     "batches": "engine.batches",
     "bench.arena": "bench.runner",
@@ -49,7 +54,7 @@ MOVED = {
     "calibration.held_out": "calibration.fitting",
     "calibration.inputs": "calibration.conformal",
     "calibration.promise": "calibration.guarantee",
-    "calibration.selection": "calibration.fdr",
+    "calibration.selection": "calibration.results",
     "cli.calibrate": "cli.fit",
     "cli.card": "cli.artifact",
     "cli.compare": "cli.records",

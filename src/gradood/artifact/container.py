@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradood.errors import ArtifactError
-from gradood.io.canonical import encode, parse
+from gradood.io.json import encode, parse
 
 __all__ = [
     "Header",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gradood.artifact.identity import Fingerprint
-from gradood.io.canonical import encode
 from gradood.io.hashing import plain_setting, update_state
+from gradood.io.json import encode
 from gradood.taps import unwrap
 
 __all__ = ["fingerprint"]

@@ -9,7 +9,7 @@ from typing import Any
 from gradood import __version__
 from gradood.artifact.identity import Fingerprint
 from gradood.errors import ArtifactError
-from gradood.io.canonical import check_plain, encode
+from gradood.io.json import check_plain, encode
 from gradood.io.records import Rules, Words, decode, to_plain
 
 __all__ = [

@@ -1,19 +1,25 @@
 """Folder of results: the record, its Markdown page, and the scores behind it."""
 
+import platform
+import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
+import gradood
 from gradood.bench.record import Record
 from gradood.errors import DataError
 from gradood.io.atomic import write
 from gradood.io.json import json_text
 
-__all__ = ["FILES", "ScoresByRun", "scores_of", "write_folder"]
+__all__ = ["FILES", "ScoresByRun", "commit", "provenance", "scores_of", "write_folder"]
 
 FILES = ("arena.json", "arena.md", "scores.safetensors")
 """Names of the files."""
@@ -73,3 +79,45 @@ def scores_of(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
         run, name, method = parts
         found.setdefault(run, {}).setdefault(name, {})[method] = values
     return found
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit, machine and the time now, as plain values."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "versions": {
+            "gradood": gradood.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def commit() -> str | None:
+    """The commit gradood runs from, with ``-dirty`` if its files differ; None if from no clone."""
+    folder = Path(gradood.__file__).parent
+    # An installed package may lie inside the clone of another project, which does not track it.
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = _git(folder, "rev-parse", "HEAD")
+    if head is None:
+        return None
+    return f"{head}-dirty" if _git(folder, "status", "--porcelain", ".") else head
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, or None if it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

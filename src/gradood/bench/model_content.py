@@ -11,9 +11,9 @@ from torch import nn
 from torch.fx import GraphModule
 
 from gradood.artifact.fingerprint import fingerprint
-from gradood.io.canonical import encode
 from gradood.io.content import contents_digest
 from gradood.io.hashing import files_digest, plain_setting
+from gradood.io.json import encode
 from gradood.taps import unwrap
 
 __all__ = ["model_version"]

@@ -90,7 +90,7 @@ class Record(Part):
         version: of the format.
         command: that gives the same again, or empty.
         date: when, in ISO 8601.
-        commit: of gradood; see `gradood.bench.provenance`.
+        commit: of gradood; see `gradood.bench.folder`.
         versions: of libraries, by name.
         machine: system, processor, threads.
         suite: the data.

@@ -11,9 +11,9 @@ from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
 from gradood.bench.cost import costs
 from gradood.bench.entries import LoadedEntry, open_all, suite_record
+from gradood.bench.folder import provenance
 from gradood.bench.leakage import warn_of_overlap, warn_of_twins
 from gradood.bench.method_args import Selection, select
-from gradood.bench.provenance import provenance
 from gradood.bench.record import Record, RunRecord
 from gradood.bench.record_figures import (
     ComparisonRow,

@@ -148,7 +148,7 @@ def demo(
     Nothing is downloaded. It takes well under two minutes.
     """
     from gradood.bench.demo import accuracy, load_digits, one_thread, train
-    from gradood.bench.provenance import provenance
+    from gradood.bench.folder import provenance
     from gradood.bench.record import CAPTION, left_out_lines
 
     digits = load_digits(seed=seed)

@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gradood.errors import GradoodWarning
-from gradood.io.canonical import encode
 from gradood.io.hashing import tensor_digest
+from gradood.io.json import encode
 
 __all__ = ["Cache", "Place", "default_folder", "key_of"]
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradood.errors import ConfigError, GradoodError, suggest
-from gradood.io.canonical import inside
+from gradood.io.json import inside
 
 __all__ = [
     "Expect",

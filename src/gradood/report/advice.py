@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from gradood.report.measures import percent
-from gradood.report.views import Figure, RecordView, RunView
+from gradood.report.views import Figure, RecordView, RunView, percent
 
 __all__ = ["advice"]
 

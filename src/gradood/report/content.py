@@ -12,12 +12,10 @@ from gradood.errors import DataError
 from gradood.io.json import plain
 from gradood.io.records import to_plain
 from gradood.report.advice import advice
-from gradood.report.agreement import agreement
-from gradood.report.curves import histogram, roc, threshold
+from gradood.report.curves import agreement, histogram, roc, threshold
 from gradood.report.facts import made_with, run_facts, told
 from gradood.report.gallery import extremes
-from gradood.report.measures import MEASURES
-from gradood.report.views import Figure, RecordView, RunView
+from gradood.report.views import MEASURES, Figure, RecordView, RunView
 
 __all__ = ["DETAILS", "Detail", "Scores", "content"]
 

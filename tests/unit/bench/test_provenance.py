@@ -7,7 +7,7 @@ import torch
 
 import gradood
 from gradood.bench import json_text
-from gradood.bench.provenance import commit, provenance
+from gradood.bench.folder import commit, provenance
 
 
 def test_says_versions_time_and_machine():
