@@ -6,7 +6,7 @@ from typing import Any
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.entries import example_of
-from gradood.bench.folder import scores_of, write_folder
+from gradood.bench.folder import read_results, scores_of, write_folder, write_results
 from gradood.bench.inventory import find_root, take_inventory
 from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record
@@ -37,6 +37,7 @@ __all__ = [
     "json_text",
     "load_suite",
     "plain",
+    "read_results",
     "run",
     "scores_of",
     "select",
@@ -44,6 +45,7 @@ __all__ = [
     "survey",
     "take_inventory",
     "write_folder",
+    "write_results",
 ]
 
 _RENAMED = {"ArenaRecord": "Record", "Contender": "ModelEntry"}

@@ -85,10 +85,8 @@ class LoadedEntry:
         key = model_key(self.subject.model, example, cache)
         if key is None:
             return None
-        own = {
-            "preprocess": _plain(asdict(self.subject.preprocess)),
-            "batch_size": settings.batch_size,
-        }
+        preprocess = _plain(asdict(self.subject.preprocess))
+        own = {"preprocess": preprocess, "batch_size": settings.batch_size}
         return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:

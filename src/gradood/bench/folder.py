@@ -1,5 +1,6 @@
-"""Folder of results: the record, its Markdown page, and the scores behind it."""
+"""Results of a benchmark on disk: a record, or a folder with its page and scores beside it."""
 
+import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -19,12 +20,84 @@ from gradood.errors import DataError
 from gradood.io.atomic import write
 from gradood.io.json import json_text
 
-__all__ = ["FILES", "ScoresByRun", "commit", "provenance", "scores_of", "write_folder"]
+__all__ = [
+    "FILES",
+    "ScoresByRun",
+    "commit",
+    "provenance",
+    "read_record",
+    "read_results",
+    "scores_of",
+    "write_folder",
+    "write_results",
+]
 
 FILES = ("arena.json", "arena.md", "scores.safetensors")
 """Names of the files."""
 ScoresByRun = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Run → set (``"id"`` for the in-distribution one) → method → (n,) scores."""
+
+
+def write_results(path: Path, record: Record, scores: ScoresByRun) -> None:
+    """Write a record as JSON or Markdown, by the ending of the file, or else a folder of results.
+
+    Args:
+        path: a ``.json`` or ``.md`` file, or a folder.
+        record: what came out.
+        scores: behind it; only a folder holds them.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    if path.suffix == ".md":
+        write(path, record.markdown())
+    elif path.suffix == ".json":
+        write(path, json_text(record.to_dict()))
+    else:
+        write_folder(path, record, scores)
+
+
+def read_results(
+    path: Path, expected: str = "what gradood bench --out wrote"
+) -> tuple[Record, dict[str, dict[str, dict[str, Any]]] | None]:
+    """A record and the scores beside it, or None in their place.
+
+    Args:
+        path: a folder of results, or a record; another record may have been put beside the scores
+            of a folder, and then has none.
+        expected: what should have been given, for messages.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    file = path / FILES[0] if path.is_dir() else path
+    record = read_record(file, expected)
+    beside = file.name == FILES[0] and (file.parent / FILES[2]).is_file()
+    return record, scores_of(file.parent) if beside else None
+
+
+def read_record(file: Path, expected: str = "what gradood bench --out wrote") -> Record:
+    """A record, checked.
+
+    Args:
+        file: the record.
+        expected: what should have been given, for messages.
+
+    Raises:
+        DataError: it cannot be read, or is no record of `gradood bench`, or a damaged one.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"no record in {str(file)!r} ({error.strerror}); expected {expected}."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
+    try:
+        return Record.from_dict(values)
+    except DataError as error:
+        raise DataError(f"{str(file)!r}: {error}") from error
 
 
 def write_folder(folder: Path, record: Record, scores: ScoresByRun) -> None:

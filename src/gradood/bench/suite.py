@@ -120,6 +120,11 @@ class Suite:
         """The folder of images that the list at a path is relative to."""
         return next((one.images for one in self.ood if one.path == path), self.id.images)
 
+    @property
+    def image_folders(self) -> dict[str, str]:
+        """Path of a list of images → the folder that its images are in."""
+        return {path: folder for path in self.paths if (folder := self.images(path))}
+
     def without_fit(self) -> "Suite":
         """The same without its training and validation images, which then need not be there."""
         bare = replace(self.id, fit=(), val=None)

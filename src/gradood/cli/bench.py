@@ -160,15 +160,29 @@ def demo(
     say(f"training a small network on {samples['fit']:,} images of the digits 0 to 7 …")
     with one_thread():
         model = train(digits, epochs=epochs, seed=seed)
-        fitted = accuracy(model, digits.train_x, digits.train_y)
-        found = _compared(digits, model, level=0.95 if json else None)
-    tested = found.id_accuracy or 0.0
-    say(f"accuracy: {fitted:.2%} of the training digits, {tested:.2%} of {samples['id']} others")
+        train_accuracy = accuracy(model, digits.train_x, digits.train_y)
+        comparison = _compared(digits, model, level=0.95 if json else None)
+    test_accuracy = comparison.id_accuracy or 0.0
+    say(
+        f"accuracy: {train_accuracy:.2%} of the training digits, "
+        f"{test_accuracy:.2%} of {samples['id']} others"
+    )
     if json:
-        settings = {"seed": seed, "epochs": epochs, "train_accuracy": fitted, "samples": samples}
-        document({**provenance(), **settings, **found.to_dict()})
+        settings = {
+            "seed": seed,
+            "epochs": epochs,
+            "train_accuracy": train_accuracy,
+            "samples": samples,
+        }
+        document({**provenance(), **settings, **comparison.to_dict()})
         return
-    lines = [CAPTION, "", aligned(found.table.markdown()), "", *left_out_lines(found.left_out)]
+    lines = [
+        CAPTION,
+        "",
+        aligned(comparison.table.markdown()),
+        "",
+        *left_out_lines(comparison.left_out),
+    ]
     data("\n".join(lines).rstrip())
 
 
@@ -176,10 +190,10 @@ def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "
     from gradood.bench import Sets, compare, select
 
     # The published clipping value of LINe is absolute, and for other networks.
-    chosen = select("all", ["line.clip=auto"]).detectors
+    detectors = select("all", ["line.clip=auto"]).detectors
     say(
         f"near: {len(digits.ood['near'])} images of 8 and 9; far: {len(digits.ood['far'])} patches "
-        f"of photographs; fitting {len(chosen)} methods in one pass, scoring each set in one …"
+        f"of photographs; fitting {len(detectors)} methods in one pass, scoring each set in one …"
     )
     sets = Sets(
         fit=list(zip(digits.train_x.split(128), digits.train_y.split(128), strict=True)),
@@ -188,4 +202,4 @@ def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "
         id_labels=digits.test_y,
         ood={name: x.split(128) for name, x in digits.ood.items()},
     )
-    return compare(model, chosen, sets, digits.train_x[:32], level=level)
+    return compare(model, detectors, sets, digits.train_x[:32], level=level)

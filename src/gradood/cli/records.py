@@ -47,9 +47,10 @@ def compare(
     Where the scores lie beside both records, the same images are compared in pairs. P-values are
     corrected for the number of figures compared (Holm).
     """
+    from gradood.bench import read_results
     from gradood.bench.diff import changes
 
-    (a, scores_a), (b, scores_b) = _opened(first), _opened(second)
+    (a, scores_a), (b, scores_b) = read_results(first), read_results(second)
     options: dict[str, Any] = {"metrics": tuple(metric)} if metric else {}
     difference = changes(a, b, scores_a, scores_b, sets=sets, **options)
     if json:
@@ -59,17 +60,6 @@ def compare(
         _print_changes(difference)
     if fail_on_worse and difference.worse:
         raise typer.Exit(Exit.GATE_FAILED)
-
-
-def _opened(path: Path) -> tuple["Record", Any]:
-    """A record, and the scores beside it or None."""
-    from gradood.bench import scores_of
-
-    file = path / RECORD if path.is_dir() else path
-    record = _read_record(file, "what gradood bench --out wrote")
-    # Another record may have been put beside the scores of the folder's own.
-    beside = file.name == RECORD and (file.parent / SCORES).is_file()
-    return record, scores_of(file.parent) if beside else None
 
 
 def _print_changes(changes: "Changes") -> None:
@@ -148,19 +138,16 @@ def report(
             f"--out {str(target)!r}: the page's JSON twin would take the place of {RECORD}; "
             "choose another name."
         )
-    record = _read_record(folder / RECORD, "a folder that gradood bench --out FOLDER wrote")
-    from gradood.bench import scores_of
+    from gradood.bench import read_results
     from gradood.report import Report
 
-    scores: dict[str, Any] = {}
-    if (folder / SCORES).exists():
-        scores = scores_of(folder)
-    else:
+    record, scores = read_results(folder / RECORD, "a folder that gradood bench --out FOLDER wrote")
+    if scores is None:
         say(f"no {SCORES} in {str(folder)!r}: the page has no curves and no images")
     pictures = _pictures(record, root, image_column) if images and scores else None
     for name, why in () if pictures is None else pictures.missing.items():
         say(f"no thumbnails of {name}: {why}")
-    page = Report.of(record, scores, pictures)
+    page = Report.of(record, scores or {}, pictures)
     with writing(target):
         twin = page.write(target)
     say(f"wrote {target} and {twin}")
@@ -179,33 +166,5 @@ def _pictures(record: "Record", root: Path | None, image_column: str) -> "Pictur
             place = find_root(suite, root, source=name)
         except DataError as error:
             say(f"no thumbnails of the suite: {error}")
-        folders = {path: folder for path in suite.paths if (folder := suite.images(path))}
+        folders = suite.image_folders
     return Pictures.of(record, place, folders=folders, image_column=image_column)
-
-
-def _read_record(file: Path, expected: str) -> "Record":
-    """A record, checked.
-
-    Args:
-        file: the record.
-        expected: what should have been given, for the message.
-
-    Raises:
-        DataError: it cannot be read, or is no record of `gradood bench`, or a damaged one.
-    """
-    import json
-
-    from gradood.bench import Record
-
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"no record in {str(file)!r} ({error.strerror}); expected {expected}."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{str(file)!r} is no JSON ({error}); write it again.") from error
-    try:
-        return Record.from_dict(found)
-    except DataError as error:
-        raise DataError(f"{str(file)!r}: {error}") from error

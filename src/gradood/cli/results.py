@@ -10,7 +10,7 @@ import typer
 from gradood.cli.exits import Exit, Unavailable
 from gradood.cli.groups import option
 from gradood.cli.options import RUN, Json
-from gradood.cli.output import aligned, data, document, say, write_file, writing
+from gradood.cli.output import aligned, data, document, say, writing
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,9 +118,12 @@ class ResultOptions:
         Raises:
             Unavailable: a file cannot be written; the record was printed instead.
         """
+        from gradood.bench import write_results
+
         for file in self.out:
             try:
-                _write(file, outcome)
+                with writing(file):
+                    write_results(file, outcome.record, outcome.scores)
             except Unavailable:
                 document(outcome.record.to_dict())  # Hours of work are not lost for want of a file.
                 raise
@@ -181,19 +184,6 @@ def _check_out(file: Path) -> None:
         )
 
 
-def _write(file: Path, outcome: "Outcome") -> None:
-    from gradood.bench import json_text, write_folder
-
-    record = outcome.record
-    if file.suffix == ".md":
-        write_file(file, record.markdown())
-    elif file.suffix == ".json":
-        write_file(file, json_text(record.to_dict()))
-    else:
-        with writing(file):
-            write_folder(file, record, outcome.scores)
-
-
 def _write_expected(file: Path, outcome: "Outcome") -> None:
     """The figures, as what later runs must reproduce."""
     from gradood.bench.gate import expected_of, write_expected
@@ -209,8 +199,9 @@ def _write_report(file: Path, outcome: "Outcome", settings: "Settings") -> None:
 
     record = outcome.record
     suite = settings.suite
-    folders = {path: folder for path in suite.paths if (folder := suite.images(path))}
-    images = Pictures.of(record, settings.root, folders=folders, image_column=settings.image_column)
+    images = Pictures.of(
+        record, settings.root, folders=suite.image_folders, image_column=settings.image_column
+    )
     for name, why in images.missing.items():
         say(f"no thumbnails of {name}: {why}")
     scores = {
