@@ -138,7 +138,7 @@ def gather(
     needs_head = any(_needs_head(read) for read in wanted)
     found: dict[Read, Tensor] = {}
     features: list[Tensor] = []
-    with Tap(network.module) as tap:
+    with Tap(network.views) as tap:
         if needs_head:
             head = network.head
             # A copy: models may go on to change what the head took, such as to normalize it.
@@ -163,7 +163,7 @@ def gather(
     for read in wanted:
         if isinstance(read, ParameterNorm):
             found[read] = parameter_norms(
-                network.module, x.clone() if network.overwrites else x, read
+                network.views, x.clone() if network.overwrites else x, read
             )
         elif read == KEYS:
             found[read] = content_keys(x)

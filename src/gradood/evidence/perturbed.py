@@ -103,7 +103,7 @@ def read_perturbed(
     asked = [read for read in reads if isinstance(read, Perturbed)]
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
-        with Tap(network.module) as tap:
+        with Tap(network.views) as tap:
             if FEATURES in of:
                 tap.value(network.head.site, _keep(network, of[FEATURES], found))
             logits = logits_of(tap.run(perturbed(x, gradient, step)))

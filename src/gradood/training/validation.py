@@ -97,11 +97,11 @@ def logits_on(
     mine = chosen[edges[world.rank] : edges[world.rank + 1]]
     device = device_of(model)
     found, labels = [], []
-    with left_as_found(model, device):
+    with left_as_found(model) as view:
         for i in range(0, len(mine), batch):
             images, numbers = samples.plain(mine[i : i + batch])
             x = images.to(device)
-            found.append(logits_of(model(x)).float() if run is None else run(x))
+            found.append(logits_of(view.module(x)).float() if run is None else run(x))
             labels.append(numbers.to(device))
     if not found:
         raise DataError(f"{len(chosen)} samples for {world.size} processes; expected more.")

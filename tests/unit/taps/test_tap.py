@@ -372,9 +372,12 @@ def test_model_is_left_as_found_when_a_reading_raises():
 def test_evaluation_mode_inside():
     model = Residual().train()
     statistics = model.norm1.running_mean.clone()
+    seen = []
+    model.dropout.register_forward_pre_hook(lambda module, _: seen.append(module.training))
     with Tap(model) as tap:
-        assert not any(module.training for module in model.modules())
+        assert all(module.training for module in model.modules()), "the model's own mode stays"
         first = tap.run(X)
+    assert seen == [False]
     with Tap(model) as tap:
         assert torch.equal(first, tap.run(X))
     assert torch.equal(statistics, model.norm1.running_mean)
