@@ -165,7 +165,7 @@ def test_a_name_of_ones_own_and_two_of_a_method(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
-def test_fitting_again_starts_from_nothing(saved):
+def test_a_fit_that_is_not_finished_leaves_a_loaded_monitor_as_it_is(saved):
     monitor, path = saved
     again = load(path, net())
     part = monitor.accumulate([(FIT, LABELS)])
@@ -173,8 +173,11 @@ def test_fitting_again_starts_from_nothing(saved):
         again.finish(part)
     assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
     again.accumulate([(FIT, LABELS)])
-    with pytest.raises(NotFittedError, match="must be fitted first"):
-        again.score(X)
+    with pytest.raises(DataError):
+        again.fit([])
+    # Until a fit is finished, what was learned before holds, and the promise with it.
+    assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
+    assert torch.equal(again.predict(X)["knn"].is_ood, monitor.predict(X)["knn"].is_ood)
 
 
 def test_loaded_it_goes_on_like_the_first(saved, tmp_path):

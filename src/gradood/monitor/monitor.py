@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from gradood.errors import CalibrationError, DataError, NotFittedError
 from gradood.evidence import KEYS, LOGITS
 from gradood.monitor.partials import OVERLAP, Partials, Seen, overlap_override
 from gradood.monitor.progress import shown_batches
-from gradood.monitor.reader import Reader
+from gradood.monitor.reader import Current, Reader
 from gradood.monitor.roster import Detectors, combination, roster
 from gradood.monitor.rows import own_terms, refuse_nonfinite
 
@@ -30,7 +31,13 @@ class Monitor:
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
-    objective. The model is left as it was found: weights, buffers, gradients, modes, hooks, RNG.
+    objective. The model is left as it was found: weights, buffers, gradients, modes and hooks are
+    not touched, as a view of it is run that shares its tensors. A forward that draws random numbers
+    leaves the global generators of torch, NumPy and Python where they were, unless other threads
+    run: what these have drawn is never drawn again.
+
+    One monitor may be used by many threads at once, several monitors may share a model, and other
+    threads may run or train the model meanwhile; weights are read as they are at that moment.
 
     Args:
         model: any classifier, as it is; wrappers are looked through. It is run in evaluation mode,
@@ -74,6 +81,7 @@ class Monitor:
         self.preprocess = None if preprocess is None else dict(preprocess)
         self._progress = sys.stderr.isatty() if progress is None else progress
         self._restored = False
+        self._refit: Binding | None = None
         self._fitted: Seen | None = None
         self._calibrated: Seen | None = None
         self._canary: Tensor | None = None
@@ -128,18 +136,15 @@ class Monitor:
             if first is not None:
                 self.bind(first)
             return Partials({}, None)
-        if self._restored:  # What a saved detector reads is known, but not what its fit would.
-            self._reader.binding, self._restored = None, False
-            self._reader.states, self._decider = {}, None
         total = Partials({}, None)
         for batch in self._batches(data, "fit", labels=True):
             if len(batch.x) == 0:
                 continue
             x = self._reader.ready(batch.x)
             refuse_nonfinite(x, "fit")
-            binding = self._reader.bind(x)
+            binding = self._fit_binding(x)
             labels = None if batch.labels is None else batch.labels.to(x.device)
-            evidence = self._reader.gather(x, (*binding.fit_reads, KEYS), labels)
+            evidence = self._reader.gather(x, (*binding.fit_reads, KEYS), labels, binding)
             if not bool(evidence.sound.all()):
                 row = int((~evidence.sound).nonzero()[0])
                 raise DataError(
@@ -170,20 +175,32 @@ class Monitor:
         learners = self._learners()
         if not learners:
             return
-        binding = self._reader.binding
-        if binding is None or self._restored:
+        binding = self._refit if self._restored else self._reader.binding
+        if binding is None:
             raise NotFittedError(
                 "finish was called before accumulate on this monitor, which has not seen the model "
                 "run: call monitor.bind(inputs) first."
             )
         with own_terms():
-            self._reader.states = {
+            states = {
                 name: learner.finish(partials[name], binding.network, binding.plans[name])
                 for name, learner in learners.items()
             }
-        self._fitted = partials.seen
-        self._decider = self._calibrated = self._canary = None
-        self._overrides = ()
+        with self._reader.lock:
+            self._reader.current = Current(binding, states)
+            self._restored, self._refit = False, None
+            self._fitted = partials.seen
+            self._decider = self._calibrated = self._canary = None
+            self._overrides = ()
+
+    def _fit_binding(self, x: Tensor) -> Binding:
+        """What a fit reads: of a loaded monitor only what its scores read is known."""
+        if not self._restored:
+            return self._reader.bind(x)
+        with self._reader.lock:
+            if self._refit is None:
+                self._refit = self._reader.new_binding(x)
+            return self._refit
 
     # -- scoring --------------------------------------------------------------------------
 
@@ -203,17 +220,18 @@ class Monitor:
             NotFittedError: a detector that learns was not fitted.
             DataError: the input has another shape or type than the first batch seen.
         """
-        self._require_fitted()
+        current = self._reader.current
+        self._require_fitted(current)
         parts: dict[str, list[Tensor]] = {name: [] for name in self._reader.detectors}
         for batch in self._batches(data, "score"):
-            for name, scores in self._reader.look(batch.x, ()).scores.items():
+            for name, scores in self._reader.look(batch.x, (), current).scores.items():
                 parts[name].append(scores)
         empty = torch.empty(0, dtype=torch.float64)
         out = {name: torch.cat(part) if part else empty for name, part in parts.items()}
         return next(iter(out.values())) if self._bare else out
 
-    def _require_fitted(self) -> None:
-        unfitted = [name for name in self._learners() if name not in self._reader.states]
+    def _require_fitted(self, current: Current) -> None:
+        unfitted = [name for name in self._learners() if name not in current.states]
         if unfitted:
             raise NotFittedError(
                 f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
@@ -257,24 +275,33 @@ class Monitor:
             One pass over the data.
         """
         promise = Promise(fpr=fpr, mode=mode, confidence=confidence)
-        self._require_fitted()
+        with self._reader.lock:
+            current, fitted = self._reader.current, self._fitted
+        self._require_fitted(current)
         seen: Seen | None = None
         looks: list[Look] = []
         for batch in self._batches(data, "calibrate"):
             if len(batch.x) == 0:
                 continue
             refuse_nonfinite(batch.x, "calibration")
-            looks.append(self._reader.look(batch.x, (LOGITS, KEYS)))
+            looks.append(self._reader.look(batch.x, (LOGITS, KEYS), current))
             new = Seen.of(batch.x, looks[-1].keys)
             seen = new if seen is None else seen.merge(new)
         if seen is None:
             raise DataError("calibrate was given no sample; give held-out in-distribution data.")
-        overlap = overlap_override(seen, self._fitted, allow_overlap)
+        overlap = overlap_override(seen, fitted, allow_overlap)
         look = Look.joined(looks)
-        self._decider = Decider.of(look, promise, combine=self.combine, per_class=per_class)
-        self._calibrated = seen
-        kept = tuple(one for one in self._overrides if one.what != OVERLAP)
-        self._overrides = (*kept, *overlap)
+        decider = Decider.of(look, promise, combine=self.combine, per_class=per_class)
+        with self._reader.lock:
+            if self._reader.states is not current.states:
+                raise CalibrationError(
+                    "another thread fitted this monitor while it was being calibrated, so that the "
+                    "scores are no longer those promised for: call calibrate again."
+                )
+            self._decider = decider
+            self._calibrated = seen
+            kept = tuple(one for one in self._overrides if one.what != OVERLAP)
+            self._overrides = (*kept, *overlap)
         return self
 
     def predict(self, data: Data) -> Result | Results:
@@ -294,14 +321,19 @@ class Monitor:
         Cost:
             As `score`.
         """
-        if self._decider is None:
+        with self._reader.lock:
+            current, decider, overrides = self._reader.current, self._decider, self.overrides
+        if decider is None:
             raise CalibrationError(
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
-        looks = [self._reader.look(batch.x, (LOGITS,)) for batch in self._batches(data, "predict")]
+        looks = [
+            self._reader.look(batch.x, (LOGITS,), current)
+            for batch in self._batches(data, "predict")
+        ]
         look = Look.joined(looks) if looks else Look.empty(self._reader.detectors)
-        results = self._decider.results(look, self.overrides)
+        results = decider.results(look, overrides)
         return next(iter(results.values())) if self._bare else results
 
     # -- saving ---------------------------------------------------------------------------
@@ -323,8 +355,11 @@ class Monitor:
         """
         from gradood.monitor.saving import save
 
-        self._require_fitted()
-        save(self, path)
+        with self._reader.lock:
+            snapshot = copy(self)
+            snapshot._reader = copy(self._reader)
+        snapshot._require_fitted(snapshot._reader.current)
+        save(snapshot, path)
 
     # -- binding --------------------------------------------------------------------------
 

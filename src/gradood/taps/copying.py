@@ -114,9 +114,9 @@ def kind_of(value: Any) -> Kind | None:
         return _PROXY
     if isinstance(value, nn.Module):
         return OBJECT
-    if kind.__module__.partition(".")[0] in _OPAQUE_ROOTS or not hasattr(value, "__dict__"):
+    if kind.__module__.partition(".")[0] in _OPAQUE_ROOTS:
         return None
-    return OBJECT
+    return OBJECT if hasattr(value, "__dict__") or slot_names(kind) else None
 
 
 def _copy_list(value: Any, copier: Copier) -> Any:
@@ -199,7 +199,7 @@ def _proxied(value: Any) -> Any:
 
 
 def _held(value: Any) -> list[Any]:
-    return list(value.__dict__.copy().values())
+    return list(getattr(value, "__dict__", {}).copy().values())
 
 
 def slot_names(kind: type) -> tuple[str, ...]:
@@ -223,7 +223,8 @@ def _copy_object(value: Any, copier: Copier) -> Any:
     except TypeError:  # of a class made in C; should a forward run through it, that is noticed
         return value
     copier.keep(value, made)
-    made.__dict__.update({key: copier.of(held) for key, held in value.__dict__.copy().items()})
+    if hasattr(value, "__dict__"):
+        made.__dict__.update({key: copier.of(held) for key, held in value.__dict__.copy().items()})
     for name in slot_names(type(value)):
         if hasattr(value, name):
             object.__setattr__(made, name, copier.of(getattr(value, name)))

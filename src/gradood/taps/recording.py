@@ -68,14 +68,13 @@ class Recording:
         if torch.is_grad_enabled() and rows.is_floating_point():
             rows = rows.requires_grad_().clone()
         handles: list[RemovableHandle] = []
-        words = not self._view.direct  # As in `Tap`: other threads run what is no copy.
         try:
             for name, _ in self._module.named_modules():
                 module = self._view.find(name) if name else None
                 if module is not None:
                     handles.append(module.register_forward_hook(self._after(name)))
                     before = self._before(name)
-                    handles.append(module.register_forward_pre_hook(before, with_kwargs=words))
+                    handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             self._output = self._view.module(rows)
         finally:
             for handle in handles:

@@ -155,33 +155,30 @@ class Tap:
 
     def _attach(self) -> None:
         sites = self._sites() - {INPUT}
-        # Other threads run what is no copy: torch asks for a hook's signature apart from the hook,
-        # so that one of theirs could be called with the arguments of the other kind.
-        words = not self._view.direct
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
-            self._handles.append(
-                self._layer(layer).register_forward_pre_hook(self._before(layer), with_kwargs=words)
-            )
+            hook = self._before(layer)
+            handle = self._layer(layer).register_forward_pre_hook(hook, with_kwargs=True)
+            self._handles.append(handle)
         for layer in sorted({s.layer for s in sites if s.port == "output"}):
             handle = self._layer(layer).register_forward_hook(self._after(layer))
             self._handles.append(handle)
 
     def _before(self, layer: str) -> Callable[..., Any]:
+        # Where the model itself is run, other threads may run it too. torch looks up apart from a
+        # hook whether it takes keyword arguments, so that they may call it without.
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
             site = self._next(layer, "input")
             if site is None:
                 return None
+            words = kwargs or {}
             for i, argument in enumerate(args):
                 if isinstance(argument, Tensor):
                     new = self._see(site, argument)
-                    if new is argument:
-                        return None
-                    args = (*args[:i], new, *args[i + 1 :])
-                    return args if kwargs is None else (args, kwargs)
-            for name, argument in (kwargs or {}).items():
+                    return None if new is argument else ((*args[:i], new, *args[i + 1 :]), words)
+            for name, argument in words.items():
                 if isinstance(argument, Tensor):
                     new = self._see(site, argument)
-                    return None if new is argument else (args, {**(kwargs or {}), name: new})
+                    return None if new is argument else (args, {**words, name: new})
             raise TapError(f"layer {layer!r} takes no tensor; name a layer that takes one.")
 
         return hook
