@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gradood.errors import GradoodError, TapError
 from gradood.taps.escape import escapes
 from gradood.taps.head import exact_products
-from gradood.taps.isolation import left_as_found
+from gradood.taps.isolation import Generators, device_of, left_as_found
 from gradood.taps.network import Network
 from gradood.taps.recording import Recording
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
@@ -39,6 +39,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         Twice that if the model reaches its own modules through global variables.
     """
     module = unwrap(model)
+    device_of(module)  # refuses one without weights
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
     views = Views(module)
     try:
@@ -79,12 +80,14 @@ class _Run:
 def _run(views: Views, rows: Tensor) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
+        before = Generators.now(views)
         with escapes(views.model, view) as escaped:
             given = rows[:1].clone()
             version = given._version
             alone = logits_of(_first_output(view, given))
             overwrites = given._version != version
             recording = _recorded(views, view, rows)
+        views.numpy = before.numpy_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
     return _Run(alone, recording, overwrites, written, tuple(escaped))
 

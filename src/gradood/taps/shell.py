@@ -1,11 +1,12 @@
 """A module of a view: an empty object of the same class, which copies one module at a time."""
 
 from collections import OrderedDict
+from operator import is_
 from types import MethodType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradood.errors import TapError
 from gradood.taps.copying import compiled_original, is_plain, slot_names
@@ -19,11 +20,18 @@ _HOOK_TABLES = tuple(
     for name, value in _EVERY_MODULE.items()
     if isinstance(value, dict) and ("forward" in name or "backward" in name)
 )
+_HELD = ("_parameters", "_buffers", "_modules")
 _SHARDED = frozenset({"FullyShardedDataParallel", "FSDPModule"})
 
 
 class Shell:
-    """A module of a view, which stands for one module of the model at a time."""
+    """A module of a view, and the module of the model that it copies.
+
+    Attributes:
+        module: of the view.
+        original: of the model.
+        children: of the module of the model, by name.
+    """
 
     def __init__(self, original: nn.Module) -> None:
         kind = self._kind = type(original)
@@ -34,89 +42,129 @@ class Shell:
             )
         script = isinstance(original, torch.jit.ScriptModule)
         made = None if script else _made(kind)
+        self.original = original
         self.module = Shared(original) if made is None else made
-        self.wraps = wrapped_name(original)
-        self.attributes = self.module.__dict__
-        self.children: dict[str, Any] = {}
-        self.places: list[tuple[Any, Any]] = []
         self._shared = made is None
-        self._parameters: dict[str, Any] = {}
-        self._buffers: dict[str, Any] = {}
-        self._tables: list[tuple[str, dict[Any, Any]]] = [(n, OrderedDict()) for n in _HOOK_TABLES]
+        self._wraps = wrapped_name(original)
         self._slots = slot_names(kind)
-        self._own: dict[str, Any] = {
-            **dict(self._tables),
+        self._attributes = self.module.__dict__
+        self._tables: dict[str, dict[Any, Any]] = {name: OrderedDict() for name in _HOOK_TABLES}
+        self._own: dict[str, dict[str, Any]] = {name: {} for name in _HELD}
+        self._fixed: dict[str, Any] = {
             **({} if self._shared else _uncompiled(self.module)),
+            **self._tables,
+            **self._own,
             "training": False,
-            "_parameters": self._parameters,
-            "_buffers": self._buffers,
-            "_modules": self.children,
         }
-        self._known: dict[str, Any] | None = None
+        self._known: dict[str, Any] = {}
+        self._ids: list[Any] = []
+        self._by_id = False
         self._open: tuple[str, ...] = ()
+        self._template: dict[str, Any] = {}
+        self._contents: list[dict[str, Any]] = []
+        self.children: dict[str, nn.Module | None] = (
+            {} if self._shared else vars(original)["_modules"].copy()
+        )
 
-    def fits(self, original: nn.Module) -> bool:
-        """Whether this shell can stand for a module."""
-        kind = type(original)
-        return kind is self._kind and (self._shared or kind is type(self.module))
+    def learn(self, copies: dict[int, nn.Module]) -> None:
+        """Take over what the module holds; its children are given by their copies."""
+        if self._shared:
+            return
+        known = self._known = self.original.__dict__.copy()
+        self._open = tuple(
+            name
+            for name, value in known.items()
+            if name not in _EVERY_MODULE and not self._wraps and not is_plain(value)
+        )
+        # A tensor of one element may equal another; to compare any other is an error.
+        self._by_id = any(
+            isinstance(value, Tensor) and value.numel() == 1 for value in known.values()
+        )
+        children = {
+            name: None if child is None else copies[id(child)]
+            for name, child in self.children.items()
+        }
+        self._contents = [known["_parameters"].copy(), known["_buffers"].copy(), children]
+        self._ids = self._identities(known)
+        self._template = {**known, **self._fixed}
+        if known.get("_compiled_call_impl") is not None:
+            self._template["_compiled_call_impl"] = None
+        if self._wraps is not None:
+            self._template["forward"] = children[self._wraps]
+        self.restore()
 
-    def fill(self, original: nn.Module) -> None:
-        """Become a copy of a module; `children` are still the module's own."""
+    def follow(self, copies: dict[int, nn.Module], places: list[tuple[Any, Any]]) -> bool:
+        """Whether the module still has the same children; whatever else it holds is taken over.
+
+        Args:
+            copies: id of a module → its copy.
+            places: (mapping, key) pairs whose values may lead to modules; added to.
+        """
+        original = self.original
         if self._shared:
             _require_shareable(original)
-            return
-        held, attributes = original.__dict__, self.attributes
-        if not _equal(held, self._known):
-            attributes.clear()
-            known = self._known = held.copy()
-            self._open = (
-                ()
-                if self.wraps
-                else tuple(
-                    name
-                    for name, value in known.items()
-                    if name not in _EVERY_MODULE and not is_plain(value)
-                )
-            )
-        attributes.update(held)
-        attributes.update(self._own)
-        if held["_parameters"]:
-            self._parameters.update(held["_parameters"])
-        if held["_buffers"]:
-            self._buffers.update(held["_buffers"])
-        if held["_modules"]:
-            self.children.update(held["_modules"])
-        if "_compiled_call_impl" in held:
-            attributes["_compiled_call_impl"] = None
-        self.places = [(attributes, name) for name in self._open]
+            return type(original) is self._kind
+        if type(original) is not self._kind or type(self.module) is not self._kind:
+            return False
+        held = original.__dict__
+        if not self._knows(held):
+            if not _same_children(held["_modules"].copy(), self.children):
+                return False
+            self.learn(copies)
+        if self._open:
+            attributes = self._attributes
+            for name in self._open:
+                attributes[name] = held.get(name)
+                places.append((attributes, name))
         if (
             held["_forward_hooks"]
             or held["_forward_pre_hooks"]
             or held["_backward_hooks"]
             or held["_backward_pre_hooks"]
         ):
-            for name, table in self._tables:
+            for name, table in self._tables.items():
                 table.update(held[name])
-                self.places += [(table, key) for key, hook in table.items() if not is_plain(hook)]
+                places += [(table, key) for key, hook in table.items() if not is_plain(hook)]
         for name in self._slots:
             if hasattr(original, name):
                 object.__setattr__(self.module, name, getattr(original, name))
+        return True
 
-    def empty(self) -> None:
-        """Let go of what the forward left; what is then looked up is the model's own."""
-        known = self._known
-        if known is None:
+    def _knows(self, held: dict[str, Any]) -> bool:
+        try:
+            return held == self._known and self._identities(held) == self._ids
+        except Exception:  # Comparing is the user's code, and of tensors has no truth value.
+            return False
+
+    def _identities(self, held: dict[str, Any]) -> list[Any]:
+        """Names and identities of what a module holds, where equality does not tell."""
+        found: list[Any] = []
+        for name in _HELD:
+            inner = held[name]
+            if inner:
+                found += inner
+                found += map(id, inner.values())
+        if self._by_id:
+            found += map(id, held.values())
+        return found
+
+    def restore(self) -> None:
+        """Let go of what a forward left."""
+        if self._shared:
             return
-        if len(self.attributes) != len(known):
-            self.attributes.clear()
-        self.attributes.update(known)
-        self._parameters.clear()
-        self._buffers.clear()
-        self.children.clear()
-        for _, table in self._tables:
+        attributes, template = self._attributes, self._template
+        attributes.update(template)
+        if len(attributes) != len(template):
+            attributes.clear()
+            attributes.update(template)
+        for own, contents in zip(self._own.values(), self._contents, strict=True):
+            if own:
+                own.clear()
+            if contents:
+                own.update(contents)
+        for table in self._tables.values():
             if table:
                 table.clear()
-        self.places = []
 
 
 class Shared(nn.Module):
@@ -150,12 +198,8 @@ def _made(kind: type[nn.Module]) -> nn.Module | None:
         return None
 
 
-def _equal(held: dict[str, Any], known: dict[str, Any] | None) -> bool:
-    """Whether attributes are the same, or at least of the same kind and value."""
-    try:
-        return held == known
-    except Exception:  # Comparing is the user's code, and of tensors has no truth value.
-        return False
+def _same_children(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return list(now) == list(before) and all(map(is_, now.values(), before.values()))
 
 
 def _uncompiled(module: nn.Module) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class View:
 class Views:
     """Views of one model, and what its forward does that they must allow for.
 
-    Each view is made from the modules, parameters, buffers and hooks that the model has at that
-    moment; only empty module objects are kept for the next one.
+    Each view has the modules, parameters, buffers and hooks that the model has at that moment. Its
+    module objects are kept for the next one, unless the model has changed meanwhile.
 
     Args:
         model: the unwrapped model.
@@ -71,19 +71,26 @@ class Views:
             view has its own.
         direct: the model's forward reaches its own modules past any view, so that the model
             itself is run; it must then be in evaluation mode.
+        numpy: the forward may draw from NumPy's global generator.
     """
 
     def __init__(
-        self, model: nn.Module, *, written: tuple[tuple[str, str], ...] = (), direct: bool = False
+        self,
+        model: nn.Module,
+        *,
+        written: tuple[tuple[str, str], ...] = (),
+        direct: bool = False,
+        numpy: bool = True,
     ) -> None:
         self.model = model
         self.written = written
         self.direct = direct
-        self._idle: list[dict[int, Shell]] = []
+        self.numpy = numpy
+        self._idle: list[_Tree] = []
         self._harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.model, self.written, self.direct)
+        return _restored, (self.model, self.written, self.direct, self.numpy)
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -97,57 +104,60 @@ class Views:
             yield View(self.model, direct=True)
             return
         try:
-            shells = self._idle.pop()
+            tree = self._idle.pop()
         except IndexError:
-            shells = {}
+            tree = None
+        while tree is None or not tree.follow(self._harmless):
+            tree = _Tree(self.model)
         try:
-            view = View(self._filled(shells))
+            view = View(tree.root)
             copies: dict[int, Tensor] = {}
             for module, name in self.written:
                 view.separate(module, name, copies)
             yield view
         finally:
-            for shell in shells.values():
-                shell.empty()
-            self._idle.append(shells)
+            tree.restore()
+            self._idle.append(tree)
 
-    def _filled(self, shells: dict[int, Shell]) -> nn.Module:
-        """The root of a view; `shells` become those of the model's modules, by id."""
-        used: dict[int, Shell] = {}
-        copies: dict[int, nn.Module] = {}
-        places: list[tuple[Any, Any]] = []
-        stack: list[nn.Module] = [self.model]
+
+class _Tree:
+    """The modules of a view, to be run by one thread at a time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._copies: dict[int, nn.Module] = {}
+        self._shells: list[Shell] = []
+        stack = [model]
         while stack:
             original = stack.pop()
-            key = id(original)
-            if key in used:
-                continue
-            shell = shells.get(key)
-            if shell is None or not shell.fits(original):
-                shell = shells[key] = Shell(original)
-            used[key] = shell
-            copies[key] = shell.module
-            shell.fill(original)
-            if shell.places:
-                places += shell.places
-            if shell.children:
+            if id(original) not in self._copies:
+                shell = Shell(original)
+                self._copies[id(original)] = shell.module
+                self._shells.append(shell)
                 stack += [child for child in shell.children.values() if child is not None]
-        if len(used) < len(shells):
-            for key in shells.keys() - used.keys():
-                del shells[key]
-        for shell in used.values():
-            for name, child in shell.children.items():
-                if child is not None:
-                    shell.children[name] = copies[id(child)]
-            if shell.wraps is not None:
-                shell.attributes["forward"] = shell.children[shell.wraps]
+        for shell in self._shells:
+            shell.learn(self._copies)
+        self.root = self._copies[id(model)]
+
+    def follow(self, harmless: "weakref.WeakValueDictionary[int, Any]") -> bool:
+        """Become what the model is now; False if a module was replaced, which takes a new tree."""
+        places: list[tuple[Any, Any]] = []
+        for shell in self._shells:
+            if not shell.follow(self._copies, places):
+                return False
         if places:
-            redirect(places, copies, self._harmless)
-        return copies[id(self.model)]
+            redirect(places, self._copies, harmless)
+        return True
+
+    def restore(self) -> None:
+        """Let go of what a forward left."""
+        for shell in self._shells:
+            shell.restore()
 
 
-def _restored(model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool) -> Views:
-    return Views(model, written=written, direct=direct)
+def _restored(
+    model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool, numpy: bool
+) -> Views:
+    return Views(model, written=written, direct=direct, numpy=numpy)
 
 
 def is_runnable_itself(model: nn.Module) -> bool:
