@@ -44,10 +44,10 @@ def left_as_found(model: nn.Module | Views) -> Iterator[View]:
     The model itself is not touched: neither its modes nor its hooks, and no buffer or attribute
     that its forward sets.
 
-    Global random generators (torch's of the CPU and of the model's CUDA device, Python's, and
-    NumPy's unless the model is known not to draw from it) are set back to where they were if the
-    block drew from them and no other thread runs Python. Beside another thread they are left where
-    they are: to set them back would repeat numbers that the other has drawn.
+    Global random generators (torch's of the CPU and of the model's CUDA device; NumPy's and
+    Python's, unless the model was seen not to draw from them) are set back to where they were if
+    the block drew from them and no other thread runs Python. Beside another thread they are left
+    where they are: to set them back would repeat numbers that the other has drawn.
 
     Args:
         model: the unwrapped model, or views of it.
@@ -81,22 +81,22 @@ class Generators:
 
     Args:
         device: the CUDA device that it is on, or None.
-        numpy: whether NumPy's is one.
+        host: whether NumPy's and Python's are among them.
     """
 
-    def __init__(self, device: torch.device | None, *, numpy: bool) -> None:
+    def __init__(self, device: torch.device | None, *, host: bool) -> None:
         self._device = device
-        self._numpy = np.random.get_state(legacy=False) if numpy else None
-        self._python = random.getstate()
         self._torch = torch.get_rng_state()
         self._cuda = None if device is None else torch.cuda.get_rng_state(device)
+        self._numpy = np.random.get_state(legacy=False) if host else None
+        self._python = random.getstate() if host else None
 
     @staticmethod
     def now(views: Views) -> "Generators":
         """The states as they are, of those that a model may draw from."""
         device = device_of(views.model) if torch.cuda.is_initialized() else None
         on_cuda = device is not None and device.type == "cuda"
-        return Generators(device if on_cuda else None, numpy=views.numpy)
+        return Generators(device if on_cuda else None, host=views.draws)
 
     def restore(self) -> None:
         """Set back the generators that were drawn from."""
@@ -105,18 +105,17 @@ class Generators:
         cuda, device = self._cuda, self._device
         if cuda is not None and not torch.equal(cuda, torch.cuda.get_rng_state(device or "cuda")):
             torch.cuda.set_rng_state(cuda, device or "cuda")
-        if self._python != random.getstate():
-            random.setstate(self._python)
-        if self.numpy_drawn:
-            assert self._numpy is not None
+        if self._numpy is not None and self.host_drawn:
             np.random.set_state(self._numpy)
+            random.setstate(self._python)  # type: ignore[arg-type]
 
     @property
-    def numpy_drawn(self) -> bool:
-        """Whether NumPy's generator has moved."""
+    def host_drawn(self) -> bool:
+        """Whether NumPy's or Python's generator has moved."""
         if self._numpy is None:
             return False
-        return not _same(self._numpy, np.random.get_state(legacy=False))
+        now = np.random.get_state(legacy=False)
+        return self._python != random.getstate() or not _same(self._numpy, now)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -87,7 +87,7 @@ def _run(views: Views, rows: Tensor) -> _Run:
             alone = logits_of(_first_output(view, given))
             overwrites = given._version != version
             recording = _recorded(views, view, rows)
-        views.numpy = before.numpy_drawn
+        views.draws = before.host_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
     return _Run(alone, recording, overwrites, written, tuple(escaped))
 

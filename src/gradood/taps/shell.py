@@ -20,6 +20,7 @@ _HOOK_TABLES = tuple(
     for name, value in _EVERY_MODULE.items()
     if isinstance(value, dict) and ("forward" in name or "backward" in name)
 )
+_CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _HELD = ("_parameters", "_buffers", "_modules")
 _SHARDED = frozenset({"FullyShardedDataParallel", "FSDPModule"})
 
@@ -61,7 +62,8 @@ class Shell:
         self._by_id = False
         self._open: tuple[str, ...] = ()
         self._template: dict[str, Any] = {}
-        self._contents: list[dict[str, Any]] = []
+        self._pairs = [(own, {}) for own in self._own.values()]
+        self._watched = [self._tables[name] for name in _CALLED]
         self.children: dict[str, nn.Module | None] = (
             {} if self._shared else vars(original)["_modules"].copy()
         )
@@ -84,7 +86,8 @@ class Shell:
             name: None if child is None else copies[id(child)]
             for name, child in self.children.items()
         }
-        self._contents = [known["_parameters"].copy(), known["_buffers"].copy(), children]
+        contents = (known["_parameters"].copy(), known["_buffers"].copy(), children)
+        self._pairs = list(zip(self._own.values(), contents, strict=True))
         self._ids = self._identities(known)
         self._template = {**known, **self._fixed}
         if known.get("_compiled_call_impl") is not None:
@@ -138,12 +141,17 @@ class Shell:
 
     def _identities(self, held: dict[str, Any]) -> list[Any]:
         """Names and identities of what a module holds, where equality does not tell."""
+        parameters, buffers, modules = held["_parameters"], held["_buffers"], held["_modules"]
         found: list[Any] = []
-        for name in _HELD:
-            inner = held[name]
-            if inner:
-                found += inner
-                found += map(id, inner.values())
+        if parameters:
+            found += parameters
+            found += map(id, parameters.values())
+        if buffers:
+            found += buffers
+            found += map(id, buffers.values())
+        if modules:
+            found += modules
+            found += map(id, modules.values())
         if self._by_id:
             found += map(id, held.values())
         return found
@@ -157,13 +165,19 @@ class Shell:
         if len(attributes) != len(template):
             attributes.clear()
             attributes.update(template)
-        for own, contents in zip(self._own.values(), self._contents, strict=True):
-            if own:
-                own.clear()
-            if contents:
-                own.update(contents)
-        for table in self._tables.values():
-            if table:
+        (own, contents), (own2, contents2), (own3, contents3) = self._pairs
+        if own or contents:
+            own.clear()
+            own.update(contents)
+        if own2 or contents2:
+            own2.clear()
+            own2.update(contents2)
+        if own3 or contents3:
+            own3.clear()
+            own3.update(contents3)
+        a, b, c, d = self._watched
+        if a or b or c or d:
+            for table in self._tables.values():
                 table.clear()
 
 

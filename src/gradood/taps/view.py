@@ -71,7 +71,7 @@ class Views:
             view has its own.
         direct: the model's forward reaches its own modules past any view, so that the model
             itself is run; it must then be in evaluation mode.
-        numpy: the forward may draw from NumPy's global generator.
+        draws: the forward may draw from NumPy's or Python's global random generator.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Views:
         *,
         written: tuple[tuple[str, str], ...] = (),
         direct: bool = False,
-        numpy: bool = True,
+        draws: bool = True,
     ) -> None:
         self.model = model
         self.written = written
         self.direct = direct
-        self.numpy = numpy
+        self.draws = draws
         self._idle: list[_Tree] = []
         self._harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.model, self.written, self.direct, self.numpy)
+        return _restored, (self.model, self.written, self.direct, self.draws)
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -155,9 +155,9 @@ class _Tree:
 
 
 def _restored(
-    model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool, numpy: bool
+    model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool, draws: bool
 ) -> Views:
-    return Views(model, written=written, direct=direct, numpy=numpy)
+    return Views(model, written=written, direct=direct, draws=draws)
 
 
 def is_runnable_itself(model: nn.Module) -> bool:
