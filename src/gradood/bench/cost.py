@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from gradood.bench.learning import Team
+from gradood.bench.ensemble import Team
+from gradood.engine.rows import own_terms
 from gradood.evidence import LOGITS, own_pass
-from gradood.monitor.rows import own_terms
 
 __all__ = ["costs"]
 
@@ -89,8 +89,10 @@ def _call(team: Team, name: str, x: Tensor) -> Callable[[], object]:
     reader, plan = team.gathering.reader, team.gathering.binding.plans[name]
     state: Mapping[str, Tensor] = team.states.get(name, {})
 
+    reads = team.detectors[name].bound_reads(plan.reads, state)
+
     def call() -> object:
-        evidence = reader.gather(x, (*plan.reads, LOGITS), None).only(plan.reads)
+        evidence = reader.gather(x, (*reads, LOGITS), None).only(reads)
         with own_terms(x.device):
             return team.detectors[name].measure(evidence, state)
 

@@ -2,13 +2,14 @@
 
 import inspect
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradood.bench.documents import cell
 from gradood.bibliography import CITATION, Reference, bibliography, reference
 from gradood.detectors.base import Detector, Learner
-from gradood.registry import Method, detector_class, methods
+from gradood.io.json import cell
+from gradood.registry import Method, built_in, detector_class, methods
 
 __all__ = ["Option", "Page", "method_page", "site"]
 
@@ -138,11 +139,15 @@ def method_page(name: str) -> Page:
     )
 
 
-def site() -> dict[str, str]:
-    """Name of a file of Markdown → its content: a page per built-in method, and their index."""
-    names = [method.name for method in methods()]
-    built_in = [n for n in names if detector_class(n).__module__.startswith("gradood.")]
-    pages = [method_page(name) for name in built_in]
+def site(only: Collection[str] | None = None) -> dict[str, str]:
+    """Name of a file of Markdown → its content: a page per built-in method, and their index.
+
+    Args:
+        only: names of the methods; None takes all.
+    """
+    own = set(built_in())
+    names = [m.name for m in methods() if m.detector in own and (only is None or m.name in only)]
+    pages = [method_page(name) for name in names]
     rows = [
         f"| [`{p.method.name}`]({p.method.name}.md) | {cell(p.method.title)} | {p.fit} | "
         f"{cell(p.method.cost)} | {_cited(p.method.paper)} |"

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from gradood.artifact import Override
-from gradood.batches import Batch, Data
-from gradood.binding import Binding
 from gradood.calibration import Promise
 from gradood.calibration.curve import How
-from gradood.decision import Decider, Look, Result, Results
-from gradood.detectors.base import Detector, Learner, Partial, State
+from gradood.calibration.results import Decider, Look, Result, Results
+from gradood.detectors.base import Detector, Learner, State
+from gradood.engine.batches import Batch, Data
+from gradood.engine.binding import Binding
+from gradood.engine.detector_set import Detectors, combination, roster
+from gradood.engine.partials import OVERLAP, Partials, Seen, overlap_override
+from gradood.engine.progress import shown_batches
+from gradood.engine.reader import Current, Reader
+from gradood.engine.rows import own_terms, refuse_nonfinite
 from gradood.errors import CalibrationError, DataError, NotFittedError
 from gradood.evidence import KEYS, LOGITS
-from gradood.monitor.partials import OVERLAP, Partials, Seen, overlap_override
-from gradood.monitor.progress import shown_batches
-from gradood.monitor.reader import Current, Reader
-from gradood.monitor.roster import Detectors, combination, roster
-from gradood.monitor.rows import own_terms, refuse_nonfinite
 
 __all__ = ["Monitor"]
 
@@ -151,7 +151,7 @@ class Monitor:
                     f"row {row} of a batch of {len(x)} fit inputs has logits of NaN or infinity, "
                     "which the model made of finite inputs; drop such inputs, or repair the model."
                 )
-            parts: dict[str, Partial] = {}
+            parts: dict[str, Any] = {}
             for name, learner in learners.items():
                 own = evidence.only(binding.plans[name].fit_reads)
                 with own_terms(x.device):
@@ -183,7 +183,7 @@ class Monitor:
             )
         with own_terms():
             states = {
-                name: learner.finish(partials[name], binding.network, binding.plans[name])
+                name: learner.learned(partials[name], binding.network, binding.plans[name])
                 for name, learner in learners.items()
             }
         with self._reader.lock:
@@ -312,7 +312,7 @@ class Monitor:
 
         Returns:
             A `Result` for one detector given bare, otherwise a mapping of them by detector name;
-            see `gradood.decision`. Tensors are on the CPU.
+            see `gradood.calibration.results`. Tensors are on the CPU.
 
         Raises:
             CalibrationError: `calibrate` was not called.

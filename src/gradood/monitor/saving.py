@@ -24,13 +24,13 @@ from gradood.artifact.canary import Canary, compare, synthesize, tolerance
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.tensors import from_torch, pack, to_torch, unpack
 from gradood.bibliography import bibliography
-from gradood.binding import Binding, observed
-from gradood.decision import Decider
+from gradood.calibration.results import Decider
 from gradood.detectors.base import Detector, Plan
+from gradood.engine.binding import Binding, observed
+from gradood.engine.partials import Seen
 from gradood.errors import ArtifactError, ConfigError, GradoodError, NotFittedError
-from gradood.evidence import LOGITS, Activation, Gradient, gather, read_from_plain, read_to_plain
+from gradood.evidence import LOGITS, Activation, Gradient, gather, reads_from_plain, reads_to_plain
 from gradood.monitor.monitor import Monitor
-from gradood.monitor.partials import Seen
 from gradood.registry import create, detector_class
 from gradood.taps import device_of, unwrap
 
@@ -149,7 +149,7 @@ def _detector(
             f"{detector.name!r}; register it in the entry-point group gradood.detectors."
         )
     options, more = pack(detector.options(), f"detectors/{name}/options")
-    reads, _ = pack([read_to_plain(one) for one in monitor._reader.binding.plans[name].reads], "")
+    reads, _ = pack(reads_to_plain(monitor._reader.binding.plans[name].reads), "")
     state = {key: f"detectors/{name}/state/{key}" for key in monitor.states.get(name, {})}
     tensors |= more
     for key, stored in state.items():
@@ -257,7 +257,7 @@ def _restore(monitor: Monitor, artifact: Artifact, tensors: Mapping[str, Tensor]
     network = observed(monitor.model, example, head=manifest.model.head)
     plans: dict[str, Plan] = {}
     for record in manifest.detectors:
-        reads = tuple(read_from_plain(unpack(one, tensors)) for one in record.reads)
+        reads = reads_from_plain([unpack(one, tensors) for one in record.reads])
         plans[record.name] = Plan(reads)
         if record.state:
             monitor._reader.states[record.name] = {

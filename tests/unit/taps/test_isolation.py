@@ -1,5 +1,6 @@
 """A look leaves modes, grad mode, buffers and random generators as they were."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ def in_a_process(code):
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

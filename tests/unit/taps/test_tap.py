@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gradood.errors import TapError
 from gradood.taps import Site, Tap
+from gradood.taps.isolation import only_thread
 
 
 class Residual(nn.Module):
@@ -301,7 +302,7 @@ def state(model):
         [p.requires_grad for p in model.parameters()],
         [None if p.grad is None else p.grad.clone() for p in model.parameters()],
         {name: value.clone() for name, value in model.state_dict().items()},
-        torch.get_rng_state(),
+        torch.get_rng_state() if only_thread() else torch.empty(0),
         torch.is_grad_enabled(),
     )
 

@@ -74,7 +74,7 @@ def bare_or_in_a_list(subject: Subject) -> None:
 def measure_is_pure(subject: Subject) -> None:
     """`measure` gives the same bits twice and writes to neither evidence nor state."""
     evidence, state = _evidence(subject), _state(subject)
-    given = [*evidence.readings, *state.values()]
+    given = [*evidence.tensors, *state.values()]
     before = [tensor.clone() for tensor in given]
     first = subject.detector.measure(evidence, state)
     second = subject.detector.measure(evidence, state)
@@ -89,7 +89,7 @@ def measure_is_pure(subject: Subject) -> None:
 def measures_what_it_planned(subject: Subject) -> None:
     """The reads of the plan suffice, and labels and other reads have no influence."""
     network = subject.binding.network
-    reads = subject.plan.reads
+    reads = subject.reads
     more = [r for plan in _plans(subject) for r in plan]
     labels = subject.network.labels(len(subject.x))
     with torch.no_grad():
@@ -132,7 +132,7 @@ def _plans(subject: Subject) -> Iterator[tuple]:
 
 
 def _evidence(subject: Subject) -> Evidence:
-    reads = subject.plan.reads
+    reads = subject.reads
     return gather(subject.binding.network, subject.x, reads).only(reads)
 
 

@@ -92,7 +92,7 @@ def autocast(subject: Subject) -> None:
 
     Gradients per sample (`ParameterNorm`) need not survive it.
     """
-    if any(isinstance(read, ParameterNorm) for read in subject.binding.reads):
+    if any(isinstance(read, ParameterNorm) for read in subject.reads):
         return
     model = subject.network.model()
     with torch.autocast("cpu", torch.bfloat16), left_alone(model, "working inside autocast"):
@@ -139,7 +139,7 @@ def one_look(subject: Subject) -> None:
 
     Each `Perturbation` adds a forward; `ParameterNorm` takes passes of its own kind.
     """
-    reads = subject.binding.reads
+    reads = subject.reads
     if any(isinstance(read, ParameterNorm) for read in reads):
         return
     steps = {read.perturbation for read in reads if isinstance(read, Perturbed)}

@@ -1,0 +1,217 @@
+"""Data of a run: its split into training and validation samples, and its fingerprint."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+
+from gradood.data import ImageDataset, ParquetImages
+from gradood.errors import DataError
+from gradood.training.class_overlap import class_names
+from gradood.training.randomness import generator_for
+from gradood.training.recipe import Recipe
+from gradood.training.samples import Samples, decodes_alike, image_of, label_of
+from gradood.training.validation import HeldOut
+
+__all__ = ["DataSplit", "TrainingData", "different_data"]
+
+_PROBES = 32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class TrainingData:
+    """Data sets of a run, as the user gives them.
+
+    Attributes:
+        id: map-style data set of known samples, (image, label) each.
+        aux: of auxiliary outliers, whose labels are not used; None for methods without. It must
+            hold no test set, and should hold no known class.
+        black: value per channel of a black pixel, for the padding of random crops; None for 0.
+        id_classes: names of the known classes; None for those of the data set, if it has any.
+        aux_classes: names of the outliers' classes, likewise.
+    """
+
+    id: Dataset[Any]
+    aux: Dataset[Any] | None = None
+    black: Tensor | None = None
+    id_classes: Sequence[str] | None = None
+    aux_classes: Sequence[str] | None = None
+
+    def names(self) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        """Names of the in-distribution and of the auxiliary classes; None if they have none."""
+        id_names = self.id_classes if self.id_classes is not None else class_names(self.id)
+        aux_names = self.aux_classes if self.aux_classes is not None else class_names(self.aux)
+        return id_names, aux_names
+
+
+class DataSplit:
+    """Samples to train on, and samples held out of the same sets, split by the recipe's seed.
+
+    Args:
+        data: see `TrainingData`.
+        recipe: its seed, augmentation, batch and validation.
+
+    Raises:
+        DataError: a set is missing, has no length, or is too small.
+    """
+
+    def __init__(self, data: TrainingData, recipe: Recipe) -> None:
+        if recipe.loss.outliers and data.aux is None:
+            raise DataError(
+                f"method {recipe.method!r} needs auxiliary outliers, and none were given; give "
+                "them (--aux), or choose plain, logit-norm or vos."
+            )
+        self._recipe = recipe
+        self._data = data
+        self.known, known_held = self._split(data.id, "id", recipe.validation.id)
+        self.outliers: Samples | None = None
+        aux_held = None
+        if data.aux is not None:
+            self.outliers, aux_held = self._split(data.aux, "aux", recipe.validation.aux)
+        self.held = HeldOut(known_held, aux_held)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples of each kind, for the record."""
+        counts = {"id": len(self.known), "id_held_out": len(self.held.id)}
+        if self.outliers is not None and self.held.aux is not None:
+            counts |= {"aux": len(self.outliers), "aux_held_out": len(self.held.aux)}
+        return counts
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Plain values by which a resumed run knows its data again; see `different_data`.
+
+        ``labels``: SHA-256 of the in-distribution labels, and of the paths below the folder where
+        there are such. ``id``, ``aux``: the means of 32 images spread over the set, or None where a
+        data set may transform its images at random.
+
+        Cost: 32 images of each set; the labels of other data sets than this library's and torch's
+        are taken from attributes `labels` or `targets`, else from 32 items.
+        """
+        digest = hashlib.sha256(repr(_labels(self._data.id)).encode()).hexdigest()
+        outliers = None if self._data.aux is None else _image_means(self._data.aux)
+        return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers}
+
+    def example(self) -> Tensor:
+        """The first images of the known samples, at most 2, (n, …)."""
+        return self.known.plain(range(min(2, len(self.known))))[0]
+
+    def check_shapes(self) -> None:
+        """Check that outliers have the shape and the type of in-distribution images.
+
+        Raises:
+            DataError: they have not.
+        """
+        if self.outliers is None:
+            return
+        known, outlier = self.known.item(0)[0], self.outliers.item(0)[0]
+        if known.shape != outlier.shape or known.dtype != outlier.dtype:
+            pair = [f"{tuple(image.shape)} {image.dtype}" for image in (known, outlier)]
+            raise DataError(
+                f"known images are {pair[0]}, outliers {pair[1]}; expected one shape and one "
+                "type, as they make up one batch. Preprocess both alike."
+            )
+
+    def _split(self, dataset: Dataset[Any], purpose: str, held: int) -> tuple[Samples, Samples]:
+        size = _size(dataset, purpose)
+        if size < 2 * held:
+            raise DataError(
+                f"{size} {purpose} samples, of which {held} are to be held out for validation; "
+                f"expected at least {2 * held}. Give more, or set validation.{purpose} lower."
+            )
+        generator = generator_for(self._recipe.seed, "hold out", purpose)
+        order = torch.randperm(size, generator=generator).tolist()
+        train = Samples(
+            dataset,
+            order[held:],
+            purpose=purpose,
+            seed=self._recipe.seed,
+            augment=self._recipe.augment,
+            black=self._data.black,
+        )
+        seed = self._recipe.seed
+        return train, Samples(dataset, sorted(order[:held]), purpose=purpose, seed=seed)
+
+
+def _size(dataset: Any, purpose: str) -> int:
+    try:
+        return len(dataset)
+    except TypeError:
+        raise DataError(
+            f"the {purpose} data is a {type(dataset).__name__} without a length; expected a "
+            "map-style data set, as samples are drawn from it at random."
+        ) from None
+
+
+def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, in words; what either lacks is not compared.
+
+    Means of images may differ by 0.1 %, as decoders of two machines may round differently.
+    """
+    differences = []
+    if before.get("labels") != now["labels"]:
+        differences.append("other in-distribution labels or file names")
+    for kind, name in (("id", "in-distribution"), ("aux", "auxiliary")):
+        means = zip(before.get(kind) or (), now[kind] or (), strict=False)
+        pairs = [pair for pair in means if None not in pair]
+        if not all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in pairs):
+            differences.append(f"other {name} images")
+    return differences
+
+
+def _probes(dataset: Any) -> list[int]:
+    """Indices spread over a data set."""
+    size = len(dataset)
+    return sorted({size * i // _PROBES for i in range(_PROBES)})
+
+
+def _image_means(dataset: Any) -> list[float | None] | None:
+    """Means of some images; None if a second read may give other images."""
+    if not _reads_alike(dataset):
+        return None
+    means: list[float | None] = []
+    for index in _probes(dataset):
+        try:
+            mean = float(image_of(dataset[index]).double().mean())
+        except DataError:  # Refused by name if the run comes to it.
+            mean = math.nan
+        means.append(mean if math.isfinite(mean) else None)
+    return means
+
+
+def _reads_alike(dataset: Any) -> bool:
+    if isinstance(dataset, ConcatDataset):
+        return all(map(_reads_alike, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return _reads_alike(dataset.dataset)
+    return decodes_alike(dataset) or isinstance(dataset, TensorDataset | list | tuple)
+
+
+def _labels(dataset: Any) -> list[Any]:
+    """All labels of a data set where they can be had without its images, else those of 32."""
+    if isinstance(dataset, ConcatDataset):
+        return [label for part in dataset.datasets for label in _labels(part)]
+    if isinstance(dataset, Subset):
+        labels = _labels(dataset.dataset)
+        whole = len(labels) == len(dataset.dataset)  # type: ignore[arg-type]
+        return [labels[index] for index in dataset.indices] if whole else labels
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[1].tolist() if len(dataset.tensors) > 1 else []
+    try:
+        if isinstance(dataset, ImageDataset) and not isinstance(dataset, ParquetImages):
+            # Exchanged between two folders of classes, images leave the labels as they are.
+            labels = () if dataset.labels is None else dataset.labels.tolist()
+            return [(dataset.name(index), label) for index, label in enumerate(labels)]
+        for attribute in ("labels", "targets"):
+            labels = getattr(dataset, attribute, None)
+            if labels is not None and len(labels) == len(dataset):
+                return torch.as_tensor(labels).tolist()
+        items = range(len(dataset)) if isinstance(dataset, list | tuple) else _probes(dataset)
+        return [label_of(dataset[index]) for index in items]
+    except (DataError, TypeError, ValueError):  # Refused by name if the run comes to it.
+        return []
