@@ -101,7 +101,7 @@ def test_first_scores_of_two_threads_are_those_of_one(shared):
 
 
 def test_one_monitor_is_bound_once_by_many_threads(monkeypatch):
-    from gradood.monitor import reader
+    from gradood.engine import reader
 
     count = []
     original = reader.bind
