@@ -154,19 +154,15 @@ MUTATIONS = (
         ("taps/test_isolation.py::test_no_draw_is_repeated_beside_a_score",),
     ),
     Mutation(
-        "each thread binds a monitor of its own accord",
-        "engine/reader.py",
-        {
-            "                binding = self.binding\n                if binding is None:\n": (
-                "                if True:\n"
-            )
-        },
-        ("test_threads.py::test_one_monitor_is_bound_once_by_many_threads",),
+        "a thread that binds later takes the place of the first",
+        "monitor/state.py",
+        {"if bound is None or self.learning is not None:": "if bound is None:"},
+        ("test_threads.py::test_of_threads_that_bind_one_monitor_the_first_is_kept",),
     ),
     Mutation(
         "a calibration outlives the fit that it was made for",
-        "monitor/monitor.py",
-        {"if self._reader.states is not current.states:": "if False:"},
+        "monitor/session.py",
+        {"if before.bound is not None and self.state.bound is not before.bound:": "if False:"},
         ("test_threads.py::test_a_calibration_of_what_another_thread_replaced_is_refused",),
     ),
     Mutation(
@@ -276,14 +272,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a fit keeps its last batch only",
-        "monitor/monitor.py",
-        {"total = self.merge(total, Partials(parts, seen))": "total = Partials(parts, seen)"},
+        "engine/fitting.py",
+        {"return part if total is None else learner.merge(total, part)": "return part"},
         (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
-        "engine/reader.py",
-        {".masked_fill(lost, torch.inf)": ""},
+        "engine/scoring.py",
+        {"score.masked_fill(lost, torch.inf)": "score"},
         (
             contract("energy", "mlp", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
@@ -291,17 +287,17 @@ MUTATIONS = (
     ),
     Mutation(
         "what the model cannot answer has an ordinary score",
-        "engine/reader.py",
-        {"lost = broken | (~evidence.sound).cpu()": "lost = broken"},
+        "engine/readings.py",
+        {"self.nonfinite.cpu() | (~self.evidence.sound).cpu()": "self.nonfinite.cpu()"},
         ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",
-        "engine/reader.py",
+        "engine/scoring.py",
         {
-            "            own = evidence.only(reads[name])\n": (
-                "            own = self.gather(x, binding.reads, None)\n"
-                "            own = own.only(reads[name])\n"
+            "        score = detectors.measure(name, requests, reading.evidence)\n": (
+                "        alone = detectors.reader.read(batch, wanted)\n"
+                "        score = detectors.measure(name, requests, alone.evidence)\n"
             )
         },
         (contract("energy", "mlp", "one-look"),),

@@ -100,17 +100,27 @@ def test_first_scores_of_two_threads_are_those_of_one(shared):
         assert all(torch.equal(m.score(x)["gaia-z"], expected) for m in monitors)
 
 
-def test_one_monitor_is_bound_once_by_many_threads(monkeypatch):
-    from gradood.engine import reader
+def test_of_threads_that_bind_one_monitor_the_first_is_kept(monkeypatch):
+    """A thread that observed the model first and comes last must not undo a fit."""
+    from gradood.engine import detector_set
 
-    count = []
-    original = reader.bind
-    monkeypatch.setattr(
-        reader, "bind", lambda *args, **kwargs: count.append(1) or original(*args, **kwargs)
-    )
-    monitor, x = gradood.Monitor(net(), "gradnorm"), inputs(4)
-    bindings = at_once(*[lambda: monitor.bind(x)] * 4)
-    assert len(count) == 1 and len(set(map(id, bindings))) == 1
+    bind, late, fitted = detector_set.bind, [], threading.Event()
+
+    def slow(*args, **kwargs):
+        binding = bind(*args, **kwargs)
+        if threading.current_thread() in late:
+            fitted.wait(60)
+        return binding
+
+    monkeypatch.setattr(detector_set, "bind", slow)
+    monitor, x = gradood.Monitor(net(), "mahalanobis"), inputs(4)
+    late.append(threading.Thread(target=lambda: monitor.bind(x)))
+    late[0].start()
+    monitor.fit([(inputs(60, 1), torch.arange(60) % 5)])
+    expected = monitor.score(x)
+    fitted.set()
+    late[0].join()
+    assert torch.equal(monitor.score(x), expected)
 
 
 def test_bound_and_loaded_while_another_thread_runs_the_model(tmp_path):
@@ -279,7 +289,7 @@ def test_a_calibration_of_what_another_thread_replaced_is_refused():
         thread.join()
         yield inputs(40, 3)
 
-    with pytest.raises(CalibrationError, match=r"another thread fitted.*calibrate again"):
+    with pytest.raises(CalibrationError, match=r"was fitted while it was calibrated.*again"):
         monitor.calibrate(interrupted())
     monitor.calibrate(inputs(40, 2))
 

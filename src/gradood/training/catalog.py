@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.tables import from_table
+from gradood.io.records import decode
 from gradood.training.recipe import Recipe
 
 __all__ = ["METHODS", "load_recipe", "recipes", "with_changes"]
@@ -49,7 +49,7 @@ def load_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     2
     """
     table = _table(source, ())
-    return from_table(Recipe, with_changes(table, changes), f"recipe {str(source)!r}")
+    return decode(Recipe, with_changes(table, changes), f"recipe {str(source)!r}")
 
 
 def with_changes(table: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:

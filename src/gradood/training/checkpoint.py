@@ -20,7 +20,8 @@ from torch import Tensor
 
 from gradood.errors import ArtifactError, ConfigError, DataError
 from gradood.io.atomic import replace
-from gradood.io.tables import from_table, to_table
+from gradood.io.hashing import little_endian
+from gradood.io.records import decode, to_plain
 from gradood.training.data import DataSplit, different_data
 from gradood.training.distributed import Processes
 from gradood.training.engine import Engine, optimizer_state
@@ -171,8 +172,7 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     for name, tensor in sorted(tensors.items()):
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         if tensor.numel():
-            values = tensor.detach().cpu().contiguous().flatten()
-            total.update(values.view(torch.uint8).numpy().tobytes())
+            total.update(little_endian(tensor))
     return total.hexdigest()
 
 
@@ -194,8 +194,8 @@ def write(path: Path, engine: Engine, state: State, requested: Recipe, split: Da
     if processes.leads:
         document = {
             "format": 1,
-            "asked": to_table(requested),
-            "recipe": to_table(engine.run.recipe),
+            "asked": to_plain(requested),
+            "recipe": to_plain(engine.run.recipe),
             "data": split.counts,
             "world": processes.size,
             **state.document(),
@@ -222,7 +222,7 @@ def resumed(
     """
     before, now = (
         {key: value for key, value in table.items() if key not in _DESCRIPTION}
-        for table in (saved.document["asked"], to_table(recipe))
+        for table in (saved.document["asked"], to_plain(recipe))
     )
     changed = _differences(before, now)
     if changed:
@@ -247,7 +247,7 @@ def resumed(
     if saved.document["world"] != processes.size:
         text = "the run was begun by %d processes and goes on with %d: not bit for bit the same."
         _log.warning(text, saved.document["world"], processes.size)
-    return from_table(Recipe, saved.document["recipe"], "the checkpoint's recipe")
+    return decode(Recipe, saved.document["recipe"], "the checkpoint's recipe")
 
 
 def restore(saved: Saved, engine: Engine) -> State:

@@ -4,13 +4,14 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from gradood.errors import GradoodWarning
+from gradood.errors import DataError, GradoodWarning
 
-__all__ = ["class_names", "overlapping", "warn_of_overlap"]
+__all__ = ["class_names", "overlapping", "read_class_names", "warn_of_overlap"]
 
 _PER_CLASS, _SHOWN = 5, 12
 _log = logging.getLogger(__name__)
@@ -58,6 +59,22 @@ def warn_of_overlap(known: Sequence[str] | None, auxiliary: Sequence[str] | None
             GradoodWarning,
             stacklevel=2,
         )
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """Names of classes from a file, one on each line.
+
+    Args:
+        file: where a line has a tab, as ``n02124075<tab>Egyptian cat``, the name is what follows.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(file)!r} cannot be read: {error}.") from error
+    return tuple(line.rpartition("\t")[2].strip() for line in lines if line.strip())
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:

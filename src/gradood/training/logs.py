@@ -4,7 +4,6 @@ import csv
 import errno
 import io
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from gradood.engine.progress import progress_bar
 from gradood.io.atomic import replace
 from gradood.training.validation import Scores
 
@@ -114,8 +113,8 @@ class Reporter:
     """
 
     def __init__(self, logs: Logs | None, *, total: int, done: int, progress: bool | None) -> None:
-        shown = logs is not None and (sys.stderr.isatty() if progress is None else progress)
-        self._bar = tqdm(total=total, initial=done, unit="step", disable=not shown)
+        shown = progress if logs is not None else False
+        self._bar = progress_bar(total, None, "step", shown=shown, done=done)
         self._postfix: dict[str, str] = {}
         self._logs = logs
         self._total = total

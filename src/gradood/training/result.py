@@ -12,7 +12,7 @@ from torch import nn
 
 import gradood
 from gradood.io.atomic import replace
-from gradood.io.tables import to_table
+from gradood.io.records import to_plain
 from gradood.training.recipe import Recipe
 from gradood.training.validation import Scores
 
@@ -51,7 +51,7 @@ class Trained:
         """Plain values: all but the weights."""
         return {
             "format": 1,
-            "recipe": to_table(self.recipe),
+            "recipe": to_plain(self.recipe),
             "before": asdict(self.before),
             "after": asdict(self.after),
             "steps": self.steps,

@@ -1,15 +1,17 @@
 """Random order, augmentation and collation of the samples of a data set, each by position."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_worker_info
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from gradood.data import ImageDataset, Preprocess
-from gradood.engine.batches import INPUT_KEYS, LABEL_KEYS
+from gradood.data.dataloader import decoded_batches
+from gradood.data.workers import in_worker
+from gradood.engine.batches import inputs_in, labels_in
 from gradood.errors import DataError
 from gradood.training.randomness import Order, seed_for
 from gradood.training.recipe import Augment
@@ -80,16 +82,12 @@ class Samples(Dataset[Any]):
         self, positions: Iterable[Sequence[int]], *, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches at given positions, decoded ahead by worker processes if there are any."""
-        loader = DataLoader(
-            self,
-            # As they come: a long run has millions of positions.
-            batch_sampler=(list(batch) for batch in positions),
-            num_workers=workers,
-            collate_fn=_collate,
-            # Without one of its own it would draw from the global generator.
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+        # As they come: a long run has millions of positions.
+        return decoded_batches(self, positions, workers=workers, collate=_collate)
+
+    def where(self, position: int) -> str:
+        """The image at a position, as an error message names it."""
+        return f"image {self.indices[self.order[position]]} of the {self.purpose} data"
 
     def plain(self, places: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Images (n, …) and labels (n,) at some places of the part, not augmented."""
@@ -113,7 +111,7 @@ class Samples(Dataset[Any]):
             )
         if self.purpose == "id":
             label = label_of(item)
-        if self._cacheable and self._cache is None and get_worker_info() is None:
+        if self._cacheable and self._cache is None and not in_worker():
             self._cacheable = image.nbytes * len(self.indices) <= _CACHE_BYTES
             self._cache = {} if self._cacheable else None
         if self._cache is not None:
@@ -140,11 +138,7 @@ def image_of(item: Any) -> Tensor:
     Raises:
         DataError: there is none.
     """
-    image = item
-    if isinstance(item, Mapping):
-        image = next((item[key] for key in INPUT_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and item:
-        image = item[0]
+    image = inputs_in(item)
     if not isinstance(image, Tensor):
         raise DataError(
             f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
@@ -159,11 +153,7 @@ def label_of(item: Any) -> int:
     Raises:
         DataError: there is none, or it is no whole number.
     """
-    value: Any = None
-    if isinstance(item, Mapping):
-        value = next((item[key] for key in LABEL_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and len(item) > 1:
-        value = item[1]
+    value = labels_in(item)
     try:
         label = int(value)
         whole = label == float(value) and label >= 0
