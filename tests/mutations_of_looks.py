@@ -4,8 +4,9 @@ from planting import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
-FOUND = "taps/test_tap.py::test_model_is_left_as_found"
-RESTORED = "taps/test_wrap.py::test_modes_flags_and_generator_are_restored"
+RESTORED = "taps/test_isolation.py::test_modes_flags_and_generator_are_restored"
+VIEWED = "taps/test_view.py::test_a_view_runs_in_evaluation_mode_and_the_model_sees_nothing"
+DIRECT = "taps/test_view.py::test_calls_through_a_global_variable_need_evaluation_mode"
 SECOND = "evidence/test_perturbed.py::test_it_reads_what_the_model_makes_of_the_moved_inputs"
 IN_PLACE = "taps/test_tap.py::test_gradients_equal_autograd_without_in_place_layers"
 
@@ -18,8 +19,8 @@ MUTATIONS = (
                 "self._late = [*getattr(self, '_late', ()), (site, tensor)]"
             ),
             "        self._handles.append(hook)\n": "",
-            "        output = self._model(x)\n": (
-                "        output = self._model(x)\n"
+            "        output = self._view.module(x)\n": (
+                "        output = self._view.module(x)\n"
                 "        for place, late in getattr(self, '_late', ()):\n"
                 "            late.register_hook(lambda g, place=place: self._receive(place, g))\n"
                 "            self._marks[place].edge = get_gradient_edge(late)\n"
@@ -66,56 +67,113 @@ MUTATIONS = (
         ("taps/test_tap.py::test_no_graph_survives_readings_that_keep_their_tensor",),
     ),
     Mutation(
-        "hooks stay on the model",
+        "hooks stay on a model that is run itself",
         "taps/tap.py",
         {
             "            handle.remove()\n": "            pass\n",
             "(self._handles, self._marks,": "(self._marks,",
         },
-        (contract("gradnorm", "mlp", "model-left-as-found"), FOUND),
+        (DIRECT,),
     ),
     Mutation(
-        "hooks of the observation stay on the model",
-        "taps/observation.py",
+        "hooks of the observation stay on a model that is run itself",
+        "taps/recording.py",
         {"                handle.remove()\n": "                pass\n"},
-        (
-            contract("energy", "mlp", "exception-in-the-forward"),
-            "taps/test_observation.py::test_no_hook_survives_an_interrupted_observation",
-        ),
+        (DIRECT,),
     ),
     Mutation(
         "the observed forward stays in memory",
-        "taps/observation.py",
+        "taps/recording.py",
         {"found = str(error)": "found = str(error)\n            self._module._kept = error"},
         ("taps/test_observation.py::test_a_network_without_a_head_keeps_nothing_of_the_forward",),
     ),
     Mutation(
-        "training flags are not restored",
-        "taps/wrap.py",
-        {"module.training = True": "pass"},
-        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
-    ),
-    Mutation(
-        "training flags return while another thread still looks",
-        "taps/wrap.py",
-        {"                if looking > 1:\n": "                if False:\n"},
-        ("taps/test_wrap.py::test_the_mode_returns_when_the_last_of_several_threads_has_looked",),
+        "the model's own modules are switched and hooked",
+        "taps/shell.py",
+        {"made = None if script else _made(kind)": "made = None if script else original"},
+        (contract("energy", "mlp", "model-left-as-found"), VIEWED, RESTORED),
     ),
     Mutation(
         "the model is read in the mode it is in",
-        "taps/wrap.py",
-        {"module.training = False": "pass"},
-        (contract("energy", "no-bias-dropout", "model-left-as-found"),),
+        "taps/shell.py",
+        {'            "training": False,\n': ""},
+        (contract("energy", "no-bias-dropout", "training-thread-keeps-its-mode"), VIEWED),
+    ),
+    Mutation(
+        "references to other modules are not followed",
+        "taps/view.py",
+        {"        if places:\n": "        if False:\n"},
+        (VIEWED,),
+    ),
+    Mutation(
+        "two threads are given one view",
+        "taps/view.py",
+        {"tree = self._idle.pop()": "tree = self._idle[-1]"},
+        ("taps/test_view.py::test_views_of_several_threads_are_apart",),
+    ),
+    Mutation(
+        "a view does not follow what was replaced in the model",
+        "taps/shell.py",
+        {"if not self._knows(held):": "if False:"},
+        ("taps/test_view.py::test_whatever_is_replaced_is_seen_by_the_next_view",),
+    ),
+    Mutation(
+        "equal tensors are taken for one another",
+        "taps/shell.py",
+        {" and self._identities(held) == self._ids": ""},
+        ("taps/test_view.py::test_equal_parameters_of_one_value_are_not_taken_for_one_another",),
+    ),
+    Mutation(
+        "a view keeps what its forward left",
+        "taps/view.py",
+        {"            tree.restore()\n": "            pass\n"},
+        ("taps/test_view.py::test_a_view_lets_go_of_what_its_forward_held",),
+    ),
+    Mutation(
+        "calls past a view are not noticed",
+        "taps/escape.py",
+        {"    sys.setprofile(profile)\n": "    pass\n"},
+        (DIRECT,),
+    ),
+    Mutation(
+        "a buffer that the forward changes in place is the model's",
+        "taps/view.py",
+        {"for module, name in self.written:\n": "for module, name in ():\n"},
+        ("taps/test_isolation.py::test_what_a_forward_writes_stays_with_the_view",),
     ),
     Mutation(
         "the random state is not restored",
-        "taps/wrap.py",
-        {"stack.enter_context(torch.random.fork_rng(devices=devices))": "_ = devices"},
-        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
+        "taps/isolation.py",
+        {"            before.restore()\n": "            pass\n"},
+        (RESTORED,),
+    ),
+    Mutation(
+        "the random state is set back beside other threads",
+        "taps/isolation.py",
+        {"    return threading.active_count() == 1 and": "    return True or"},
+        ("taps/test_isolation.py::test_no_draw_is_repeated_beside_a_score",),
+    ),
+    Mutation(
+        "a thread that binds later takes the place of the first",
+        "monitor/state.py",
+        {"if bound is None or self.learning is not None:": "if bound is None:"},
+        ("test_threads.py::test_of_threads_that_bind_one_monitor_the_first_is_kept",),
+    ),
+    Mutation(
+        "a calibration outlives the fit that it was made for",
+        "monitor/session.py",
+        {"if before.bound is not None and self.state.bound is not before.bound:": "if False:"},
+        ("test_threads.py::test_a_calibration_of_what_another_thread_replaced_is_refused",),
+    ),
+    Mutation(
+        "what another thread runs is captured too",
+        "taps/capture.py",
+        {"if threading.get_ident() != thread:": "if False:"},
+        ("test_threads.py::test_what_a_trainer_captures_is_of_its_own_thread",),
     ),
     Mutation(
         "inference mode stays on",
-        "taps/wrap.py",
+        "taps/isolation.py",
         {"if torch.is_inference_mode_enabled():": "if False:"},
         (contract("gaia-a", "mlp", "grad-modes"),),
     ),

@@ -112,6 +112,8 @@ MOVED = {
     "scoring.store": "batch.store",
     "strict": "io.records",
     "subject": "models.load",
+    "taps.observation": "taps.observe",
+    "taps.stages": "taps.graph",
     "training.certificate": "training.robustness",
     "training.feed": "training.steps",
     "training.kmeans": "training.sampler",

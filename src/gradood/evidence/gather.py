@@ -56,7 +56,7 @@ def gather(
     with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
     graphs: dict[Read, Tensor] = {}
-    with Tap(network.module) as tap:
+    with Tap(network.views) as tap:
         if with_head:
             head = network.head
             # A copy: models may go on to change what the head took, such as to normalize it.
@@ -86,7 +86,7 @@ def gather(
     for read in wanted:
         if isinstance(read, ParameterNorm):
             found[read] = parameter_norms(
-                network.module, x.clone() if network.overwrites else x, read
+                network.views, x.clone() if network.overwrites else x, read
             )
         elif read == KEYS:
             found[read] = content_keys(x)

@@ -112,7 +112,7 @@ def read_perturbed(
     asked = [read for read in reads if isinstance(read, Perturbed)]
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
-        with Tap(network.module) as tap:
+        with Tap(network.views) as tap:
             for what, read in of.items():
                 if isinstance(what, Activation):
                     tap.value(what.site, _summary(network, what, read, found))

@@ -31,7 +31,13 @@ class Monitor:
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
-    objective. The model is left as it was found: weights, buffers, gradients, modes, hooks, RNG.
+    objective. The model is left as it was found: weights, buffers, gradients, modes and hooks are
+    not touched, as a view of it is run that shares its tensors. A forward that draws random numbers
+    leaves the global generators of torch, NumPy and Python where they were, unless other threads
+    run: what these have drawn is never drawn again.
+
+    One monitor may be used by many threads at once, several monitors may share a model, and other
+    threads may run or train the model meanwhile; weights are read as they are at that moment.
 
     Args:
         model: any classifier, as it is; wrappers are looked through. It is run in evaluation mode,

@@ -1,12 +1,14 @@
-"""Reading a user's model: hooks, wrappers, the head, and what follows what."""
+"""Reading a user's model: views, hooks, wrappers, the head, and what follows what."""
 
+from gradood.taps.graph import Stage
 from gradood.taps.head import Head
+from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.network import LastMap, Layer, Network
-from gradood.taps.observation import observe
+from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
-from gradood.taps.stages import Stage
-from gradood.taps.tap import Reading, Tap, device_of
-from gradood.taps.wrap import left_as_found, logits_of, unwrap
+from gradood.taps.tap import Reading, Tap
+from gradood.taps.view import View, Views
+from gradood.taps.wrap import logits_of, unwrap
 
 __all__ = [
     "Head",
@@ -18,6 +20,8 @@ __all__ = [
     "Site",
     "Stage",
     "Tap",
+    "View",
+    "Views",
     "channel_dim",
     "device_of",
     "is_norm",

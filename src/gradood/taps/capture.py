@@ -1,5 +1,6 @@
-"""What a layer takes or gives, seen during training: unlike `Tap`, no mode is changed."""
+"""What a layer of a model takes or gives during training; unlike `Tap`, of the model itself."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,10 @@ __all__ = ["captured"]
 
 @contextmanager
 def captured(model: nn.Module, site: Site, reading: Callable[[Tensor], None]) -> Iterator[None]:
-    """Show the tensor at `site` to `reading` in every forward inside; nothing remains after.
+    """Show the tensor at `site` to `reading` in every forward of this thread; no hook remains.
 
-    The model keeps its mode and its graph, so that what is seen can be trained through.
+    The model keeps its mode and its graph, so that what is seen can be trained through. Forwards of
+    other threads are not looked at.
 
     Args:
         model: the unwrapped model.
@@ -30,14 +32,20 @@ def captured(model: nn.Module, site: Site, reading: Callable[[Tensor], None]) ->
     if site.layer not in modules:
         raise TapError(f"no layer {site.layer!r}; {suggest(site.layer, modules)}")
 
-    def show(values: Any) -> None:
-        found = next((v for v in values if isinstance(v, Tensor)), None)
-        if found is None:
-            raise TapError(f"no tensor at {site}; name a layer that takes and gives one.")
-        reading(found)
+    thread = threading.get_ident()
 
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        show((*args, *kwargs.values()))
+    def show(values: tuple[Any, ...]) -> None:
+        if threading.get_ident() != thread:
+            return
+        tensor = next((value for value in values if isinstance(value, Tensor)), None)
+        if tensor is None:
+            raise TapError(f"no tensor at {site}; name a layer that takes and gives one.")
+        reading(tensor)
+
+    # torch looks up apart from a hook whether it takes keyword arguments, so that a thread that
+    # runs the layer meanwhile may call it without them.
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        show((*args, *(kwargs or {}).values()))
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         show((output,))

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError, suggest
+from gradood.taps.graph import Stage
 from gradood.taps.head import Head, linear_weight
+from gradood.taps.isolation import device_of
 from gradood.taps.site import Site
-from gradood.taps.stages import Stage
-from gradood.taps.tap import Tap, device_of
+from gradood.taps.tap import Tap
+from gradood.taps.view import Views
 
 __all__ = [
     "LastMap",
@@ -62,7 +64,7 @@ class Network:
     """A classifier, observed once on an example; the model itself is not changed.
 
     Attributes:
-        module: the unwrapped model.
+        module: the unwrapped model; only its `views` are run.
         layers: every layer that ran, by name, in the order of their first call.
         stages: see `find_stages`; of the normalization layers, or else of the hook layers.
         last_map: what is pooled into the features, or None where that is no mean over a map.
@@ -71,6 +73,7 @@ class Network:
         classes: number of logits.
         overwrites: whether the model changes the tensor that it is given.
         opaque: why autograd cannot follow the model, or None.
+        views: private copies of the module tree, to hook and run.
     """
 
     module: nn.Module
@@ -82,6 +85,7 @@ class Network:
     classes: int
     overwrites: bool
     opaque: str | None
+    views: Views = field(repr=False)
     _head: Head | str = field(repr=False)
 
     @property
@@ -168,7 +172,7 @@ class Network:
         parts: list[Tensor] = []
         for rows in activations.split(64):
             seen: list[Tensor] = []
-            with Tap(self.module) as tap:
+            with Tap(self.views) as tap:
                 tap.replace(site, rows)
                 tap.value(self.head.site, seen.append)
                 tap.run(

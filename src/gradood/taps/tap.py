@@ -1,4 +1,4 @@
-"""The only place that registers hooks on a user's model.
+"""Hooks on a view of a model, for one look: what is read, and where gradients are taken.
 
 Values are read, and reduced, in the middle of the forward pass. Gradients with respect to inner
 layers need no gradient of any parameter and no graph upstream of the first layer asked for: grad
@@ -10,7 +10,6 @@ in-place activation later made of it, and reduces it as soon as it exists.
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,42 +19,24 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError, suggest
+from gradood.taps.isolation import left_as_found
 from gradood.taps.site import INPUT, Site
-from gradood.taps.wrap import left_as_found
+from gradood.taps.view import View, Views
 
-__all__ = ["Reading", "Tap", "device_of"]
+__all__ = ["Reading", "Tap"]
 
 Reading = Callable[[Tensor], None]
 """What to do with a tensor seen at a site; it must not keep the tensor alive unless it means to."""
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model computes: the device of its first parameter or buffer, else the CPU.
-
-    Raises:
-        TapError: all of them are on the meta device.
-    """
-    empty = False
-    for tensor in chain(model.parameters(), model.buffers()):
-        if tensor.device.type != "meta":
-            return tensor.device
-        empty = True
-    if empty:
-        raise TapError(
-            "the model is on the meta device and holds no weights; expected one that can run: "
-            "load its weights first."
-        )
-    return torch.device("cpu")
-
-
 class Tap:
-    """Context manager: hooks on some layers of a model, which it leaves as it found it.
+    """Context manager: hooks on some layers of a view of a model, which itself is not touched.
 
     Register what to see with `value`, `gradient` and `replace`, then call `run` once, then
     `backward` once per objective. On exit, whatever happened inside, no hook remains.
 
     Args:
-        model: the unwrapped model (`unwrap`).
+        model: the unwrapped model (`unwrap`), or views of it.
 
     Raises:
         TapError: a layer is unknown, not reached, gives no tensor, or is not connected to the
@@ -66,9 +47,9 @@ class Tap:
         the graph kept only from the first layer asked for.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._modules = dict(model.named_modules())
+    def __init__(self, model: nn.Module | Views) -> None:
+        self._views = model if isinstance(model, Views) else Views(model)
+        self._view = View(self._views.model, direct=True)
         self._values: dict[Site, list[Reading]] = {}
         self._replacements: dict[Site, Tensor] = {}
         self._marks: dict[Site, _Mark] = {}
@@ -96,7 +77,7 @@ class Tap:
         self._replacements[site] = tensor
 
     def __enter__(self) -> Self:
-        self._context.enter_context(left_as_found(self._model, device_of(self._model)))
+        self._view = self._context.enter_context(left_as_found(self._views))
         return self
 
     def __exit__(
@@ -111,6 +92,7 @@ class Tap:
         for kept in (self._handles, self._marks, self._receivers, self._values):
             kept.clear()
         self._replacements.clear()
+        self._view = View(self._views.model, direct=True)
         self._context.close()
 
     def run(self, x: Tensor) -> Any:
@@ -125,7 +107,7 @@ class Tap:
             # Not in a hook: those of others, which run before ours, may change what the model gets.
             x = self._see(INPUT, x)
         self._attach()
-        output = self._model(x)
+        output = self._view.module(x)
         missed = self._sites() - self._reached
         if missed:
             names = ", ".join(sorted(map(str, missed)))
@@ -159,8 +141,14 @@ class Tap:
     # -- inside the forward ---------------------------------------------------------------
 
     def _check(self, site: Site) -> None:
-        if site.layer not in self._modules:
-            raise TapError(f"no layer {site.layer!r}; {suggest(site.layer, self._modules)}")
+        self._layer(site.layer)
+
+    def _layer(self, name: str) -> nn.Module:
+        layer = self._view.find(name)
+        if layer is None:
+            known = dict(self._views.model.named_modules())
+            raise TapError(f"no layer {name!r}; {suggest(name, known)}")
+        return layer
 
     def _sites(self) -> set[Site]:
         return self._values.keys() | self._wanted | self._replacements.keys()
@@ -169,25 +157,28 @@ class Tap:
         sites = self._sites() - {INPUT}
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
             hook = self._before(layer)
-            self._handles.append(
-                self._modules[layer].register_forward_pre_hook(hook, with_kwargs=True)
-            )
+            handle = self._layer(layer).register_forward_pre_hook(hook, with_kwargs=True)
+            self._handles.append(handle)
         for layer in sorted({s.layer for s in sites if s.port == "output"}):
-            self._handles.append(self._modules[layer].register_forward_hook(self._after(layer)))
+            handle = self._layer(layer).register_forward_hook(self._after(layer))
+            self._handles.append(handle)
 
     def _before(self, layer: str) -> Callable[..., Any]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Where the model itself is run, other threads may run it too. torch looks up apart from a
+        # hook whether it takes keyword arguments, so that they may call it without.
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
             site = self._next(layer, "input")
             if site is None:
                 return None
+            words = kwargs or {}
             for i, argument in enumerate(args):
                 if isinstance(argument, Tensor):
                     new = self._see(site, argument)
-                    return None if new is argument else ((*args[:i], new, *args[i + 1 :]), kwargs)
-            for name, argument in kwargs.items():
+                    return None if new is argument else ((*args[:i], new, *args[i + 1 :]), words)
+            for name, argument in words.items():
                 if isinstance(argument, Tensor):
                     new = self._see(site, argument)
-                    return None if new is argument else (args, {**kwargs, name: new})
+                    return None if new is argument else (args, {**words, name: new})
             raise TapError(f"layer {layer!r} takes no tensor; name a layer that takes one.")
 
         return hook
@@ -208,7 +199,8 @@ class Tap:
         return hook
 
     def _inside(self, layer: str) -> str:
-        inside = [n for n in self._modules if n.startswith(f"{layer}.")]
+        names = dict(self._views.model.named_modules())
+        inside = [name for name in names if name.startswith(f"{layer}.")]
         return ", ".join(inside[:8]) or "there is none."
 
     def _next(self, layer: str, port: Any) -> Site | None:

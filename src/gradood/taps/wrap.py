@@ -1,8 +1,6 @@
-"""What surrounds a classifier: wrappers, output containers, and the state it must be left in."""
+"""Wrappers around a classifier, and the containers it returns its logits in."""
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +9,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gradood.errors import TapError
 
-__all__ = ["left_as_found", "logits_of", "unwrap"]
+__all__ = ["logits_of", "unwrap", "wrapped_name"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -29,20 +27,23 @@ def unwrap(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TapError(f"the model is a {type(model).__name__}; expected a torch.nn.Module.")
     inner: Any = model
-    while not isinstance(inner, torch.jit.ScriptModule):
-        original = inner.__dict__.get("_modules", {}).get("_orig_mod")
-        if original is not None:
-            inner = original
-        elif isinstance(inner, DataParallel | DistributedDataParallel):
-            inner = inner.module
-        else:
-            break
+    while (name := wrapped_name(inner)) is not None:
+        inner = inner._modules[name]
     if isinstance(inner, torch.jit.ScriptModule):
         raise TapError(
             "the model is a TorchScript module, whose layers cannot be tapped; "
             "give the eager nn.Module it was made from."
         )
     return inner
+
+
+def wrapped_name(module: nn.Module) -> str | None:
+    """The child that a wrapper stands for, or None of what is no wrapper."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
+    if module.__dict__.get("_modules", {}).get("_orig_mod") is not None:
+        return "_orig_mod"
+    return "module" if isinstance(module, DataParallel | DistributedDataParallel) else None
 
 
 def logits_of(output: Any) -> Tensor:
@@ -80,74 +81,3 @@ def _describe(output: Any) -> str:
     if isinstance(output, Mapping):
         return f"a mapping with keys {sorted(map(str, output))}"
     return f"a {type(output).__name__}"
-
-
-@contextmanager
-def left_as_found(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode inside; training flags, grad mode and RNG as before outside.
-
-    Training flags are set one by one rather than by `eval()`, because some layers rewrite their
-    weights when their mode changes (merged adapters, for instance).
-
-    Args:
-        model: the unwrapped model.
-        device: where it computes; that device's generator is restored too.
-    """
-    devices = [device] if device.type == "cuda" else []
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=devices))
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_eager(model))
-        stack.enter_context(_evaluating(model))
-        yield
-
-
-_LOOKING: dict[int, tuple[int, list[nn.Module]]] = {}
-"""Model, by id → how many look at it now, and its modules that were in training mode."""
-_LOCK = threading.Lock()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Training flags off, until the last of several threads that look at once has finished."""
-    key = id(model)
-    counted = False
-    try:
-        with _LOCK:
-            looking, training = _LOOKING.get(key) or (0, [m for m in model.modules() if m.training])
-            _LOOKING[key] = looking + 1, training
-            counted = True
-            for module in training:
-                module.training = False
-        yield
-    finally:
-        if counted:
-            with _LOCK:
-                looking, training = _LOOKING.pop(key)
-                if looking > 1:
-                    _LOOKING[key] = looking - 1, training
-                else:
-                    for module in training:
-                        module.training = True
-
-
-@contextmanager
-def _eager(model: nn.Module) -> Iterator[None]:
-    """Compiled parts run eagerly: hooks added after compilation would be ignored silently."""
-    compiled = any(
-        getattr(m, "_compiled_call_impl", None) is not None or "_orig_mod" in m._modules
-        for m in model.modules()
-    )
-    if not compiled:
-        yield
-        return
-    set_stance = getattr(torch.compiler, "set_stance", None)
-    if set_stance is None:
-        raise TapError(
-            "parts of the model are compiled, and this torch cannot run them eagerly; "
-            "give the model from before torch.compile, or use torch 2.6 or newer."
-        )
-    with set_stance("force_eager"):
-        yield

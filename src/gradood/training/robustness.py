@@ -1,7 +1,6 @@
 """Local robustness of the energy: input gradients, perturbations and certified radii."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +57,9 @@ class CertifiedRadii:
 def energies(model: nn.Module, x: Tensor) -> Tensor:
     """Energies (n,) on the CPU in float64; the model is left as it was."""
     device = device_of(model)
-    with left_as_found(model, device):
-        return torch.cat([energy(_logits(model, r.to(device))).cpu() for r in x.split(_BATCH)])
+    with left_as_found(model) as view:
+        run = view.module
+        return torch.cat([energy(_logits(run, r.to(device))).cpu() for r in x.split(_BATCH)])
 
 
 def gradient_norms(model: nn.Module, x: Tensor) -> Tensor:
@@ -162,24 +162,20 @@ def certified_radius(
 def _input_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (n, …) and its norms (n,) on the CPU."""
     device = device_of(model)
-    with left_as_found(model, device), _frozen(model), torch.enable_grad():
+    with left_as_found(model) as view, torch.enable_grad():
+        _freeze(view.module)
         rows = x.to(device).detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(energy(_logits(model, rows)).sum(), rows)
+        (gradient,) = torch.autograd.grad(energy(_logits(view.module, rows)).sum(), rows)
     gradient = gradient.cpu()
     return gradient, torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)
 
 
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Parameters need no gradient inside, which saves their part of the graph."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+def _freeze(view: nn.Module) -> None:
+    """Let a view hold its parameters without gradients, which saves their part of the graph."""
+    for module in view.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = parameter.detach()  # type: ignore[assignment]
 
 
 def _logits(model: Callable[[Tensor], object], x: Tensor) -> Tensor:

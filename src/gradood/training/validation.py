@@ -95,10 +95,10 @@ def logits_on(
     share = places[edges[processes.rank] : edges[processes.rank + 1]]
     device = device_of(model)
     logits, labels = [], []
-    with left_as_found(model, device):
+    with left_as_found(model) as view:
         for i in range(0, len(share), batch):
             images, numbers = samples.plain(share[i : i + batch])
-            logits.append(logits_of(model(images.to(device))).float())
+            logits.append(logits_of(view.module(images.to(device))).float())
             labels.append(numbers.to(device))
     if not logits:
         raise DataError(f"{len(places)} samples for {processes.size} processes; expected more.")

@@ -1,5 +1,7 @@
 """Products are exact inside, and the user's own setting is back afterwards."""
 
+import threading
+
 import pytest
 import torch
 
@@ -67,3 +69,27 @@ def test_the_search_and_the_pruned_logits_ask_for_it(monkeypatch):
     low = torch.full_like(weight, -torch.inf)
     line.pruned_logits(torch.randn(4, 5), weight, None, low, torch.tensor([0, 1, 1, 2]))
     assert seen and set(seen) == {"highest"}
+
+
+def test_the_switch_returns_when_the_last_of_several_threads_has_finished():
+    before = torch.get_float32_matmul_precision()
+    inside, leave, seen = threading.Barrier(2, timeout=10), threading.Event(), []
+
+    def searching():
+        with full_products():
+            inside.wait()
+            leave.wait(10)
+            seen.append(torch.get_float32_matmul_precision())
+
+    try:
+        torch.set_float32_matmul_precision("high")
+        thread = threading.Thread(target=searching)
+        with full_products():
+            thread.start()
+            inside.wait()
+        assert torch.get_float32_matmul_precision() == "highest", "another thread still searches"
+        leave.set()
+        thread.join()
+        assert seen == ["highest"] and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from gradood.taps.graph import find_stages
 from gradood.taps.site import Site
-from gradood.taps.stages import find_stages
 
 
 def names(stages):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gradood.errors import TapError
 from gradood.taps import Site, Tap
+from gradood.taps.isolation import only_thread
 
 
 class Residual(nn.Module):
@@ -301,7 +302,7 @@ def state(model):
         [p.requires_grad for p in model.parameters()],
         [None if p.grad is None else p.grad.clone() for p in model.parameters()],
         {name: value.clone() for name, value in model.state_dict().items()},
-        torch.get_rng_state(),
+        torch.get_rng_state() if only_thread() else torch.empty(0),
         torch.is_grad_enabled(),
     )
 
@@ -372,9 +373,12 @@ def test_model_is_left_as_found_when_a_reading_raises():
 def test_evaluation_mode_inside():
     model = Residual().train()
     statistics = model.norm1.running_mean.clone()
+    seen = []
+    model.dropout.register_forward_pre_hook(lambda module, _: seen.append(module.training))
     with Tap(model) as tap:
-        assert not any(module.training for module in model.modules())
+        assert all(module.training for module in model.modules()), "the model's own mode stays"
         first = tap.run(X)
+    assert seen == [False]
     with Tap(model) as tap:
         assert torch.equal(first, tap.run(X))
     assert torch.equal(statistics, model.norm1.running_mean)

@@ -10,6 +10,7 @@ from gradood.testing.checks.model import MODEL
 from gradood.testing.checks.numbers import NUMBERS
 from gradood.testing.checks.orientation import ORIENTATION
 from gradood.testing.checks.rows import ROWS
+from gradood.testing.checks.threads import THREADS
 
 __all__ = ["CHECKS", "Check"]
 
@@ -23,5 +24,6 @@ CHECKS: dict[str, Check] = {
     **LEARNING,
     **DECIDING,
     **COMPANY,
+    **THREADS,
 }
 """Name → check, in the order in which they run."""

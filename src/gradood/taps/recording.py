@@ -1,152 +1,107 @@
-"""Observing a classifier: one forward of two rows, and what its graph says of every layer."""
+"""What each layer takes and gives in one forward with its graph, and what follows from it."""
 
-import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from gradood.errors import GradoodError, TapError
-from gradood.taps.graph import consumers_of, goes_to_max_pool, nodes_between, positive_part
+from gradood.errors import TapError
+from gradood.taps.graph import (
+    Stage,
+    consumers_of,
+    find_stages,
+    goes_to_max_pool,
+    nodes_between,
+    positive_part,
+)
 from gradood.taps.head import (
     Head,
     HeadCandidate,
-    exact_products,
     find_head,
     linear_weight,
     refuse_features_first,
 )
 from gradood.taps.network import LastMap, Layer, Network, own_name
 from gradood.taps.site import Site, channel_dim, is_norm, positions
-from gradood.taps.stages import Stage, find_stages
-from gradood.taps.tap import device_of
-from gradood.taps.wrap import left_as_found, logits_of, unwrap
+from gradood.taps.view import View, Views
+from gradood.taps.wrap import logits_of
 
-__all__ = ["observe"]
+__all__ = ["Recording"]
 
-_LOG = logging.getLogger(__name__)
 _MEANS = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Rounding of a mean in these types, relative to the largest feature; else 1e-4."""
 
 
-def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Network:
-    """Run the model on a few rows and note what it does.
+class Recording:
+    """Hooks on every module of a view for one forward, and what is concluded from it.
 
     Args:
-        model: any classifier.
-        example: (n ≥ 1, …) inputs on the model's device; the first two are used.
-        head: name of the head, or None to search for it.
+        views: of the model.
+        view: to hook and run.
+        opaque: why autograd cannot follow the model, or None.
 
-    Raises:
-        TapError: the model returns no logits or other tensors first, or mixes the samples of a
-            batch.
-
-    Cost:
-        Two forwards of at most two rows, one of them with its graph.
+    Attributes:
+        logits: (rows, classes) that the forward gave.
     """
-    module = unwrap(model)
-    rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
-    with left_as_found(module, device_of(module)):
-        given = rows[:1].clone()
-        version = given._version
-        alone = logits_of(module(given))
-        overwrites = given._version != version
-        notes = _noted(module, rows)
-    _refuse_mixing(module, notes.logits.detach(), alone, len(rows))
-    return notes.network(rows[:1].detach().clone(), head, overwrites)
 
-
-def _noted(module: nn.Module, rows: Tensor) -> "_Notes":
-    """One forward with its graph, or without where autograd refuses the model."""
-    notes = _Notes(module)
-    try:
-        with torch.enable_grad():
-            notes.run(rows)
-    except RuntimeError as error:
-        if isinstance(error, GradoodError | torch.cuda.OutOfMemoryError):
-            raise
-        notes = _Notes(module, opaque=str(error).split("\n")[0].rstrip("."))
-        notes.run(rows)
-        _LOG.info("autograd cannot follow the model: %s", error)
-    return notes
-
-
-def _refuse_mixing(module: nn.Module, logits: Tensor, alone: Tensor, rows: int) -> None:
-    if logits.shape[0] != rows or alone.shape[0] != 1:
-        raise TapError(
-            f"the model gave {logits.shape[0]} rows of logits for {rows} inputs; "
-            "row i of the output must belong to sample i."
-        )
-    scale = logits.abs().max().clamp_min(1e-6)
-    tolerance = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
-    if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
-        tolerance = 2e-2  # TF32, for one batch size and not for the other
-    if bool(((logits[:1] - alone).abs().max() / scale) > tolerance):
-        norms = [
-            name
-            for name, layer in module.named_modules()
-            if isinstance(layer, nn.modules.batchnorm._NormBase)
-            and layer.running_mean is None
-            and not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
-        ]
-        named = f" BatchNorm without running statistics: {', '.join(norms)}." if norms else ""
-        raise TapError(
-            "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
-            f"a score per sample needs independent rows.{named}"
-        )
-
-
-class _Notes:
-    """Hooks on every module for one forward, and what is concluded from it."""
-
-    def __init__(self, module: nn.Module, opaque: str | None = None) -> None:
+    def __init__(self, views: Views, view: View, opaque: str | None = None) -> None:
         self.logits = torch.empty(0, device="cpu")
+        self._views = views
+        self._view = view
+        self._thread = threading.get_ident()
         self._opaque = opaque
         self._output: Any = None
-        self._module = module
+        self._module = views.model
         self._seen: dict[str, list[_Seen]] = {}
         self._ports: dict[Any, Site] = {}
         self._nodes: dict[Site, Any] = {}
-        self._candidates: list[tuple[str, nn.Module, Tensor]] = []
+        self._candidates: list[tuple[str, Tensor]] = []
         self._channels: int | None = None
 
     def run(self, rows: Tensor) -> None:
+        """Run the view on a few rows; no hook remains."""
         rows = rows.detach().clone()
         if torch.is_grad_enabled() and rows.is_floating_point():
             rows = rows.requires_grad_().clone()
-        handles: list[Any] = []
+        handles: list[RemovableHandle] = []
         try:
-            for name, module in self._module.named_modules():
-                if name:
-                    hook = self._hook(name)
-                    handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            for name, _ in self._module.named_modules():
+                module = self._view.find(name) if name else None
+                if module is not None:
+                    handles.append(module.register_forward_hook(self._after(name)))
                     before = self._before(name)
                     handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self._output = self._module(rows)
+            self._output = self._view.module(rows)
         finally:
             for handle in handles:
                 handle.remove()
         self.logits = logits_of(self._output)
 
     def _before(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+        ) -> None:
+            if threading.get_ident() != self._thread:
+                return
             call = len(self._seen.get(name, ()))
-            given = _first_tensor(args, kwargs)
+            given = _first_tensor(args, kwargs or {})
             if given is not None and given.grad_fn is not None:
                 site = Site(name, "input", call)
                 self._nodes[site] = given.grad_fn
                 self._ports.setdefault(given.grad_fn, site)
             if given is not None and linear_weight(module) is not None:
-                self._candidates.append((name, module, given.detach().clone()))
+                self._candidates.append((name, given.detach().clone()))
 
         return hook
 
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-        ) -> Any:
+    def _after(self, name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
+            if threading.get_ident() != self._thread:
+                return None
             calls = self._seen.setdefault(name, [])
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 calls.append(_Seen(None, (), 1, None, None))
@@ -181,11 +136,18 @@ class _Notes:
         return told
 
     def network(self, example: Tensor, head: str | None, overwrites: bool) -> Network:
+        """The network as it ran.
+
+        Args:
+            example: (1, …) one of the inputs.
+            head: name of the head, or None to search for it.
+            overwrites: whether the model changes the tensor that it is given.
+        """
         logits = self.logits
         counts = {name: len(calls) for name, calls in self._seen.items()}
         candidates = [
-            HeadCandidate(name, module, seen, counts.get(name, 1))
-            for name, module, seen in self._candidates
+            HeadCandidate(name, self._module.get_submodule(name), seen, counts.get(name, 1))
+            for name, seen in self._candidates
         ]
         found: Head | str
         features: Tensor | None = None
@@ -211,6 +173,7 @@ class _Notes:
             classes=logits.shape[1],
             overwrites=overwrites,
             opaque=self._opaque,
+            views=self._views,
             _head=found,
         )
         stages = find_stages([layer.name for layer in draft.hook_layers])

@@ -1,0 +1,195 @@
+"""Views of a model: private copies of its module tree that share every tensor.
+
+What is hooked, switched to evaluation mode and run is a view. The model's own modules are only
+read, so that other threads may run or train it meanwhile. See ADR 0017.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradood.errors import TapError
+from gradood.taps.references import redirect
+from gradood.taps.shell import Shared, Shell
+from gradood.taps.wrap import wrapped_name
+
+__all__ = ["View", "Views", "held_tensors", "is_runnable_itself"]
+
+
+class View:
+    """A module tree to run and to hook.
+
+    Attributes:
+        module: its root.
+        direct: whether it is the model itself, which other threads may run too.
+    """
+
+    def __init__(self, module: nn.Module, *, direct: bool = False) -> None:
+        self.module = module
+        self.direct = direct
+
+    def find(self, name: str) -> nn.Module | None:
+        """The module of that name, or None."""
+        found: nn.Module | None = self.module
+        for part in name.split(".") if name else ():
+            found = None if found is None else found._modules.get(part)
+        return found
+
+    def copies(self, name: str) -> bool:
+        """Whether the module of that name is a copy, and not run in the model itself."""
+        return not self.direct and not isinstance(self.find(name), Shared | None)
+
+    def separate(self, module: str, name: str, copies: dict[int, Tensor]) -> None:
+        """Give a module a copy of one of its tensors.
+
+        Args:
+            module: its name.
+            name: the buffer or attribute.
+            copies: id of a tensor → its copy, for tensors that are held twice; added to.
+        """
+        holder = self.find(module)
+        if holder is None:
+            return
+        place: Any = holder._buffers if name in holder._buffers else vars(holder)
+        tensor = place.get(name)
+        if isinstance(tensor, Tensor):
+            place[name] = copies.setdefault(id(tensor), tensor.detach().clone())
+
+
+class Views:
+    """Views of one model, and what its forward does that they must allow for.
+
+    Each view has the modules, parameters, buffers and hooks that the model has at that moment. Its
+    module objects are kept for the next one, unless the model has changed meanwhile.
+
+    Args:
+        model: the unwrapped model.
+        written: (module, attribute) names of tensors that the forward changes in place; every
+            view has its own.
+        direct: the model's forward reaches its own modules past any view, so that the model
+            itself is run; it must then be in evaluation mode.
+        draws: the forward may draw from NumPy's or Python's global random generator.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        written: tuple[tuple[str, str], ...] = (),
+        direct: bool = False,
+        draws: bool = True,
+    ) -> None:
+        self.model = model
+        self.written = written
+        self.direct = direct
+        self.draws = draws
+        self._idle: list[_Tree] = []
+        self._harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.model, self.written, self.direct, self.draws)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """A view to run; after the block nothing is kept of what the forward left in it.
+
+        Raises:
+            TapError: a part of the model cannot be viewed and is in training mode, or is sharded.
+        """
+        if self.direct:
+            _require_runnable(self.model)
+            yield View(self.model, direct=True)
+            return
+        try:
+            tree = self._idle.pop()
+        except IndexError:
+            tree = None
+        while tree is None or not tree.follow(self._harmless):
+            tree = _Tree(self.model)
+        try:
+            view = View(tree.root)
+            copies: dict[int, Tensor] = {}
+            for module, name in self.written:
+                view.separate(module, name, copies)
+            yield view
+        finally:
+            tree.restore()
+            self._idle.append(tree)
+
+
+class _Tree:
+    """The modules of a view, to be run by one thread at a time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._copies: dict[int, nn.Module] = {}
+        self._shells: list[Shell] = []
+        stack = [model]
+        while stack:
+            original = stack.pop()
+            if id(original) not in self._copies:
+                shell = Shell(original)
+                self._copies[id(original)] = shell.module
+                self._shells.append(shell)
+                stack += [child for child in shell.children.values() if child is not None]
+        for shell in self._shells:
+            shell.learn(self._copies)
+        self.root = self._copies[id(model)]
+
+    def follow(self, harmless: "weakref.WeakValueDictionary[int, Any]") -> bool:
+        """Become what the model is now; False if a module was replaced, which takes a new tree."""
+        places: list[tuple[Any, Any]] = []
+        for shell in self._shells:
+            if not shell.follow(self._copies, places):
+                return False
+        if places:
+            redirect(places, self._copies, harmless)
+        return True
+
+    def restore(self) -> None:
+        """Let go of what a forward left."""
+        for shell in self._shells:
+            shell.restore()
+
+
+def _restored(
+    model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool, draws: bool
+) -> Views:
+    return Views(model, written=written, direct=direct, draws=draws)
+
+
+def is_runnable_itself(model: nn.Module) -> bool:
+    """Whether a model may be run without a view: in evaluation mode, and no part compiled."""
+    return not any(
+        module.training
+        or module.__dict__.get("_compiled_call_impl") is not None
+        or wrapped_name(module) == "_orig_mod"
+        for module in model.modules()
+    )
+
+
+def _require_runnable(model: nn.Module) -> None:
+    if not is_runnable_itself(model):
+        raise TapError(
+            "the model's forward calls its own modules through references that cannot be followed, "
+            "such as global variables, so that it can be run in evaluation mode only, and not if "
+            "parts of it are compiled: call model.eval() first, or let the model call its modules "
+            "through its attributes."
+        )
+
+
+def held_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Buffers and plain tensor attributes of a module alone, by name; none made in inference mode.
+
+    The latter cannot be changed in place by a forward outside that mode.
+    """
+    held = {**vars(module), **module._buffers}
+    return [
+        (name, value)
+        for name, value in held.items()
+        if isinstance(value, Tensor)
+        and not isinstance(value, nn.Parameter)
+        and not value.is_inference()
+    ]
