@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,7 +39,7 @@ def main() -> int:
     """
     arguments = _parsed()
     if arguments.command == "compare":
-        return report(differences(arguments.a, arguments.b))
+        return report(differences(arguments.a, arguments.b, arguments.parts.split(",")))
     source = arguments.source.resolve()
     assert (source / "src" / "gradood").is_dir(), f"{source} holds no src/gradood"
     if arguments.command == "record":
@@ -58,7 +59,6 @@ def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     record = commands.add_parser("record", help="write what a tree computes")
-    record.add_argument("--parts", default=",".join(PARTS), help="separated by commas")
     artifact = commands.add_parser("artifact", help="save a monitor of every detector")
     load = commands.add_parser("load", help="read what another tree saved, and compare")
     load.add_argument("--artifact", type=Path, required=True)
@@ -69,6 +69,8 @@ def _parsed() -> argparse.Namespace:
     compare = commands.add_parser("compare", help="hold one recording against another")
     compare.add_argument("a", type=Path)
     compare.add_argument("b", type=Path)
+    for command in (record, compare):
+        command.add_argument("--parts", default=",".join(PARTS), help="separated by commas")
     return parser.parse_args()
 
 
@@ -113,17 +115,22 @@ def _values(file: Path) -> dict[str, object]:
     return json.loads(beside.read_text()) if beside.exists() else {}
 
 
-def differences(a: Path, b: Path) -> tuple[int, list[str]]:
+def _of(parts: list[str] | None, named: dict[str, Any]) -> dict[str, Any]:
+    """What belongs to these parts of a recording; None for everything."""
+    return {k: v for k, v in named.items() if parts is None or k.split("/")[0] in parts}
+
+
+def differences(a: Path, b: Path, parts: list[str] | None = None) -> tuple[int, list[str]]:
     """How many values two recordings share, and a line for each that differs.
 
     Floating-point values are compared bit by bit, so that NaNs and signs of zero count too.
     """
-    first, second = load_file(a), load_file(b)
+    first, second = (_of(parts, load_file(file)) for file in (a, b))
     lines = [f"{name}: only in {a}" for name in sorted(first.keys() - second.keys())]
     lines += [f"{name}: only in {b}" for name in sorted(second.keys() - first.keys())]
     shared = sorted(first.keys() & second.keys())
     lines += [line for name in shared if (line := _difference(name, first[name], second[name]))]
-    here, there = _values(a), _values(b)
+    here, there = (_of(parts, _values(file)) for file in (a, b))
     for name in sorted(here.keys() | there.keys()):
         left, right = (json.dumps(values.get(name, "absent")) for values in (here, there))
         if left != right:

@@ -99,8 +99,8 @@ def images(name: str, rows: slice, mean: tuple[float, ...], std: tuple[float, ..
 
 def labels(name: str, rows: slice) -> Tensor:
     """(rows,) int64."""
-    column = pq.read_table(SHARED / "data" / f"{name}.parquet", columns=["label"])["label"]
-    return torch.tensor(column[rows.start : rows.stop].to_pylist())
+    table = pq.read_table(SHARED / "data" / f"{name}.parquet", columns=["label"])
+    return torch.tensor(table["label"][rows.start : rows.stop].to_pylist())
 
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -220,12 +220,10 @@ def _plain(value: object) -> object:
 
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
     """A record's values with their places, so that a difference names its own."""
-    parts = value.items() if isinstance(value, dict) else None
-    parts = enumerate(value) if isinstance(value, list) else parts
-    if not parts or not value:
+    if not value or not isinstance(value, dict | list):
         yield path, value
         return
-    for key, part in parts:
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _leaves(f"{path}/{key}", part)
 
 
