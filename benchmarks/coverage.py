@@ -5,7 +5,7 @@
 Every simulation draws an ID and an OOD sample from distributions whose true figures are known by
 integration, and asks whether the interval holds them. Single figures: `gradood.metrics.intervals`,
 without the average precisions, whose bootstrap takes too long. Means over sets and differences
-between methods: `gradood.bench.statistics`. Ends with 1 if a coverage of single figures is below
+between methods: `gradood.metrics`. Ends with 1 if a coverage of single figures is below
 93 % by more than two standard errors: then an interval promises what it does not keep.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from gradood.bench.provenance import commit
-from gradood.bench.statistics import Analysis, differences
+from gradood.metrics import Analysis, differences
 from gradood.metrics.confidence import area_interval, rate_intervals, reach_of
 from gradood.metrics.counts import Counts
 
@@ -334,7 +334,7 @@ def markdown(rows: list[Row], plan: Plan, command: str, seconds: float) -> str:
         "",
         "## Means over three sets, and differences between two methods",
         "",
-        "`gradood.bench.statistics`: the sets share the ID images, the methods share all images.",
+        "`gradood.metrics`: the sets share the ID images, the methods share all images.",
         f"{plan.draws} draws of the bootstrap for false positive rates, which does not allow for",
         "ties at the threshold as the intervals of single figures do.",
         "",

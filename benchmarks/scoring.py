@@ -33,10 +33,10 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 import gradood
+from gradood.batch import Identity, Settings, list_images, score_images
 from gradood.bench.provenance import provenance
 from gradood.data import Preprocess
 from gradood.models import REFERENCES, build
-from gradood.scoring import Identity, Settings, list_images, score_images
 
 WAYS = {
     "empty": "empty",

@@ -23,7 +23,8 @@ from training_run import images, material, preprocess, start
 from gradood import models
 from gradood.bench.provenance import provenance
 from gradood.training import TrainingData, load_recipe
-from gradood.training.certificate import (
+from gradood.training.data import Material
+from gradood.training.robustness import (
     Attack,
     certified_radius,
     energies,
@@ -31,7 +32,6 @@ from gradood.training.certificate import (
     gradient_norms,
     perturbed,
 )
-from gradood.training.material import Material
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2)
 KINDS = ("random", "adversarial")

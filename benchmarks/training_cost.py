@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gradood import models
 from gradood.bench.provenance import commit
-from gradood.binding import observed
+from gradood.engine.binding import observed
 from gradood.functional.logits import energy
 from gradood.training import ClusterEnergySampler, EnergyMarginLoss, InputGradientPenalty
 from gradood.training.forward import set_training

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradood.bench.statistics import Analysis, over_seeds
+from gradood.metrics import Analysis, over_seeds
 
 GROUPS = {"cifar100": "near", "svhn": "far"}
 

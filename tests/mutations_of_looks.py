@@ -202,13 +202,13 @@ MUTATIONS = (
     ),
     Mutation(
         "labels of any shape are let in",
-        "batches.py",
+        "engine/batches.py",
         {"or labels.shape != (size,)": "or labels.shape[:1] != (size,)"},
         ("test_batches.py::test_labels_that_do_not_fit_are_refused_only_if_wanted",),
     ),
     Mutation(
         "a pair of images and labels is two batches",
-        "batches.py",
+        "engine/batches.py",
         {"    _refuse_pair(data)\n": ""},
         ("test_batches.py::test_a_pair_given_as_data_says_how_to_write_it",),
     ),
@@ -220,7 +220,7 @@ MUTATIONS = (
     ),
     Mutation(
         "rows with NaN score as zeros do",
-        "monitor/reader.py",
+        "engine/reader.py",
         {".masked_fill(lost, torch.inf)": ""},
         (
             contract("energy", "mlp", "nonfinite-rows"),
@@ -229,13 +229,13 @@ MUTATIONS = (
     ),
     Mutation(
         "what the model cannot answer has an ordinary score",
-        "monitor/reader.py",
+        "engine/reader.py",
         {"lost = broken | (~evidence.sound).cpu()": "lost = broken"},
         ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",
-        "monitor/reader.py",
+        "engine/reader.py",
         {
             "            own = evidence.only(binding.plans[name].reads)\n": (
                 "            own = self.gather(x, binding.reads, None)\n"

@@ -6,9 +6,11 @@ Importing this package is cheap: torch and everything else load on first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gradood import _moved
+
 if TYPE_CHECKING:
     from gradood import errors, metrics
-    from gradood.decision import Result, Results
+    from gradood.calibration.results import Result, Results
     from gradood.detectors import (
         ASHB,
         ASHP,
@@ -55,9 +57,9 @@ if TYPE_CHECKING:
         ViM,
     )
     from gradood.detectors.base import Detector, Learner
-    from gradood.evaluation import Table, evaluate
-    from gradood.inspection import inspect
     from gradood.monitor import Monitor, load
+    from gradood.monitor.evaluation import Table, evaluate
+    from gradood.monitor.inspection import inspect
     from gradood.registry import methods
 
 __version__ = "0.1.0"
@@ -124,14 +126,17 @@ _HOMES = {
     "Detector": "gradood.detectors.base",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
-    "Result": "gradood.decision",
-    "Results": "gradood.decision",
-    "Table": "gradood.evaluation",
-    "evaluate": "gradood.evaluation",
-    "inspect": "gradood.inspection",
+    "Result": "gradood.calibration.results",
+    "Results": "gradood.calibration.results",
+    "Table": "gradood.monitor.evaluation",
+    "evaluate": "gradood.monitor.evaluation",
+    "inspect": "gradood.monitor.inspection",
     "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
+
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from gradood.batch import Identity, Settings, list_images, score_images
 from gradood.data import Preprocess
-from gradood.scoring import Identity, Settings, list_images, score_images
 
 
 @dataclass

@@ -12,8 +12,8 @@ from artifact_samples import benchmark, sample
 
 import gradood
 from gradood.artifact import check, write
-from gradood.artifact.atomic import replace
 from gradood.errors import ArtifactError
+from gradood.io.atomic import replace
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gradood.__file__).parents[1])}
 

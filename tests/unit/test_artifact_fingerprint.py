@@ -11,8 +11,8 @@ from torch import nn
 
 from gradood.artifact import Fingerprint, differences, mismatch
 from gradood.artifact.fingerprint import fingerprint
-from gradood.artifact.strict import decode, to_plain
 from gradood.errors import DataError, ModelMismatchError, TapError
+from gradood.io.records import decode, to_plain
 
 
 class Block(nn.Module):

@@ -10,10 +10,10 @@ from artifact_samples import sample
 
 import gradood
 from gradood.artifact import FORMAT, Format, Manifest, Override, check, read
-from gradood.artifact.canonical import MAX_DEPTH, check_plain, encode, parse
 from gradood.artifact.manifest import check_version
-from gradood.artifact.strict import SINCE, decode
 from gradood.errors import ArtifactError
+from gradood.io.canonical import MAX_DEPTH, check_plain, encode, parse
+from gradood.io.records import SINCE, decode
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "artifact_1_0.safetensors"
 DOCUMENT = sample()[0].to_dict()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradood.binding import bind, observed, probe_of, shown
 from gradood.detectors import KNN, MSP, Energy, GradNorm
+from gradood.engine.binding import bind, observed, probe_of, shown
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradood.calibration import groups
-from gradood.calibration.promise import deciding_rank
+from gradood.calibration import mondrian
+from gradood.calibration.guarantee import deciding_rank
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "calibration.py"
 
@@ -36,7 +36,7 @@ def test_every_promise_is_kept_or_refused(benchmark):
 
 
 def test_a_threshold_one_rank_too_low_is_seen(benchmark, monkeypatch):
-    monkeypatch.setattr(groups, "deciding_rank", lambda n, p: deciding_rank(n, p) + 1)
+    monkeypatch.setattr(mondrian, "deciding_rank", lambda n, p: deciding_rank(n, p) + 1)
     plan = benchmark.Plan(sizes=(100,), repeats=2000, rank_parts=40, least_pool=20_000)
     broken = {row.mode for row in benchmark.one_detector("normal", 100, plan, 0) if not row.holds}
     assert broken == {"marginal", "pac"}

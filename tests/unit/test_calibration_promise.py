@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from gradood.calibration import Promise, benjamini_hochberg, required
-from gradood.calibration.promise import deciding_rank
+from gradood.calibration.guarantee import deciding_rank
 from gradood.errors import ConfigError, DataError
 
 RATES = (0.5, 0.3, 0.1, 0.07, 0.05, 0.01, 1 / 3, 0.001)

@@ -10,7 +10,7 @@ from torch import nn
 import gradood
 from gradood import metrics
 from gradood.errors import DataError
-from gradood.evaluation import rows_of
+from gradood.monitor.evaluation import rows_of
 
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
 GENERATOR = torch.Generator().manual_seed(11)

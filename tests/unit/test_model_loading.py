@@ -21,8 +21,8 @@ from gradood.data import Preprocess
 from gradood.errors import ConfigError, DataError
 from gradood.models import build, open_model
 from gradood.models.library import library
+from gradood.models.load import load_subject
 from gradood.models.torchvision import torchvision_inputs
-from gradood.subject import load_subject
 
 STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = (0.5, 0.5, 0.5)

@@ -15,9 +15,9 @@ from PIL import Image
 from scoring_fake import IDENTITY, Answer, Fake, content, job, put, rows
 from torch.utils.data import DataLoader
 
+from gradood.batch import Settings, list_images, score_images
 from gradood.data import Preprocess
 from gradood.errors import ConfigError, DataError
-from gradood.scoring import Settings, list_images, score_images
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gradood.batch import list_images
+from gradood.batch.listing import Files, printable
 from gradood.data.decode import decode
 from gradood.data.remote import fetch
 from gradood.errors import BadImageError, ConfigError, DataError
-from gradood.scoring import list_images
-from gradood.scoring.listing import Files, printable
 
 
 def png(shade=0):

@@ -12,9 +12,9 @@ import time
 import pytest
 from scoring_fake import IDENTITY, Failing, Fake, content, job, put, rows
 
+from gradood.batch import Identity
+from gradood.batch import store as store_module
 from gradood.errors import ConfigError, DataError
-from gradood.scoring import Identity
-from gradood.scoring import store as store_module
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from gradood.bench import json_text
 from gradood.data import Preprocess
 from gradood.errors import ConfigError
 from gradood.models import REFERENCES, build
-from gradood.subject import load_subject
+from gradood.models.load import load_subject
 
 
 @pytest.fixture(scope="module")

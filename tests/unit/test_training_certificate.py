@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.testing.snapshot import Snapshot
-from gradood.training.certificate import (
+from gradood.training.robustness import (
     Attack,
     certified_radius,
     energies,

@@ -16,7 +16,7 @@ import sys, torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from gradood.training import Options, Trainer, TrainingData, load_recipe
-from gradood.training.world import World, joined
+from gradood.training.distributed import World, joined
 
 torch.set_num_threads(1)
 folder, *jobs = sys.argv[1:]

@@ -7,14 +7,14 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gradood.errors import DataError
-from gradood.training.feed import Feed
-from gradood.training.plan import Plan
+from gradood.training.batches import Feed
+from gradood.training.distributed import World
 from gradood.training.recipe import Augment, Batch, Recipe, Sampling, Schedule
 from gradood.training.samples import Samples, augmented, image_of, label_of
 from gradood.training.schedule import learning_rate
 from gradood.training.seeds import Order
+from gradood.training.steps import Plan
 from gradood.training.terms import Gradient, Loss
-from gradood.training.world import World
 
 
 @pytest.mark.parametrize(("samples", "batch"), [(10, 4), (8, 4), (3, 8), (65, 64)])

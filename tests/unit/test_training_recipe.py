@@ -4,7 +4,7 @@ import pytest
 
 from gradood.bibliography import bibliography
 from gradood.errors import ConfigError, UnknownNameError
-from gradood.strict import from_table, to_table
+from gradood.io.tables import from_table, to_table
 from gradood.training import METHODS, load_recipe, recipes
 from gradood.training.recipe import Recipe
 

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradood.artifact.canonical import encode, parse
 from gradood.errors import ArtifactError
+from gradood.io.canonical import encode, parse
 
 __all__ = [
     "Header",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gradood.artifact.atomic import replace
 from gradood.artifact.container import (
     MAX_HEADER,
     Header,
@@ -22,6 +21,7 @@ from gradood.artifact.container import (
 )
 from gradood.artifact.manifest import Manifest, check_version
 from gradood.errors import ArtifactError, DataError
+from gradood.io.atomic import replace
 
 __all__ = ["Artifact", "Verified", "check", "read", "write"]
 

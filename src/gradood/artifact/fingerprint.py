@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gradood.artifact.canonical import encode
 from gradood.artifact.identity import Fingerprint
-from gradood.artifact.tensors import little_endian
 from gradood.errors import DataError
+from gradood.io.canonical import encode
+from gradood.io.hashing import little_endian
 from gradood.taps import unwrap
 
 __all__ = ["fingerprint"]

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gradood import __version__
-from gradood.artifact.canonical import check_plain, encode
 from gradood.artifact.identity import Fingerprint
-from gradood.artifact.strict import decode, to_plain
 from gradood.errors import ArtifactError
+from gradood.io.canonical import check_plain, encode
+from gradood.io.records import decode, to_plain
 
 __all__ = [
     "CanaryRecord",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from gradood.artifact.container import ITEM_SIZES, Spec, Stored
 from gradood.errors import ArtifactError
+from gradood.io.hashing import little_endian
 
-__all__ = ["from_torch", "little_endian", "pack", "to_torch", "unpack"]
+__all__ = ["from_torch", "pack", "to_torch", "unpack"]
 
 _DTYPES = {
     "BOOL": torch.bool,
@@ -65,17 +66,6 @@ def to_torch(stored: Stored) -> Tensor:
     if dtype == torch.bool:  # Any other byte than 0 is true: torch takes bytes above 1 as they are.
         return (torch.frombuffer(data, dtype=torch.uint8) != 0).reshape(stored.spec.shape)
     return torch.frombuffer(data, dtype=dtype).reshape(stored.spec.shape)
-
-
-def little_endian(tensor: Tensor) -> memoryview:
-    """The bytes of a dense tensor: C order, little-endian."""
-    flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
-    # A complex number is two, each of which has its own order of bytes.
-    width = tensor.element_size() // (2 if tensor.is_complex() else 1)
-    if sys.byteorder == "big" and width > 1:
-        raw = raw.reshape(-1, width)[:, ::-1].copy().reshape(-1)
-    return raw.data.cast("B")
 
 
 def pack(value: Any, prefix: str) -> tuple[Any, dict[str, Tensor]]:

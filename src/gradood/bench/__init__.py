@@ -1,16 +1,16 @@
 """Comparing detectors: on the demo's digits, on networks and data sets of one's own, on suites."""
 
-from gradood.bench.arena import Outcome, run
-from gradood.bench.arena_record import ArenaRecord, scores_of, write_folder
-from gradood.bench.cache import Cache, default_folder
 from gradood.bench.comparison import Comparison, Sets, compare
-from gradood.bench.contest import example_of
-from gradood.bench.documents import json_text, plain
+from gradood.bench.config import Contender, Settings
+from gradood.bench.entries import example_of
 from gradood.bench.inventory import find_root, take_inventory
-from gradood.bench.selection import Selection, select
-from gradood.bench.settings import Contender, Settings
+from gradood.bench.method_args import Selection, select
+from gradood.bench.record import ArenaRecord, scores_of, write_folder
+from gradood.bench.runner import Outcome, run
 from gradood.bench.suite import Suite, load_suite, suites
-from gradood.bench.survey import Survey, check_classes, survey
+from gradood.engine.compatibility import Survey, check_classes, survey
+from gradood.io.cache import Cache, default_folder
+from gradood.io.json import json_text, plain
 
 __all__ = [
     "ArenaRecord",

@@ -9,17 +9,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gradood.batches import Data
-from gradood.bench.cache import Cache
-from gradood.bench.gathering import Gathering
-from gradood.bench.learning import Scores, Team
+from gradood.bench.ensemble import Scores, Team
+from gradood.bench.readings import Gathering
 from gradood.bench.shards import Shard, whole
-from gradood.bench.survey import check_classes, survey
-from gradood.binding import Binding, observed
 from gradood.detectors.base import Detector, Plan
+from gradood.engine.batches import Data
+from gradood.engine.binding import Binding, observed
+from gradood.engine.compatibility import check_classes, survey
+from gradood.engine.reader import Reader
 from gradood.errors import ConfigError, DataError, GradoodWarning, MeaninglessScoreWarning
-from gradood.evaluation import Row, Table, rows_of
-from gradood.monitor.reader import Reader
+from gradood.io.cache import Cache
+from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap
 
 __all__ = ["Comparison", "Kept", "Sets", "compare"]

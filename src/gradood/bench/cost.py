@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from gradood.bench.learning import Team
+from gradood.bench.ensemble import Team
+from gradood.engine.rows import own_terms
 from gradood.evidence import LOGITS, own_pass
-from gradood.monitor.rows import own_terms
 
 __all__ = ["costs"]
 

@@ -5,9 +5,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradood.bench.documents import cell
 from gradood.bibliography import CITATION, Reference, bibliography, reference
 from gradood.detectors.base import Detector, Learner
+from gradood.io.json import cell
 from gradood.registry import Method, detector_class, methods
 
 __all__ = ["Option", "Page", "method_page", "site"]

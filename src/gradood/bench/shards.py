@@ -6,8 +6,8 @@ from functools import cache, partial
 
 from torch import Tensor
 
-from gradood.batches import Batch, Data, batches
 from gradood.data import ImageDataset, loader
+from gradood.engine.batches import Batch, Data, batches
 
 __all__ = ["ROWS", "Shard", "image_shards", "whole"]
 
@@ -55,7 +55,7 @@ def whole(data: Data, *, labels: bool = False) -> list[Shard]:
     """A user's own batches as one shard, of which nothing is kept.
 
     Args:
-        data: as `gradood.batches.batches` takes it.
+        data: as `gradood.engine.batches.batches` takes it.
         labels: whether the labels in the batches are wanted.
     """
     return [Shard(lambda: batches(data, labels=labels))]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gradood.data import Preprocess
 from gradood.detectors.base import require
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.strict import from_table, to_table
+from gradood.io.tables import from_table, to_table
 
 __all__ = [
     "Group",

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood.batches import Batch
-from gradood.bench.cache import key_of
+from gradood.bench.cache_key import source_version
 from gradood.bench.comparison import Comparison, Kept, Sets, compare
-from gradood.bench.contest import Opened, joined_labels
-from gradood.bench.selection import Selection
-from gradood.bench.settings import Settings
+from gradood.bench.config import Settings
+from gradood.bench.entries import Opened, joined_labels
+from gradood.bench.method_args import Selection
 from gradood.bench.shards import Shard, image_shards
-from gradood.bench.versions import source_version
 from gradood.data import ImageDataset
 from gradood.detectors.base import Detector
+from gradood.engine.batches import Batch
 from gradood.errors import ConfigError, GradoodWarning
+from gradood.io.cache import key_of
 
 __all__ = [
     "Choice",

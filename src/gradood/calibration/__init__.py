@@ -1,10 +1,10 @@
 """Held-out in-distribution scores to p-values and decisions with a stated false-alarm rate."""
 
-from gradood.calibration.decision import Calibration
+from gradood.calibration.conformal import Calibration
+from gradood.calibration.fdr import benjamini_hochberg
+from gradood.calibration.fitting import calibrate
 from gradood.calibration.fusion import Fusion, fuse, required_fused
-from gradood.calibration.held_out import calibrate
-from gradood.calibration.promise import Promise, required
-from gradood.calibration.selection import benjamini_hochberg
+from gradood.calibration.guarantee import Promise, required
 
 __all__ = [
     "Calibration",

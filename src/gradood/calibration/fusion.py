@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradood.calibration.conformal import Calibration
 from gradood.calibration.curve import Curve, How
-from gradood.calibration.decision import Calibration
-from gradood.calibration.held_out import calibrate
-from gradood.calibration.promise import Promise, required
+from gradood.calibration.fitting import calibrate
+from gradood.calibration.guarantee import Promise, required
 from gradood.errors import (
     ArtifactError,
     CalibrationError,

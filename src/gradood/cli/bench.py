@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gradood.cli.contest import contenders, named_sets
+from gradood.cli.entries import contenders, named_sets
 from gradood.cli.options import (
     BatchSize,
     Crop,
@@ -216,7 +216,7 @@ def bench(
     if no_cache and cache is not None:
         raise ConfigError("--cache and --no-cache were both given; give one.")
     from gradood.bench import Settings, default_folder, run
-    from gradood.bench.check import read_expected
+    from gradood.bench.gate import read_expected
 
     expected = None if check is None else read_expected(check)
     if expected is not None:  # Rather now than after hours of work.

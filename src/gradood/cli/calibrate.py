@@ -104,7 +104,7 @@ def calibrate(
     from gradood.artifact import check
     from gradood.calibration import Promise
     from gradood.data import Preprocess, loader, open_images
-    from gradood.subject import load_subject
+    from gradood.models.load import load_subject
 
     promise = Promise(fpr, cast(Any, mode), confidence)
     check(detector)  # Before the model is built, as that may take long.

@@ -11,7 +11,7 @@ from gradood.cli.output import aligned, data, document, say
 from gradood.cli.records import RECORD, SCORES, read_record
 
 if TYPE_CHECKING:
-    from gradood.bench.change import Change, Changes
+    from gradood.bench.difference import Change, Changes
 
 __all__ = ["compare"]
 
@@ -46,7 +46,7 @@ def compare(
     Where the scores lie beside both records, the same images are compared in pairs. P-values are
     corrected for the number of figures compared (Holm).
     """
-    from gradood.bench.changes import changes
+    from gradood.bench.diff import changes
 
     (a, scores_a), (b, scores_b) = _opened(first), _opened(second)
     options: dict[str, Any] = {"metrics": tuple(metric)} if metric else {}
@@ -98,7 +98,7 @@ def _tell(found: "Changes") -> None:
 
 
 def _line(change: "Change") -> str:
-    from gradood.bench.documents import cell
+    from gradood.io.json import cell
 
     low, high = change.interval
     gain = change.after - change.before

@@ -26,9 +26,9 @@ def demo(
     near are its 8 and 9; far are patches of its two photographs.
     Nothing is downloaded. It takes well under two minutes.
     """
-    from gradood.bench.arena_record import CAPTION, left_out_lines
     from gradood.bench.demo import accuracy, load_digits, one_thread, train
     from gradood.bench.provenance import provenance
+    from gradood.bench.record import CAPTION, left_out_lines
 
     digits = load_digits(seed=seed)
     samples = {

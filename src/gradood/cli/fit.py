@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gradood.bench import Selection, Survey
     from gradood.calibration.curve import How
     from gradood.data import ImageDataset
-    from gradood.subject import Subject
+    from gradood.models.load import Subject
 
 __all__ = ["fit"]
 
@@ -95,8 +95,8 @@ def fit(
     )
     from gradood.bench import example_of, select
     from gradood.data import loader, open_images
+    from gradood.models.load import load_subject
     from gradood.monitor import Monitor
-    from gradood.subject import load_subject
 
     selection = select(methods, option or ())
     subject = load_subject(
@@ -143,7 +143,7 @@ def _survey(
 ) -> "Survey":
     """Which methods can run, found before the pass over the data."""
     from gradood.bench import check_classes, survey
-    from gradood.binding import observed
+    from gradood.engine.binding import observed
     from gradood.taps import device_of
 
     network = observed(subject.model, example.to(device_of(subject.model)))

@@ -27,7 +27,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradood.subject import Subject
+    from gradood.models.load import Subject
 
 __all__ = ["inspect"]
 
@@ -63,8 +63,8 @@ def inspect(
     """
     if images is not None and shape is not None:
         raise ConfigError("--input and --shape were both given; give one.")
-    from gradood.inspection import inspect as look
-    from gradood.subject import load_subject
+    from gradood.models.load import load_subject
+    from gradood.monitor.inspection import inspect as look
 
     subject = load_subject(
         model,

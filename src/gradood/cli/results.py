@@ -14,7 +14,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.bench import Outcome, Settings
-    from gradood.bench.check import Expected
+    from gradood.bench.gate import Expected
 
 __all__ = ["Results"]
 
@@ -122,7 +122,7 @@ class Results:
             raise typer.Exit(Exit.GATE_FAILED)
 
     def _show(self, outcome: "Outcome") -> None:
-        from gradood.bench.arena_record import CAPTION, left_out_lines
+        from gradood.bench.record import CAPTION, left_out_lines
 
         record = outcome.record
         for run in record.runs:
@@ -158,7 +158,7 @@ def _write(file: Path, outcome: "Outcome") -> None:
 def _expect(file: Path, outcome: "Outcome") -> None:
     """The figures, as what later runs must reproduce."""
     from gradood.bench import json_text
-    from gradood.bench.check import expected_of
+    from gradood.bench.gate import expected_of
 
     text = json_text(expected_of(outcome.record.to_dict()).to_dict())
     try:

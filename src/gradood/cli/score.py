@@ -33,9 +33,9 @@ from gradood.cli.saved import rows
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gradood.batch import Summary
     from gradood.data import Preprocess
-    from gradood.scoring import Summary
-    from gradood.subject import Subject
+    from gradood.models.load import Subject
 
 __all__ = ["score"]
 
@@ -128,8 +128,8 @@ def score(
     import gradood
     from gradood.artifact import check
     from gradood.artifact.fingerprint import fingerprint
-    from gradood.scoring import Identity, Settings, list_images, score_images
-    from gradood.subject import load_subject
+    from gradood.batch import Identity, Settings, list_images, score_images
+    from gradood.models.load import load_subject
 
     verified = check(detector)  # Before the model is built, as that may take long.
     images = list_images(source, image_column=image_column)

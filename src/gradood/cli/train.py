@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradood.data import Preprocess
-    from gradood.subject import Subject
+    from gradood.models.load import Subject
     from gradood.training import Recipe, Trained, TrainingData
     from gradood.training.validation import Scores
 
@@ -166,7 +166,7 @@ def train(
     chosen = _recipe(method, recipe, change or [])
     changed = overrides(resize=resize, crop=crop, mean=mean, std=std, mode=mode)
     from gradood.training import Options, Trainer
-    from gradood.training.world import World, joined
+    from gradood.training.distributed import World, joined
 
     options = Options(workers=workers, tensorboard=tensorboard, max_accuracy_drop=max_accuracy_drop)
     with joined(check_device(device)) as place:
@@ -209,7 +209,7 @@ def _recipe(method: str | None, recipe: str | None, changes: Sequence[str]) -> "
 
 
 def _subject(model: str, weights: Path | None, recipe: "Recipe", **options: Any) -> "Subject":
-    from gradood.subject import load_subject
+    from gradood.models.load import load_subject
 
     # Whether it needs to be trained already is for the recipe to say.
     subject = load_subject(model, weights, untrained=True, **options)

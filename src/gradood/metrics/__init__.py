@@ -9,8 +9,11 @@ the convention of most papers; OOD as the positive class is that of OpenOOD [zha
 Cost: one sort of both sets, O(n log n), on the CPU in float64.
 """
 
+from gradood.metrics.analysis import METRICS, Analysis
 from gradood.metrics.confidence import intervals
 from gradood.metrics.counts import Scores
+from gradood.metrics.ranking import critical_difference, ranking
+from gradood.metrics.seeds import over_seeds
 from gradood.metrics.separation import (
     Summary,
     aupr_in,
@@ -20,15 +23,24 @@ from gradood.metrics.separation import (
     fpr_ood_at_tpr_id95,
     summary,
 )
+from gradood.metrics.significance import comparisons, differences, holm
 
 __all__ = [
+    "Analysis",
+    "METRICS",
     "Scores",
     "Summary",
     "aupr_in",
     "aupr_out",
     "auroc",
+    "comparisons",
+    "critical_difference",
+    "differences",
     "fpr_id_at_tpr_ood95",
     "fpr_ood_at_tpr_id95",
+    "holm",
     "intervals",
+    "over_seeds",
+    "ranking",
     "summary",
 ]

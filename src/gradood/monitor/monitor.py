@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from gradood.artifact import Override
-from gradood.batches import Batch, Data
-from gradood.binding import Binding
 from gradood.calibration import Promise
 from gradood.calibration.curve import How
-from gradood.decision import Decider, Look, Result, Results
+from gradood.calibration.results import Decider, Look, Result, Results
 from gradood.detectors.base import Detector, Learner, Partial, State
+from gradood.engine.batches import Batch, Data
+from gradood.engine.binding import Binding
+from gradood.engine.detector_set import Detectors, combination, roster
+from gradood.engine.partials import OVERLAP, Partials, Seen, overlap_override
+from gradood.engine.progress import shown_batches
+from gradood.engine.reader import Reader
+from gradood.engine.rows import own_terms, refuse_nonfinite
 from gradood.errors import CalibrationError, DataError, NotFittedError
 from gradood.evidence import KEYS, LOGITS
-from gradood.monitor.partials import OVERLAP, Partials, Seen, overlap_override
-from gradood.monitor.progress import shown_batches
-from gradood.monitor.reader import Reader
-from gradood.monitor.roster import Detectors, combination, roster
-from gradood.monitor.rows import own_terms, refuse_nonfinite
 
 __all__ = ["Monitor"]
 
@@ -285,7 +285,7 @@ class Monitor:
 
         Returns:
             A `Result` for one detector given bare, otherwise a mapping of them by detector name;
-            see `gradood.decision`. Tensors are on the CPU.
+            see `gradood.calibration.results`. Tensors are on the CPU.
 
         Raises:
             CalibrationError: `calibrate` was not called.

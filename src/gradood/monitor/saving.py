@@ -24,13 +24,13 @@ from gradood.artifact.canary import Canary, compare, synthesize, tolerance
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.tensors import from_torch, pack, to_torch, unpack
 from gradood.bibliography import bibliography
-from gradood.binding import Binding, observed
-from gradood.decision import Decider
+from gradood.calibration.results import Decider
 from gradood.detectors.base import Detector, Plan
+from gradood.engine.binding import Binding, observed
+from gradood.engine.partials import Seen
 from gradood.errors import ArtifactError, ConfigError, GradoodError, NotFittedError
 from gradood.evidence import LOGITS, Activation, Gradient, gather, read_from_plain, read_to_plain
 from gradood.monitor.monitor import Monitor
-from gradood.monitor.partials import Seen
 from gradood.registry import create, detector_class
 from gradood.taps import device_of, unwrap
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gradood.report.arena import Arena, Figure, Run
 from gradood.report.measures import percent
+from gradood.report.views import Arena, Figure, Run
 
 __all__ = ["advice"]
 

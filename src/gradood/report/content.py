@@ -10,11 +10,11 @@ from gradood.bibliography import bibliography
 from gradood.errors import DataError
 from gradood.report.advice import advice
 from gradood.report.agreement import agreement
-from gradood.report.arena import Arena, Figure, Run
 from gradood.report.curves import histogram, roc, threshold
 from gradood.report.facts import made_with, run_facts, told
 from gradood.report.gallery import extremes
 from gradood.report.measures import MEASURES
+from gradood.report.views import Arena, Figure, Run
 
 __all__ = ["DETAILS", "Detail", "Scores", "content"]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gradood.report.arena import Arena, Run
+from gradood.report.views import Arena, Run
 
 __all__ = ["made_with", "run_facts", "told"]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from gradood.artifact.atomic import replace
 from gradood.errors import ConfigError
-from gradood.report.arena import Arena
+from gradood.io.atomic import replace
 from gradood.report.content import DETAILS, Scores, content
 from gradood.report.gallery import EXTREMES, Images, Sheets, fitting
 from gradood.report.page import page
+from gradood.report.views import Arena
 
 __all__ = ["Report"]
 

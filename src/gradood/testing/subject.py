@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from gradood.binding import Binding
 from gradood.detectors.base import Detector, Learner, Plan
+from gradood.engine.binding import Binding
 from gradood.errors import GradoodError
 from gradood.monitor import Monitor
 from gradood.testing.networks import ContractNetwork

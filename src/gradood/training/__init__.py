@@ -1,6 +1,7 @@
 """Training that knows its edge: GReg, GReg+ and the outlier-exposure family."""
 
 from gradood.training.catalog import METHODS, load_recipe, recipes
+from gradood.training.data import TrainingData
 from gradood.training.losses import (
     CrossEntropy,
     EnergyMarginLoss,
@@ -10,10 +11,9 @@ from gradood.training.losses import (
     OutlierExposure,
     VirtualOutliers,
 )
-from gradood.training.material import TrainingData
 from gradood.training.recipe import Recipe
+from gradood.training.result import Trained
 from gradood.training.sampler import Candidates, ClusterEnergySampler
-from gradood.training.trained import Trained
 from gradood.training.trainer import Options, Trainer
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.strict import from_table
+from gradood.io.tables import from_table
 from gradood.training.recipe import Recipe
 
 __all__ = ["METHODS", "load_recipe", "recipes", "with_changes"]

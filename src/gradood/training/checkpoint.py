@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gradood.artifact.atomic import replace
 from gradood.errors import ArtifactError
+from gradood.io.atomic import replace
 
 __all__ = ["Saved", "load", "save", "save_text"]
 

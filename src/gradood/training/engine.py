@@ -14,17 +14,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gradood.errors import DataError
 from gradood.taps import Network, device_of
-from gradood.training.feed import Fed, Feed, Pool
+from gradood.training.batches import Fed, Feed, Pool
+from gradood.training.distributed import World
 from gradood.training.forward import PartBatch, TrainingForward, set_training
 from gradood.training.losses import VirtualOutliers, mix
 from gradood.training.objective import Objective
-from gradood.training.plan import Plan
 from gradood.training.recipe import Optimizer, Recipe
 from gradood.training.sampler import Candidates, ClusterEnergySampler
 from gradood.training.schedule import learning_rate
 from gradood.training.scoring import candidates
 from gradood.training.seeds import generator_for, seed_for
-from gradood.training.world import World
+from gradood.training.steps import Plan
 
 __all__ = ["Engine", "Run"]
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from gradood.errors import ConfigError
+from gradood.training.distributed import World
 from gradood.training.objective import SCORES
 from gradood.training.recipe import Recipe
 from gradood.training.samples import Samples
 from gradood.training.terms import Gradient, Margin
 from gradood.training.validation import logits_on
-from gradood.training.world import World
 
 __all__ = ["ENOUGH", "resolved"]
 

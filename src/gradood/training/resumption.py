@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, DataError
-from gradood.strict import from_table, to_table
+from gradood.io.tables import from_table, to_table
 from gradood.training.checkpoint import Saved, save
+from gradood.training.data import Material
+from gradood.training.distributed import World
 from gradood.training.engine import Engine
-from gradood.training.material import Material
 from gradood.training.randomness import load_random_state, random_state
 from gradood.training.recipe import Recipe
 from gradood.training.state import State
-from gradood.training.world import World
 
 __all__ = ["continued", "restore", "write"]
 

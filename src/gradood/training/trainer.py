@@ -13,17 +13,17 @@ from gradood.errors import ConfigError
 from gradood.taps import unwrap
 from gradood.training.catalog import load_recipe
 from gradood.training.checkpoint import Saved, load, save
+from gradood.training.data import Material, TrainingData
+from gradood.training.distributed import World
 from gradood.training.engine import Engine
 from gradood.training.logs import Logs, Progress
-from gradood.training.material import Material, TrainingData
-from gradood.training.preparation import prepared
 from gradood.training.recipe import Recipe
+from gradood.training.result import Trained
 from gradood.training.resumption import continued, restore, write
 from gradood.training.seeds import seed_for
+from gradood.training.setup import prepared
 from gradood.training.state import State
-from gradood.training.trained import Trained
 from gradood.training.validation import Scores, score
-from gradood.training.world import World
 
 __all__ = ["Options", "Trainer"]
 

@@ -10,8 +10,8 @@ from gradood import metrics
 from gradood.errors import DataError
 from gradood.functional.logits import energy
 from gradood.taps import device_of, left_as_found, logits_of
+from gradood.training.distributed import World
 from gradood.training.samples import Samples
-from gradood.training.world import World
 
 __all__ = ["HeldOut", "Scores", "logits_on", "score"]
 

@@ -119,14 +119,14 @@ def test_a_new_method_with_the_same_readings_needs_no_pass(root, tmp_path, decod
 def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monkeypatch):
     run(settings(root, cache=tmp_path, methods="energy,knn"))
     asked = []
-    plain = gradood.monitor.reader.gather
+    plain = gradood.engine.reader.gather
 
     def gather(network, x, reads, labels=None):
         asked.append(set(reads))
         return plain(network, x, reads, labels)
 
     decoded.clear()
-    monkeypatch.setattr("gradood.monitor.reader.gather", gather)
+    monkeypatch.setattr("gradood.engine.reader.gather", gather)
     out = run(settings(root, cache=tmp_path, methods="energy,knn,gaia-z"))
     assert len(decoded) == 80 + 50 + 50 + 32  # What gaia-z scores; it learns nothing.
     assert all("features" not in str(reads) for reads in asked)
@@ -136,12 +136,12 @@ def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monk
 def test_what_was_learned_from_readings_too_large_to_keep_is_kept(
     root, tmp_path, decoded, monkeypatch
 ):
-    monkeypatch.setattr("gradood.bench.gathering.BULKY", 600)
+    monkeypatch.setattr("gradood.bench.readings.BULKY", 600)
     first = run(settings(root, cache=tmp_path, methods="grood,gaia-z"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path, methods="grood,gaia-z")))
     assert len(decoded) == 32
-    monkeypatch.setattr("gradood.bench.gathering.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
     first = run(settings(root, cache=tmp_path / "b", methods="grood,knn"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path / "b", methods="grood,knn")))
@@ -203,7 +203,7 @@ def test_a_damaged_entry_is_made_again_with_a_warning(root, tmp_path):
 
 
 def test_a_state_that_was_damaged_is_kept_again(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr("gradood.bench.gathering.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
     run(settings(root, cache=tmp_path, methods="knn"))
     (state,) = (file for file in tmp_path.rglob("*.safetensors") if _is_state(file))
     state.write_bytes(b"")
@@ -220,16 +220,16 @@ def _is_state(file):
 
 
 def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("gradood.bench.gathering.BULKY", 100)
-    monkeypatch.setattr("gradood.bench.gathering._HELD", 16 * 600)
+    monkeypatch.setattr("gradood.bench.readings.BULKY", 100)
+    monkeypatch.setattr("gradood.bench.readings._HELD", 16 * 600)
     seen = []
-    plain = gradood.bench.learning.Team._measure
+    plain = gradood.bench.ensemble.Team._measure
 
     def measured(team, name, given):
         seen.append((name, given.evidence.size))
         return plain(team, name, given)
 
-    monkeypatch.setattr("gradood.bench.learning.Team._measure", measured)
+    monkeypatch.setattr("gradood.bench.ensemble.Team._measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
     first = [size for name, size in seen if name == "energy"]
     assert 16 in first  # Maps fill what may be held after a batch, and logits would not.
@@ -266,7 +266,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
 
 
 def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeypatch):
-    plain = gradood.bench.learning.Team.score
+    plain = gradood.bench.ensemble.Team.score
     calls = []
 
     def interrupted(team, given, **options):
@@ -276,7 +276,7 @@ def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeyp
         return plain(team, given, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradood.bench.learning.Team.score", interrupted)
+        patch.setattr("gradood.bench.ensemble.Team.score", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(settings(root, cache=tmp_path))
     decoded.clear()

@@ -8,9 +8,9 @@ import pytest
 from arena_samples import GROUPS, record, scores
 from scipy.stats import norm
 
-from gradood.bench.changes import changes
-from gradood.bench.statistics import Analysis, differences, holm
+from gradood.bench.diff import changes
 from gradood.errors import ConfigError
+from gradood.metrics import Analysis, differences, holm
 
 BEFORE = scores()
 # The same images, seen a little worse by one method.

@@ -6,7 +6,7 @@ import pytest
 from arena_samples import record, scores
 
 from gradood.bench import json_text
-from gradood.bench.check import Expected, Figure, expected_of, read_expected
+from gradood.bench.gate import Expected, Figure, expected_of, read_expected
 from gradood.errors import ConfigError
 
 RECORD = record({"net": scores()})

@@ -8,9 +8,9 @@ from torch import nn
 from gradood.bench import Sets, compare, select
 from gradood.bench.demo import one_thread
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
-from gradood.evaluation import evaluate
 from gradood.models import digits_net
 from gradood.monitor import Monitor
+from gradood.monitor.evaluation import evaluate
 
 CLASSES = 4
 

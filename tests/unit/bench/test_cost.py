@@ -7,7 +7,7 @@ from torch import nn
 from gradood.bench import Sets, compare, select
 from gradood.bench.cost import costs
 from gradood.bench.demo import one_thread
-from gradood.evaluation import Table
+from gradood.monitor.evaluation import Table
 
 
 class Slow(nn.Module):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from gradood.bench import select
-from gradood.bench.selection import parse_option
+from gradood.bench.method_args import parse_option
 from gradood.errors import ConfigError, UnknownNameError
 from gradood.registry import methods
 

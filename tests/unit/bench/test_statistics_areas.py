@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from gradood import metrics
-from gradood.bench.statistics import Analysis
-from gradood.bench.statistics.areas import Areas
-from gradood.bench.statistics.scored import Scored
+from gradood.metrics import Analysis
 from gradood.metrics.counts import Counts
+from gradood.metrics.delong import Areas
+from gradood.metrics.scored import Scored
 
 NAMES = ("a", "b", "c")
 

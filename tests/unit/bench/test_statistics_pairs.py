@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from gradood import metrics
-from gradood.bench.statistics import METRICS, Analysis, comparisons, differences, holm
-from gradood.bench.statistics.pairs import chance
 from gradood.errors import ConfigError, DataError, UnknownNameError
+from gradood.metrics import METRICS, Analysis, comparisons, differences, holm
+from gradood.metrics.significance import chance
 
 GROUPS = {"cifar100": "near", "svhn": "far", "textures": "far"}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradood.bench.statistics import critical_difference, over_seeds, ranking
 from gradood.errors import ConfigError, DataError
+from gradood.metrics import critical_difference, over_seeds, ranking
 
 # Table 5 (a): critical values for the two-tailed Nemenyi test.
 Q05 = [1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]

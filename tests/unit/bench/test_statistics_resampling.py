@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
-from gradood.bench.statistics import resampling
-from gradood.bench.statistics.scored import Scored
+from gradood.metrics import bootstrap
+from gradood.metrics.scored import Scored
 
 NAMES = ("a", "b")
 
@@ -22,7 +22,7 @@ def tied(rng, n, sizes):
 
 def weights_of(scored, draws, seed):
     """Per draw: weights of the ID samples, and of each set's."""
-    for parts in resampling._weights(scored, draws, seed):
+    for parts in bootstrap._weights(scored, draws, seed):
         for part in parts:
             for row, weights in enumerate(part.known):
                 yield weights, {name: given[row] for name, given in part.unknown.items()}
@@ -41,8 +41,8 @@ def naive_kept(positive, weights, negative, negative_weights, extra, flagged):
 
 def test_rates_are_those_of_weighted_loops():
     scored = tied(np.random.default_rng(0), 37, (23, 41))
-    found = resampling.rates(scored, draws=12, seed=5)
-    halves = {s: resampling._Halves.of(scored, s, 12, 5) for s in ("", "set0", "set1")}
+    found = bootstrap.rates(scored, draws=12, seed=5)
+    halves = {s: bootstrap._Halves.of(scored, s, 12, 5) for s in ("", "set0", "set1")}
     for draw, (inside, outside) in enumerate(weights_of(scored, 12, 5)):
         for k in range(2):
             known = scored.known[k]
@@ -59,7 +59,7 @@ def test_rates_are_those_of_weighted_loops():
 
 def test_average_precisions_are_those_of_scikit_learn_with_weights():
     scored = tied(np.random.default_rng(1), 60, (45, 30))
-    found = resampling.average_precisions(scored, draws=6, seed=2)
+    found = bootstrap.average_precisions(scored, draws=6, seed=2)
     for draw, (inside, outside) in enumerate(weights_of(scored, 6, 2)):
         for k in range(2):
             for name, scores in scored.unknown.items():
@@ -72,15 +72,15 @@ def test_average_precisions_are_those_of_scikit_learn_with_weights():
                 assert found["aupr_in"][name][draw, k] == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("draw", [resampling.rates, resampling.average_precisions])
+@pytest.mark.parametrize("draw", [bootstrap.rates, bootstrap.average_precisions])
 def test_draws_depend_on_their_own_scores_and_the_seed_alone(draw, monkeypatch):
     scored = tied(np.random.default_rng(2), 30, (20, 25))
     whole = draw(scored, draws=9, seed=1)
     part = Scored.of({"b": scored.known[1]}, {"set1": {"b": scored.unknown["set1"][1]}})
     alone = draw(part, draws=9, seed=1)
     other = draw(part, draws=9, seed=2)
-    monkeypatch.setattr(resampling, "_AT_ONCE", 60)  # Two draws at a time,
-    monkeypatch.setattr(resampling, "_PARTS", 3)  # thrice.
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 60)  # Two draws at a time,
+    monkeypatch.setattr(bootstrap, "_PARTS", 3)  # thrice.
     again = draw(scored, draws=9, seed=1)
     for metric, sets in whole.items():
         assert (alone[metric]["set1"][:, 0] == sets["set1"][:, 1]).all()
@@ -94,7 +94,7 @@ def test_the_error_of_a_rate_is_that_of_theory():
     rng = np.random.default_rng(3)
     n, m = 6000, 4000
     scored = Scored.of({"a": rng.normal(0, 1, n)}, {"s": {"a": rng.normal(1.5, 1.5, m)}})
-    found = resampling.rates(scored, draws=600, seed=0)
+    found = bootstrap.rates(scored, draws=600, seed=0)
     t = norm.ppf(0.95)
     share, slope = norm.cdf(t, 1.5, 1.5), norm.pdf(t, 1.5, 1.5) / norm.pdf(t)
     error = np.sqrt(share * (1 - share) / m + slope**2 * 0.0475 / n)
@@ -111,5 +111,5 @@ def test_a_rate_of_zero_keeps_the_width_of_jeffreys():
     from scipy.stats import beta
 
     scored = Scored.of({"a": np.arange(50.0)}, {"s": {"a": np.arange(100.0, 140)}})
-    drawn = resampling.rates(scored, draws=4000, seed=0)["fpr_ood_at_tpr_id95"]["s"][:, 0]
+    drawn = bootstrap.rates(scored, draws=4000, seed=0)["fpr_ood_at_tpr_id95"]["s"][:, 0]
     assert np.percentile(drawn, 97.5) == pytest.approx(beta.ppf(0.975, 0.5, 40.5), rel=0.1)

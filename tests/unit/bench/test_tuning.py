@@ -7,11 +7,11 @@ import torch
 from arena_digits import settings, write
 
 import gradood.data.dataset
-from gradood.batches import Batch
 from gradood.bench import run, select
 from gradood.bench.demo import one_thread
 from gradood.bench.shards import Shard
 from gradood.bench.tuning import GRIDS, OUTLIERS, outliers
+from gradood.engine.batches import Batch
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.registry import create
 
@@ -113,7 +113,7 @@ def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_pat
 
 def test_the_choice_looks_at_no_test_image(root, monkeypatch):
     from gradood.bench import tuning
-    from gradood.bench.contest import open_contender
+    from gradood.bench.entries import open_contender
 
     given = settings(root, hyper_parameters="id-only")
     opened = open_contender(given.contenders[0], given)

@@ -5,7 +5,7 @@ import pytest
 from report_samples import METHODS, arena, drawn_scores
 
 from gradood.report.advice import advice
-from gradood.report.arena import Arena
+from gradood.report.views import Arena
 
 
 @pytest.fixture(scope="module")

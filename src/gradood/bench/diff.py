@@ -1,0 +1,210 @@
+"""What is significantly different between two records of the same suite."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradood.bench.difference import LEVEL, Change, Changes
+from gradood.bench.matching import changed_options, check_suites, matched, members
+from gradood.bench.record import ScoresByRun
+from gradood.errors import ConfigError, suggest
+from gradood.metrics import METRICS, Analysis, differences, holm
+from gradood.metrics.confidence import reach_of
+from gradood.metrics.significance import chance
+
+__all__ = ["changes"]
+
+Places = dict[tuple[str, str], tuple[str, ...]]
+"""(``group`` or ``ood``, its name) → sets, of which the mean is meant."""
+
+
+def changes(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    scores_before: ScoresByRun | None = None,
+    scores_after: ScoresByRun | None = None,
+    *,
+    metrics: Sequence[str] = ("auroc", "fpr_ood_at_tpr_id95"),
+    sets: bool = False,
+) -> Changes:
+    """Compare two records, figure by figure.
+
+    With the scores behind both, of a method that gave each image a score in both: the paired tests
+    of `gradood.metrics.differences`. Otherwise the intervals in the records are all there
+    is: the difference is held against the root of the sum of their squared halves that face each
+    other, as if the records were of different images. As they are not, that finds too little rather
+    than too much.
+
+    Networks are matched by their labels; if each record has but one, these two.
+
+    Args:
+        before: `ArenaRecord.to_dict`.
+        after: the same.
+        scores_before: behind the first record, if at hand; see `scores_of`.
+        scores_after: behind the second.
+        metrics: to compare.
+        sets: compare on every set, not only the means over sets.
+
+    Raises:
+        ConfigError: the records are of different suites or data, have no network in common or no
+            intervals, or scores are not those of their record; or there is no such metric.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise ConfigError(f"no metric {metric!r}; {suggest(metric, METRICS)}")
+    check_suites(before["suite"], after["suite"])
+    groups = members(before["suite"])
+    places: Places = {("group", name): own for name, own in groups.items()}
+    if sets:
+        places |= {("ood", name): (name,) for name in groups["all"]}
+    figures: list[Change] = []
+    only_before: dict[str, tuple[str, ...]] = {}
+    only_after: dict[str, tuple[str, ...]] = {}
+    options: dict[str, dict[str, tuple[Any, Any]]] = {}
+    for label, a, b in matched(before["runs"], after["runs"]):
+        if missing := tuple(name for name in a["methods"] if name not in b["methods"]):
+            only_before[label] = missing
+        if missing := tuple(name for name in b["methods"] if name not in a["methods"]):
+            only_after[label] = missing
+        if told := changed_options(a["methods"], b["methods"]):
+            options[label] = told
+        scores = (
+            (scores_before or {}).get(a.get("run", "")),
+            (scores_after or {}).get(b.get("run", "")),
+        )
+        figures += _Pair(label, a, b, *scores).figures(metrics, places)
+    adjusted = holm([change.p for change in figures])
+    return Changes(
+        figures=tuple(replace(c, p_holm=p) for c, p in zip(figures, adjusted, strict=True)),
+        only_before=only_before,
+        only_after=only_after,
+        options=options,
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Pair:
+    """One network in both records.
+
+    Attributes:
+        label: its own.
+        before: its part of the first record.
+        after: the same of the second.
+        scores_before: set → method → (n,) scores, or None.
+        scores_after: the same of the second.
+    """
+
+    label: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    scores_before: Mapping[str, Mapping[str, Any]] | None
+    scores_after: Mapping[str, Mapping[str, Any]] | None
+
+    def figures(self, metrics: Sequence[str], places: Places) -> list[Change]:
+        """Every method, place and metric that both have, not yet corrected."""
+        both = [name for name in self.before["methods"] if name in self.after["methods"]]
+        rows = _rows(self.before), _rows(self.after)
+        names = ("id", *places["group", "all"])
+        paired = [name for name in both if self._paired(name, names)]
+        equal = {name for name in paired if self._equal(name, names)}
+        tested = self._tested([n for n in paired if n not in equal], names[1:], metrics, places)
+        found: list[Change] = []
+        for method, place, metric in product(both, places, metrics):
+            one, other = (own[method, place] for own in rows)
+            low, high, p = _unpaired(one, other, metric)
+            if method in paired:
+                # Equal scores are not in the test.
+                told = tested.get((method, place, metric), (0.0, 0.0, 0.0, 1.0))
+                expected, low, high, p = told
+                self._check_scores(other[metric] - one[metric], expected, method, place, metric)
+            found.append(
+                Change(
+                    run=self.label,
+                    method=method,
+                    **{"group": None, "ood": None, place[0]: place[1]},
+                    metric=metric,
+                    before=one[metric],
+                    after=other[metric],
+                    interval=(low, high),
+                    p=p,
+                    p_holm=p,
+                    paired=method in paired,
+                )
+            )
+        return found
+
+    def _check_scores(
+        self, gain: float, expected: float, method: str, place: tuple[str, str], metric: str
+    ) -> None:
+        if abs(gain - expected) > 1e-6:
+            raise ConfigError(
+                f"{self.label}: the scores of {method} on {place[1]} give another {metric} than "
+                "the record; expected the scores that were written with it: take them away, or "
+                "write both again."
+            )
+
+    def _paired(self, method: str, names: Sequence[str]) -> bool:
+        a, b = self.scores_before, self.scores_after
+        if a is None or b is None:
+            return False
+        return all(
+            method in a.get(name, ())
+            and method in b.get(name, ())
+            and len(a[name][method]) == len(b[name][method])
+            for name in names
+        )
+
+    def _equal(self, method: str, names: Sequence[str]) -> bool:
+        a, b = self.scores_before or {}, self.scores_after or {}
+        return all(np.array_equal(a[name][method], b[name][method]) for name in names)
+
+    def _tested(
+        self,
+        methods: Sequence[str],
+        sets: Sequence[str],
+        metrics: Sequence[str],
+        places: Places,
+    ) -> dict[tuple[str, tuple[str, str], str], tuple[float, float, float, float]]:
+        """(method, place, metric) → difference, its interval, p; of scores that differ."""
+        if not methods:
+            return {}
+        versions = {"before": self.scores_before or {}, "after": self.scores_after or {}}
+        merged = {
+            name: {f"{v} {m}": own[name][m] for v, own in versions.items() for m in methods}
+            for name in ("id", *sets)
+        }
+        analysis = Analysis.of(merged.pop("id"), merged, level=LEVEL)
+        pairs = [(f"after {method}", f"before {method}") for method in methods]
+        return {
+            (method, place, metric): (row["difference"], *row["interval"], row["p"])
+            for place, own in places.items()
+            for metric in metrics
+            for method, row in zip(methods, differences(analysis, metric, own, pairs), strict=True)
+        }
+
+
+def _unpaired(
+    one: Mapping[str, Any], other: Mapping[str, Any], metric: str
+) -> tuple[float, float, float]:
+    """Interval and p-value of a difference, from the intervals of both."""
+    try:
+        (low_a, high_a), (low_b, high_b) = one["intervals"][metric], other["intervals"][metric]
+    except KeyError as error:
+        raise ConfigError(
+            f"{one['method']} has no interval of {metric} in one of the records; expected both "
+            "as gradood bench writes them."
+        ) from error
+    a, b = one[metric], other[metric]
+    down, up = math.hypot(b - low_b, high_a - a), math.hypot(high_b - b, a - low_a)
+    facing = down if b > a else up
+    return b - a - down, b - a + up, chance(b - a, facing / reach_of(LEVEL))
+
+
+def _rows(run: Mapping[str, Any]) -> dict[tuple[str, tuple[str, str]], Mapping[str, Any]]:
+    """(method, place) → row."""
+    rows = {(row["method"], ("ood", row["ood"])): row for row in run["rows"]}
+    return rows | {(row["method"], ("group", row["group"])): row for row in run["means"]}

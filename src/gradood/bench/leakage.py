@@ -1,0 +1,78 @@
+"""What a benchmark counts twice: images of two sets, networks of two seeds."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+from gradood.bench.entries import Opened
+from gradood.data import ImageDataset
+from gradood.errors import GradoodWarning
+
+__all__ = ["warn_of_overlap", "warn_of_twins"]
+
+
+def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
+    """Warn where methods are fitted or chosen on what they are tested on, or outliers are known.
+
+    Images are the same if they are the same file, by whatever path, or the same row of a Parquet
+    file with the same content, under whatever name. Copies of image files are not told.
+
+    Args:
+        opened: the data sets of a run.
+        chosen: whether hyper-parameters are chosen on the validation images.
+
+    Cost: resolves the path of each image file; reads Parquet files once, which `content` keeps.
+    """
+    for told in _overlaps(opened, chosen):
+        warnings.warn(told, GradoodWarning, stacklevel=3)
+
+
+def warn_of_twins(opened: Sequence[Opened]) -> None:
+    """Warn where two seeds of a network are the same network, so that their spread says nothing.
+
+    Args:
+        opened: the networks of a run; those whose weights come from no file are not compared.
+    """
+    first: dict[tuple[str, str, str], Opened] = {}
+    for one in opened:
+        digest = one.subject.digest
+        if digest is None:
+            continue
+        twin = first.setdefault((one.contender.label, one.subject.spec, digest), one)
+        if twin is not one:
+            warnings.warn(
+                f"{twin.contender.run} and {one.contender.run} have the same weights: they count "
+                "as two seeds, and the spread over seeds is too small.",
+                GradoodWarning,
+                stacklevel=3,
+            )
+
+
+def _overlaps(opened: Opened, chosen: bool) -> Iterator[str]:
+    known = set(opened.id.origins())
+    outliers = {name: set(dataset.origins()) for name, dataset in opened.ood.items()}
+    # Once through the fit data, which may be large.
+    fitted = _shared(known.union(*outliers.values()), opened.fit)
+    better = "methods that keep the fit data, such as knn, will look better than they are."
+    if count := len(known & fitted):
+        yield f"{count:,} of the {len(known):,} ID images are among the fit data: {better}"
+    if chosen and opened.val is not None and (count := len(_shared(known, [opened.val]))):
+        yield (
+            f"{count:,} of the {len(known):,} ID images are among the validation images: "
+            "hyper-parameters are chosen on what is tested."
+        )
+    for name, unknown in outliers.items():
+        if count := len(unknown & known):
+            yield (
+                f"{count:,} of the {len(unknown):,} images of OOD {name} are ID images too: no "
+                "method can tell these apart."
+            )
+        if count := len(unknown & fitted):
+            yield (
+                f"{count:,} of the {len(unknown):,} images of OOD {name} are among the fit data: "
+                "methods learn them as known."
+            )
+
+
+def _shared(wanted: set[str], datasets: Iterable[ImageDataset]) -> set[str]:
+    """Those that are in some of the data sets."""
+    return {one for dataset in datasets for one in dataset.origins() if one in wanted}

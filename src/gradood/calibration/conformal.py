@@ -1,0 +1,245 @@
+"""Scores to p-values and decisions that keep a promise about false alarms."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradood.calibration.guarantee import Promise, required
+from gradood.calibration.inputs import PRECISIONS, labels, vector
+from gradood.calibration.mondrian import Groups
+from gradood.errors import (
+    ArtifactError,
+    CalibrationError,
+    ConfigError,
+)
+
+__all__ = ["Calibration", "checked"]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What calibration scores say about a new score; made by `gradood.calibration.calibrate`.
+
+    Attributes:
+        promise: what `is_ood` keeps.
+        scores: (n,) float64, ascending.
+        classes: (n,) int64, the predicted class of each; None if classes are not told apart.
+        precision: dtype the scores had. Scores of another are compared at the coarser of the two,
+            as rounding one side alone would move ties.
+    """
+
+    promise: Promise
+    scores: Tensor
+    classes: Tensor | None = None
+    precision: str = "float64"
+
+    @property
+    def samples(self) -> int:
+        """Number of calibration samples, n."""
+        return len(self.scores)
+
+    @property
+    def per_class(self) -> bool:
+        """Whether an input is compared with samples of its own predicted class."""
+        return self.classes is not None
+
+    @property
+    def threshold(self) -> float:
+        """An input is flagged if its score is strictly above.
+
+        Raises:
+            ConfigError: there is one for each class; see `thresholds`.
+        """
+        if self.per_class:
+            raise ConfigError("this calibration is per class; read `thresholds` instead.")
+        return self._deciding.members[0].threshold
+
+    @property
+    def thresholds(self) -> dict[int | None, float]:
+        """Thresholds by predicted class; under None that of every other class."""
+        groups = self._deciding
+        keys: list[int | None] = [*groups.classes.tolist(), None]
+        of = groups.of.tolist()
+        return {key: groups.members[g].threshold for key, g in zip(keys, of, strict=True)}
+
+    def p_values(self, scores: Tensor, predicted: Tensor | None = None) -> Tensor:
+        """Conformal p-values, (1 + #{calibration ≥ score}) / (n + 1); small = OOD.
+
+        For an input like the calibration data, P(p ≤ α) ≤ α for every α, ties included. +inf and
+        NaN get the smallest p there is.
+
+        Args:
+            scores: (N,) any real dtype.
+            predicted: (N,) predicted classes; needed if `per_class`.
+
+        Returns:
+            (N,) float64 on the CPU, above 0 and at most 1.
+
+        Raises:
+            ConfigError: `predicted` is missing.
+            DataError: a shape or dtype is wrong.
+
+        Cost:
+            O(N log n).
+        """
+        above, samples, _ = self._compared(self._ranking, scores, predicted)
+        return (above + 1).double() / (samples + 1)
+
+    def is_ood(self, scores: Tensor, predicted: Tensor | None = None) -> Tensor:
+        """Whether each score breaks the promise's threshold; +inf and NaN always do.
+
+        In marginal mode the same as p ≤ α. In PAC mode p-values have no part in it.
+
+        Args:
+            scores: (N,) any real dtype.
+            predicted: (N,) predicted classes; needed if `per_class`.
+
+        Returns:
+            (N,) bool on the CPU.
+
+        Raises:
+            ConfigError: `predicted` is missing.
+            DataError: a shape or dtype is wrong.
+
+        Cost:
+            O(N log n).
+        """
+        above, _, rank = self._compared(self._deciding, scores, predicted)
+        return above < rank
+
+    # -- record ---------------------------------------------------------------------------
+
+    def to_plain(self) -> dict[str, Any]:
+        """What a reader needs to know, as plain JSON values; `tensors` has the rest.
+
+        Groups and thresholds are for the reader: `from_plain` computes them again and compares.
+        """
+        return {
+            "promise": asdict(self.promise),
+            "samples": self.samples,
+            "per_class": self.per_class,
+            "precision": self.precision,
+            "groups": [
+                {
+                    "classes": group.classes.tolist() if self.per_class else None,
+                    "samples": len(group.scores),
+                    "rank": group.rank,
+                    "threshold": group.threshold,
+                }
+                for group in self._deciding.members
+            ],
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The scores, and the classes if there are any."""
+        return {"scores": self.scores} | ({"classes": self.classes} if self.per_class else {})  # type: ignore[dict-item]
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Calibration":
+        """The calibration again, from `to_plain` and `tensors`; the same to the last bit.
+
+        Raises:
+            ArtifactError: the record is malformed, or does not fit the tensors.
+        """
+        try:
+            given = dict(plain["promise"])
+            if given.keys() != {field.name for field in fields(Promise)}:
+                raise ConfigError(f"promise has the keys {sorted(given)}.")
+            classes = tensors["classes"] if plain["per_class"] else None
+            made = checked(Promise(**given), tensors["scores"], classes, plain["precision"])
+            same = made.to_plain() == plain and made.tensors().keys() == tensors.keys()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(
+                f"this is no calibration record ({error!s}); calibrate and save again."
+            ) from error
+        if not same:
+            raise ArtifactError(
+                "the calibration record does not fit its scores; calibrate and save again."
+            )
+        return made
+
+    # -- groups ---------------------------------------------------------------------------
+
+    @cached_property
+    def _ranking(self) -> Groups:
+        """The groups for p-values."""
+        if self.classes is None:
+            return Groups.single(self.scores, self.promise)
+        return Groups.for_ranking(self.scores, self.classes, self.promise)
+
+    @cached_property
+    def _deciding(self) -> Groups:
+        """The groups for decisions."""
+        if self.classes is None or self.promise.mode == "marginal":
+            return self._ranking
+        return Groups.for_threshold(self.scores, self.classes, self.promise)
+
+    def _compared(
+        self, groups: Groups, scores: Tensor, predicted: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each input: calibration scores not below, calibration scores, deciding rank."""
+        values, kind = self._comparable(scores)
+        if self.per_class:
+            rows = groups.rows(labels(predicted, len(values)))
+        else:
+            rows = torch.zeros(len(values), dtype=torch.int64)
+        above = torch.zeros(len(values), dtype=torch.int64)
+        for number in rows.unique().tolist():
+            mine = rows == number
+            ordered = groups.members[number].scores.to(kind).double()
+            above[mine] = len(ordered) - torch.searchsorted(ordered, values[mine])
+        above[values == torch.inf] = 0
+        samples = torch.tensor([len(group.scores) for group in groups.members])
+        ranks = torch.tensor([group.rank for group in groups.members])
+        return above, samples[rows], ranks[rows]
+
+    def _comparable(self, scores: Tensor) -> tuple[Tensor, torch.dtype]:
+        """The scores in float64 without NaN, and the dtype that both sides are rounded to."""
+        given, _ = vector(scores, "scores")
+        own = PRECISIONS[self.precision]
+        theirs = given.dtype if given.dtype in PRECISIONS.values() else torch.float64
+        kind = max((own, theirs), key=lambda dtype: torch.finfo(dtype).eps)
+        values = given.to(kind).double() if kind != given.dtype else given.double()
+        return values.masked_fill(values.isnan(), torch.inf), kind
+
+
+def checked(
+    promise: Promise, scores: Tensor, classes: Tensor | None, precision: str
+) -> Calibration:
+    """The calibration, if the scores can support it.
+
+    Args:
+        promise: what is to hold.
+        scores: (n,) float64, ascending.
+        classes: (n,) int64 or None.
+        precision: see `Calibration`.
+
+    Raises:
+        CalibrationError: too few scores, or some that are not finite.
+        ConfigError: one of the others is not as said.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    if scores.dtype != torch.float64 or scores.ndim != 1:
+        raise ConfigError(f"scores of {scores.dtype}, shape {tuple(scores.shape)}.")
+    bad = int((~scores.isfinite()).sum())
+    if bad:
+        raise CalibrationError(
+            f"{bad} of {len(scores)} calibration scores are NaN or infinite; expected finite ones. "
+            "Leave out the inputs that cannot be scored, or use another detector on this model."
+        )
+    need = required(promise)
+    if len(scores) < need:
+        raise CalibrationError(
+            f"{len(scores)} calibration samples were given; {promise} needs at least {need}. "
+            f"Add {need - len(scores)}, or promise less."
+        )
+    if classes is not None and (classes.dtype != torch.int64 or classes.shape != scores.shape):
+        raise ConfigError(f"classes of {classes.dtype}, shape {tuple(classes.shape)}.")
+    if bool((scores[1:] < scores[:-1]).any()):
+        raise ConfigError("scores are not in ascending order.")
+    return Calibration(promise, scores, classes, precision)

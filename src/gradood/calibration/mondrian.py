@@ -1,0 +1,134 @@
+"""Groups of classes whose samples are compared with one another (Mondrian calibration)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradood.calibration.guarantee import Promise, deciding_rank, required
+
+__all__ = ["Group", "Groups"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Calibration samples that stand for the same kind of input.
+
+    Attributes:
+        scores: (n,) float64, ascending.
+        classes: (k,) int64, the predicted classes they are of.
+        rank: the threshold is the rank-th largest; see `deciding_rank`.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    rank: int
+
+    @property
+    def threshold(self) -> float:
+        """An input is flagged if its score is above."""
+        return float(self.scores[len(self.scores) - self.rank])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Groups:
+    """Which calibration samples an input is compared with, by its predicted class.
+
+    Attributes:
+        classes: (k,) int64, ascending: the classes that calibration samples have.
+        members: the distinct groups.
+        of: (k + 1,) int64: the group of each class, and last that of all classes never seen.
+    """
+
+    classes: Tensor
+    members: tuple[Group, ...]
+    of: Tensor
+
+    @staticmethod
+    def single(scores: Tensor, promise: Promise) -> "Groups":
+        """Everything in one group; `scores` ascending."""
+        none = torch.empty(0, dtype=torch.int64)
+        group = Group(scores, none, deciding_rank(len(scores), promise))
+        return Groups(none, (group,), torch.zeros(1, dtype=torch.int64))
+
+    @staticmethod
+    def for_ranking(scores: Tensor, predicted: Tensor, promise: Promise) -> "Groups":
+        """The groups for p-values: formed with the input counted among the samples of its class.
+
+        Args:
+            scores: (n,) float64, ascending.
+            predicted: (n,) int64, the class of each.
+            promise: how many samples a group needs.
+        """
+        classes, counts = np.unique(predicted.numpy(), return_counts=True)
+        need, found = required(promise), []
+        for own in range(len(classes) + 1):
+            # The input is one more of its class, or the only one of a class never seen.
+            with_it = np.append(counts, 0)
+            with_it[own] += 1
+            rest = _rest(with_it, need + 1)
+            found.append(rest if rest[own] else np.arange(len(with_it)) == own)
+        return _groups(scores, predicted, promise, classes, found)
+
+    @staticmethod
+    def for_threshold(scores: Tensor, predicted: Tensor, promise: Promise) -> "Groups":
+        """The groups for thresholds that hold with confidence: a partition of the classes.
+
+        Args:
+            scores: (n,) float64, ascending.
+            predicted: (n,) int64, the class of each.
+            promise: how many samples a group needs.
+        """
+        classes, counts = np.unique(predicted.numpy(), return_counts=True)
+        rest = _rest(np.append(counts, 0), required(promise))
+        alone = [np.arange(len(rest)) == own for own in range(len(rest))]
+        found = [rest if rest[own] else alone[own] for own in range(len(rest))]
+        return _groups(scores, predicted, promise, classes, found)
+
+    def rows(self, predicted: Tensor) -> Tensor:
+        """The group of each row: (N,) int64 for (N,) predicted classes."""
+        at = torch.searchsorted(self.classes, predicted)
+        known = torch.zeros(len(predicted), dtype=torch.bool)
+        if len(self.classes):
+            known = self.classes[at.clamp(max=len(self.classes) - 1)] == predicted
+        return self.of[torch.where(known, at, len(self.classes))]
+
+
+def _rest(counts: np.ndarray, need: int) -> np.ndarray:
+    """The classes that share a group, as a mask: the rare ones, and one more if they are too few.
+
+    A function of the counts alone. Classes that are not rare have `need` samples, so that adding
+    the smallest of them is always enough. The last place is that of classes never seen.
+    """
+    rest = counts < need
+    rest[-1] = True
+    if counts[rest].sum() < need and not rest.all():
+        rest[np.where(rest, counts.sum() + 1, counts).argmin()] = True
+    return rest
+
+
+def _groups(
+    scores: Tensor,
+    predicted: Tensor,
+    promise: Promise,
+    classes: np.ndarray,
+    masks: Sequence[np.ndarray],
+) -> Groups:
+    """The distinct groups among those that each class asks for."""
+    at = np.searchsorted(classes, predicted.numpy())
+    places: dict[bytes, int] = {}
+    members: list[Group] = []
+    for mask in masks:
+        if mask[:-1].tobytes() in places:
+            continue
+        places[mask[:-1].tobytes()] = len(members)
+        own = scores[torch.from_numpy(mask[at])]
+        rank = deciding_rank(len(own), promise)
+        if promise.mode == "pac" and mask[:-1].sum() > 1:
+            # What Hoeffding's inequality for samples that are not alike asks for.
+            rank = min(rank, max(1, int(len(own) * promise.fpr)))
+        members.append(Group(own, torch.from_numpy(classes[mask[:-1]]), rank))
+    of = torch.tensor([places[mask[:-1].tobytes()] for mask in masks])
+    return Groups(torch.from_numpy(classes), tuple(members), of)

@@ -1,0 +1,1 @@
+"""The engine: fits and scores a set of detectors over batches, in one pass of the model."""

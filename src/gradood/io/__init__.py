@@ -1,0 +1,1 @@
+"""Files, records and hashes: atomic replacement, canonical JSON, strict decoding, caches."""

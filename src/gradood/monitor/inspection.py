@@ -1,0 +1,152 @@
+"""What gradood finds in a model, before anything is fitted."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradood.detectors.base import Detector
+from gradood.engine.binding import observed, probe_of
+from gradood.errors import GradoodError
+from gradood.evidence import Read, gather
+from gradood.monitor import Detectors, Monitor
+from gradood.registry import methods
+from gradood.taps import Network, device_of, unwrap
+
+__all__ = ["Inspection", "Use", "inspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one detector would do on the model.
+
+    Attributes:
+        method: its name.
+        works: whether it can read this model.
+        notes: choices made, or why it cannot.
+        caveats: why its score may mean little.
+        reads: what a score reads.
+    """
+
+    method: str
+    works: bool
+    notes: tuple[str, ...]
+    caveats: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A model as gradood sees it.
+
+    Attributes:
+        classes: number of logits.
+        head: the verified head in words, or why there is none.
+        head_layer: its module name, or None.
+        norms: normalization layers, in the order they ran.
+        stages: containers of the stages.
+        last_map: the map that is pooled into the features, or None.
+        layers: every layer that ran: name, class, output shape without the batch.
+        uses: what each detector would do.
+    """
+
+    classes: int
+    head: str
+    head_layer: str | None
+    norms: tuple[str, ...]
+    stages: tuple[str, ...]
+    last_map: str | None
+    layers: tuple[tuple[str, str, tuple[int, ...]], ...]
+    uses: tuple[Use, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"classes   {self.classes}",
+            f"head      {self.head}",
+            f"norms     {len(self.norms)}"
+            + (f" ({self.norms[0]} … {self.norms[-1]})" if self.norms else ""),
+            f"stages    {', '.join(self.stages) or 'none'}",
+            f"last map  {self.last_map or 'none'}",
+            f"layers    {len(self.layers)} ran",
+            "",
+        ]
+        for use in self.uses:
+            state = "works" if use.works else "cannot"
+            lines.append(f"{use.method:14} {state}  {'; '.join(use.notes)}".rstrip())
+            lines += [f"{'':14} caution  {caveat}" for caveat in use.caveats]
+        return "\n".join(lines)
+
+
+def inspect(
+    model: nn.Module,
+    example: Tensor,
+    detectors: Detectors | None = None,
+    *,
+    head: str | None = None,
+) -> Inspection:
+    """Layers, the head found and verified, and what each detector would use.
+
+    Args:
+        model: any classifier.
+        example: (batch ≥ 1, …) inputs as the model takes them.
+        detectors: which to plan for, as for `Monitor`; None plans for all.
+        head: name of the last linear layer, if it cannot be found.
+
+    Raises:
+        TapError: the model cannot be observed at all.
+    """
+    chosen = [m.name for m in methods()] if detectors is None else detectors
+    named = Monitor(model, chosen).detectors
+    module = unwrap(model)
+    x = example.detach().to(device_of(module))
+    network = observed(module, x, head=head)
+    uses = tuple(_use(name, detector, network, probe_of(x)) for name, detector in named.items())
+    last = network.last_map
+    return Inspection(
+        classes=network.classes,
+        head=_head(network),
+        head_layer=network.head.layer if network.head_found else None,
+        norms=tuple(layer.name for layer in network.norms),
+        stages=tuple(stage.container for stage in network.stages),
+        last_map=None if last is None else f"{last.site}, {last.positions} positions",
+        layers=tuple((layer.name, layer.kind, layer.shape) for layer in network.layers.values()),
+        uses=uses,
+    )
+
+
+def _head(network: Network) -> str:
+    try:
+        head = network.head
+    except GradoodError as error:
+        return f"not found: {error}"
+    classes, width = head.weight.shape
+    bias = "bias" if head.bias is not None else "no bias"
+    kind = type(head.module).__name__
+    how = "" if head.reduction == "as given" else f", features = {head.reduction} of its input"
+    return (
+        f"{head.layer} ({kind} {width} → {classes}, {bias}{how}), "
+        f"verified to {head.error:.0e} of the largest logit"
+    )
+
+
+def _use(name: str, detector: Detector, network: Network, probe: Tensor) -> Use:
+    try:
+        plan = detector.plan(network, probe)
+        gather(network, probe[:1].clone(), (*plan.reads, *plan.fit_reads))
+    except GradoodError as error:
+        return Use(name, False, (str(error),), (), ())
+    return Use(name, True, plan.notes, plan.caveats, tuple(map(_read, plan.reads)))
+
+
+def _read(read: Read) -> str:
+    site = getattr(read, "site", None)
+    if site is None:
+        return str(getattr(read, "name", type(read).__name__))
+    objective = getattr(read, "objective", None)
+    summary = getattr(read, "summary", None)
+    of = f" of the gradient of {objective.name}" if objective is not None else ""
+    return f"{getattr(summary, 'name', '')}{of} at {site}"
