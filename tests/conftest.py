@@ -24,6 +24,15 @@ hypothesis.settings.load_profile("gradood")
 install_import_hook(["gradood.functional", "gradood.metrics"], "beartype.beartype")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full``, which a change need not run."""
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="the full product of the contract suite, and every row of the reference scores",
+    )
+
+
 def has_shared() -> bool:
     """Whether the real images and weights are there."""
     return (SHARED / "data").is_dir() and (SHARED / "weights").is_dir()

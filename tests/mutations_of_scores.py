@@ -1,6 +1,6 @@
 """Faults in the mathematics: functions, detectors and metrics."""
 
-from planting import Mutation, contract, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 

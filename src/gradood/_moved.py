@@ -70,6 +70,8 @@ MOVED = {
     "scoring.store": "batch.store",
     "strict": "io.tables",
     "subject": "models.load",
+    "testing.checks.company": "testing.checks.isolation",
+    "testing.subject": "testing.case",
     "training.certificate": "training.robustness",
     "training.feed": "training.batches",
     "training.material": "training.data",

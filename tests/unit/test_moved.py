@@ -50,7 +50,9 @@ def test_a_moved_module_is_the_one_at_its_new_path(old):
 
 
 def test_the_warning_points_at_the_importing_line():
-    program = "import warnings\nwarnings.simplefilter('always')\nfrom gradood.decision import Result"
+    program = (
+        "import warnings\nwarnings.simplefilter('always')\nfrom gradood.decision import Result"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0 and "<string>:3: DeprecationWarning" in done.stderr, done.stderr
 

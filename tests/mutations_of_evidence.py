@@ -1,6 +1,6 @@
-"""Faults in how a model is read: hooks, evidence, batches and the monitor."""
+"""Planted faults in how a model is read: hooks, evidence, batches and the monitor."""
 
-from planting import Mutation, contract, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
