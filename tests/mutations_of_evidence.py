@@ -51,7 +51,7 @@ MUTATIONS = (
         "gradients need a model that is not frozen",
         "taps/tap.py",
         {"        if not upstream:\n": "        if not upstream and tensor.requires_grad:\n"},
-        (contract("gaia-a", "frozen", "score-has-its-form"),),
+        (contract("gaia-a", "dict-output", "score-has-its-form"),),
     ),
     Mutation(
         "a graph outlives its look",
@@ -72,7 +72,7 @@ MUTATIONS = (
             "            handle.remove()\n": "            pass\n",
             "(self._handles, self._marks,": "(self._marks,",
         },
-        (contract("gradnorm", "mlp", "model-left-as-found"), FOUND),
+        (contract("gradnorm", "densenet", "model-left-as-found"), FOUND),
     ),
     Mutation(
         "hooks of the observation stay on the model",
@@ -93,7 +93,7 @@ MUTATIONS = (
         "training flags are not restored",
         "taps/wrap.py",
         {"module.training = True": "pass"},
-        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
+        (contract("energy", "resnet", "model-left-as-found"), RESTORED, FOUND),
     ),
     Mutation(
         "training flags return while another thread still looks",
@@ -105,19 +105,19 @@ MUTATIONS = (
         "the model is read in the mode it is in",
         "taps/wrap.py",
         {"module.training = False": "pass"},
-        (contract("energy", "no-bias-dropout", "model-left-as-found"),),
+        (contract("energy", "resnet", "model-left-as-found"),),
     ),
     Mutation(
         "the random state is not restored",
         "taps/wrap.py",
         {"stack.enter_context(torch.random.fork_rng(devices=devices))": "_ = devices"},
-        (contract("energy", "mlp", "model-left-as-found"), RESTORED, FOUND),
+        (contract("energy", "resnet", "model-left-as-found"), RESTORED, FOUND),
     ),
     Mutation(
         "inference mode stays on",
         "taps/wrap.py",
         {"if torch.is_inference_mode_enabled():": "if False:"},
-        (contract("gaia-a", "mlp", "grad-modes"),),
+        (contract("gaia-a", "conv-head", "grad-modes"),),
     ),
     Mutation(
         "the ReLU after a residual sum is not seen",
@@ -216,14 +216,14 @@ MUTATIONS = (
         "a fit keeps its last batch only",
         "monitor/monitor.py",
         {"total = self.merge(total, Partials(parts, seen))": "total = Partials(parts, seen)"},
-        (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
+        (contract("knn:euclidean", "frozen", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
         "engine/reader.py",
         {".masked_fill(lost, torch.inf)": ""},
         (
-            contract("energy", "mlp", "nonfinite-rows"),
+            contract("energy", "transformer", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
         ),
     ),
@@ -242,6 +242,6 @@ MUTATIONS = (
                 "            own = own.only(binding.plans[name].reads)\n"
             )
         },
-        (contract("energy", "mlp", "one-look"),),
+        (contract("energy", "groupnorm", "one-look"),),
     ),
 )
