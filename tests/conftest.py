@@ -46,6 +46,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to run what a change need not."""
+    return request.config.getoption("--full")
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Every test starts from the same random state, whatever ran before it."""
@@ -55,7 +61,11 @@ def seed() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, and say why."""
+    """Skip what this machine cannot run, and say why; start slow tests first.
+
+    A long test that starts last would keep one worker busy while the others wait.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     missing = {}
     if not has_shared():
         missing["real"] = pytest.mark.skip(reason=NO_SHARED)
