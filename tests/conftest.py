@@ -21,7 +21,12 @@ hypothesis.settings.register_profile("gradood", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("gradood")
 
 # The shapes in these signatures are checked in tests only. Takes effect when they are imported.
-install_import_hook(["gradood.functional", "gradood.metrics"], "beartype.beartype")
+# Not those of `metrics` whose arguments are refused, in words, by the functions themselves.
+_TYPED = [
+    "gradood.functional",
+    *(f"gradood.metrics.{m}" for m in ("confidence", "counts", "separation")),
+]
+install_import_hook(_TYPED, "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
