@@ -55,7 +55,11 @@ def enlarge(monitor: gradood.Monitor, bank: int) -> None:
             unit = state["unit"].repeat(times, 1)[:bank]
             unit = nn.functional.normalize(unit + 0.05 * torch.randn_like(unit), dim=1)
             length, order = state["log_length"].repeat(times)[:bank].sort(stable=True)
-            monitor._reader.states[name] = {**state, "unit": unit[order], "log_length": length}
+            monitor._session.state.bound.states[name] = {
+                **state,
+                "unit": unit[order],
+                "log_length": length,
+            }
 
 
 def images(name: str, batch: int) -> Tensor:

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from training_run import images, material, preprocess, start
+from training_run import images, preprocess, start, training_data, write
 
 from gradood import models
 from gradood.bench.provenance import provenance
 from gradood.training import TrainingData, load_recipe
-from gradood.training.data import Material
+from gradood.training.data import DataSplit
 from gradood.training.robustness import (
     Attack,
     certified_radius,
@@ -59,7 +59,7 @@ def samples(seed: int, count: int, run: Path, data: TrainingData) -> Samples:
     """Those of one seed; what was held out depends on it."""
     recipe = load_recipe(run / "recipe.json")
     assert recipe.seed == seed
-    held = Material(data, recipe).held.aux
+    held = DataSplit(data, recipe).held.aux
     assert held is not None
     test = images("cifar10_test", labeled=True, limit=count)
     svhn = images("svhn_test", labeled=False, limit=count)
@@ -215,7 +215,7 @@ def main() -> int:
     given = parser.parse_args()
     names = given.methods.split(",")
     run = given.work / f"{names[0]}-{given.seed}"
-    source = material(given.train_limit, clean=given.clean)
+    source = training_data(given.train_limit, clean=given.clean)
     data = samples(given.seed, given.count, run, source)
     results = {"start": measured(start().eval(), data, given.radius)}
     for name in names:
@@ -229,7 +229,7 @@ def main() -> int:
         picture = given.out.with_suffix(".svg")
         plot(results, picture)
         text += f"\n![FPR95 against ε]({picture.name})\n"
-        given.out.write_text(text, encoding="utf-8")
+        write(given.out, text)
     return 0
 
 

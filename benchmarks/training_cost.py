@@ -23,9 +23,10 @@ from gradood import models
 from gradood.bench.provenance import commit
 from gradood.engine.binding import observed
 from gradood.functional.logits import energy
+from gradood.io.atomic import replace
 from gradood.training import ClusterEnergySampler, EnergyMarginLoss, InputGradientPenalty
 from gradood.training.forward import set_training
-from gradood.training.scoring import candidates
+from gradood.training.sampler import candidates
 
 KNOWN = 64
 APART = 1e6
@@ -161,7 +162,7 @@ def main() -> int:
     text = page(ratios, given.rounds, command)
     print(text)
     if given.out:
-        given.out.write_text(text, encoding="utf-8")
+        replace(given.out, [text.encode()], lambda written: None)
     return 0
 
 

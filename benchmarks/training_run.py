@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import gradood
 from gradood import data, metrics, models
 from gradood.bench.provenance import provenance
+from gradood.io.atomic import replace
 from gradood.training import Options, Recipe, Trainer, TrainingData, load_recipe
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
@@ -85,7 +86,7 @@ def images(name: str, *, labeled: bool, limit: int | None = None) -> data.ImageD
     return data.open_images(source, preprocess(), labeled=labeled)
 
 
-def material(limit: int | None = None, *, clean: bool = False) -> TrainingData:
+def training_data(limit: int | None = None, *, clean: bool = False) -> TrainingData:
     """Half the CIFAR-10 training set, and the auxiliary set, with or without known classes."""
     how = preprocess()
     assert how.mean is not None and how.std is not None
@@ -110,9 +111,14 @@ def trained(recipe: Recipe, folder: Path, given: TrainingData) -> tuple[nn.Modul
         options = Options(log_every=10)
         Trainer(model, recipe, given, out=folder, options=options).fit(resume=resume)
         text = json.loads(record.read_text()) | {"seconds": time.monotonic() - began}
-        record.write_text(json.dumps(text, indent=2) + "\n")
+        write(record, json.dumps(text, indent=2) + "\n")
     models.load_weights(model, weights)
     return model.eval(), json.loads(record.read_text())
+
+
+def write(file: Path, text: str) -> None:
+    """A text file, replaced as a whole."""
+    replace(file, [text.encode()], lambda written: None)
 
 
 class Sets:
@@ -155,7 +161,7 @@ def judged(sets: Sets, model: nn.Module, file: Path, limit: int | None) -> dict[
         if kept["limit"] == limit:
             return kept
     found = sets.judge(model) | {"limit": limit}
-    file.write_text(json.dumps(found) + "\n")
+    write(file, json.dumps(found) + "\n")
     return found
 
 
@@ -233,7 +239,7 @@ def main() -> int:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     sets = Sets(given.limit)
-    source = material(given.train_limit, clean=given.clean)
+    source = training_data(given.train_limit, clean=given.clean)
     first = judged(sets, start().eval(), given.work / "start.json", given.limit)
     results: dict[str, list[dict[str, Any]]] = {"start": [first]}
     records: dict[str, dict[str, Any]] = {}
@@ -254,9 +260,9 @@ def main() -> int:
     text = page(results, records, command)
     print(text)
     if given.out:
-        given.out.write_text(text, encoding="utf-8")
+        write(given.out, text)
         whole = {"results": results, "records": records, **provenance()}
-        given.out.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n")
+        write(given.out.with_suffix(".json"), json.dumps(whole, indent=1) + "\n")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gradood.bench.page import site
 
-__all__ = ["main", "stale"]
+__all__ = ["main", "outdated", "stale"]
 
 METHODS = Path(__file__).resolve().parent / "methods"
 
@@ -20,6 +20,16 @@ def stale(folder: Path) -> list[str]:
     wanted = site()
     there = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
     return sorted(n for n in {*wanted, *there} if wanted.get(n) != there.get(n))
+
+
+def outdated(folder: Path) -> list[str]:
+    """Names of files in a folder that differ from what the code says of the methods there are.
+
+    A method without a page yet is not looked for: `stale` and --check do.
+    """
+    there = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
+    wanted = site({name.removesuffix(".md") for name in there})
+    return sorted(name for name, text in there.items() if wanted.get(name) != text)
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = METHODS) -> int:

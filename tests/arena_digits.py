@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gradood.bench import Contender, Settings, load_suite
+from gradood.bench import ModelEntry, Settings, load_suite
 from gradood.bench.demo import CLASSES, load_digits, one_thread, train
 
 __all__ = ["FEW", "settings", "write"]
@@ -64,7 +64,7 @@ def write(root: Path) -> Path:
 def settings(root: Path, *seeds: int, **options) -> Settings:
     """Of a run on these files."""
     found = [
-        Contender(
+        ModelEntry(
             label="net",
             model="digits_net",
             weights=root / f"net{seed}.safetensors",

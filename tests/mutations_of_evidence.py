@@ -133,14 +133,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a content key depends on the batch",
-        "evidence/keys.py",
+        "evidence/content_keys.py",
         {"weights = _mix(place) | 1": "weights = _mix(place + len(x)) | 1"},
-        ("evidence/test_keys.py::test_the_same_in_any_batch_order_and_layout",),
+        ("evidence/test_content_keys.py::test_the_same_in_any_batch_order_and_layout",),
     ),
     Mutation(
         "a detector sees what others asked for",
-        "evidence/gather.py",
-        {"found = {read: self._read[read] for read in reads}": "found = self._read"},
+        "evidence/evidence.py",
+        {"readings = {read: self._read[read] for read in own}": "readings = self._read"},
         ("evidence/test_gather.py::test_only_hides_the_rest",),
     ),
     Mutation(
@@ -152,7 +152,7 @@ MUTATIONS = (
     Mutation(
         "the model may change the features it gave",
         "evidence/gather.py",
-        {"features.append(head.features(seen).clone())": "features.append(head.features(seen))"},
+        {"{FEATURES: head.features(seen).clone()}": "{FEATURES: head.features(seen)}"},
         ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
     ),
     Mutation(
@@ -214,14 +214,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a fit keeps its last batch only",
-        "monitor/monitor.py",
-        {"total = self.merge(total, Partials(parts, seen))": "total = Partials(parts, seen)"},
+        "engine/fitting.py",
+        {"return part if total is None else learner.merge(total, part)": "return part"},
         (contract("knn:euclidean", "frozen", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
-        "engine/reader.py",
-        {".masked_fill(lost, torch.inf)": ""},
+        "engine/scoring.py",
+        {"score.masked_fill(lost, torch.inf)": "score"},
         (
             contract("energy", "transformer", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
@@ -229,17 +229,17 @@ MUTATIONS = (
     ),
     Mutation(
         "what the model cannot answer has an ordinary score",
-        "engine/reader.py",
-        {"lost = broken | (~evidence.sound).cpu()": "lost = broken"},
+        "engine/readings.py",
+        {"self.nonfinite.cpu() | (~self.evidence.sound).cpu()": "self.nonfinite.cpu()"},
         ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",
-        "engine/reader.py",
+        "engine/scoring.py",
         {
-            "            own = evidence.only(binding.plans[name].reads)\n": (
-                "            own = self.gather(x, binding.reads, None)\n"
-                "            own = own.only(binding.plans[name].reads)\n"
+            "        score = detectors.measure(name, requests, reading.evidence)\n": (
+                "        alone = detectors.reader.read(batch, wanted)\n"
+                "        score = detectors.measure(name, requests, alone.evidence)\n"
             )
         },
         (contract("energy", "groupnorm", "one-look"),),

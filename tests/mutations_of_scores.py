@@ -30,7 +30,7 @@ MUTATIONS = (
     ),
     Mutation(
         "per-sample gradients ignore the temperature",
-        "evidence/parameters.py",
+        "evidence/per_sample.py",
         {"torch.float32)) / read.temperature": "torch.float32))"},
         ("evidence/test_gather.py::test_parameter_norms_equal_a_loop_of_autograd",),
     ),
@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation(
         "GAIA-A forgets the positions that the pool averages",
         "detectors/gaia_a.py",
-        {"outer = outer / evidence.readings[2][:, None]": "outer = outer * 1.0"},
+        {'outer = outer / evidence["positions"][:, None]': "outer = outer * 1.0"},
         (golden("gaia_a.gaia_a_with_layers_named", name="plain_cnn"), FORMULAS),
     ),
     Mutation(
@@ -102,7 +102,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Mahalanobis divides by one sample less",
-        "detectors/gaussians.py",
+        "detectors/_shared/gaussians.py",
         {"(scatter / samples, samples)": "(scatter / (samples - 1), samples)"},
         (
             golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),
@@ -111,7 +111,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Mahalanobis takes the mean over classes",
-        "detectors/gaussians.py",
+        "detectors/_shared/gaussians.py",
         {'state["centers"]).amin(1)': 'state["centers"]).mean(1)'},
         (golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),),
     ),
@@ -271,7 +271,7 @@ MUTATIONS = (
     ),
     Mutation(
         "labels are not checked",
-        "detectors/classes.py",
+        "detectors/_shared/labels.py",
         {"(labels < 0) | (labels >= evidence.classes)": "labels < -1000"},
         (
             contract("mahalanobis", "conv-head", "labels-out-of-range"),

@@ -1,126 +1,31 @@
 """Out-of-distribution detection for any trained classifier.
 
-Importing this package is cheap: torch and everything else load on first use.
+Importing this package is cheap: torch and everything else load on first use. Its names are those
+below and the detectors, one for each file of `gradood.detectors`.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from gradood import _moved
 
 if TYPE_CHECKING:
-    from gradood import errors, metrics
-    from gradood.calibration.results import Result, Results
-    from gradood.detectors import (
-        ASHB,
-        ASHP,
-        ASHS,
-        DICE,
-        FDBD,
-        GAIAA,
-        GAIAZ,
-        GEN,
-        GROOD,
-        KNN,
-        LTS,
-        MSP,
-        NAC,
-        NCI,
-        NECO,
-        ODIN,
-        RMDS,
-        SCALE,
-        SHE,
-        VRA,
-        AdaScaleA,
-        AdaScaleL,
-        Energy,
-        Entropy,
-        ExGrad,
-        GradNorm,
-        GradOrth,
-        GradPCA,
-        GradUncertainty,
-        Gram,
-        KLMatching,
-        LINe,
-        LowDimGrad,
-        Mahalanobis,
-        MahalanobisPlusPlus,
-        MaxLogit,
-        NNGuide,
-        OpenMax,
-        ReAct,
-        Residual,
-        RMDSPlusPlus,
-        TemperatureScaling,
-        ViM,
-    )
-    from gradood.detectors.base import Detector, Learner
-    from gradood.monitor import Monitor, load
-    from gradood.monitor.evaluation import Table, evaluate
-    from gradood.monitor.inspection import inspect
-    from gradood.registry import methods
+    from gradood import errors as errors
+    from gradood import metrics as metrics
+    from gradood.calibration.results import Result as Result
+    from gradood.calibration.results import Results as Results
+    from gradood.detectors import *  # noqa: F403
+    from gradood.detectors.base import Detector as Detector
+    from gradood.detectors.base import Learner as Learner
+    from gradood.monitor import Monitor as Monitor
+    from gradood.monitor import load as load
+    from gradood.monitor.evaluation import Table as Table
+    from gradood.monitor.evaluation import evaluate as evaluate
+    from gradood.monitor.inspection import inspect as inspect
+    from gradood.registry import methods as methods
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "ASHB",
-    "ASHP",
-    "ASHS",
-    "AdaScaleA",
-    "AdaScaleL",
-    "DICE",
-    "Detector",
-    "Energy",
-    "Entropy",
-    "ExGrad",
-    "FDBD",
-    "GAIAA",
-    "GAIAZ",
-    "GEN",
-    "GROOD",
-    "GradNorm",
-    "GradOrth",
-    "GradPCA",
-    "GradUncertainty",
-    "Gram",
-    "KLMatching",
-    "KNN",
-    "LINe",
-    "LTS",
-    "Learner",
-    "LowDimGrad",
-    "MSP",
-    "Mahalanobis",
-    "MahalanobisPlusPlus",
-    "MaxLogit",
-    "Monitor",
-    "NAC",
-    "NCI",
-    "NECO",
-    "NNGuide",
-    "ODIN",
-    "OpenMax",
-    "RMDS",
-    "RMDSPlusPlus",
-    "ReAct",
-    "Residual",
-    "Result",
-    "Results",
-    "SCALE",
-    "SHE",
-    "Table",
-    "TemperatureScaling",
-    "VRA",
-    "ViM",
-    "errors",
-    "evaluate",
-    "inspect",
-    "load",
-    "methods",
-    "metrics",
-]
 
 _HOMES = {
     "Detector": "gradood.detectors.base",
@@ -134,18 +39,36 @@ _HOMES = {
     "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
+_MODULES = ("errors", "metrics")
 
 
 _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("errors", "metrics"):
+    if name in _MODULES:
         return importlib.import_module(f"gradood.{name}")
-    if name not in __all__:
+    if name in _HOMES:
+        return _public(getattr(importlib.import_module(_HOMES[name]), name))
+    if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module 'gradood' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES.get(name, "gradood.detectors")), name)
+    registry = importlib.import_module("gradood.registry")
+    if name == "__all__":
+        return sorted({*_HOMES, *_MODULES, *registry.built_in()})
+    if name not in registry.built_in():
+        raise AttributeError(f"module 'gradood' has no attribute {name!r}")
+    return registry.built_in_class(name)
+
+
+def _public(value: Any) -> Any:
+    """The value, as one of this package: here it is imported from, shown and pickled."""
+    home = value.__module__
+    if home != "gradood":
+        # Where doctest looks for what a module does not call its own.
+        vars(sys.modules[home]).setdefault("__test__", {})[value.__name__] = value
+        value.__module__ = "gradood"
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

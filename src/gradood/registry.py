@@ -1,10 +1,15 @@
 """One mapping from names to detectors: the built-in ones, and those of installed packages."""
 
+import ast
 import importlib
 import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
@@ -12,9 +17,19 @@ from gradood.errors import ConfigError, UnknownNameError, suggest
 if TYPE_CHECKING:
     from gradood.detectors.base import Detector
 
-__all__ = ["Method", "create", "detector_class", "methods"]
+__all__ = [
+    "Method",
+    "built_in",
+    "built_in_class",
+    "create",
+    "detector_class",
+    "methods",
+    "resolved",
+]
 
 _GROUP = "gradood.detectors"
+_BASE = ("gradood", "Detector")
+_LISTED = re.compile(r"^__all__ = (\[[^\]]*\])", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +58,39 @@ class Method:
 
 
 @cache
+def built_in() -> Mapping[str, str]:
+    """Class → module of every built-in detector, read off the files without importing them.
+
+    Every module of `gradood.detectors` but ``base`` and those with a leading underscore holds a
+    detector, which its ``__all__`` names.
+    """
+    found: dict[str, str] = {}
+    for file in files("gradood").joinpath("detectors").iterdir():
+        module, dot, suffix = file.name.partition(".")
+        if dot and suffix == "py" and module != "base" and not module.startswith("_"):
+            listed = _LISTED.search(file.read_text(encoding="utf-8"))
+            for name in ast.literal_eval(listed[1]) if listed else ():
+                found[name] = f"{_GROUP}.{module}"
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def built_in_class(name: str) -> type["Detector"]:
+    """The class of a built-in detector by its own name, such as ``KNN``."""
+    return getattr(importlib.import_module(built_in()[name]), name)
+
+
+@cache
+def _own_classes() -> dict[str, type["Detector"]]:
+    return {kind.name: kind for kind in map(built_in_class, built_in())}
+
+
+@cache
 def _classes() -> dict[str, type["Detector"]]:
-    detectors = importlib.import_module("gradood.detectors")
-    base = importlib.import_module("gradood.detectors.base").Detector
     found: dict[str, type[Detector]] = {}
-    candidates: list[Any] = [getattr(detectors, name) for name in detectors.__all__]
+    candidates: list[Any] = list(_own_classes().values())
     candidates += map(_loaded, entry_points(group=_GROUP))
     for candidate in candidates:
-        if not (isinstance(candidate, type) and issubclass(candidate, base)):
+        if not _is_detector(candidate):
             raise ConfigError(f"{candidate!r} in {_GROUP} is no gradood Detector class.")
         known = found.get(candidate.name)
         if known is not None and known is not candidate:
@@ -60,6 +100,12 @@ def _classes() -> dict[str, type["Detector"]]:
             )
         found[candidate.name] = candidate
     return dict(sorted(found.items()))
+
+
+def _is_detector(candidate: object) -> bool:
+    """Whether it is a class below `Detector`, which is a layer above and so known by name."""
+    bases = candidate.__mro__ if isinstance(candidate, type) else ()
+    return any((base.__module__, base.__qualname__) == _BASE for base in bases[1:])
 
 
 def _loaded(point: EntryPoint) -> Any:
@@ -84,6 +130,25 @@ def detector_class(name: str) -> type["Detector"]:
     except KeyError:
         message = f"no detector {name!r}; {suggest(name, _classes())}"
         raise UnknownNameError(message) from None
+
+
+def resolved(score: object) -> "Detector":
+    """A detector given by name or as an instance, as the option `score` of another one.
+
+    Raises:
+        ConfigError: it is neither; suggests the closest name.
+    """
+    if _is_detector(type(score)):
+        return score  # type: ignore[return-value]
+    # Built-in ones first, so that no plug-in is imported to make a detector that needs none.
+    own = _own_classes()
+    known = own if isinstance(score, str) and score in own else _classes()
+    if not isinstance(score, str) or score not in known:
+        raise ConfigError(
+            f"score={score!r}; expected the name of one of the detectors that `gradood methods` "
+            f"lists, or an instance: {suggest(str(score), known)}"
+        )
+    return known[score]()
 
 
 def create(name: str, **options: Any) -> "Detector":

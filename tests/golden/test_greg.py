@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradood.functional.logits import energy
 from gradood.training import EnergyMarginLoss, InputGradientPenalty
-from gradood.training.objective import Objective, Seen
+from gradood.training.forward import Objective, PartBatch
 from gradood.training.terms import Gradient, Loss, Margin
 
 N_ID, N_AUX = 4, 3
@@ -173,8 +173,8 @@ def test_the_whole_objective_equals_its_naive_sum(training):
             gradient=Gradient(weight=1.5, m_in=m_in, m_out=m_out),
         )
     )
-    seen = Seen(x=given, logits=net(given), labels=labels, total=7, total_id=4)
-    got, _ = objective(seen)
+    batch = PartBatch(x=given, labels=labels, total=7, total_id=4)
+    got, _ = objective(net(given), batch)
     energies, logits = naive_energies(net, x), net(x)
     expected = 1.5 * naive_penalty(net, x, m_in, m_out, "released")
     for i in range(N_ID):

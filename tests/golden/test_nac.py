@@ -143,7 +143,7 @@ def test_a_layer_without_a_finite_gradient_is_logged(caplog):
 def test_a_fit_of_nothing_finite_is_refused():
     given = setting("plain_cnn")
     nan = torch.full((4, 3), torch.nan, dtype=torch.float64)
-    part = {"products": Selection.of(4, key=torch.arange(4), layer_0=nan)}
+    part = Selection.of(4, key=torch.arange(4), layer_0=nan)
     bound = gradood.Monitor(given.network, gradood.NAC()).bind(given.x)
     with pytest.raises(DataError, match="nac was fitted on activations or gradients that all"):
         gradood.NAC().finish(part, bound.network, bound.plans["nac"])

@@ -11,6 +11,7 @@ from torch import nn
 
 from gradood.artifact import Fingerprint, differences, mismatch
 from gradood.artifact.fingerprint import fingerprint
+from gradood.artifact.manifest import manifest_rules
 from gradood.errors import DataError, ModelMismatchError, TapError
 from gradood.io.records import decode, to_plain
 
@@ -364,7 +365,7 @@ def test_nothing_is_changed(model):
 def test_it_is_plain_json(model):
     made = fingerprint(model)
     plain = json.loads(json.dumps(to_plain(made), allow_nan=False))
-    assert decode(Fingerprint, plain, "fingerprint", (1, 0)) == made
+    assert decode(Fingerprint, plain, "fingerprint", manifest_rules(1, 0)) == made
     assert made.tensors["fc.weight"].startswith("float32[5,4] ")
     assert made.modules["stem"]["kernel_size"] == [3, 3] and made.modules[""] == {"class": "Net"}
     assert "block.bn.num_batches_tracked" not in made.tensors

@@ -35,7 +35,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_inputs_and_labels_are_found(form):
     (batch,) = batches([FORMS[form]], labels=True)
-    assert torch.equal(batch.x, X)
+    assert torch.equal(batch.inputs, X)
     assert batch.labels.dtype == torch.int64 and torch.equal(batch.labels, Y)
     (batch,) = batches([FORMS[form]])
     assert batch.labels is None
@@ -44,18 +44,18 @@ def test_inputs_and_labels_are_found(form):
 @pytest.mark.parametrize("item", [X, (X,), {"x": X}, X.numpy()], ids=["x", "(x,)", "dict", "numpy"])
 def test_labels_may_be_absent(item):
     (batch,) = batches([item], labels=True)
-    assert torch.equal(batch.x, X) and batch.labels is None
+    assert torch.equal(batch.inputs, X) and batch.labels is None
 
 
 @pytest.mark.parametrize("data", [X, X.numpy()], ids=["tensor", "array"])
 def test_a_tensor_or_array_is_one_batch(data):
     (batch,) = batches(data)
-    assert torch.equal(batch.x, X)
+    assert torch.equal(batch.inputs, X)
 
 
 def test_loaders_and_generators_are_streamed():
     loader = DataLoader(TensorDataset(X, Y), batch_size=4)
-    assert [len(b.x) for b in batches(loader, labels=True)] == [4, 2]
+    assert [len(b.inputs) for b in batches(loader, labels=True)] == [4, 2]
     assert [b.labels.tolist() for b in batches(loader, labels=True)] == [[0, 1, 2, 0], [1, 2]]
     taken = []
 
@@ -83,7 +83,7 @@ def read_only():
 )
 def test_arrays_of_any_layout_are_read(array):
     (batch,) = batches(array)
-    assert torch.equal(batch.x, X)
+    assert torch.equal(batch.inputs, X)
 
 
 def test_labels_in_a_list_stay_on_the_cpu_whatever_the_default_device():
@@ -131,7 +131,7 @@ def test_labels_that_do_not_fit_are_refused_only_if_wanted(labels, given):
     message = f"the labels of a batch of 6 are {given}; expected"
     with pytest.raises(DataError, match=message):
         list(batches([(X, labels)], labels=True))
-    assert torch.equal(next(batches([(X, labels)])).x, X)
+    assert torch.equal(next(batches([(X, labels)])).inputs, X)
 
 
 def test_a_pair_of_lists_of_batches_says_how_to_write_it():
@@ -165,7 +165,7 @@ def test_a_pair_given_as_data_says_how_to_write_it(pair, labels):
 
 @pytest.mark.parametrize("two", [(X, X[:2]), [X, X[..., :2]], (X[:0], X), [X.numpy(), X]])
 def test_two_batches_are_no_pair(two):
-    assert [len(batch.x) for batch in batches(two)] == [len(x) for x in two]
+    assert [len(batch.inputs) for batch in batches(two)] == [len(x) for x in two]
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -179,7 +179,7 @@ def test_labels_and_more_beside_a_batch_are_told_as_well(more, labels):
 
 @pytest.mark.parametrize("more", [[(X, Y)], [X, {"x": X}], [[X, Y], X]])
 def test_batches_of_several_forms_are_no_pair(more):
-    assert [len(batch.x) for batch in batches([X, *more])] == [6] * (1 + len(more))
+    assert [len(batch.inputs) for batch in batches([X, *more])] == [6] * (1 + len(more))
 
 
 def test_single_images_with_their_labels_are_no_batches():

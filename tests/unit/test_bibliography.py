@@ -1,5 +1,6 @@
 import re
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,23 @@ def cited() -> set[str]:
     return {*CITATION.findall(text), *(method.paper for method in methods())}
 
 
+def entries(text: str) -> list[tuple[int, str]]:
+    """Line and key of every entry."""
+    lines = enumerate(text.splitlines(), start=1)
+    return [(n, found[1]) for n, line in lines if (found := re.match(r"@\w+\{([^,]+),", line))]
+
+
+def disorder(keys: list[tuple[int, str]]) -> str | None:
+    """The first two entries that are out of order, with their lines."""
+    for (first, before), (second, after) in pairwise(keys):
+        where = f"references.bib:{second}: {after}"
+        if before == after:
+            return f"{where} is there already, on line {first}; keep one"
+        if before > after:
+            return f"{where} comes after {before} of line {first}; entries are sorted by their keys"
+    return None
+
+
 def test_every_citation_resolves():
     assert sorted(cited() - bibliography().keys()) == []
 
@@ -28,8 +46,19 @@ def test_every_reference_is_cited():
 
 
 def test_every_entry_of_the_file_is_read_and_they_are_sorted():
-    keys = re.findall(r"^@\w+\{([^,]+),", BIB.read_text(encoding="utf-8"), re.M)
-    assert keys == sorted(set(keys)) == list(bibliography())
+    keys = entries(BIB.read_text(encoding="utf-8"))
+    assert disorder(keys) is None, disorder(keys)
+    assert [key for _, key in keys] == list(bibliography())
+
+
+def test_what_is_out_of_order_is_told_with_both_lines():
+    assert disorder([(1, "a2001b"), (9, "c2001d")]) is None
+    assert disorder([(1, "c2001d"), (9, "a2001b")]) == (
+        "references.bib:9: a2001b comes after c2001d of line 1; entries are sorted by their keys"
+    )
+    assert disorder([(1, "c2001d"), (9, "c2001d")]) == (
+        "references.bib:9: c2001d is there already, on line 1; keep one"
+    )
 
 
 @pytest.mark.parametrize("key", list(bibliography()))

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from gradood.detectors import KNN, MSP, Energy, GradNorm
-from gradood.engine.binding import bind, observed, probe_of, shown
+from gradood.engine.binding import bind, observed, probe_of
+from gradood.engine.rows import described
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS
 
@@ -80,7 +81,7 @@ def test_a_probe_of_tokens_stays_tokens():
 
 
 def test_inputs_in_words():
-    assert shown(X) == "(batch, 3, 6, 6) float32"
+    assert described(X) == "(batch, 3, 6, 6) float32"
 
 
 class Embedded(nn.Module):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gradood import Energy, Monitor, Result, Results
-from gradood.calibration.results import Decider
+from gradood.calibration.rule import DecisionRule
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, NotFittedError
 
 GENERATOR = torch.Generator().manual_seed(4)
@@ -256,9 +256,9 @@ def test_detectors_that_learn_nothing_have_no_overlap():
 
 def test_a_decider_is_restored_to_the_last_bit_and_refuses_what_is_none():
     one = monitor(combine="stouffer").calibrate(CAL, per_class=True)
-    decider = one._decider
+    decider = one._session.state.rule
     plain, tensors = decider.to_plain(), decider.tensors()
-    again = Decider.from_plain(plain, tensors)
+    again = DecisionRule.from_plain(plain, tensors)
     assert again.to_plain() == plain
     for broken in (
         {},
@@ -267,7 +267,7 @@ def test_a_decider_is_restored_to_the_last_bit_and_refuses_what_is_none():
         {**plain, "detectors": {}},
     ):
         with pytest.raises(ArtifactError):
-            Decider.from_plain(broken, tensors)
+            DecisionRule.from_plain(broken, tensors)
 
 
 def test_energy_needs_no_fit_and_leaves_the_model_in_training():

@@ -20,9 +20,8 @@ from gradood.cli import main
 from gradood.data import Preprocess
 from gradood.errors import ConfigError, DataError
 from gradood.models import build, open_model
-from gradood.models.library import library
-from gradood.models.load import load_subject
-from gradood.models.torchvision import torchvision_inputs
+from gradood.models.libraries import library, torchvision_inputs
+from gradood.models.load import load_model
 
 STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = (0.5, 0.5, 0.5)
@@ -138,10 +137,10 @@ def test_what_is_refused(timm, spec, options, error, message):
 
 def test_weights_are_needed_and_flags_go_before_the_configuration(timm, tmp_path):
     with pytest.raises(ConfigError, match="the model 'timm:resnet18' is untrained without weights"):
-        load_subject("timm:resnet18")
+        load_model("timm:resnet18")
     file = tmp_path / "net.safetensors"
     save_file(Net(3).state_dict(), file)
-    subject = load_subject(
+    subject = load_model(
         "timm:resnet18", file, num_classes=3, preprocess={"interpolation": "nearest"}
     )
     assert subject.preprocess == Preprocess(
@@ -149,17 +148,17 @@ def test_weights_are_needed_and_flags_go_before_the_configuration(timm, tmp_path
     )
     assert subject.to_dict()["weights_sha256"] and not subject.model.training
     with pytest.raises(ConfigError, match="--pretrained and --weights were both given"):
-        load_subject("timm:resnet18", file, pretrained=True)
+        load_model("timm:resnet18", file, pretrained=True)
 
 
 def test_a_configuration_that_cannot_be_followed_is_settled_by_flags(timm):
     timm.data.resolve_model_data_config = lambda model: timm_config(crop_mode="border")
-    subject = load_subject("timm:resnet18", untrained=True, preprocess={"resize": 8})
+    subject = load_model("timm:resnet18", untrained=True, preprocess={"resize": 8})
     with pytest.raises(ConfigError, match=r"'border'.* Or give --resize, --crop, --mean, --std"):
         _ = subject.preprocess
     assert subject.to_dict()["preprocess"] is None
     flags = {"resize": 8, "crop": None, "interpolation": "bicubic", **STATISTICS}
-    found = load_subject("timm:resnet18", untrained=True, preprocess=flags)
+    found = load_model("timm:resnet18", untrained=True, preprocess=flags)
     assert found.preprocess == Preprocess(**flags)
 
 
@@ -288,7 +287,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_is_read_locally_without_its_code_or_pickles(transformers, folder):
-    subject = load_subject(f"hf:{folder}")
+    subject = load_model(f"hf:{folder}")
     assert subject.preprocess == Preprocess(
         resize=(224, 224), mean=HALF, std=HALF, crop_rounding="down"
     )
@@ -303,22 +302,22 @@ def test_a_folder_is_read_locally_without_its_code_or_pickles(transformers, fold
 
 def test_a_folder_without_a_processor_leaves_it_to_flags(transformers, folder):
     (folder / "preprocessor_config.json").unlink()
-    assert load_subject(f"hf:{folder}").preprocess == Preprocess()
+    assert load_model(f"hf:{folder}").preprocess == Preprocess()
 
 
 def test_a_folder_of_timms_form(transformers, timm, folder):
     timm.data.resolve_data_config = lambda pretrained_cfg: timm_config(**pretrained_cfg)
     transformers.config.pretrained_cfg = {"input_size": (3, 96, 96), "crop_pct": 1.0}
-    subject = load_subject(f"hf:{folder}")
+    subject = load_model(f"hf:{folder}")
     assert subject.preprocess.crop == 96 and subject.opened.shape == (3, 96, 96)
 
 
 def test_a_folder_without_weights_needs_a_file_of_them(transformers, folder, tmp_path):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ConfigError, match="is untrained without weights"):
-        load_subject(f"hf:{folder}")
+        load_model(f"hf:{folder}")
     torch.save(Net(4).state_dict(), folder / "pytorch_model.bin")
-    subject = load_subject(f"hf:{folder}", folder / "pytorch_model.bin", num_classes=4)
+    subject = load_model(f"hf:{folder}", folder / "pytorch_model.bin", num_classes=4)
     assert subject.model.head.out_features == 4
 
 
@@ -326,7 +325,7 @@ def test_a_folder_in_shards(transformers, folder):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"more")
     (folder / "model.safetensors.index.json").write_text("{}")
-    assert [file.name[6:11] for file in load_subject(f"hf:{folder}").weights] == ["00001", "00002"]
+    assert [file.name[6:11] for file in load_model(f"hf:{folder}").weights] == ["00001", "00002"]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +440,7 @@ def test_a_folder_written_by_transformers(saved_resnet):
     kind = transformers.ConvNextImageProcessor if old else transformers.ConvNextImageProcessorPil
     processor = kind(size={"shortest_edge": 64}, crop_pct=0.9)
     processor.save_pretrained(folder)
-    subject = load_subject(f"hf:{folder}")
+    subject = load_model(f"hf:{folder}")
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(subject.model(x).logits, model(x).logits)

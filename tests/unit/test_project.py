@@ -1,6 +1,9 @@
 """Promises of the project as a whole: what an import loads, what is public, what is committed."""
 
+import ast
+import doctest
 import importlib
+import pickle
 import pkgutil
 import re
 import subprocess
@@ -42,6 +45,40 @@ def test_public_names_are_listed_sorted_and_exist(name):
     public = list(module.__all__)
     assert public == sorted(set(public))
     assert [entry for entry in public if not hasattr(module, entry)] == []
+
+
+def test_the_names_beside_the_detectors_are_these():
+    """A detector is added by its file alone; any other public name is added here on purpose."""
+    assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
+        *("Detector", "Learner", "Monitor", "Result", "Results", "Table"),
+        *("errors", "evaluate", "inspect", "load", "methods", "metrics"),
+    ]
+
+
+def test_public_names_are_at_home_where_they_are_imported_from():
+    homes = {name: getattr(gradood, name) for name in gradood.__all__}
+    modules = ("errors", "metrics")
+    assert {n for n, v in homes.items() if getattr(v, "__module__", None) != "gradood"} == {
+        *modules
+    }
+    for name in gradood.detectors.__all__:
+        detector = homes[name]()
+        assert repr(detector) == f"{name}()"
+        assert type(pickle.loads(pickle.dumps(detector))) is homes[name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_example_of_a_docstring_is_run(name):
+    """Also of a class that is shown as one of another module."""
+    module = importlib.import_module(name)
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    written = sum(
+        ">>>" in (ast.get_docstring(node) or "")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    )
+    found = doctest.DocTestFinder(exclude_empty=True).find(module, name)
+    assert sum(bool(test.examples) for test in found) == written
 
 
 def committed() -> list[Path]:

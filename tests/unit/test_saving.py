@@ -157,7 +157,7 @@ def test_the_order_of_the_detectors_is_kept(tmp_path):
 
 
 def test_a_name_of_ones_own_and_two_of_a_method(tmp_path):
-    monitor = Monitor(net(), {"a/b": KNN(k=1), "ü": KNN(k=5)}).fit([(FIT, LABELS)])
+    monitor = Monitor(net(), {"a b": KNN(k=1), "ü": KNN(k=5)}).fit([(FIT, LABELS)])
     monitor.calibrate(CAL).save(tmp_path / "d.safetensors")
     again = load(tmp_path / "d.safetensors", net())
     for name, scores in monitor.score(X).items():
@@ -172,9 +172,12 @@ def test_fitting_again_starts_from_nothing(saved):
     with pytest.raises(NotFittedError, match="finish was called before accumulate"):
         again.finish(part)
     assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
-    again.accumulate([(FIT, LABELS)])
-    with pytest.raises(NotFittedError, match="must be fitted first"):
-        again.score(X)
+    part = again.accumulate([(FIT, LABELS)])
+    assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])  # Until `finish`.
+    again.finish(part)
+    with pytest.raises(CalibrationError):
+        again.predict(X)
+    assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
 
 
 def test_loaded_it_goes_on_like_the_first(saved, tmp_path):

@@ -6,11 +6,14 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from scoring_fake import IDENTITY, Answer, Fake, content, job, put, rows
 from torch.utils.data import DataLoader
@@ -294,9 +297,48 @@ def test_an_image_that_kills_its_decoder(images, tmp_path, caplog, workers):
     assert signal.getsignal(signal.SIGCHLD) is handler
 
 
+class Hanging(MemoryFileSystem):
+    """A storage that never answers for some files."""
+
+    protocol = "hanging"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("hanging://", "memory://"))
+
+    def _open(self, path, *args, **options):
+        if "never" in path:
+            time.sleep(600)
+        return super()._open(path, *args, **options)
+
+
+def test_a_read_that_hangs_is_a_row_with_its_reason(images, tmp_path):
+    fsspec.register_implementation("hanging", Hanging, clobber=True)
+    files = fsspec.filesystem("memory")  # Of the same store.
+    for i in range(10):
+        files.pipe(f"/h/{i}{'never' if i == 4 else ''}.png", (images / f"{i:02}.png").read_bytes())
+    summary = score_images(
+        Fake(),
+        list_images("hanging://h"),
+        tmp_path / "out",
+        preprocess=Preprocess(),
+        identity=IDENTITY,
+        settings=Settings(
+            batch_size=3, workers=2, decode_timeout=3.0, progress=False, max_bad_fraction=1
+        ),
+    )
+    files.store.clear()
+    assert summary.statuses == {"ok": 9, "timed_out": 1}
+    row = pq.read_table(tmp_path / "out").to_pylist()[4]
+    assert (row["status"], row["is_ood"], row["score"]) == ("timed_out", True, float("inf"))
+    assert row["error"] == "reading and decoding it took longer than 3 seconds"
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"decode_timeout": 0}, "decode_timeout is 0; expected seconds above 0, or None"),
+        ({"decode_timeout": float("nan")}, "decode_timeout is nan"),
         ({"batch_size": 0}, "batch_size is 0; expected a whole number, at least 1"),
         ({"workers": -1}, "workers is -1"),
         ({"shard_rows": 2.5}, "shard_rows is 2.5"),

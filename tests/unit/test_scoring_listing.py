@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradood.batch import list_images
-from gradood.batch.listing import Files, printable
 from gradood.data.decode import decode
-from gradood.data.remote import fetch
+from gradood.data.image_source import FileSource, printable
+from gradood.data.storage import fetch
 from gradood.errors import BadImageError, ConfigError, DataError
 
 
@@ -92,7 +92,7 @@ def test_names_that_are_no_text(tmp_path):
 
 @given(st.lists(st.sampled_from(["a", "a#2", "a#2#2", "a#3", "b", "\udcff", "\\xff"]), max_size=12))
 def test_ids_are_distinct_and_the_first_keeps_its_name(names):
-    listing = Files("-", names, "/x/")
+    listing = FileSource("-", names, "/x/")
     found = ids(listing)
     assert len(set(found)) == len(names)
     firsts = [names.index(name) for name in dict.fromkeys(names)]

@@ -13,8 +13,8 @@ import pytest
 from scoring_fake import IDENTITY, Failing, Fake, content, job, put, rows
 
 from gradood.batch import Identity
-from gradood.batch import store as store_module
 from gradood.errors import ConfigError, DataError
+from gradood.io.lock import exclusive
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_two_at_once_are_refused(images, tmp_path):
     ready = multiprocessing.get_context("fork").Event()
 
     def hold():
-        with store_module._held(tmp_path / "out"):
+        with exclusive(tmp_path / "out"):
             ready.set()
             held.wait(20)
 

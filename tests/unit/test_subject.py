@@ -8,7 +8,7 @@ from gradood.bench import json_text
 from gradood.data import Preprocess
 from gradood.errors import ConfigError
 from gradood.models import REFERENCES, build
-from gradood.models.load import load_subject
+from gradood.models.load import load_model
 
 
 @pytest.fixture(scope="module")
@@ -21,43 +21,43 @@ def weights(tmp_path_factory):
 
 def test_a_reference_network_brings_its_preprocessing(weights):
     for spec in ("digits_net", "gradood.models:digits_net", "gradood.models.digits:digits_net"):
-        subject = load_subject(spec, weights, num_classes=3)
+        subject = load_model(spec, weights, num_classes=3)
         assert subject.preprocess == Preprocess(**REFERENCES["digits_net"].preprocess)
         assert not subject.model.training
         assert subject.digest == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_what_is_given_replaces_only_itself(weights):
-    found = load_subject("digits_net", weights, num_classes=3, preprocess={"resize": None})
+    found = load_model("digits_net", weights, num_classes=3, preprocess={"resize": None})
     assert found.preprocess == Preprocess(mode="L", crop=8)
 
 
 def test_a_model_of_ones_own_gets_plain_scaling_and_needs_no_weights():
-    subject = load_subject("torch.nn:Flatten")
+    subject = load_model("torch.nn:Flatten")
     assert subject.preprocess == Preprocess()
     assert subject.reference is None and subject.published_accuracy is None
 
 
 def test_a_reference_network_needs_weights_unless_it_may_be_untrained():
     with pytest.raises(ConfigError, match="'resnet20' is untrained without weights; give"):
-        load_subject("resnet20")
-    assert load_subject("resnet20", untrained=True).digest is None
+        load_model("resnet20")
+    assert load_model("resnet20", untrained=True).digest is None
 
 
 def test_weights_of_another_model_are_refused(weights):
     with pytest.raises(ConfigError, match=r"head.weight \(3, 64\), here \(10, 64\)"):
-        load_subject("digits_net", weights)
+        load_model("digits_net", weights)
 
 
 def test_published_accuracy_is_told_by_the_name_of_the_file(weights, tmp_path):
     file = tmp_path / "resnet20_cifar10.safetensors"
     save_file(build("resnet20").state_dict(), file)
-    assert load_subject("resnet20", file).published_accuracy == 0.9173
-    assert load_subject("digits_net", weights, num_classes=3).published_accuracy is None
+    assert load_model("resnet20", file).published_accuracy == 0.9173
+    assert load_model("digits_net", weights, num_classes=3).published_accuracy is None
 
 
 def test_says_what_it_is_in_plain_values(weights):
-    found = load_subject("digits_net", weights, num_classes=3).to_dict()
+    found = load_model("digits_net", weights, num_classes=3).to_dict()
     assert json_text(found)
     assert found["class"] == "DigitsNet"
     assert found["preprocess"]["mode"] == "L"

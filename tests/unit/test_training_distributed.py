@@ -16,7 +16,7 @@ import sys, torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from gradood.training import Options, Trainer, TrainingData, load_recipe
-from gradood.training.distributed import World, joined
+from gradood.training.distributed import Processes, joined
 
 torch.set_num_threads(1)
 jobs = sys.argv[1:]
@@ -43,7 +43,7 @@ def fit(out, method, action):
     if method in ("greg", "greg+"):
         changes += [f"loss.{t}.{k}={v}" for t in ("margin", "gradient")
                     for k, v in (("m_in", low), ("m_out", high))]
-    if method == "greg" and World.current().size > 1:
+    if method == "greg" and Processes.current().size > 1:
         changes += ["batch.accumulate=2"]
     if method == "greg+":
         changes += ["sampling.candidates_per_id=5"]

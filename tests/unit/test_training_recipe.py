@@ -4,7 +4,7 @@ import pytest
 
 from gradood.bibliography import bibliography
 from gradood.errors import ConfigError, UnknownNameError
-from gradood.io.tables import from_table, to_table
+from gradood.io.records import decode, to_plain
 from gradood.training import METHODS, load_recipe, recipes
 from gradood.training.recipe import Recipe
 
@@ -19,7 +19,7 @@ def test_every_recipe_is_complete(name):
     if recipe.paper is not None:
         assert recipe.paper in bibliography()
         assert recipe.deviations
-    assert from_table(Recipe, json.loads(json.dumps(to_table(recipe))), "again") == recipe
+    assert decode(Recipe, json.loads(json.dumps(to_plain(recipe))), "again") == recipe
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -82,7 +82,7 @@ def test_changes_are_values_of_toml():
 
 def test_an_earlier_run_is_a_recipe(tmp_path):
     file = tmp_path / "recipe.json"
-    file.write_text(json.dumps({"recipe": to_table(load_recipe("small-greg"))}))
+    file.write_text(json.dumps({"recipe": to_plain(load_recipe("small-greg"))}))
     assert load_recipe(file) == load_recipe("small-greg")
     file.write_text("{}")
     with pytest.raises(ConfigError, match=r"holds no recipe"):

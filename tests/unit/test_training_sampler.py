@@ -3,7 +3,7 @@ import torch
 
 from gradood.errors import ConfigError, DataError
 from gradood.training import Candidates, ClusterEnergySampler
-from gradood.training.kmeans import kmeans
+from gradood.training.sampler import kmeans
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -279,17 +279,17 @@ def test_a_drop_of_accuracy_is_a_failure(tmp_path, caplog):
 
 
 def test_bf16_keeps_the_penalty_in_float32(tmp_path, monkeypatch):
-    from gradood.training import objective
+    from gradood.training import forward
 
     seen = []
-    original = objective.InputGradientPenalty.__call__
+    original = forward.InputGradientPenalty.__call__
 
     def spy(self, energy, x, **options):
         value = original(self, energy, x, **options)
         seen.append((energy.dtype, x.dtype, value.dtype))
         return value
 
-    monkeypatch.setattr(objective.InputGradientPenalty, "__call__", spy)
+    monkeypatch.setattr(forward.InputGradientPenalty, "__call__", spy)
     model = net()
     chosen = recipe("greg", "precision=bf16", "schedule.steps=2")
     Trainer(model, chosen, data(), out=tmp_path).fit()

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +109,19 @@ def check(path: str | Path) -> Verified:
         return _check(file)
 
 
-def write(path: str | Path, manifest: Manifest, arrays: Mapping[str, Stored]) -> Verified:
+def write(
+    path: str | Path,
+    manifest: Manifest,
+    arrays: Mapping[str, Stored],
+    loadable: Callable[[Manifest], None] = lambda manifest: None,
+) -> Verified:
     """Save an artifact atomically: verified before it takes the place of what was there.
 
     Args:
         path: the file; a temporary one is written beside it.
         manifest: refers to every tensor by name.
         arrays: exactly those tensors.
+        loadable: given the manifest as it was read back; raises to give up.
 
     Raises:
         ArtifactError: manifest and tensors do not fit together, or cannot be stored.
@@ -139,6 +145,7 @@ def write(path: str | Path, manifest: Manifest, arrays: Mapping[str, Stored]) ->
         verified = _check(file)
         if verified.sha256 != header.sha256:
             raise ArtifactError("what was read back is not what was written; is the disk failing?")
+        loadable(verified.manifest)
         found.append(verified)
 
     replace(path, [raw, *payload], verify)

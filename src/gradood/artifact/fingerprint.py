@@ -1,18 +1,15 @@
 """The fingerprint of a model: a strict hash of its parameters and buffers, and its structure."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from gradood.artifact.identity import Fingerprint
-from gradood.errors import DataError
 from gradood.io.canonical import encode
-from gradood.io.hashing import little_endian
+from gradood.io.hashing import plain_setting, update_state
 from gradood.taps import unwrap
 
 __all__ = ["fingerprint"]
@@ -108,89 +105,18 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     if not type(module).__module__.startswith("torch."):
         return {}
     public = (
-        (key, _plain(value))
+        (key, plain_setting(value))
         for key, value in sorted(vars(module).items())
         if not key.startswith("_") and key not in _IRRELEVANT_SETTINGS
     )
     return {key: value for key, value in public if value is not NotImplemented}
 
 
-def _plain(value: Any) -> Any:
-    """A setting in plain JSON; NotImplemented for what has no such form."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else str(value)
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else str(value)
-    if isinstance(value, torch.dtype | torch.qscheme):
-        return str(value)
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return NotImplemented if NotImplemented in items else items
-    return NotImplemented
-
-
 def _hashed(value: Any, name: str) -> tuple[str, str]:
     """What a value is, in a word without spaces, and its SHA-256."""
     digest = hashlib.sha256()
-    _feed(digest, value, name)
+    update_state(digest, value, name)
     if isinstance(value, Tensor):
         shape = ",".join(map(str, value.shape))
         return f"{value.dtype}[{shape}]".removeprefix("torch."), digest.hexdigest()
     return type(value).__name__, digest.hexdigest()
-
-
-def _feed(digest: Any, value: Any, name: str) -> None:
-    """Add a tensor, or extra state of any structure, to a hash."""
-    if isinstance(value, Tensor):
-        _feed_tensor(digest, value, name)
-    elif isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            digest.update(f"{key!s}:".encode())
-            _feed(digest, value[key], name)
-    elif isinstance(value, list | tuple):
-        digest.update(f"{len(value)}".encode())
-        for item in value:
-            _feed(digest, item, name)
-    elif isinstance(value, bytes | bytearray):
-        digest.update(value)
-    elif isinstance(value, io.BytesIO):
-        digest.update(value.getbuffer())
-    elif _plain(value) is not NotImplemented:
-        digest.update(repr(_plain(value)).encode())
-    else:  # Its text may hold an address, which would differ every time.
-        digest.update(type(value).__qualname__.encode())
-
-
-def _feed_tensor(digest: Any, value: Tensor, name: str) -> None:
-    if value.is_meta or is_lazy(value):
-        raise DataError(
-            f"{name} holds no data yet; load the model's weights, or run it once, before this."
-        )
-    digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-    if value.is_quantized:
-        _feed(digest, _quantized(value), name)
-    elif value.layout == torch.sparse_coo:
-        value = value.coalesce()
-        _feed(digest, [value.indices(), value.values()], name)
-    elif value.layout != torch.strided:
-        _feed_tensor(digest, value.to_dense(), name)
-    elif hasattr(value, "__tensor_flatten__"):  # A subclass made of other tensors.
-        inner, _ = value.__tensor_flatten__()  # type: ignore[attr-defined]
-        _feed(digest, {key: getattr(value, key) for key in inner}, name)
-    else:
-        digest.update(little_endian(value))
-
-
-def _quantized(value: Tensor) -> list[Any]:
-    """The integers of a quantized tensor, and what they stand for."""
-    scheme = value.qscheme()
-    if scheme in (torch.per_tensor_affine, torch.per_tensor_symmetric):
-        return [value.int_repr(), value.q_scale(), value.q_zero_point()]
-    return [
-        value.int_repr(),
-        value.q_per_channel_scales(),
-        value.q_per_channel_zero_points(),
-        value.q_per_channel_axis(),
-    ]

@@ -10,7 +10,7 @@ from gradood import __version__
 from gradood.artifact.identity import Fingerprint
 from gradood.errors import ArtifactError
 from gradood.io.canonical import check_plain, encode
-from gradood.io.records import decode, to_plain
+from gradood.io.records import Rules, Words, decode, to_plain
 
 __all__ = [
     "CanaryRecord",
@@ -22,9 +22,17 @@ __all__ = [
     "ModelRecord",
     "Override",
     "check_version",
+    "manifest_rules",
 ]
 
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}[\w.+-]{0,40}", re.ASCII)
+_WORDS = Words(
+    text="a string",
+    whole="an integer",
+    table="an object",
+    options="an object",
+    missing="{where} lacks the key {key!r}; the file is incomplete.",
+)
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -243,7 +251,12 @@ class Manifest:
         """
         check_version(document)
         version = document["format"]
-        return decode(cls, document, "manifest", (version["major"], version["minor"]))
+        return decode(cls, document, "manifest", manifest_rules(version["major"], version["minor"]))
+
+
+def manifest_rules(major: int, minor: int) -> Rules:
+    """How a manifest of a format is read: every key known, and none missing that it has."""
+    return Rules(error=ArtifactError, words=_WORDS, defaults=False, version=(major, minor))
 
 
 def check_version(document: Any) -> None:

@@ -1,8 +1,22 @@
 """Folders, lists and Parquet files of images, scored into Parquet; needs ``gradood[data]``."""
 
-from gradood.batch.inputs import list_images
-from gradood.batch.job import Summary, score_images
-from gradood.batch.listing import Listing
-from gradood.batch.settings import Identity, Settings
+from gradood.batch.job import Settings, Summary, score_images
+from gradood.batch.predictor import Identity, LoadedPredictor, Predictor, load_predictor
+from gradood.data.image_source import ImageSource
+from gradood.data.sources import list_images
 
-__all__ = ["Identity", "Listing", "Settings", "Summary", "list_images", "score_images"]
+Listing = ImageSource
+"""The former name of `ImageSource`."""
+
+__all__ = [
+    "Identity",
+    "ImageSource",
+    "Listing",
+    "LoadedPredictor",
+    "Predictor",
+    "Settings",
+    "Summary",
+    "list_images",
+    "load_predictor",
+    "score_images",
+]

@@ -2,44 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 
-from gradood.batch.items import Item
-from gradood.batch.listing import Listing
+from gradood.batch.decoding import Decoded
+from gradood.batch.predictor import Predictor
 from gradood.data.extras import arrow
+from gradood.data.image_source import ImageSource
 
-__all__ = ["Columns", "Judge"]
+__all__ = ["Columns"]
 
 _PARTS = ("score", "p_value", "is_ood")
 _REASONS = {
     "nonfinite_input": "its pixels came out of the preprocessing as NaN or infinity",
     "nonfinite_score": "a score of it is NaN or infinite",
 }
-
-
-class Judge(Protocol):
-    """What a job needs of a `gradood.Monitor`."""
-
-    @property
-    def detectors(self) -> Mapping[str, Any]:
-        """Detectors by name."""
-        ...
-
-    @property
-    def combine(self) -> str | None:
-        """How they become one decision, if they do."""
-        ...
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """Refusals that were overridden."""
-        ...
-
-    def predict(self, data: Any, /) -> Any:
-        """A result, or a mapping of results by detector."""
-        ...
 
 
 @final
@@ -54,13 +32,13 @@ class Columns:
         monitor: that will judge them.
     """
 
-    def __init__(self, rows: range, monitor: Judge) -> None:
+    def __init__(self, rows: range, monitor: Predictor) -> None:
         self.rows = rows
         self._names = tuple(monitor.detectors)
         self._overrides = "; ".join(monitor.overrides) or None
         # One detector's decision is the decision.
-        one = monitor.combine is not None or len(self._names) == 1
-        self._heads = (*self._names, *([""] if one else []))
+        decided = monitor.combine is not None or len(self._names) == 1
+        self._heads = (*self._names, *([""] if decided else []))
         count = len(rows)
         self._score = {head: np.full(count, np.inf) for head in self._heads}
         self._p_value = {head: np.full(count, np.nan) for head in self._heads}
@@ -70,7 +48,7 @@ class Columns:
         self._status = ["ok"] * count
         self._error: list[str | None] = [None] * count
 
-    def note(self, item: Item) -> None:
+    def note(self, item: Decoded) -> None:
         """What decoding says of a row."""
         place = item.row - self.rows.start
         self._status[place], self._error[place] = item.status, item.reason
@@ -78,7 +56,7 @@ class Columns:
     def refuse(self, rows: Sequence[int], status: str, reason: str) -> None:
         """Rows that the model cannot take."""
         for row in rows:
-            self.note(Item(row, None, status, reason))
+            self.note(Decoded(row, None, status, reason))
 
     def fill(self, rows: Sequence[int], answer: Any) -> None:
         """What a monitor says of some rows.
@@ -109,17 +87,17 @@ class Columns:
             return answer
         return answer[head or next(iter(self._names))]
 
-    def table(self, listing: Listing, artifact: str) -> Any:
+    def table(self, source: ImageSource, artifact: str) -> Any:
         """All of it as a `pyarrow.Table`.
 
         Args:
-            listing: that the rows are of.
+            source: that the rows are of.
             artifact: SHA-256 of the detector's file.
         """
         pa = arrow()
         columns: dict[str, Any] = {
-            "id": pa.array([listing.id(row) for row in self.rows], pa.string()),
-            "uri": pa.array([listing.uri(row) for row in self.rows], pa.string()),
+            "id": pa.array([source.id(row) for row in self.rows], pa.string()),
+            "uri": pa.array([source.uri(row) for row in self.rows], pa.string()),
         }
         for head in self._heads:
             p_value = self._p_value[head]

@@ -1,145 +1,169 @@
-"""Chunks decoded by other processes, in order, whatever becomes of the processes."""
+"""Rows decoded for scoring: an image, or the reason why there is none; never an error."""
 
-import logging
-import signal
-import sys
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from types import TracebackType
-from typing import Any
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from gradood.batch.items import Chunk, Item, Items, collate, quiet
+from gradood.data.decode import REMARKS, examine
+from gradood.data.extras import pillow
+from gradood.data.image_source import ImageSource
+from gradood.data.worker_pool import run_chunks
+from gradood.data.workers import RowTask, in_worker
+from gradood.errors import BadImageError
 
-__all__ = ["decoded"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-_LOG = logging.getLogger(__name__)
-_AHEAD = 2
-# torch's own error; and those of fetching what a process had made, after it was gone.
-_LOST = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
+__all__ = ["Chunk", "Decoded", "ImageDecoder", "decoded"]
 
 
-def decoded(items: Items, rows: Sequence[range], *, workers: int) -> Generator[Chunk]:
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One row.
+
+    Attributes:
+        row: its number.
+        x: (channels, height, width), or None if it cannot be scored.
+        status: ``"ok"``, a key of `gradood.data.decode.REMARKS`, or a fault.
+        reason: of a status other than ok.
+    """
+
+    row: int
+    x: Tensor | None
+    status: str = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows that are scored together.
+
+    Attributes:
+        rows: their number.
+        notes: those whose status is not ok, without their images. To send all of them from one
+            process to another would cost as much as decoding a small image.
+        groups: row numbers, and their images (rows, channels, height, width); images of one size
+            are together.
+    """
+
+    rows: int
+    notes: tuple[Decoded, ...]
+    groups: tuple[tuple[tuple[int, ...], Tensor], ...]
+
+
+def decoded(
+    decoder: "ImageDecoder", rows: Sequence[range], *, workers: int, timeout: float | None
+) -> Generator[Chunk]:
     """One chunk for each range of rows.
 
-    A process that dies, by a fault in a decoder or for want of memory, is replaced, and the rows
-    it may have died of are decoded alone. A row that kills its process even so gets the status
-    ``decoder_crashed``.
+    A row that ends its process even when it is tried again gets the status ``decoder_crashed``, one
+    that takes too long ``timed_out``.
 
     Args:
-        items: the rows.
+        decoder: of the rows.
         rows: which to decode together.
-        workers: processes; 0 decodes in this one.
+        workers: processes; 0 decodes in this one, without a time limit.
+        timeout: seconds that one row may take, or None.
 
     Raises:
-        ChildProcessError: processes die again and again, of no row in particular.
+        ChildProcessError: processes end again and again, at no row in particular.
     """
-    start = losses = 0
-    with _Deaths() as deaths:
-        while start < len(rows):
-            try:
-                for chunk in _chunks(items, rows[start:], workers, deaths):
-                    start += 1
-                    yield chunk
-                continue
-            except _LOST as error:
-                if not _lost(error):
-                    raise
-                why = str(error).rstrip(". ") or type(error).__name__
-            # Only here are the other processes of that loader gone.
-            losses += 1
-            # What was asked for ahead of the first chunk missing may be the cause just as well.
-            if losses > workers * _AHEAD + 1:
-                raise ChildProcessError(
-                    f"processes that decode images ended {losses} times ({why}); finished shards "
-                    "are kept. Free memory or take fewer --workers, and run the same again."
-                )
-            _LOG.warning(
-                "a process that decodes images ended (%s); another takes over from row %d",
-                why,
-                rows[start].start,
-            )
-            chunk = collate([_alone(items, row, deaths) for row in rows[start]])
-            losses = 0 if any(note.status == "decoder_crashed" for note in chunk.notes) else losses
-            start += 1
-            yield chunk
+    return run_chunks(decoder, rows, workers=workers, timeout=timeout)
 
 
-def _alone(items: Items, row: int, deaths: "_Deaths") -> Item:
-    try:
-        chunk = next(_chunks(items, [range(row, row + 1)], 1, deaths))
-    except _LOST as error:
-        if not _lost(error):
-            raise
-        return Item(row, None, "decoder_crashed", "the process that decoded it ended")
-    x = chunk.groups[0][1][0] if chunk.groups else None
-    note = chunk.notes[0] if chunk.notes else Item(row, None)
-    return Item(row, x, note.status, note.reason)
+@final
+class ImageDecoder(RowTask[Decoded, Chunk]):
+    """The rows of a source, decoded when asked for.
 
+    Args:
+        source: the rows.
+        preprocess: from a Pillow image to a tensor.
+        max_pixels: larger images are not decoded.
 
-def _lost(error: BaseException) -> bool:
-    words = str(error)
-    plain = not isinstance(error, RuntimeError)
-    return plain or words.startswith("DataLoader worker") or "ancdata" in words
-
-
-def _chunks(
-    items: Items, rows: Sequence[range], workers: int, deaths: "_Deaths"
-) -> Iterator[Chunk]:
-    loader: DataLoader[Any] = DataLoader(
-        items,
-        batch_sampler=rows,  # type: ignore[arg-type]  # Any iterable of lists of rows will do.
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_begin,
-        prefetch_factor=_AHEAD if workers else None,
-        # Without one of its own, every pass draws from the global generator.
-        generator=torch.Generator(),
-    )
-    iterator = iter(loader)
-    deaths.mute()
-    yield from iterator
-
-
-def _begin(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal; this one ends when it is told to.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _hung_up
-    quiet()
-
-
-def _hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """No traceback, in the middle of the user's terminal, of a receiver that was interrupted."""
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, trace)
-
-
-class _Deaths:
-    """While it is entered, a death is an error only where the next chunk is asked for.
-
-    That is within five seconds. From its signal handler, torch would raise it anywhere: in a
-    forward pass, between two steps of a commit, in the start of another process.
+    Raises:
+        ImportError: Pillow is not installed.
     """
 
-    def __init__(self) -> None:
-        self._main = threading.current_thread() is threading.main_thread()
-        self._handler: Any = None
+    def __init__(
+        self, source: ImageSource, preprocess: Callable[["Image"], Tensor], *, max_pixels: int
+    ) -> None:
+        # Before processes are forked, so that they need not load it each.
+        pillow().init()
+        pillow("ImageOps")
+        self.source = source
+        self.preprocess = preprocess
+        self.max_pixels = max_pixels
 
-    def __enter__(self) -> "_Deaths":
-        self.mute()
-        return self
+    def start(self) -> None:
+        _ignore_warnings()
 
-    def mute(self) -> None:
-        """Take torch's handler away; called again when torch may have set it."""
-        if not self._main or not hasattr(signal, "SIGCHLD"):
-            return
-        handler = signal.getsignal(signal.SIGCHLD)
-        if getattr(handler, "__module__", "").startswith("torch.utils.data."):
-            self._handler = handler
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    def decode(self, row: int) -> Decoded:
+        try:
+            if in_worker():  # `start` was called.
+                return self._image(row)
+            with warnings.catch_warnings():
+                _ignore_warnings()
+                return self._image(row)
+        except BadImageError as error:
+            return Decoded(row, None, error.status, _line(f"{error}{self.source.hint(row)}"))
+        except MemoryError as error:
+            reason = f"there was not enough memory to decode it. {error}"
+            return Decoded(row, None, "out_of_memory", _line(reason))
+        except Exception as error:
+            reason = f"it cannot be preprocessed: {type(error).__name__}: {error}"
+            return Decoded(row, None, "not_preprocessed", _line(reason))
 
-    def __exit__(self, *_: object) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGCHLD, self._handler)
+    def stand_in(self, row: int, status: str, reason: str) -> Decoded:
+        return Decoded(row, None, status, reason)
+
+    def collate(self, items: list[Decoded]) -> Chunk:
+        groups: dict[tuple[Any, ...], list[tuple[int, Tensor]]] = {}
+        for item in items:
+            if item.x is not None:
+                group = groups.setdefault((*item.x.shape, item.x.dtype), [])
+                group.append((item.row, item.x))
+        return Chunk(
+            rows=len(items),
+            notes=tuple(
+                Decoded(item.row, None, item.status, item.reason)
+                for item in items
+                if item.status != "ok"
+            ),
+            groups=tuple(
+                (tuple(row for row, _ in group), _stacked([x for _, x in group]))
+                for group in groups.values()
+            ),
+        )
+
+    def _image(self, row: int) -> Decoded:
+        image, noted = examine(self.source.encoded(row), max_pixels=self.max_pixels)
+        x = self.preprocess(image)
+        if not isinstance(x, Tensor) or x.ndim != 3:
+            raise TypeError("it gave no tensor (channels, height, width)")
+        remarks = [(status, REMARKS[status]) for status in noted]
+        own = self.source.remark(row)
+        remarks += [] if own is None else [own]
+        if not remarks:
+            return Decoded(row, x)
+        return Decoded(row, x, remarks[0][0], "; ".join(reason for _, reason in remarks))
+
+
+def _stacked(images: list[Tensor]) -> Tensor:
+    """Images (…) as (images, …), in memory that other processes share where this is one."""
+    if not in_worker():
+        return torch.stack(images)
+    shared = images[0].new_empty((len(images), *images[0].shape)).share_memory_()
+    return torch.stack(images, out=shared)
+
+
+def _ignore_warnings() -> None:
+    """Pillow's warnings: a broken EXIF block is no news, and what costs pixels is an error."""
+    warnings.simplefilter("ignore")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]

@@ -1,4 +1,4 @@
-"""Every image of a listing scored, shard by shard, so that a job cut short goes on where it was."""
+"""Scoring of every image of a source, shard by shard; a job that was cut short goes on."""
 
 import math
 import time
@@ -9,22 +9,65 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from gradood.batch.columns import Columns, Judge
-from gradood.batch.decoding import decoded
-from gradood.batch.forward import Forward
-from gradood.batch.items import Chunk, Items
-from gradood.batch.listing import Listing
-from gradood.batch.settings import Identity, Settings, description
+from gradood import __version__
+from gradood.batch.columns import Columns
+from gradood.batch.decoding import Chunk, ImageDecoder, decoded
+from gradood.batch.predictor import Forward, Identity, Predictor
 from gradood.batch.store import Store, open_store
-from gradood.errors import DataError
+from gradood.data.extras import pillow
+from gradood.data.image_source import ImageSource
+from gradood.data.worker_pool import DECODE_TIMEOUT
+from gradood.engine.progress import progress_bar
+from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Summary", "score_images"]
+__all__ = ["Settings", "Summary", "score_images"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a job runs.
+
+    Attributes:
+        batch_size: images at once, at most.
+        shard_rows: rows of a shard: what is lost if a job is killed.
+        max_pixels: larger images are not decoded.
+        max_bad_fraction: stop once more than this share of all rows could not be scored.
+        workers: processes that decode; 0 decodes in this one.
+        decode_timeout: seconds that reading and decoding one image may take where processes
+            decode, or None; then it is a row with the status ``timed_out``.
+        progress: show a bar; None does on a terminal only.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    batch_size: int = 64
+    shard_rows: int = 2048
+    max_pixels: int = 50_000_000
+    max_bad_fraction: float = 0.05
+    workers: int = 0
+    decode_timeout: float | None = DECODE_TIMEOUT
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("batch_size", 1), ("shard_rows", 1), ("max_pixels", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ConfigError(f"{name} is {value!r}; expected a whole number, at least {low}.")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"max_bad_fraction is {self.max_bad_fraction!r}; expected 0 to 1.")
+        if self.decode_timeout is not None and not self.decode_timeout > 0:
+            raise ConfigError(
+                f"decode_timeout is {self.decode_timeout!r}; expected seconds above 0, or None."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +108,17 @@ class Summary:
 
 
 def score_images(
-    monitor: Judge,
-    listing: Listing,
+    monitor: Predictor,
+    listing: ImageSource,
     out: Path,
     *,
     preprocess: Callable[["Image"], Tensor],
     identity: Identity,
     settings: Settings | None = None,
 ) -> Summary:
-    """Score every row of a listing into Parquet shards.
+    """Score every row of a source into Parquet shards.
 
-    Every row of the listing is one row of the result, in the same order. One that cannot be decoded
+    Every row of the source is one row of the result, in the same order. One that cannot be decoded
     or scored has a status and a reason, and is out-of-distribution with score +inf; one that can,
     though not all of its file reached the model (CMYK, 16 bits, several frames), has a status, a
     reason, and its score.
@@ -87,7 +130,7 @@ def score_images(
 
     Args:
         monitor: calibrated.
-        listing: what to score.
+        listing: what to score, from `list_images`.
         out: folder for the results; new, empty, or of the same job.
         preprocess: from an image to the model's input. Runs in other processes.
         identity: what else the scores depend on.
@@ -108,14 +151,14 @@ def score_images(
     """
     settings = Settings() if settings is None else settings
     began = time.monotonic()
-    items = Items(listing, preprocess, max_pixels=settings.max_pixels)
-    job = description(monitor, listing, identity, settings)
+    decoder = ImageDecoder(listing, preprocess, max_pixels=settings.max_pixels)
+    job = _description(monitor, listing, identity, settings)
     shards = math.ceil(len(listing) / settings.shard_rows)
     with open_store(Path(out), job, shards=shards) as store:
         resumed = len(store.done)
         stopped = _too_many(store, len(listing), settings)
         if stopped is None:
-            with closing(_scored(monitor, items, store, settings)) as stream:
+            with closing(_scored(monitor, decoder, store, settings)) as stream:
                 for shard, columns, batch in stream:
                     table = columns.table(listing, identity.artifact)
                     store.commit(shard, table, {**columns.counts(), "batch": batch})
@@ -128,28 +171,27 @@ def score_images(
 
 
 def _scored(
-    monitor: Judge, items: Items, store: Store, settings: Settings
+    monitor: Predictor, decoder: ImageDecoder, store: Store, settings: Settings
 ) -> Generator[tuple[int, Columns, int]]:
     """The shards that are missing, one after another, and how many images went at once."""
-    total, size, batch = len(items), settings.shard_rows, settings.batch_size
+    total, size, batch = len(decoder.source), settings.shard_rows, settings.batch_size
     missing = [shard for shard in range(math.ceil(total / size)) if shard not in store.done]
     cut = [_cut(range(s * size, min((s + 1) * size, total)), batch) for s in missing]
     every = [rows for ranges in cut for rows in ranges]
     # A memory that was too small before is too small again: batches stay as they were.
     limit = min([batch, *(entry.get("batch", batch) for entry in store.done.values())])
     forward = Forward(monitor, limit)
-    # For tqdm, None means: not where there is no terminal.
-    hidden = None if settings.progress is None else not settings.progress
     before = total - sum(map(len, every))
+    chunks = decoded(decoder, every, workers=settings.workers, timeout=settings.decode_timeout)
     with (
-        closing(decoded(items, every, workers=settings.workers)) as stream,
-        tqdm(total=total, initial=before, desc="score", unit="image", disable=hidden) as bar,
+        closing(chunks),
+        progress_bar(total, "score", "image", shown=settings.progress, done=before) as bar,
     ):
         for shard, ranges in zip(missing, cut, strict=True):
             columns = Columns(range(ranges[0].start, ranges[-1].stop), monitor)
             for _ in ranges:
-                chunk = next(stream)
-                _judge(forward, chunk, columns)
+                chunk = next(chunks)
+                _score_chunk(forward, chunk, columns)
                 bar.update(chunk.rows)
             yield shard, columns, forward.limit
 
@@ -159,7 +201,7 @@ def _cut(rows: range, batch: int) -> list[range]:
     return [range(at, min(at + batch, rows.stop)) for at in range(rows.start, rows.stop, batch)]
 
 
-def _judge(forward: Forward, chunk: Chunk, columns: Columns) -> None:
+def _score_chunk(forward: Forward, chunk: Chunk, columns: Columns) -> None:
     for note in chunk.notes:
         columns.note(note)
     for rows, x in chunk.groups:
@@ -185,7 +227,7 @@ def _too_many(store: Store, total: int, settings: Settings) -> str | None:
 
 
 def _summary(
-    store: Store, listing: Listing, stopped: str | None, resumed: int, seconds: float
+    store: Store, listing: ImageSource, stopped: str | None, resumed: int, seconds: float
 ) -> Summary:
     statuses: Counter[str] = Counter()
     flagged: Counter[str] = Counter()
@@ -207,3 +249,34 @@ def _summary(
         resumed=resumed,
         seconds=round(seconds, 3),
     )
+
+
+def _description(
+    monitor: Predictor, source: ImageSource, identity: Identity, settings: Settings
+) -> dict[str, Any]:
+    """Everything that the results of a job depend on, as plain values in plain groups.
+
+    Args:
+        monitor: what scores.
+        source: what is scored; the contents of its files have no part.
+        identity: of detector and model.
+        settings: those that change no score are left out.
+
+    Cost: a hash over all names.
+    """
+    return {
+        "format": _FORMAT,
+        **asdict(identity),
+        "input": {"rows": len(source), "names": source.digest()},
+        "detectors": list(monitor.detectors),
+        "combine": monitor.combine,
+        "overrides": list(monitor.overrides),
+        "batch_size": settings.batch_size,
+        "shard_rows": settings.shard_rows,
+        "max_pixels": settings.max_pixels,
+        "versions": {
+            "gradood": __version__,
+            "torch": torch.__version__,
+            "pillow": pillow().__version__,
+        },
+    }

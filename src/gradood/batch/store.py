@@ -21,17 +21,13 @@ from typing import Any, BinaryIO, final
 from gradood.data.extras import parquet
 from gradood.errors import ConfigError, DataError
 from gradood.io.atomic import replace
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from gradood.io.lock import exclusive
 
 __all__ = ["Store", "open_store"]
 
 _LOG = logging.getLogger(__name__)
 # Programs that read a folder of Parquet pass over names that begin so.
-_JOB, _MANIFEST, _SUMMARY, _LOCK = "_job.json", "_manifest.jsonl", "_summary.json", ".lock"
+_JOB, _MANIFEST, _SUMMARY = "_job.json", "_manifest.jsonl", "_summary.json"
 _SHARD = re.compile(r"scores-\d{5,}-of-\d{5,}\.parquet")
 
 
@@ -176,7 +172,7 @@ def open_store(folder: Path, job: Mapping[str, Any], *, shards: int) -> Iterator
         raise ConfigError(
             f"{str(folder)!r} holds files, but no job of gradood's; name a new or empty folder."
         )
-    with _held(folder):
+    with exclusive(folder):
         manifest = folder / _MANIFEST
         if path.exists() and manifest.exists() and manifest.stat().st_size:
             _check_same(folder, _read(path), job)
@@ -185,27 +181,6 @@ def open_store(folder: Path, job: Mapping[str, Any], *, shards: int) -> Iterator
         store = Store(folder, shards)
         store.load()
         yield store
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A lock that ends with this process, and is not that of the processes it starts."""
-    if fcntl is None:
-        yield
-        return
-    with (folder / _LOCK).open("a") as stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"another process is at work on {str(folder)!r}; wait for it, or name another "
-                "folder."
-            ) from error
-        except PermissionError as error:
-            raise ConfigError(f"{str(folder)!r} is locked: {error.strerror}.") from error
-        except OSError:  # A file system without locks.
-            pass
-        yield
 
 
 def _check_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:

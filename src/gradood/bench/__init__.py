@@ -1,23 +1,29 @@
 """Comparing detectors: on the demo's digits, on networks and data sets of one's own, on suites."""
 
+import warnings
+from typing import Any
+
 from gradood.bench.comparison import Comparison, Sets, compare
-from gradood.bench.config import Contender, Settings
+from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.entries import example_of
+from gradood.bench.folder import scores_of, write_folder
 from gradood.bench.inventory import find_root, take_inventory
 from gradood.bench.method_args import Selection, select
-from gradood.bench.record import ArenaRecord, scores_of, write_folder
+from gradood.bench.record import Record
 from gradood.bench.runner import Outcome, run
 from gradood.bench.suite import Suite, load_suite, suites
-from gradood.engine.compatibility import Survey, check_classes, survey
+from gradood.engine.binding import Binding as Survey
+from gradood.engine.binding import check_classes
+from gradood.engine.binding import plan_detectors as survey
 from gradood.io.cache import Cache, default_folder
 from gradood.io.json import json_text, plain
 
 __all__ = [
-    "ArenaRecord",
     "Cache",
     "Comparison",
-    "Contender",
+    "ModelEntry",
     "Outcome",
+    "Record",
     "Selection",
     "Sets",
     "Settings",
@@ -39,3 +45,18 @@ __all__ = [
     "take_inventory",
     "write_folder",
 ]
+
+_RENAMED = {"ArenaRecord": "Record", "Contender": "ModelEntry"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes that were renamed, for one release, with a warning."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"gradood.bench.{name} is now gradood.bench.{_RENAMED[name]}; the old name goes with the "
+        "next release.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return globals()[_RENAMED[name]]

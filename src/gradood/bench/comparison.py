@@ -9,20 +9,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gradood.bench.ensemble import Scores, Team
-from gradood.bench.readings import Gathering
-from gradood.bench.shards import Shard, whole
+from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
-from gradood.engine.batches import Data
-from gradood.engine.binding import Binding, observed
-from gradood.engine.compatibility import check_classes, survey
-from gradood.engine.reader import Reader
-from gradood.errors import ConfigError, DataError, GradoodWarning, MeaninglessScoreWarning
-from gradood.io.cache import Cache
+from gradood.engine.batches import Data, Shard, shards_of
+from gradood.engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood.engine.detector_set import DetectorSet
+from gradood.engine.fitting import fit
+from gradood.engine.readings import ReadingCache
+from gradood.engine.roster import roster
+from gradood.engine.scoring import score_shards
+from gradood.errors import DataError, GradoodWarning
 from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap
 
-__all__ = ["Comparison", "Kept", "Sets", "compare"]
+__all__ = ["Comparison", "Sets", "compare"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,29 +44,15 @@ class Sets:
     fit_labels: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where readings are kept.
-
-    Attributes:
-        cache: the folder.
-        identity: what they depend on besides the data; see `Gathering`.
-    """
-
-    cache: Cache
-    identity: Mapping[str, Any]
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """What came out.
+    """Figures and scores of every method on every set.
 
     Attributes:
         table: every method that ran, on every set.
         known: method → scores of the in-distribution data.
         unknown: set → method → scores.
-        team: the detectors that ran, with their options, by their name in the table, and what they
-            learned.
+        detector_set: the detectors that ran, by their name in the table, and what they learned.
         classes: the model's.
         id_accuracy: share of `Sets.id` that the model classifies correctly; None without labels.
         left_out: why a method did not run, by name.
@@ -78,7 +64,7 @@ class Comparison:
     table: Table
     known: Mapping[str, Tensor]
     unknown: Mapping[str, Mapping[str, Tensor]]
-    team: Team
+    detector_set: DetectorSet
     classes: int
     id_accuracy: float | None
     left_out: Mapping[str, str]
@@ -88,7 +74,7 @@ class Comparison:
     @property
     def detectors(self) -> Mapping[str, Detector]:
         """Those that ran."""
-        return self.team.detectors
+        return self.detector_set.detectors
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -118,7 +104,7 @@ def compare(
     *,
     required: Collection[str] = (),
     level: float | None = 0.95,
-    kept: Kept | None = None,
+    cache: ReadingCache | None = None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
@@ -132,66 +118,77 @@ def compare(
         example: (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
         required: names of detectors that must not be left out.
         level: coverage of the confidence intervals; None for none.
-        kept: where readings of shards are kept, or None.
+        cache: where readings, states and scores of shards are kept, or None.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
         DataError: no set of outliers, labels lie outside the model's classes, or a set is unusable.
-        ConfigError: no detector is left.
+        ConfigError: no detector is left, or one has a name that files cannot hold.
 
     Cost:
         At most one pass over each set, and some forward and backward passes of the example.
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    team, left_out = _team(model, detectors, sets, example, required, kept)
+    bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
     clock = _Clock()
     with clock("fit"):
         if sets.fit is not None:
-            team.fit(_shards(sets.fit, labels=True))
+            bound = fit(bound, shards_of(sets.fit, labels=True))
     with clock("id"):
-        known = team.score(_shards(sets.id), what="id")
+        known, bound = score_shards(bound, shards_of(sets.id), what="id")
     # Before the outliers, as whoever is warned may not want to wait for them.
-    classes = team.gathering.binding.network.classes
-    accuracy = _accuracy(known.predicted, sets.id_labels, classes)
-    unknown: dict[str, Scores] = {}
+    accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+    unknown: dict[str, BatchScores] = {}
     for name, data in sets.ood.items():
         with clock(f"ood {name}"):
-            unknown[name] = team.score(_shards(data), what=name)
-    left_out |= team.left_out
-    if not team.detectors:
-        raise _none_left(left_out)
+            unknown[name], bound = score_shards(bound, shards_of(data), what=name)
+    if not bound.detectors:
+        raise no_detector_left(bound.left_out)
+    return _compared(bound, known, unknown, accuracy, level, clock)
+
+
+def _compared(
+    bound: DetectorSet,
+    known: BatchScores,
+    unknown: Mapping[str, BatchScores],
+    accuracy: float | None,
+    level: float | None,
+    clock: "_Clock",
+) -> Comparison:
+    """The figures of the detectors that are left."""
+    methods = list(bound.detectors)
     with clock("metrics"):
-        table = _table(list(team.detectors), known, unknown, level)
+        table = _table(methods, known, unknown, level)
     return Comparison(
         table=table,
-        known={name: known.by_method[name] for name in team.detectors},
+        known={name: known.scores[name] for name in methods},
         unknown={
-            name: {method: scores.by_method[method] for method in team.detectors}
-            for name, scores in unknown.items()
+            name: {method: batch.scores[method] for method in methods}
+            for name, batch in unknown.items()
         },
-        team=team,
-        classes=classes,
+        detector_set=bound,
+        classes=bound.binding.network.classes,
         id_accuracy=accuracy,
-        left_out=left_out,
-        plans={name: team.gathering.binding.plans[name] for name in team.detectors},
+        left_out=bound.left_out,
+        plans={name: bound.binding.plans[name] for name in methods},
         seconds=clock.seconds,
     )
 
 
-def _team(
+def _bound(
     model: nn.Module,
     detectors: Mapping[str, Detector],
     sets: Sets,
     example: Tensor,
     required: Collection[str],
-    kept: Kept | None,
-) -> tuple[Team, dict[str, str]]:
-    """The detectors that can read the model, bound to it; and why the others cannot."""
+    cache: ReadingCache | None,
+) -> DetectorSet:
+    """The detectors that can read the model, bound to it."""
     network = observed(model, example.to(device_of(unwrap(model))))
     for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
         check_classes(name, labels, network.classes)
-    found = survey(
+    binding = plan_detectors(
         network,
         detectors,
         example,
@@ -199,34 +196,21 @@ def _team(
         labels=sets.fit_labels is not None,
         required=required,
     )
-    chosen = {name: detectors[name] for name in found.plans}
-    reader = Reader(model, chosen, None)
-    reader.binding = Binding(network, dict(found.plans))
-    for caveat in reader.binding.caveats:
-        warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=3)
-    cache, identity = (None, None) if kept is None else (kept.cache, kept.identity)
-    return Team(Gathering(reader, cache, identity), chosen, required), dict(found.left_out)
-
-
-def _shards(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
-    if isinstance(data, list | tuple) and data and all(isinstance(one, Shard) for one in data):
-        return list(data)
-    return whole(data, labels=labels)
+    binding.warn()
+    return DetectorSet.of(binding, detectors, required=required, cache=cache)
 
 
 def _table(
-    methods: list[str], known: Scores, unknown: Mapping[str, Scores], level: float | None
+    methods: list[str],
+    known: BatchScores,
+    unknown: Mapping[str, BatchScores],
+    level: float | None,
 ) -> Table:
-    own = {method: known.by_method[method] for method in methods}
+    inside = {method: known.scores[method] for method in methods}
     rows: list[Row] = []
-    for name, scores in unknown.items():
-        rows += rows_of(name, own, scores.by_method, level=level)
+    for name, outside in unknown.items():
+        rows += rows_of(name, inside, outside.scores, level=level)
     return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
-
-
-def _none_left(left_out: Mapping[str, str]) -> ConfigError:
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-    return ConfigError(f"no detector can be run on this model and data. {reasons}")
 
 
 def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float | None:

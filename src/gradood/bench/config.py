@@ -1,4 +1,4 @@
-"""What an arena run compares on what."""
+"""Settings of a benchmark run: networks, data, methods and limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from typing import Any, Literal
 from gradood.bench.suite import Suite
 from gradood.detectors.base import require
 
-__all__ = ["Contender", "Settings"]
+__all__ = ["ModelEntry", "Settings"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contender:
+class ModelEntry:
     """One network of a run.
 
     Attributes:
@@ -61,7 +61,7 @@ class Settings:
         costs: measure what each method costs.
     """
 
-    contenders: tuple[Contender, ...]
+    contenders: tuple[ModelEntry, ...]
     suite: Suite
     root: Path = Path()
     check: bool = True

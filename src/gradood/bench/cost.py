@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from gradood.bench.ensemble import Team
-from gradood.engine.rows import own_terms
+from gradood.engine.detector_set import DetectorSet
 from gradood.evidence import LOGITS, own_pass
 
 __all__ = ["costs"]
@@ -24,7 +23,7 @@ _MOST = 0.2
 _FEWEST = 4
 
 
-def costs(team: Team, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str, Any]]:
+def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str, Any]]:
     """Time and memory of each method alone, as ratios to the plain forward pass.
 
     In every round each method is timed once, with a plain forward right before and right after: a
@@ -33,7 +32,7 @@ def costs(team: Team, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str
     CPU or of the CUDA device, beyond what was there before.
 
     Args:
-        team: fitted.
+        detectors: bound, and fitted where they learn.
         x: (batch, …) a few inputs, of which fewer are taken if the network is slow.
         rounds: repetitions, at least 1.
 
@@ -44,7 +43,7 @@ def costs(team: Team, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str
     Cost:
         About ``4 · rounds`` looks at `x` per method.
     """
-    network = team.gathering.binding.network
+    network = detectors.binding.network
     x = x.to(network.device)
 
     def plain() -> object:
@@ -55,28 +54,19 @@ def costs(team: Team, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str
     once = max(_seconds(plain, 1), 1e-6)
     x = x[: max(_FEWEST, int(len(x) * _MOST / once))]
     repeats = max(1, round(_GOAL / once))
-    calls = {name: _call(team, name, x) for name in team.detectors}
+    calls = {name: _call(detectors, name, x) for name in detectors.detectors}
     for call in calls.values():
         call()
-    ratios: dict[str, list[float]] = {name: [] for name in calls}
-    forward: list[float] = []
-    for _ in range(rounds):
-        before = _seconds(plain, repeats)
-        for name, call in calls.items():
-            own = _seconds(call, repeats)
-            after = _seconds(plain, repeats)
-            ratios[name].append(2 * own / (before + after))
-            forward.append(before)
-            before = after
+    ratios, forward = _interleaved(plain, calls, repeats, rounds)
     floor = max(1, _peak(plain, network.device))
     second = statistics.median(forward) / repeats / len(x) if forward else 0.0
-    plans = team.gathering.binding.plans
+    plans = detectors.binding.plans
     return {
         name: {
             "seconds_per_image": second * statistics.median(ratios[name]),
             "time_ratio": statistics.median(ratios[name]),
             "memory_ratio": _peak(call, network.device) / floor,
-            "fit_passes": int(team.detectors[name].learns),
+            "fit_passes": int(detectors.detectors[name].learns),
             "pass": "own" if any(map(own_pass, plans[name].reads)) else "shared",
             "images": len(x),
         }
@@ -84,15 +74,32 @@ def costs(team: Team, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str
     }
 
 
-def _call(team: Team, name: str, x: Tensor) -> Callable[[], object]:
-    """One look at `x` for one method: what it reads, and its score."""
-    reader, plan = team.gathering.reader, team.gathering.binding.plans[name]
-    state: Mapping[str, Tensor] = team.states.get(name, {})
+def _interleaved(
+    plain: Callable[[], object],
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    rounds: int,
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Of every round: each call's time beside the plain ones around it; times of the plain ones."""
+    ratios: dict[str, list[float]] = {name: [] for name in calls}
+    forward: list[float] = []
+    for _ in range(rounds):
+        before = _seconds(plain, repeats)
+        for name, call in calls.items():
+            seconds = _seconds(call, repeats)
+            after = _seconds(plain, repeats)
+            ratios[name].append(2 * seconds / (before + after))
+            forward.append(before)
+            before = after
+    return ratios, forward
+
+
+def _call(detectors: DetectorSet, name: str, x: Tensor) -> Callable[[], object]:
+    """One pass of `x` for one method: what it reads, and its score."""
+    reader, reads = detectors.reader, detectors.reads(name)
 
     def call() -> object:
-        evidence = reader.gather(x, (*plan.reads, LOGITS), None).only(plan.reads)
-        with own_terms(x.device):
-            return team.detectors[name].measure(evidence, state)
+        return detectors.measure(name, reads, reader.gather(x, (*reads, LOGITS), None))
 
     return call
 

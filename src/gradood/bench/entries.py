@@ -1,42 +1,53 @@
-"""The models and images of an arena run, opened and checked before anything is computed."""
+"""Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradood.bench.cache_key import model_version, reading_version
-from gradood.bench.comparison import Kept, Sets
-from gradood.bench.config import Contender, Settings
+from gradood.bench.cache_key import detector_key, model_key
+from gradood.bench.comparison import Sets
+from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.bench.shards import Shard, image_shards
+from gradood.bench.record_inputs import (
+    OutlierSetRecord,
+    SetRecord,
+    SuiteRecord,
+    TestSetRecord,
+)
 from gradood.data import ImageDataset, Preprocess, loader, open_images
-from gradood.data.content import file_digest
-from gradood.data.source import split_slice
+from gradood.data.sources import local_file
+from gradood.data.storage import file_digest, joined
+from gradood.engine.batches import Batch, Data, Shard, batches
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, DataError
 from gradood.io.cache import Cache
 from gradood.models.load import Subject, load_subject
 
 __all__ = [
-    "Opened",
+    "LoadedEntry",
     "example_of",
+    "image_shards",
     "joined_labels",
     "open_all",
-    "open_contender",
-    "opened_sets",
+    "open_entry",
+    "suite_record",
 ]
 
 _EXAMPLE = 32
+_ROWS = 2048
+"""Of a shard, about: the next multiple of the batch size, so that no batch crosses its end."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opened:
+class LoadedEntry:
     """A network, and the data sets as it takes them.
 
     Attributes:
-        contender: which.
+        model: which.
         subject: the network.
         fit: the training images; none if there are none.
         val: held-out images, or None.
@@ -44,7 +55,7 @@ class Opened:
         ood: the outliers by name.
     """
 
-    contender: Contender
+    model: ModelEntry
     subject: Subject
     fit: tuple[ImageDataset, ...]
     val: ImageDataset | None
@@ -61,18 +72,24 @@ class Opened:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings) -> Kept | None:
-        """Where what is read of it is kept, and what that depends on."""
+    def kept(self, settings: Settings, example: Tensor) -> ReadingCache | None:
+        """Where what is read of it is kept, and what that depends on; None if nothing is kept.
+
+        Args:
+            settings: of the run.
+            example: (batch ≥ 1, …), see `example`.
+        """
         if settings.cache is None:
             return None
-        identity = {
-            "model": model_version(self.subject.model),
+        cache = Cache(settings.cache)
+        key = model_key(self.subject.model, example, cache)
+        if key is None:
+            return None
+        own = {
             "preprocess": _plain(asdict(self.subject.preprocess)),
             "batch_size": settings.batch_size,
-            "device": torch.device(settings.device).type,
-            **reading_version(),
         }
-        return Kept(Cache(settings.cache), identity)
+        return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""
@@ -108,7 +125,7 @@ def joined_labels(datasets: Sequence[ImageDataset]) -> Tensor | None:
     return torch.cat(known) if known and len(known) == len(found) else None
 
 
-def open_all(settings: Settings) -> list[Opened]:
+def open_all(settings: Settings) -> list[LoadedEntry]:
     """Every network of a run, with its data sets.
 
     Raises:
@@ -117,21 +134,21 @@ def open_all(settings: Settings) -> list[Opened]:
             is not as it should be.
     """
     try:
-        return [open_contender(contender, settings) for contender in settings.contenders]
+        return [open_entry(model, settings) for model in settings.contenders]
     except DataError:
         if settings.check:  # Says all that is missing, and not only what came first.
             _inventory(settings).require(settings.suite)
         raise
 
 
-def open_contender(contender: Contender, settings: Settings) -> Opened:
+def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     """A network, and the data sets of the suite as it takes them; no image is decoded yet.
 
     Raises:
         ConfigError: a setting is wrong.
         DataError: data is absent, or cannot be read; says which.
     """
-    subject = _subject(contender, settings)
+    subject = _subject(model, settings)
     suite = settings.suite
     fit: list[ImageDataset] = []
     left = settings.fit_limit
@@ -140,8 +157,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
             fit.append(_images("fit", path, settings, subject.preprocess, limit=left))
             left = None if left is None else left - len(fit[-1])
     val = suite.id.val
-    return Opened(
-        contender=contender,
+    return LoadedEntry(
+        model=model,
         subject=subject,
         fit=tuple(fit),
         val=None if val is None else _images("validation", val, settings, subject.preprocess),
@@ -161,8 +178,8 @@ def open_contender(contender: Contender, settings: Settings) -> Opened:
     )
 
 
-def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
-    """The suite as a record tells it: sets with their sizes and hashes.
+def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
+    """The suite for the record: sets with their sizes and hashes.
 
     Raises:
         DataError: the suite's files are not as it says.
@@ -173,41 +190,48 @@ def opened_sets(settings: Settings, opened: Opened) -> dict[str, Any]:
         inventory = _inventory(settings)
         inventory.require(suite)
 
-    def told(path: str, *, n: int, rooted: bool = True) -> dict[str, Any]:
+    def images(path: str, *, rooted: bool = True) -> dict[str, Any]:
         digest = inventory.digests.get(path) if rooted else None
-        file = split_slice(settings.root / path if rooted else path)[0]
-        if digest is None and file.is_file():
+        file = local_file(joined(settings.root, path) if rooted else path)
+        if digest is None and file is not None:
             digest = file_digest(file)
-        images = suite.images(path) if rooted else None
-        folder = {} if images is None else {"images": images}
-        return {"path": path, "rooted": rooted, "n": n, "sha256": digest, **folder}
+        folder = suite.images(path) if rooted else None
+        return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
 
-    test = told(suite.id.test, n=len(opened.id))
-    fit = [told(p, n=len(d)) for p, d in zip(suite.id.fit, opened.fit, strict=False)]
-    return {
-        "name": suite.name,
-        "version": suite.version,
-        "title": suite.title,
-        "id": {**test, "fit": fit, "classes": suite.id.classes},
-        "ood": [
-            {"name": one.name, "group": one.group}
-            | told(one.path, n=len(opened.ood[one.name]), rooted=one.rooted)
-            for one in suite.ood
-        ],
-        "preprocess": dict(suite.preprocess),
-        "checked": settings.check,
-    }
+    fit = zip(suite.id.fit, entry.fit, strict=False)
+    return SuiteRecord(
+        name=suite.name,
+        version=suite.version,
+        title=suite.title,
+        id=TestSetRecord(
+            **images(suite.id.test),
+            n=len(entry.id),
+            fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
+            classes=suite.id.classes,
+        ),
+        ood=tuple(
+            OutlierSetRecord(
+                name=outliers.name,
+                group=outliers.group,
+                **images(outliers.path, rooted=outliers.rooted),
+                n=len(entry.ood[outliers.name]),
+            )
+            for outliers in suite.ood
+        ),
+        preprocess=dict(suite.preprocess),
+        checked=settings.check,
+    )
 
 
 def _inventory(settings: Settings) -> Inventory:
     return take_inventory(settings.suite, settings.root, image_column=settings.image_column)
 
 
-def _subject(contender: Contender, settings: Settings) -> Subject:
+def _subject(model: ModelEntry, settings: Settings) -> Subject:
     """The network; where it says nothing of its inputs, the suite does."""
     subject = load_subject(
-        contender.model,
-        contender.weights,
+        model.model,
+        model.weights,
         num_classes=settings.num_classes,
         preprocess=settings.preprocess,
         device=settings.device,
@@ -238,7 +262,7 @@ def _images(
     folder = settings.suite.images(path) if rooted else None
     try:
         found = open_images(
-            settings.root / path if rooted else path,
+            joined(settings.root, path) if rooted else path,
             preprocess,
             labeled=labeled,
             image_column=settings.image_column,
@@ -252,3 +276,26 @@ def _images(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+
+def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> list[Shard]:
+    """The shards of a data set of images; batches lie the same in each, whatever is read of it.
+
+    Args:
+        dataset: at least one image.
+        batch_size: images at once.
+        workers: processes that decode.
+    """
+    rows = -(-_ROWS // batch_size) * batch_size
+    labels = dataset.labels
+    shards: list[Shard] = []
+    for start in range(0, len(dataset), rows):
+        part = dataset[start : start + rows]
+        classes = None if labels is None else labels[start : start + rows]
+        load = partial(loader, part, batch_size=batch_size, workers=workers)
+        shards.append(Shard(partial(_passed, load), len(part), classes, cache(part.content)))
+    return shards
+
+
+def _passed(load: Callable[[], Data]) -> Iterator[Batch]:
+    return batches(load())

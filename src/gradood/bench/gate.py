@@ -1,4 +1,4 @@
-"""Figures that a benchmark must reproduce: a gate for changes of code, models or data."""
+"""Regression gate: figures that a benchmark must reproduce."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradood.bench.record import Record, RunRecord
+from gradood.bench.record_figures import FigureRow, figure
 from gradood.errors import ConfigError, suggest
-from gradood.io.tables import from_table
+from gradood.io.atomic import write
+from gradood.io.json import json_text
+from gradood.io.records import decode
 from gradood.metrics import METRICS
 
-__all__ = ["Expected", "Figure", "Miss", "expected_of", "read_expected"]
+__all__ = ["ExpectedFigures", "Figure", "Miss", "expected_of", "read_expected", "write_expected"]
 
 _FORMAT, _VERSION = "gradood-expected", 1
 
@@ -77,7 +81,7 @@ class Miss:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Expected:
+class ExpectedFigures:
     """What a benchmark must reproduce.
 
     Attributes:
@@ -121,11 +125,11 @@ class Expected:
                 f"version {self.suite_version}: run that suite, or write the expected figures anew."
             )
 
-    def check(self, record: Mapping[str, Any]) -> list[Miss]:
+    def check(self, record: Record) -> list[Miss]:
         """The figures of a record that are not as expected.
 
         Args:
-            record: `ArenaRecord.to_dict`.
+            record: of a run.
 
         Returns:
             Those outside their interval, and those that are not in the record.
@@ -133,40 +137,39 @@ class Expected:
         Raises:
             ConfigError: the record is of another suite, of other sizes, or has no such run.
         """
-        suite = record["suite"]
-        self.check_suite(suite["name"], suite["version"])
-        sizes = {"id": suite["id"]["n"]} | {one["name"]: one["n"] for one in suite["ood"]}
+        self.check_suite(record.suite.name, record.suite.version)
+        sizes = record.suite.sizes()
         for name, size in self.sizes.items():
             if sizes.get(name) != size:
                 raise ConfigError(
                     f"the record has {sizes.get(name, 'no')} images of {name}; expected {size}: "
                     "run with the same sets and limits."
                 )
-        runs = {run["run"]: run for run in record["runs"]}
+        runs = {run.run: run for run in record.runs}
         misses: list[Miss] = []
-        for figure in self.figures:
-            if figure.run is not None and figure.run not in runs:
-                raise ConfigError(f"no run {figure.run!r}; {suggest(figure.run, runs)}")
-            for name in runs if figure.run is None else (figure.run,):
-                found = _find(runs[name], figure)
-                if found is None or not figure.low <= found <= figure.high:
-                    misses.append(Miss(figure, name, found))
+        for expected in self.figures:
+            if expected.run is not None and expected.run not in runs:
+                raise ConfigError(f"no run {expected.run!r}; {suggest(expected.run, runs)}")
+            for name in runs if expected.run is None else (expected.run,):
+                value = _find(runs[name], expected)
+                if value is None or not expected.low <= value <= expected.high:
+                    misses.append(Miss(expected, name, value))
         return misses
 
 
 def expected_of(
-    record: Mapping[str, Any],
+    record: Record,
     *,
     metrics: Sequence[str] = ("auroc", "fpr_ood_at_tpr_id95"),
     margin: float = 0.005,
-) -> Expected:
+) -> ExpectedFigures:
     """What a record holds, as what later ones must reproduce.
 
     The same images give the same figures up to rounding on other machines, so the intervals are
     narrow: they allow for `margin`, or for two images that change sides, whichever is more.
 
     Args:
-        record: `ArenaRecord.to_dict`.
+        record: of a run.
         metrics: to expect, of every run, method and set.
         margin: to either side.
 
@@ -176,33 +179,42 @@ def expected_of(
     if not margin >= 0:
         raise ConfigError(f"margin={margin!r}; expected a number ≥ 0, such as 0.005.")
     figures: list[Figure] = []
-    for run in record["runs"]:
-        for row in run["rows"]:
-            slack = max(margin, 2 / min(row["n_id"], row["n_ood"]))
+    for run in record.runs:
+        for row in run.rows:
+            slack = max(margin, 2 / min(row.n_id, row.n_ood))
             for metric in metrics:
-                low, high = max(0.0, row[metric] - slack), min(1.0, row[metric] + slack)
+                value = figure(row, metric)
+                low, high = max(0.0, value - slack), min(1.0, value + slack)
                 figures.append(
                     Figure(
-                        run=run["run"],
-                        method=row["method"],
-                        ood=row["ood"],
+                        run=run.run,
+                        method=row.method,
+                        ood=row.ood,
                         metric=metric,
                         low=round(low, 6),
                         high=round(high, 6),
                     )
                 )
-    suite = record["suite"]
-    return Expected(
+    return ExpectedFigures(
         format=_FORMAT,
         version=_VERSION,
-        suite=suite["name"],
-        suite_version=suite["version"],
-        sizes={"id": suite["id"]["n"]} | {one["name"]: one["n"] for one in suite["ood"]},
+        suite=record.suite.name,
+        suite_version=record.suite.version,
+        sizes=record.suite.sizes(),
         figures=tuple(figures),
     )
 
 
-def read_expected(path: str | Path) -> Expected:
+def write_expected(path: str | Path, expected: ExpectedFigures) -> None:
+    """Replace a JSON file by what is expected.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    write(path, json_text(expected.to_dict()))
+
+
+def read_expected(path: str | Path) -> ExpectedFigures:
     """What is expected, from a JSON file.
 
     Raises:
@@ -215,13 +227,15 @@ def read_expected(path: str | Path) -> Expected:
             f"{str(path)!r} cannot be read ({error}); expected JSON, as gradood bench --expect "
             "writes it."
         ) from error
-    return from_table(Expected, found, str(path))
+    return decode(ExpectedFigures, found, str(path))
 
 
-def _find(run: Mapping[str, Any], figure: Figure) -> float | None:
-    rows = run["means"] if figure.ood is None else run["rows"]
-    key, name = ("group", figure.group) if figure.ood is None else ("ood", figure.ood)
-    for row in rows:
-        if row["method"] == figure.method and row[key] == name:
-            return float(row[figure.metric])
+def _find(run: RunRecord, expected: Figure) -> float | None:
+    """The value of an expected figure in a run; None if it has none."""
+    rows: list[tuple[str, FigureRow]] = [(row.ood, row) for row in run.rows]
+    if expected.ood is None:
+        rows = [(row.group, row) for row in run.means]
+    for place, row in rows:
+        if (row.method, place) == (expected.method, expected.ood or expected.group):
+            return figure(row, expected.metric)
     return None

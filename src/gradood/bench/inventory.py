@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gradood.bench.suite import Suite
 from gradood.data import open_images
-from gradood.data.content import file_digest
-from gradood.data.image_list import read_list
-from gradood.data.source import split_slice
+from gradood.data.listing import LIST_EXTENSIONS, read_list
+from gradood.data.sources import split_slice
+from gradood.data.storage import file_digest
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["Inventory", "find_root", "take_inventory"]
@@ -133,11 +133,11 @@ def _rows(path: Path, image_column: str) -> int:
 
 def _unlisted(suite: Suite, root: Path, path: str, file: Path) -> Iterator[str]:
     """Images that a list names and that are not there."""
-    if file.suffix.lower() != ".txt":
+    if file.is_dir() or not file.name.lower().endswith(LIST_EXTENSIONS):
         return
     images = suite.images(path)
     folder = file.parent if images is None else root / images
-    for name, _ in read_list(file):
-        if not os.path.exists(folder / name):
+    for name in read_list(file, inside=images is not None).paths:
+        if "://" not in name and not os.path.exists(folder / name):
             shown = name if images is None else f"{images}/{name}"
             yield f"{shown}, which {path} lists, is missing"

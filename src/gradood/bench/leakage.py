@@ -1,16 +1,16 @@
-"""What a benchmark counts twice: images of two sets, networks of two seeds."""
+"""Data leakage: images that two sets share, networks that two seeds share."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from gradood.bench.entries import Opened
+from gradood.bench.entries import LoadedEntry
 from gradood.data import ImageDataset
 from gradood.errors import GradoodWarning
 
 __all__ = ["warn_of_overlap", "warn_of_twins"]
 
 
-def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
+def warn_of_overlap(opened: LoadedEntry, *, chosen: bool = False) -> None:
     """Warn where methods are fitted or chosen on what they are tested on, or outliers are known.
 
     Images are the same if they are the same file, by whatever path, or the same row of a Parquet
@@ -26,28 +26,28 @@ def warn_of_overlap(opened: Opened, *, chosen: bool = False) -> None:
         warnings.warn(told, GradoodWarning, stacklevel=3)
 
 
-def warn_of_twins(opened: Sequence[Opened]) -> None:
+def warn_of_twins(opened: Sequence[LoadedEntry]) -> None:
     """Warn where two seeds of a network are the same network, so that their spread says nothing.
 
     Args:
         opened: the networks of a run; those whose weights come from no file are not compared.
     """
-    first: dict[tuple[str, str, str], Opened] = {}
+    first: dict[tuple[str, str, str], LoadedEntry] = {}
     for one in opened:
         digest = one.subject.digest
         if digest is None:
             continue
-        twin = first.setdefault((one.contender.label, one.subject.spec, digest), one)
+        twin = first.setdefault((one.model.label, one.subject.spec, digest), one)
         if twin is not one:
             warnings.warn(
-                f"{twin.contender.run} and {one.contender.run} have the same weights: they count "
+                f"{twin.model.run} and {one.model.run} have the same weights: they count "
                 "as two seeds, and the spread over seeds is too small.",
                 GradoodWarning,
                 stacklevel=3,
             )
 
 
-def _overlaps(opened: Opened, chosen: bool) -> Iterator[str]:
+def _overlaps(opened: LoadedEntry, chosen: bool) -> Iterator[str]:
     known = set(opened.id.origins())
     outliers = {name: set(dataset.origins()) for name, dataset in opened.ood.items()}
     # Once through the fit data, which may be large.

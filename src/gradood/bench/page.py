@@ -2,13 +2,15 @@
 
 import inspect
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gradood.bibliography import CITATION, Reference, bibliography, reference
 from gradood.detectors.base import Detector, Learner
-from gradood.io.json import cell
-from gradood.registry import Method, detector_class, methods
+from gradood.io import markdown
+from gradood.io.markdown import cell
+from gradood.registry import Method, built_in, detector_class, methods
 
 __all__ = ["Option", "Page", "method_page", "site"]
 
@@ -100,16 +102,14 @@ class Page:
     def _options(self) -> list[str]:
         if not self.options:
             return ["It has no options.", ""]
-        rows = [f"| `{o.name}` | `{o.default}` | {cell(o.meaning)} |" for o in self.options]
+        rows = [(f"`{o.name}`", f"`{o.default}`", cell(o.meaning)) for o in self.options]
         first = self.options[0]
         default = first.default.strip("'").lower()  # None is spelled none there.
         shell = f"--option {self.method.name}.{first.name}={default}"
         return [
             "## Options",
             "",
-            "| option | default | meaning |",
-            "| --- | --- | --- |",
-            *rows,
+            markdown.table(("option", "default", "meaning"), rows, text_columns=3),
             "",
             f"On the command line: `gradood bench … {shell}`.",
             "",
@@ -138,14 +138,23 @@ def method_page(name: str) -> Page:
     )
 
 
-def site() -> dict[str, str]:
-    """Name of a file of Markdown → its content: a page per built-in method, and their index."""
-    names = [method.name for method in methods()]
-    built_in = [n for n in names if detector_class(n).__module__.startswith("gradood.")]
-    pages = [method_page(name) for name in built_in]
+def site(only: Collection[str] | None = None) -> dict[str, str]:
+    """Name of a file of Markdown → its content: a page per built-in method, and their index.
+
+    Args:
+        only: names of the methods; None takes all.
+    """
+    own = set(built_in())
+    names = [m.name for m in methods() if m.detector in own and (only is None or m.name in only)]
+    pages = [method_page(name) for name in names]
     rows = [
-        f"| [`{p.method.name}`]({p.method.name}.md) | {cell(p.method.title)} | {p.fit} | "
-        f"{cell(p.method.cost)} | {_cited(p.method.paper)} |"
+        (
+            f"[`{p.method.name}`]({p.method.name}.md)",
+            cell(p.method.title),
+            p.fit,
+            cell(p.method.cost),
+            _cited(p.method.paper),
+        )
         for p in pages
     ]
     index = [
@@ -157,9 +166,9 @@ def site() -> dict[str, str]:
         "at once share one forward pass, and one backward pass per distinct objective; where the",
         "costs say “a pass of its own”, the method looks at every input again.",
         "",
-        "| method | measures | learns from | costs | paper |",
-        "| --- | --- | --- | --- | --- |",
-        *rows,
+        markdown.table(
+            ("method", "measures", "learns from", "costs", "paper"), rows, text_columns=5
+        ),
     ]
     made = {f"{p.method.name}.md": f"{_MARK}\n\n{p.markdown()}" for p in pages}
     return {"index.md": "\n".join(index) + "\n", **made}

@@ -1,159 +1,244 @@
-"""What an arena run leaves behind: every figure, and all that is needed to make them again."""
+"""Benchmark record: all figures of a run, and all that is needed to make them again."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Annotated, Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
-from torch import Tensor
-
-from gradood.bench.record_form import check_form
+from gradood.bench.record_figures import (
+    ComparisonRow,
+    CostRow,
+    FigureRow,
+    MeanRow,
+    Measured,
+    Part,
+    RankingRecord,
+    SetRow,
+    Share,
+    Spread,
+)
+from gradood.bench.record_inputs import (
+    HyperParameters,
+    MethodRecord,
+    ModelRecord,
+    OutlierSetRecord,
+    SetRecord,
+    SettingsRecord,
+    SuiteRecord,
+)
 from gradood.errors import DataError
-from gradood.io.atomic import replace
-from gradood.io.json import cell, json_text, writable
+from gradood.io.json import writable
+from gradood.io.markdown import cell, table
+from gradood.io.records import Expect, Rules, decode, to_plain
 
 __all__ = [
-    "ArenaRecord",
     "CAPTION",
-    "FILES",
-    "ScoresByRun",
+    "Record",
+    "RunRecord",
     "left_out_lines",
-    "scores_of",
-    "write_folder",
 ]
 
 CAPTION = (
     "FPR95 (share of the outliers taken for known where 95 % of the known are kept, lower is "
     "better) / AUROC (higher is better), in percent."
 )
-FILES = ("arena.json", "arena.md", "scores.safetensors")
-"""What a folder of results holds."""
 _FORMAT, _VERSION = "gradood-arena", 1
-_KEYS = (
-    *("command", "suite", "settings", "hyper_parameters", "runs"),
-    *("seeds", "comparisons", "ranking"),
-)
-
-ScoresByRun = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Run → set (``"id"`` for the known) → method → (n,) scores."""
+_RULES = Rules(error=DataError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ArenaRecord:
-    """The result of one or more models on one suite, in plain values.
+class RunRecord(Part):
+    """The result of one network.
 
     Attributes:
-        command: how to do the same again, or empty.
-        provenance: see `gradood.bench.provenance`.
-        suite: name, version, sets with their sizes and hashes, and whether the files were checked.
+        run: unique name.
+        label: what several seeds of the network share.
+        seed: which of them, or None if it is the only one.
+        subject: the network.
+        classes: of the network.
+        id_accuracy: share of the ID images classified correctly; None without labels.
+        methods: that ran, by label.
+        left_out: why a method did not run, by label.
+        hyper_parameters: how they were chosen, in words.
+        rows: per method and set.
+        means: per method and group.
+        cost: by label.
+        seconds: spent, by what on.
+    """
+
+    run: str
+    label: str | None = None
+    seed: int | None = None
+    subject: ModelRecord = field(default_factory=ModelRecord)
+    classes: int | None = None
+    id_accuracy: Share | None = None
+    methods: Annotated[Mapping[str, MethodRecord], Expect(bool, "a table that is not empty")]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    hyper_parameters: str | None = None
+    rows: tuple[SetRow, ...]
+    means: tuple[MeanRow, ...]
+    cost: Mapping[str, CostRow] = field(default_factory=dict)
+    seconds: Mapping[str, Measured] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record(Part):
+    """The result of one or more networks on one suite, in plain values.
+
+    Attributes:
+        format: of the file.
+        version: of the format.
+        command: that gives the same again, or empty.
+        date: when, in ISO 8601.
+        commit: of gradood; see `gradood.bench.provenance`.
+        versions: of libraries, by name.
+        machine: system, processor, threads.
+        suite: the data.
         settings: batch size, workers, device, limits.
-        hyper_parameters: ``kind``, ``"fixed"`` or ``"id-only"``; ``how`` they were chosen.
-        runs: per model: what it is, its methods, rows, means, costs, and what was left out.
-        seeds: method → group → metric → mean, sd and n over the runs.
+        hyper_parameters: how they were chosen.
+        runs: one per network.
+        seeds: method → group → metric → spread over the runs.
         comparisons: between methods, in pairs.
         ranking: of the methods, over runs and sets; empty where there are too few.
     """
 
+    format: str = _FORMAT
+    version: int = _VERSION
     command: str
-    provenance: Mapping[str, Any]
-    suite: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    hyper_parameters: Mapping[str, str]
-    runs: Sequence[Mapping[str, Any]]
-    seeds: Mapping[str, Any]
-    comparisons: Sequence[Mapping[str, Any]]
-    ranking: Mapping[str, Any]
+    date: str | None = None
+    commit: str | None = None
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    suite: SuiteRecord
+    settings: SettingsRecord
+    hyper_parameters: HyperParameters | str
+    runs: Annotated[tuple[RunRecord, ...], Expect(bool, "a list that is not empty")]
+    seeds: Mapping[str, Mapping[str, Mapping[str, Spread]]]
+    comparisons: tuple[ComparisonRow, ...]
+    ranking: RankingRecord
 
     def to_dict(self) -> dict[str, Any]:
         """Values for `gradood.bench.json_text`."""
-        own = {key: getattr(self, key) for key in _KEYS}
-        head = {"format": _FORMAT, "version": _VERSION, "command": self.command}
-        return {**head, **self.provenance, **own}
+        return to_plain(self)
 
     @staticmethod
-    def from_dict(found: Mapping[str, Any]) -> "ArenaRecord":
-        """The record that was written.
+    def from_dict(values: Mapping[str, Any]) -> "Record":
+        """The record of what a JSON file holds.
 
         Raises:
-            DataError: it is none, or of another version, or lacks a part, or a part is not as it
-                should be.
+            DataError: it is no record, or of another version, or lacks a part, or a part is not as
+                it should be.
         """
-        given = (found.get("format"), found.get("version")) if isinstance(found, Mapping) else None
-        if given != (_FORMAT, _VERSION):
-            told = "no table" if given is None else f"format {given[0]!r}, version {given[1]!r}"
+        is_table = isinstance(values, Mapping)
+        kind = (values.get("format"), values.get("version")) if is_table else None
+        if kind != (_FORMAT, _VERSION):
+            shown = "no table" if kind is None else f"format {kind[0]!r}, version {kind[1]!r}"
             raise DataError(
-                f"this is no arena record ({told}); expected {_FORMAT!r}, version {_VERSION}, as "
+                f"this is no arena record ({shown}); expected {_FORMAT!r}, version {_VERSION}, as "
                 "gradood bench --out FOLDER writes it in arena.json."
             )
         try:
-            check_form(found)
+            record = decode(Record, values, "", _RULES)
+            _check_complete(record)
         except DataError as error:
             raise DataError(f"the arena record is damaged: {error} Write it again.") from error
-        rest = {k: v for k, v in found.items() if k not in (*_KEYS, "format", "version")}
-        return ArenaRecord(provenance=rest, **{key: found[key] for key in _KEYS})
+        return record
 
-    def table(self, run: Mapping[str, Any]) -> str:
+    @staticmethod
+    def of(record: "Record | Mapping[str, Any]") -> "Record":
+        """A record as it is, or out of what a JSON file holds."""
+        return record if isinstance(record, Record) else Record.from_dict(record)
+
+    def table(self, run: RunRecord) -> str:
         """Methods against sets in Markdown, of one of the runs."""
-        sets = [one["name"] for one in self.suite["ood"]]
+        sets = [own.name for own in self.suite.ood]
         cells: dict[str, dict[str, str]] = {}
-        for row in run["rows"]:
-            cells.setdefault(row["method"], {})[row["ood"]] = _pair(row)
-        groups = _groups(run["means"]) if len(sets) > 1 else []
-        for row in run["means"]:
-            if row["group"] in groups:
-                cells[row["method"]][f"({row['group']})"] = _pair(row)
+        for row in run.rows:
+            cells.setdefault(row.method, {})[row.ood] = _pair(row)
+        groups = _groups(run.means) if len(sets) > 1 else []
+        for mean in run.means:
+            if mean.group in groups:
+                cells[mean.method][f"({mean.group})"] = _pair(mean)
         columns = [*sets, *(f"({group})" for group in groups)]
         titles = [*sets, *("mean" if group == "all" else f"{group} mean" for group in groups)]
-        lines = [["method", *titles], ["---", *["---:"] * len(titles)]]
-        lines += [[name, *(own.get(c, "—") for c in columns)] for name, own in cells.items()]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines = [[name, *(own.get(c, "—") for c in columns)] for name, own in cells.items()]
+        return table(["method", *titles], lines)
 
     def markdown(self) -> str:
         """A page: the tables, then what they were made with."""
-        lines = [f"# Out-of-distribution detection: {self.suite['title']}", "", CAPTION, ""]
+        lines = [f"# Out-of-distribution detection: {self.suite.title}", "", CAPTION, ""]
         for run in self.runs:
-            lines += [f"## {run['run']}", "", self.table(run), "", *left_out_lines(run["left_out"])]
+            lines += [f"## {run.run}", "", self.table(run), "", *left_out_lines(run.left_out)]
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
         lines += [f"| {cell(name)} | {cell(value)} |" for name, value in self._facts()]
         lines += ["", "## Methods", "", *self._methods(), ""]
         return writable("\n".join(lines))
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        suite, origin = self.suite, self.provenance
+        suite = self.suite
         yield "command", f"`{self.command}`" if self.command else "—"
-        yield "date", str(origin["date"])
-        yield "commit", str(origin["commit"] or "not a clone")
-        yield "versions", _listed(origin["versions"])
-        yield "machine", _listed(origin["machine"])
-        checked = "files as the suite says" if suite["checked"] else "files not checked"
-        yield "suite", f"{suite['name']}, version {suite['version']}; {checked}"
-        yield "settings", _listed(self.settings)
-        yield "hyper-parameters", f"{self.hyper_parameters['kind']}: {self.hyper_parameters['how']}"
-        yield "fit", "; ".join(map(_sample, suite["id"]["fit"])) or "none"
-        yield "ID", _sample(suite["id"])
-        for one in suite["ood"]:
-            yield f"OOD {one['name']} ({one['group']})", _sample(one)
+        yield "date", str(self.date)
+        yield "commit", str(self.commit or "not a clone")
+        yield "versions", _listed(self.versions)
+        yield "machine", _listed(self.machine)
+        checked = "files as the suite says" if suite.checked else "files not checked"
+        yield "suite", f"{suite.name}, version {suite.version}; {checked}"
+        yield "settings", _listed(to_plain(self.settings))
+        chosen = self.hyper_parameters
+        yield (
+            "hyper-parameters",
+            chosen if isinstance(chosen, str) else f"{chosen.kind}: {chosen.how}",
+        )
+        yield "fit", "; ".join(map(_sample, suite.id.fit)) or "none"
+        yield "ID", _sample(suite.id)
+        for own in suite.ood:
+            yield f"OOD {own.name} ({own.group})", _sample(own)
         for run in self.runs:
-            subject, accuracy = run["subject"], run["id_accuracy"]
-            yield f"{run['run']}: model", f"{subject['model']}, {subject['weights'] or 'its own'}"
-            yield f"{run['run']}: weights, SHA-256", str(subject["weights_sha256"] or "—")
-            yield f"{run['run']}: preprocessing", _listed(subject["preprocess"] or {})
-            told = "no labels" if accuracy is None else f"{accuracy:.2%}"
-            yield f"{run['run']}: accuracy on ID", told
-            seconds = ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items())
-            yield f"{run['run']}: seconds", seconds
+            subject, accuracy = run.subject, run.id_accuracy
+            yield f"{run.run}: model", f"{subject.model}, {subject.weights or 'its own'}"
+            yield f"{run.run}: weights, SHA-256", str(subject.weights_sha256 or "—")
+            yield f"{run.run}: preprocessing", _listed(subject.preprocess or {})
+            yield (
+                f"{run.run}: accuracy on ID",
+                f"{accuracy:.2%}" if accuracy is not None else "no labels",
+            )
+            seconds = ", ".join(f"{name} {value:.1f}" for name, value in run.seconds.items())
+            yield f"{run.run}: seconds", seconds
 
     def _methods(self) -> list[str]:
         lines = []
-        for name, found in self.runs[0]["methods"].items() if self.runs else ():
-            options = ", ".join(f"{key}={value!r}" for key, value in found["options"].items())
-            own = "; a pass of its own" if found["pass"] == "own" else ""
-            lines.append(f"- `{name}`: `{found['method']}({options})`{own}")
-            lines += [f"  - {note}" for note in found["notes"]]
-            lines += [f"  - caution: {caveat}" for caveat in found["caveats"]]
+        for name, method in self.runs[0].methods.items() if self.runs else ():
+            options = ", ".join(f"{key}={value!r}" for key, value in method.options.items())
+            own = "; a pass of its own" if method.pass_kind == "own" else ""
+            lines.append(f"- `{name}`: `{method.method}({options})`{own}")
+            lines += [f"  - {note}" for note in method.notes]
+            lines += [f"  - caution: {caveat}" for caveat in method.caveats]
         return lines
+
+
+def _check_complete(record: Record) -> None:
+    """Refuse names that occur twice, and methods without a row for a set or group.
+
+    Raises:
+        DataError: says where.
+    """
+    sets = [own.name for own in record.suite.ood]
+    _check_distinct(sets, "suite.ood", "name")
+    _check_distinct([run.run for run in record.runs], "runs", "run")
+    for number, run in enumerate(record.runs):
+        for part, present, names in (
+            ("rows", {(row.method, row.ood) for row in run.rows}, sets),
+            ("means", {(row.method, row.group) for row in run.means}, record.suite.members()),
+        ):
+            for method, name in product(run.methods, names):
+                if (method, name) not in present:
+                    raise DataError(f"runs[{number}].{part} lacks {method!r} on {name!r}.")
+
+
+def _check_distinct(names: Sequence[str], where: str, key: str) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise DataError(f"{where}[{number}].{key} is {name!r} once more; expected another.")
 
 
 def left_out_lines(left_out: Mapping[str, str]) -> list[str]:
@@ -162,73 +247,19 @@ def left_out_lines(left_out: Mapping[str, str]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def write_folder(folder: Path, record: ArenaRecord, scores: ScoresByRun) -> None:
-    """Write `FILES`; each is replaced as a whole, the scores first.
-
-    Args:
-        folder: made if it does not exist.
-        record: what came out.
-        scores: behind it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    flat = {
-        f"{run}/{name}/{method}": values.numpy() if isinstance(values, Tensor) else values
-        for run, sets in scores.items()
-        for name, methods in sets.items()
-        for method, values in methods.items()
-    }
-    texts = json_text(record.to_dict()), record.markdown()
-    contents = (*(text.encode("utf-8") for text in texts), save(flat))
-    for name, content in reversed(list(zip(FILES, contents, strict=True))):
-        replace(folder / name, [content], lambda _: None)
-
-
-def scores_of(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Run → set (``"id"`` for the known) → method → (n,) float64 array, of a folder of results.
-
-    Args:
-        folder: that `write_folder` wrote.
-
-    Raises:
-        DataError: there are none, or they are damaged.
-    """
-    path = Path(folder) / FILES[2]
-    try:
-        flat = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"no scores in {str(path)!r}: {error}; expected a folder that gradood bench --out "
-            "FOLDER wrote."
-        ) from error
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for key, values in flat.items():
-        parts = key.rsplit("/", 2)
-        if len(parts) != 3 or values.ndim != 1 or values.dtype.kind != "f":
-            raise DataError(
-                f"{str(path)!r} holds {key!r}, {values.dtype} {values.shape}; expected scores "
-                "(n,) under run/set/method, as gradood bench --out FOLDER wrote them."
-            )
-        run, name, method = parts
-        found.setdefault(run, {}).setdefault(name, {})[method] = values
-    return found
-
-
-def _groups(means: Sequence[Mapping[str, Any]]) -> list[str]:
+def _groups(means: Sequence[MeanRow]) -> list[str]:
     """Groups to show: near and far if there are both, and all."""
-    found = {row["group"] for row in means}
-    both = ["near", "far"] if {"near", "far"} <= found else []
-    return [*both, *(["all"] if "all" in found else [])]
+    present = {row.group for row in means}
+    both = ["near", "far"] if {"near", "far"} <= present else []
+    return [*both, *(["all"] if "all" in present else [])]
 
 
-def _pair(row: Mapping[str, Any]) -> str:
-    return f"{100 * float(row['fpr_ood_at_tpr_id95']):.2f} / {100 * float(row['auroc']):.2f}"
+def _pair(row: FigureRow) -> str:
+    return f"{100 * row.fpr_ood_at_tpr_id95:.2f} / {100 * row.auroc:.2f}"
 
 
-def _sample(sample: Mapping[str, Any]) -> str:
-    return f"`{sample['path']}`, {sample['n']:,} images"
+def _sample(images: SetRecord | OutlierSetRecord) -> str:
+    return f"`{images.path}`, {images.n:,} images"
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The arena: networks × methods × data sets, from files to a record."""
+"""Benchmark run: networks × methods × data sets, from files to a record."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +10,25 @@ from torch import Tensor
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
 from gradood.bench.cost import costs
-from gradood.bench.entries import Opened, open_all, opened_sets
+from gradood.bench.entries import LoadedEntry, open_all, suite_record
 from gradood.bench.leakage import warn_of_overlap, warn_of_twins
 from gradood.bench.method_args import Selection, select
 from gradood.bench.provenance import provenance
-from gradood.bench.record import ArenaRecord
-from gradood.bench.suite import USABLE, usable_name
+from gradood.bench.record import Record, RunRecord
+from gradood.bench.record_figures import (
+    ComparisonRow,
+    CostRow,
+    MeanRow,
+    RankingRecord,
+    SetRow,
+    Spread,
+)
+from gradood.bench.record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
 from gradood.bench.tuning import FIXED, Choice, choose
+from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError
 from gradood.evidence import own_pass
+from gradood.io.records import to_plain
 from gradood.metrics import Analysis, comparisons, over_seeds, ranking
 
 __all__ = ["Outcome", "run"]
@@ -31,14 +41,14 @@ _COMPARED = ("auroc", "fpr_ood_at_tpr_id95")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """What came out.
+    """Result of a benchmark run.
 
     Attributes:
         record: every figure.
-        scores: run → set (``"id"`` for the known) → method → (n,) scores.
+        scores: run → set (``"id"`` for the in-distribution one) → method → (n,) scores.
     """
 
-    record: ArenaRecord
+    record: Record
     scores: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
 
 
@@ -52,7 +62,7 @@ def run(
     Args:
         settings: what to compare on what.
         command: how to do the same again, for the record.
-        told: called with a line for whoever waits.
+        told: called with a line of progress.
 
     Raises:
         ConfigError, UnknownNameError: a setting is wrong.
@@ -61,141 +71,175 @@ def run(
         TapError: a model cannot be read.
     """
     selection = select(settings.methods, settings.options)
-    odd = [name for name in selection.detectors if not usable_name(name)]
-    if odd:
-        raise ConfigError(f"methods {odd}; expected {USABLE}.")
-    learning = any(one.learns for one in selection.detectors.values())
-    # To choose on, training images are needed even if no method learns from them.
-    if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
-        settings = replace(settings, suite=settings.suite.without_fit())
-    opened = open_all(settings)
-    warn_of_twins(opened)
-    suite = opened_sets(settings, opened[0])
-    warn_of_overlap(opened[0], chosen=settings.hyper_parameters == "id-only")
-    runs: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
+    settings = _without_unused_data(settings, selection)
+    entries = open_all(settings)
+    warn_of_twins(entries)
+    suite = suite_record(settings, entries[0])
+    warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
+    runs: list[RunRecord] = []
+    pairs: list[ComparisonRow] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}
-    for one in opened:
-        name = one.contender.run
-        if len(opened) > 1:
-            weights = ", ".join(map(str, one.subject.weights)) or "its own weights"
-            told(f"{name}: {one.subject.spec}, {weights}")
-        found, choice = _compared(one, settings, selection)
-        scores[name] = {"id": dict(found.known)}
-        scores[name] |= {ood: dict(methods) for ood, methods in found.unknown.items()}
-        clock = time.perf_counter()
-        analysis = _analysis(found, settings)
-        pairs += [{"run": name, **row} for row in comparisons(analysis, _COMPARED)]
-        figures = {"rows": analysis.rows(), "means": analysis.means()}
-        seconds = {**found.seconds, "metrics": time.perf_counter() - clock}
-        runs.append(_told(one, found, choice, settings, figures, seconds))
-    how = FIXED if settings.hyper_parameters == "fixed" else runs[0]["hyper_parameters"]
-    record = ArenaRecord(
+    for entry in entries:
+        name = entry.model.run
+        if len(entries) > 1:
+            weights = ", ".join(map(str, entry.subject.weights)) or "its own weights"
+            told(f"{name}: {entry.subject.spec}, {weights}")
+        comparison, choice = _compared(entry, settings, selection)
+        scores[name] = {"id": dict(comparison.known)}
+        scores[name] |= {ood: dict(methods) for ood, methods in comparison.unknown.items()}
+        figures, seconds = _figures(comparison, settings)
+        facts = _facts(entry, comparison, choice, settings, seconds)
+        runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
+        pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
+    record = Record(
         command=command,
-        provenance=provenance(),
+        **provenance(),
         suite=suite,
-        settings=settings.to_dict(),
-        hyper_parameters={"kind": settings.hyper_parameters, "how": how},
-        runs=runs,
+        settings=SettingsRecord(**settings.to_dict()),
+        hyper_parameters=_hyper_parameters(settings, runs),
+        runs=tuple(runs),
         seeds=_seeds(runs),
-        comparisons=pairs,
+        comparisons=tuple(pairs),
         ranking=_ranking(runs),
     )
     return Outcome(record, scores)
 
 
-def _analysis(found: Comparison, settings: Settings) -> Analysis:
-    known = {method: scores.numpy() for method, scores in found.known.items()}
+def _hyper_parameters(settings: Settings, runs: Sequence[RunRecord]) -> HyperParameters:
+    kind = settings.hyper_parameters
+    how = FIXED if kind == "fixed" else str(runs[0].hyper_parameters)
+    return HyperParameters(kind=kind, how=how)
+
+
+def _without_unused_data(settings: Settings, selection: Selection) -> Settings:
+    """The settings; without training data where nothing is learned or chosen on it.
+
+    Raises:
+        ConfigError: a method has a name that a table cannot hold.
+    """
+    unusable = [name for name in selection.detectors if not usable_name(name)]
+    if unusable:
+        raise ConfigError(f"methods {unusable}; expected {USABLE}.")
+    learning = any(detector.learns for detector in selection.detectors.values())
+    # To choose on, training images are needed even if no method learns from them.
+    if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
+        return replace(settings, suite=settings.suite.without_fit())
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Figures of one network: rows per set, means per group, differences of pairs."""
+
+    rows: tuple[SetRow, ...]
+    means: tuple[MeanRow, ...]
+    comparisons: list[dict[str, Any]]
+
+
+def _figures(comparison: Comparison, settings: Settings) -> tuple[_Figures, dict[str, float]]:
+    """What the scores say, and the seconds that were spent so far."""
+    clock = time.perf_counter()
+    known = {method: scores.numpy() for method, scores in comparison.known.items()}
     unknown = {
-        name: {method: scores.numpy() for method, scores in own.items()}
-        for name, own in found.unknown.items()
+        name: {method: scores.numpy() for method, scores in methods.items()}
+        for name, methods in comparison.unknown.items()
     }
-    groups = {one.name: one.group for one in settings.suite.ood}
-    return Analysis.of(known, unknown, groups)
+    groups = {outliers.name: outliers.group for outliers in settings.suite.ood}
+    analysis = Analysis.of(known, unknown, groups)
+    figures = _Figures(
+        comparisons=comparisons(analysis, _COMPARED),
+        rows=tuple(SetRow(**row) for row in analysis.rows()),
+        means=tuple(MeanRow(**row) for row in analysis.means()),
+    )
+    return figures, {**comparison.seconds, "metrics": time.perf_counter() - clock}
 
 
-def _seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _seeds(runs: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Spread]]]:
     """Over the runs of each label; where there are several, methods are LABEL/METHOD."""
-    labels = dict.fromkeys(run["label"] for run in runs)
-    found: dict[str, Any] = {}
+    labels = dict.fromkeys(run.label for run in runs)
+    spreads: dict[str, dict[str, dict[str, Spread]]] = {}
     for label in labels:
-        own = over_seeds([run["means"] for run in runs if run["label"] == label])
-        found |= own if len(labels) == 1 else {f"{label}/{name}": v for name, v in own.items()}
-    return found
+        means = [[to_plain(row) for row in run.means] for run in runs if run.label == label]
+        for method, groups in over_seeds(means).items():
+            spreads[method if len(labels) == 1 else f"{label}/{method}"] = {
+                group: {metric: Spread(**spread) for metric, spread in metrics.items()}
+                for group, metrics in groups.items()
+            }
+    return spreads
 
 
-def _ranking(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _ranking(runs: Sequence[RunRecord]) -> RankingRecord:
     """Of the methods that every run has, by AUROC; a block is a set of a run."""
-    names = [name for name in runs[0]["methods"] if all(name in run["methods"] for run in runs)]
+    names = [name for name in runs[0].methods if all(name in run.methods for run in runs)]
     blocks = [
-        {row["method"]: row for row in run["rows"] if row["ood"] == name}
+        {row.method: row.auroc for row in run.rows if row.ood == name}
         for run in runs
-        for name in dict.fromkeys(row["ood"] for row in run["rows"])
+        for name in dict.fromkeys(row.ood for row in run.rows)
     ]
     if len(names) < 2 or len(blocks) < 2:
-        return {}
-    return ranking([[block[name]["auroc"] for block in blocks] for name in names], names)
+        return RankingRecord()
+    return RankingRecord(**ranking([[block[name] for block in blocks] for name in names], names))
 
 
 def _compared(
-    opened: Opened, settings: Settings, selection: Selection
+    entry: LoadedEntry, settings: Settings, selection: Selection
 ) -> tuple[Comparison, Choice]:
-    kept = opened.kept(settings)
+    example = entry.example
+    cache = entry.kept(settings, example)
     choice = Choice(selection.detectors)
     if settings.hyper_parameters == "id-only":
-        choice = choose(opened, settings, selection, kept)
-    found = compare(
-        opened.subject.model,
+        choice = choose(entry, settings, selection, cache)
+    comparison = compare(
+        entry.subject.model,
         choice.detectors,
-        opened.sets(settings),
-        opened.example,
+        entry.sets(settings),
+        example,
         required=selection.required,
         level=None,
-        kept=kept,
+        cache=cache,
     )
-    return found, choice
+    return comparison, choice
 
 
-def _told(
-    opened: Opened,
-    found: Comparison,
+def _facts(
+    entry: LoadedEntry,
+    comparison: Comparison,
     choice: Choice,
     settings: Settings,
-    figures: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """One network's part of the record."""
+    """One network's part of the record, without its figures."""
     clock = time.perf_counter()
-    cost = costs(found.team, opened.example[:_COSTED]) if settings.costs else {}
+    cost = costs(comparison.detector_set, entry.example[:_COSTED]) if settings.costs else {}
     seconds = {**seconds, "costs": time.perf_counter() - clock}
+    subject = entry.subject.to_dict()
     return {
-        "run": opened.contender.run,
-        "label": opened.contender.label,
-        "seed": opened.contender.seed,
-        "subject": opened.subject.to_dict(),
-        "classes": found.classes,
-        "id_accuracy": found.id_accuracy,
-        "methods": {name: _method(name, found, choice) for name in found.detectors},
-        "left_out": dict(found.left_out),
+        "run": entry.model.run,
+        "label": entry.model.label,
+        "seed": entry.model.seed,
+        "subject": ModelRecord(kind=subject.pop("class"), **subject),
+        "classes": comparison.classes,
+        "id_accuracy": comparison.id_accuracy,
+        "methods": {name: _method(name, comparison, choice) for name in comparison.detectors},
+        "left_out": dict(comparison.left_out),
         "hyper_parameters": choice.how,
-        **figures,
-        "cost": cost,
+        "cost": {name: CostRow(pass_kind=row.pop("pass"), **row) for name, row in cost.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
 
 
-def _method(name: str, found: Comparison, choice: Choice) -> dict[str, Any]:
-    detector, plan = found.detectors[name], found.plans[name]
+def _method(name: str, comparison: Comparison, choice: Choice) -> MethodRecord:
+    detector, plan = comparison.detectors[name], comparison.plans[name]
     own = any(map(own_pass, (*plan.reads, *plan.fit_reads)))
-    return {
-        "method": detector.name,
-        "title": detector.title,
-        "paper": detector.paper,
-        "options": detector.options(),
-        "notes": plan.notes,
-        "caveats": plan.caveats,
-        "pass": "own" if own else "shared",
-        "fits": detector.learns,
-        "chosen_by": "id-only" if name in choice.tried else "fixed",
-        **({"tried": choice.tried[name]} if name in choice.tried else {}),
-    }
+    return MethodRecord(
+        method=detector.name,
+        title=detector.title,
+        paper=detector.paper,
+        options=detector.options(),
+        notes=tuple(plan.notes),
+        caveats=tuple(plan.caveats),
+        pass_kind="own" if own else "shared",
+        fits=detector.learns,
+        chosen_by="id-only" if name in choice.tried else "fixed",
+        tried=choice.tried.get(name),
+    )

@@ -1,7 +1,7 @@
 """A suite: what is in-distribution, what is not, and the files that this is held to."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -9,22 +9,19 @@ from typing import Any, Literal
 
 from gradood.data import Preprocess
 from gradood.detectors.base import require
+from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.tables import from_table, to_table
+from gradood.io.records import decode, to_plain
 
 __all__ = [
     "Group",
     "InDistribution",
     "OutOfDistribution",
     "Suite",
-    "USABLE",
     "load_suite",
+    "suite_of_paths",
     "suites",
-    "usable_name",
 ]
-
-USABLE = "a printable name without a slash or a bar"
-"""What sets and methods may be called: names are keys of scores, and cells of tables."""
 
 Group = Literal["near", "far"]
 """How far outliers are: near ones share the scenes and the style of the known images."""
@@ -154,12 +151,7 @@ class Suite:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
-        return to_table(self)
-
-
-def usable_name(name: str) -> bool:
-    """Whether a set or a method may be called so; see `USABLE`."""
-    return name.isprintable() and bool(name.strip()) and not {"/", "|"} & set(name)
+        return to_plain(self)
 
 
 def _check_images(suite: Suite) -> None:
@@ -223,4 +215,27 @@ def load_suite(source: str | Path) -> Suite:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the suite {name!r} is no TOML: {error}.") from error
-    return from_table(Suite, table, f"suite {name!r}")
+    return decode(Suite, table, f"suite {name!r}")
+
+
+def suite_of_paths(test: str, fit: Sequence[str], ood: Mapping[str, tuple[Group, str]]) -> Suite:
+    """A suite of one's own paths, which nothing holds to any hash.
+
+    Args:
+        test: of the known images.
+        fit: of the training images; several are joined.
+        ood: name → group and path of the outliers.
+
+    Raises:
+        ConfigError: a name is not usable.
+    """
+    outliers = (
+        OutOfDistribution(name=name, group=group, path=path) for name, (group, path) in ood.items()
+    )
+    return Suite(
+        name="own",
+        version=1,
+        title="data of one's own",
+        id=InDistribution(test=test, fit=tuple(fit)),
+        ood=tuple(outliers),
+    )

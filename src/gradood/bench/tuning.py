@@ -7,7 +7,7 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from gradood.bench.cache_key import source_version
-from gradood.bench.comparison import Comparison, Kept, Sets, compare
+from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import Opened, joined_labels
+from gradood.bench.entries import LoadedEntry, image_shards, joined_labels
 from gradood.bench.method_args import Selection
-from gradood.bench.shards import Shard, image_shards
 from gradood.data import ImageDataset
 from gradood.detectors.base import Detector
-from gradood.engine.batches import Batch
+from gradood.engine.batches import Batch, Shard
+from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.io.cache import key_of
 
@@ -82,7 +82,7 @@ class Choice:
 
 
 def choose(
-    opened: Opened, settings: Settings, selection: Selection, kept: Kept | None = None
+    opened: LoadedEntry, settings: Settings, selection: Selection, cache: ReadingCache | None = None
 ) -> Choice:
     """Options for the methods that have a grid, and were given no value for it.
 
@@ -110,8 +110,10 @@ def choose(
     sets = Sets(
         fit=[
             shard
-            for one in fit
-            for shard in image_shards(one, batch_size=settings.batch_size, workers=settings.workers)
+            for images in fit
+            for shard in image_shards(
+                images, batch_size=settings.batch_size, workers=settings.workers
+            )
         ],
         fit_labels=joined_labels(fit),
         id=shards,
@@ -119,26 +121,39 @@ def choose(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
-        found = compare(
-            opened.subject.model, candidates, sets, opened.example, level=None, kept=kept
+        comparison = compare(
+            opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:
         values = {
-            label: _mean(found, label) for label in origin.get(name, {}) if label in found.detectors
+            label: _mean(comparison, label)
+            for label in origin.get(name, {})
+            if label in comparison.detectors
         }
         if values:
             best = max(values, key=lambda label: values[label])  # The first of the best.
-            option, value = origin[name][best]
             detectors[name] = candidates[best]
-            told = {str(origin[name][label][1]): auroc for label, auroc in values.items()}
-            tried[name] = {"option": option, "value": value, "auroc": told}
-    how = (
-        f"{', '.join(tried) or 'none'}: best mean AUROC of {len(held):,} {where} against outliers "
-        f"made of them ({', '.join(OUTLIERS)}), fitted on {sum(map(len, fit)):,} others; no test "
-        "image of any set was looked at. The other methods: " + FIXED
+            tried[name] = _trial(origin[name], values, best)
+    data = f"{len(held):,} {where}", f"{sum(map(len, fit)):,} others"
+    return Choice(detectors, _how(tried, *data), tried)
+
+
+def _how(tried: Collection[str], held: str, fit: str) -> str:
+    return (
+        f"{', '.join(tried) or 'none'}: best mean AUROC of {held} against outliers made of them "
+        f"({', '.join(OUTLIERS)}), fitted on {fit}; no test image of any set was looked at. The "
+        f"other methods: {FIXED}"
     )
-    return Choice(detectors, how, tried)
+
+
+def _trial(
+    origin: Mapping[str, tuple[str, Any]], values: Mapping[str, float], best: str
+) -> dict[str, Any]:
+    """For the record: the option, the value chosen, and what every value gave."""
+    option, value = origin[best]
+    by_value = {str(origin[label][1]): auroc for label, auroc in values.items()}
+    return {"option": option, "value": value, "auroc": by_value}
 
 
 def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
@@ -159,9 +174,9 @@ def outliers(shards: Sequence[Shard], kind: str) -> list[Shard]:
 def _content(shard: Shard, kind: str, number: int) -> Any:
     @cache
     def content() -> str | None:
-        own = shard.content()
+        digest = shard.content()
         version = source_version(__name__)
-        return None if own is None else key_of(of=own, kind=kind, seed=number, source=version)
+        return None if digest is None else key_of(of=digest, kind=kind, seed=number, source=version)
 
     return content
 
@@ -169,7 +184,7 @@ def _content(shard: Shard, kind: str, number: int) -> Any:
 def _made(shard: Shard, kind: str, number: int) -> Iterator[Batch]:
     generator = torch.Generator("cpu").manual_seed(number)
     for batch in shard.batches():
-        yield Batch(_outliers(batch.x, kind, generator), None)
+        yield Batch(_outliers(batch.inputs, kind, generator), None)
 
 
 def _outliers(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -212,7 +227,7 @@ def _candidates(
     return candidates, origin
 
 
-def _split(opened: Opened) -> tuple[list[ImageDataset], ImageDataset, str]:
+def _split(opened: LoadedEntry) -> tuple[list[ImageDataset], ImageDataset, str]:
     """Images to fit on, images held out, and what these are."""
     if not opened.fit:
         raise ConfigError(
@@ -234,6 +249,6 @@ def _split(opened: Opened) -> tuple[list[ImageDataset], ImageDataset, str]:
     return fit, held, "training images held out"
 
 
-def _mean(found: Comparison, label: str) -> float:
+def _mean(comparison: Comparison, label: str) -> float:
     """Mean AUROC over the kinds of outliers."""
-    return sum(found.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)
+    return sum(comparison.table[label, kind].auroc for kind in OUTLIERS) / len(OUTLIERS)

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from gradood.calibration.guarantee import Promise, required
-from gradood.calibration.inputs import PRECISIONS, labels, vector
 from gradood.calibration.mondrian import Groups
-from gradood.errors import (
-    ArtifactError,
-    CalibrationError,
-    ConfigError,
-)
+from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError
 
-__all__ = ["Calibration", "checked"]
+__all__ = ["Calibration", "checked", "class_numbers", "score_vector"]
+
+_PRECISIONS = {
+    str(kind).removeprefix("torch."): kind
+    for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+}
+"""Floating-point types that scores may have, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,10 @@ class Calibration:
     scores: Tensor
     classes: Tensor | None = None
     precision: str = "float64"
+
+    def __repr__(self) -> str:
+        where = f"{len(self._deciding.members)} groups" if self.per_class else f"{self.threshold:g}"
+        return f"Calibration({self.promise}; {self.samples} samples, threshold {where})"
 
     @property
     def samples(self) -> int:
@@ -146,11 +151,11 @@ class Calibration:
             ArtifactError: the record is malformed, or does not fit the tensors.
         """
         try:
-            given = dict(plain["promise"])
-            if given.keys() != {field.name for field in fields(Promise)}:
-                raise ConfigError(f"promise has the keys {sorted(given)}.")
+            options = dict(plain["promise"])
+            if options.keys() != {field.name for field in fields(Promise)}:
+                raise ConfigError(f"promise has the keys {sorted(options)}.")
             classes = tensors["classes"] if plain["per_class"] else None
-            made = checked(Promise(**given), tensors["scores"], classes, plain["precision"])
+            made = checked(Promise(**options), tensors["scores"], classes, plain["precision"])
             same = made.to_plain() == plain and made.tensors().keys() == tensors.keys()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
@@ -184,7 +189,7 @@ class Calibration:
         """Of each input: calibration scores not below, calibration scores, deciding rank."""
         values, kind = self._comparable(scores)
         if self.per_class:
-            rows = groups.rows(labels(predicted, len(values)))
+            rows = groups.rows(class_numbers(predicted, len(values)))
         else:
             rows = torch.zeros(len(values), dtype=torch.int64)
         above = torch.zeros(len(values), dtype=torch.int64)
@@ -199,11 +204,11 @@ class Calibration:
 
     def _comparable(self, scores: Tensor) -> tuple[Tensor, torch.dtype]:
         """The scores in float64 without NaN, and the dtype that both sides are rounded to."""
-        given, _ = vector(scores, "scores")
-        own = PRECISIONS[self.precision]
-        theirs = given.dtype if given.dtype in PRECISIONS.values() else torch.float64
-        kind = max((own, theirs), key=lambda dtype: torch.finfo(dtype).eps)
-        values = given.to(kind).double() if kind != given.dtype else given.double()
+        vector, _ = score_vector(scores, "scores")
+        fitted = _PRECISIONS[self.precision]
+        scored = vector.dtype if vector.dtype in _PRECISIONS.values() else torch.float64
+        kind = max((fitted, scored), key=lambda dtype: torch.finfo(dtype).eps)
+        values = vector.to(kind).double() if kind != vector.dtype else vector.double()
         return values.masked_fill(values.isnan(), torch.inf), kind
 
 
@@ -222,8 +227,8 @@ def checked(
         CalibrationError: too few scores, or some that are not finite.
         ConfigError: one of the others is not as said.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    if precision not in _PRECISIONS:
+        raise ConfigError(f"precision={precision!r}; expected one of {', '.join(_PRECISIONS)}.")
     if scores.dtype != torch.float64 or scores.ndim != 1:
         raise ConfigError(f"scores of {scores.dtype}, shape {tuple(scores.shape)}.")
     bad = int((~scores.isfinite()).sum())
@@ -243,3 +248,31 @@ def checked(
     if bool((scores[1:] < scores[:-1]).any()):
         raise ConfigError("scores are not in ascending order.")
     return Calibration(promise, scores, classes, precision)
+
+
+def score_vector(scores: Tensor, what: str) -> tuple[Tensor, str]:
+    """`scores` on the CPU, and the name of their precision (whole numbers: float64)."""
+    values = scores.detach().cpu()
+    if values.ndim != 1 or values.is_complex():
+        raise DataError(
+            f"{what} have shape {tuple(values.shape)} and {values.dtype}; expected one real number "
+            "per sample, (n,). Pass one detector's scores, flattened."
+        )
+    name = str(values.dtype).removeprefix("torch.")
+    return values, name if name in _PRECISIONS else "float64"
+
+
+def class_numbers(predicted: Tensor | None, length: int) -> Tensor:
+    """Predicted classes as (length,) int64 on the CPU."""
+    if predicted is None:
+        raise ConfigError(
+            "predicted=None, but the calibration is per class; give the predicted class of each "
+            "sample, or use per_class=False."
+        )
+    whole = not (predicted.is_floating_point() or predicted.is_complex())
+    if predicted.shape != (length,) or not whole:
+        raise DataError(
+            f"predicted has shape {tuple(predicted.shape)} and {predicted.dtype}; expected one "
+            f"class number for each of {length} scores."
+        )
+    return predicted.detach().to("cpu", torch.int64).contiguous()

@@ -4,9 +4,8 @@ import warnings
 
 from torch import Tensor
 
-from gradood.calibration.conformal import Calibration, checked
+from gradood.calibration.conformal import Calibration, checked, class_numbers, score_vector
 from gradood.calibration.guarantee import Promise
-from gradood.calibration.inputs import labels, vector
 from gradood.calibration.mondrian import Group
 from gradood.errors import UninformativeScoreWarning
 
@@ -67,9 +66,9 @@ def calibrate(
         >>> calibration.is_ood(torch.tensor([94.0, 94.5, torch.inf])).tolist()
         [False, True, True]
     """
-    given, precision = vector(scores, "calibration scores")
-    values, order = given.double().sort(stable=True)
-    classes = labels(predicted, len(values))[order] if per_class else None
+    vector, precision = score_vector(scores, "calibration scores")
+    values, order = vector.double().sort(stable=True)
+    classes = class_numbers(predicted, len(values))[order] if per_class else None
     made = checked(promise, values, classes, precision)
     _warn_of_ties(made)
     return made

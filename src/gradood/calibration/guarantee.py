@@ -99,5 +99,5 @@ def deciding_rank(samples: int, promise: Promise) -> int:
     logs = torch.cumsum(steps, 0)
     weights = (logs - logs.max()).exp()
     below = torch.cumsum(weights, 0) / weights.sum()
-    found = int((below[: n - first] <= 1 - promise.confidence).sum())
-    return first + found if found else 0
+    count = int((below[: n - first] <= 1 - promise.confidence).sum())
+    return first + count if count else 0

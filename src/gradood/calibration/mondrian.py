@@ -63,14 +63,14 @@ class Groups:
             promise: how many samples a group needs.
         """
         classes, counts = np.unique(predicted.numpy(), return_counts=True)
-        need, found = required(promise), []
-        for own in range(len(classes) + 1):
+        need, masks = required(promise), []
+        for place in range(len(classes) + 1):
             # The input is one more of its class, or the only one of a class never seen.
             with_it = np.append(counts, 0)
-            with_it[own] += 1
+            with_it[place] += 1
             rest = _rest(with_it, need + 1)
-            found.append(rest if rest[own] else np.arange(len(with_it)) == own)
-        return _groups(scores, predicted, promise, classes, found)
+            masks.append(rest if rest[place] else np.arange(len(with_it)) == place)
+        return _groups(scores, predicted, promise, classes, masks)
 
     @staticmethod
     def for_threshold(scores: Tensor, predicted: Tensor, promise: Promise) -> "Groups":
@@ -83,9 +83,9 @@ class Groups:
         """
         classes, counts = np.unique(predicted.numpy(), return_counts=True)
         rest = _rest(np.append(counts, 0), required(promise))
-        alone = [np.arange(len(rest)) == own for own in range(len(rest))]
-        found = [rest if rest[own] else alone[own] for own in range(len(rest))]
-        return _groups(scores, predicted, promise, classes, found)
+        alone = [np.arange(len(rest)) == place for place in range(len(rest))]
+        masks = [rest if rest[place] else alone[place] for place in range(len(rest))]
+        return _groups(scores, predicted, promise, classes, masks)
 
     def rows(self, predicted: Tensor) -> Tensor:
         """The group of each row: (N,) int64 for (N,) predicted classes."""
@@ -124,11 +124,11 @@ def _groups(
         if mask[:-1].tobytes() in places:
             continue
         places[mask[:-1].tobytes()] = len(members)
-        own = scores[torch.from_numpy(mask[at])]
-        rank = deciding_rank(len(own), promise)
+        ordered = scores[torch.from_numpy(mask[at])]
+        rank = deciding_rank(len(ordered), promise)
         if promise.mode == "pac" and mask[:-1].sum() > 1:
             # What Hoeffding's inequality for samples that are not alike asks for.
-            rank = min(rank, max(1, int(len(own) * promise.fpr)))
-        members.append(Group(own, torch.from_numpy(classes[mask[:-1]]), rank))
+            rank = min(rank, max(1, int(len(ordered) * promise.fpr)))
+        members.append(Group(ordered, torch.from_numpy(classes[mask[:-1]]), rank))
     of = torch.tensor([places[mask[:-1].tobytes()] for mask in masks])
     return Groups(torch.from_numpy(classes), tuple(members), of)

@@ -2,28 +2,31 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Any
 
 import typer
 
 import gradood
-from gradood.cli.bench import bench
-from gradood.cli.calibrate import calibrate
-from gradood.cli.card import card
-from gradood.cli.compare import compare
-from gradood.cli.demo import demo
+from gradood.cli.artifact import card, verify
+from gradood.cli.bench import bench, demo
 from gradood.cli.exits import broken_pipe, explain
-from gradood.cli.fit import fit
-from gradood.cli.inspect import inspect
-from gradood.cli.methods import methods
+from gradood.cli.fit import calibrate, fit
+from gradood.cli.groups import spread
+from gradood.cli.methods import inspect, methods
 from gradood.cli.output import data, say, talking
-from gradood.cli.report import report
+from gradood.cli.records import compare, report
 from gradood.cli.score import score
 from gradood.cli.train import train
-from gradood.cli.verify import verify
 
 __all__ = ["app", "run"]
+
+COMMANDS = (
+    *(demo, methods, inspect, bench, compare, report),
+    *(fit, calibrate, score, verify, card, train),
+)
+"""In the order in which the help lists them."""
 
 app = typer.Typer(
     name="gradood",
@@ -53,27 +56,18 @@ def _root(
     """
 
 
-app.command()(demo)
-app.command()(methods)
-app.command()(inspect)
-app.command()(bench)
-app.command()(compare)
-app.command()(report)
-app.command()(fit)
-app.command()(calibrate)
-app.command()(score)
-app.command()(verify)
-app.command()(card)
-app.command()(train)
+for command in COMMANDS:
+    app.command()(spread(command))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    with talking():
+    root: Any = typer.main.get_command(app)
+    with talking(), _working_folder_importable():
         try:
-            _command(arguments)
+            _invoke(root, arguments)
         except BaseException as error:
-            code, text = explain(error)
+            code, text = explain(error, _options(root, arguments))
             if text:
                 say(f"error: {text}")
             if broken_pipe(error):
@@ -83,10 +77,38 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _command(arguments: Sequence[str]) -> None:
-    command = typer.main.get_command(app)
+def _invoke(root: Any, arguments: Sequence[str]) -> None:
     try:
-        with command.make_context("gradood", list(arguments), obj=tuple(arguments)) as context:
-            command.invoke(context)
+        with root.make_context("gradood", list(arguments), obj=tuple(arguments)) as context:
+            if not arguments:
+                with redirect_stdout(sys.stderr):  # Typer prints it, where rich is installed.
+                    print(context.get_help())
+            root.invoke(context)
     finally:
         sys.stdout.flush()  # Here a reader who left early is noticed, at exit it would be too late.
+
+
+def _options(root: Any, arguments: Sequence[str]) -> Mapping[str, str]:
+    """Argument → option of the command that was called."""
+    called = next((root.commands[word] for word in arguments if word in root.commands), None)
+    if called is None:
+        return {}
+    return {
+        option.opts[0].removeprefix("--").replace("-", "_"): option.opts[0]
+        for option in called.params
+        if option.opts[0].startswith("--")
+    }
+
+
+@contextmanager
+def _working_folder_importable() -> Iterator[None]:
+    """``--model mynet:make`` finds mynet.py in the working folder, after all that is installed."""
+    folder = os.getcwd()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.reverse()
+            sys.path.remove(folder)  # The last one, which is ours.
+            sys.path.reverse()

@@ -1,255 +1,131 @@
-"""``gradood bench``."""
+"""Commands that compare methods: ``gradood bench``, and on handwritten digits ``gradood demo``."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from gradood.cli.entries import contenders, named_sets
+from gradood.cli.entries import DataOptions, NetworkOptions
+from gradood.cli.groups import flag, option
 from gradood.cli.options import (
-    BatchSize,
-    Crop,
-    Device,
-    ImageColumn,
-    Interpolation,
+    METHODS,
+    RUN,
     Json,
-    LabelColumn,
-    Mean,
-    MethodOption,
-    Methods,
-    Mode,
-    NumClasses,
-    Pretrained,
-    Resize,
-    Std,
-    Workers,
-    check_device,
-    overrides,
+    LoadingOptions,
+    MethodOptions,
+    PreprocessOptions,
+    device_name,
+    one_of,
 )
-from gradood.cli.output import in_bytes, say
-from gradood.cli.results import Results
+from gradood.cli.output import aligned, data, document, in_bytes, say
+from gradood.cli.results import ResultOptions
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.bench import Suite
+    from gradood.bench import Comparison
+    from gradood.bench.demo import Digits
+    from gradood.models import DigitsNet
 
-__all__ = ["bench"]
+__all__ = ["bench", "demo"]
 
-_MODEL, _RUN = "Model", "Run"
-_DATA = "Data (PATH: folder, Parquet or .txt list, with a slice such as [:2000])"
+
+@dataclass(frozen=True, kw_only=True)
+class TunedMethodOptions(MethodOptions):
+    """The detectors, and where their hyper-parameters come from."""
+
+    hyper_parameters: Annotated[
+        str,
+        option(
+            "fixed|id-only",
+            "As published, or chosen on in-distribution data and outliers made of it.",
+            panel=METHODS,
+        ),
+    ] = "fixed"
+
+    def choice(self) -> Literal["fixed", "id-only"]:
+        """One of the two.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        return one_of("--hyper-parameters", self.hyper_parameters, ("fixed", "id-only"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(LoadingOptions):
+    """How the methods are run."""
+
+    cache: Annotated[
+        Path | None,
+        option(
+            "DIR",
+            "Keep here what was read of the models; a run that was killed goes on from there. "
+            "[default: ~/.cache/gradood/arena]",
+            panel=RUN,
+        ),
+    ] = None
+    no_cache: Annotated[bool, flag("Keep nothing.", panel=RUN)] = False
+    costs: Annotated[
+        bool, flag("Measure time and memory of each method.", "--costs/--no-costs", panel=RUN)
+    ] = True
+
+    def __post_init__(self) -> None:
+        if self.no_cache and self.cache is not None:
+            raise ConfigError("--cache and --no-cache were both given; give one.")
+
+    def folder(self) -> Path | None:
+        """Where readings are kept, or None."""
+        from gradood.bench import default_folder
+
+        return None if self.no_cache else (self.cache or default_folder())
 
 
 def bench(
-    context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a reference "
-            "network such as resnet20.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Safetensors or state-dict file; several are seeds of the same network.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    runs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--run",
-            metavar="LABEL=SPEC@FILE,FILE",
-            help="One more network with its weights; may be given several times.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    num_classes: NumClasses = None,
-    pretrained: Pretrained = False,
-    device: Device = "cpu",
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="A built-in suite such as cifar10-local, or a .toml file of your own.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the suite's data is.", rich_help_panel=_DATA),
-    ] = None,
-    check_data: Annotated[
-        bool,
-        typer.Option(
-            "--check-data",
-            help="Only hold the suite's files against their hashes and sizes.",
-            rich_help_panel=_DATA,
-        ),
-    ] = False,
-    id_data: Annotated[
-        str | None,
-        typer.Option(
-            "--id",
-            metavar="PATH",
-            help="In-distribution test images; with labels, the accuracy is checked.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    fit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="In-distribution training images, for the methods that learn; several are joined.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    ood: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=PATH",
-            help="Out-of-distribution images, far unless near:NAME=PATH; may be given several "
-            "times, also beside a suite.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Only the first images of each set.", rich_help_panel=_DATA
-        ),
-    ] = None,
-    fit_limit: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Only the first images to fit on; with 0 none are needed.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    methods: Methods = "all",
-    option: MethodOption = None,
-    hyper_parameters: Annotated[
-        str,
-        typer.Option(
-            metavar="fixed|id-only",
-            help="As published, or chosen on in-distribution data and outliers made of it.",
-            rich_help_panel="Methods",
-        ),
-    ] = "fixed",
-    resize: Resize = None,
-    crop: Crop = None,
-    mean: Mean = None,
-    std: Std = None,
-    mode: Mode = None,
-    interpolation: Interpolation = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    batch_size: BatchSize = 128,
-    workers: Workers = 0,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep here what was read of the models; a run that was killed goes on from there. "
-            "[default: ~/.cache/gradood/arena]",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep nothing.", rich_help_panel=_RUN)
-    ] = False,
-    costs: Annotated[
-        bool,
-        typer.Option(help="Measure time and memory of each method.", rich_help_panel=_RUN),
-    ] = True,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            help="Write the record to FILE.json or FILE.md, or with all scores to a folder; may "
-            "be given several times.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.html",
-            help="Write one self-contained page of the whole: which method to use, and why.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    expect: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="Write the figures as what later runs must reproduce.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="End with exit code 1 if a figure leaves the interval that this file gives it.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    json: Json = False,
+    networks: NetworkOptions,
+    images: DataOptions,
+    methods: TunedMethodOptions,
+    preprocessing: PreprocessOptions,
+    running: RunOptions,
+    results: ResultOptions,
 ) -> None:
     """Compare methods on models of your own: every method in one pass over each data set."""
-    results = Results(tuple(out or ()), report, expect, check, json)
-    if check_data:
-        _check_data(suite, root, image_column)
+    if images.check_data:
+        images.check(running.image_column)
         return
-    networks = contenders(model, weights or [], runs or [])
-    data, place = _data(suite, root, id_data, fit or [], ood or [])
-    changed = overrides(
-        resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
-    )
-    if no_cache and cache is not None:
-        raise ConfigError("--cache and --no-cache were both given; give one.")
-    from gradood.bench import Settings, default_folder, run
-    from gradood.bench.gate import read_expected
+    entries = networks.entries()
+    suite, root = images.open()
+    from gradood.bench import Settings, run
 
-    expected = None if check is None else read_expected(check)
-    if expected is not None:  # Rather now than after hours of work.
-        expected.check_suite(data.name, data.version)
+    expected = results.expected(suite)
     settings = Settings(
-        contenders=networks,
-        suite=data,
-        root=place,
-        check=suite is not None,
-        methods=methods,
-        options=tuple(option or ()),
-        hyper_parameters=_one_of("--hyper-parameters", hyper_parameters, ("fixed", "id-only")),
-        num_classes=num_classes,
-        pretrained=pretrained,
-        preprocess=changed,
-        image_column=image_column,
-        label_column=label_column,
-        limit=limit,
-        fit_limit=fit_limit,
-        batch_size=batch_size,
-        workers=workers,
-        device=check_device(device),
-        cache=None if no_cache else (cache or default_folder()),
-        costs=costs,
+        contenders=entries,
+        suite=suite,
+        root=root,
+        check=images.suite is not None,
+        methods=methods.methods,
+        options=tuple(methods.assignments),
+        hyper_parameters=methods.choice(),
+        num_classes=networks.num_classes,
+        pretrained=networks.pretrained,
+        preprocess=preprocessing.values(),
+        image_column=running.image_column,
+        label_column=running.label_column,
+        limit=images.limit,
+        fit_limit=images.fit_limit,
+        batch_size=running.batch_size,
+        workers=running.workers,
+        device=device_name(networks.device),
+        cache=running.folder(),
+        costs=running.costs,
     )
-    outcome = run(settings, command=shlex.join(["gradood", *context.obj]), told=say)
-    results.tell(outcome, settings)
-    _tell_cache(settings.cache)
+    outcome = run(settings, command=shlex.join(["gradood", *results.context.obj]), told=say)
+    results.write(outcome, settings)
+    _say_cache_size(settings.cache)
     results.gate(outcome, expected)
 
 
-def _tell_cache(folder: Path | None) -> None:
-    """It grows with every model and data set, and nobody else would say so."""
+def _say_cache_size(folder: Path | None) -> None:
+    """It grows with every model and data set, which nothing else would say."""
     from gradood.bench import Cache
 
     size = 0 if folder is None else Cache(folder).size()
@@ -260,50 +136,56 @@ def _tell_cache(folder: Path | None) -> None:
         )
 
 
-def _check_data(suite: str | None, root: Path | None, image_column: str) -> None:
-    """Every file of a suite, and whether it is as it should be."""
-    if suite is None:
-        raise ConfigError("--check-data holds a suite's files against it; name one with --suite.")
-    from gradood.bench import find_root, load_suite, take_inventory
+def demo(
+    json: Json = False,
+    seed: Annotated[int, option("N", "Of the split and the training.")] = 0,
+    epochs: Annotated[int, option("N", "Passes over the training digits.", least=1)] = 12,
+) -> None:
+    """Train on handwritten digits, fit every method in one pass, compare them.
 
-    found = load_suite(suite)
-    place = find_root(found, root, source=suite)
-    inventory = take_inventory(found, place, image_column=image_column)
-    inventory.require(found)
-    total = sum(inventory.rows.values())
+    Known are the digits 0 to 7 of scikit-learn's bundled set;
+    near are its 8 and 9; far are patches of its two photographs.
+    Nothing is downloaded. It takes well under two minutes.
+    """
+    from gradood.bench.demo import accuracy, load_digits, one_thread, train
+    from gradood.bench.provenance import provenance
+    from gradood.bench.record import CAPTION, left_out_lines
+
+    digits = load_digits(seed=seed)
+    samples = {
+        "fit": len(digits.train_x),
+        "id": len(digits.test_x),
+        "ood": {name: len(x) for name, x in digits.ood.items()},
+    }
+    say(f"training a small network on {samples['fit']:,} images of the digits 0 to 7 …")
+    with one_thread():
+        model = train(digits, epochs=epochs, seed=seed)
+        fitted = accuracy(model, digits.train_x, digits.train_y)
+        found = _compared(digits, model, level=0.95 if json else None)
+    tested = found.id_accuracy or 0.0
+    say(f"accuracy: {fitted:.2%} of the training digits, {tested:.2%} of {samples['id']} others")
+    if json:
+        settings = {"seed": seed, "epochs": epochs, "train_accuracy": fitted, "samples": samples}
+        document({**provenance(), **settings, **found.to_dict()})
+        return
+    lines = [CAPTION, "", aligned(found.table.markdown()), "", *left_out_lines(found.left_out)]
+    data("\n".join(lines).rstrip())
+
+
+def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "Comparison":
+    from gradood.bench import Sets, compare, select
+
+    # The published clipping value of LINe is absolute, and for other networks.
+    chosen = select("all", ["line.clip=auto"]).detectors
     say(
-        f"{found.name}, version {found.version}: {len(inventory.rows)} files with {total:,} images "
-        f"in {str(inventory.root)!r} are as they should be"
+        f"near: {len(digits.ood['near'])} images of 8 and 9; far: {len(digits.ood['far'])} patches "
+        f"of photographs; fitting {len(chosen)} methods in one pass, scoring each set in one …"
     )
-
-
-def _data(
-    suite: str | None, root: Path | None, id_data: str | None, fit: list[str], ood: list[str]
-) -> tuple["Suite", Path]:
-    """The suite to run, a built-in one or one made of paths, and the root of its paths."""
-    from gradood.bench import Suite, find_root, load_suite
-    from gradood.bench.suite import InDistribution, OutOfDistribution
-
-    sets = named_sets(ood)
-    if suite is None:
-        if root is not None:
-            raise ConfigError("--root is of a suite's data; name the suite with --suite.")
-        if id_data is None or not sets:
-            raise ConfigError("no data was given; give --suite, or --id with at least one --ood.")
-        outliers = (
-            OutOfDistribution(name=name, group=group, path=path)
-            for name, (group, path) in sets.items()
-        )
-        own = InDistribution(test=id_data, fit=tuple(fit))
-        title = "data of one's own"
-        return Suite(name="own", version=1, title=title, id=own, ood=tuple(outliers)), Path()
-    if id_data is not None or fit:
-        raise ConfigError("--suite says what is in-distribution; leave out --id and --fit.")
-    found = load_suite(suite)
-    return found.with_ood(sets), find_root(found, root, source=suite)
-
-
-def _one_of(option: str, given: str, choices: tuple[str, ...]) -> Any:
-    if given not in choices:
-        raise ConfigError(f"{option} {given!r}; expected {' or '.join(choices)}.")
-    return given
+    sets = Sets(
+        fit=list(zip(digits.train_x.split(128), digits.train_y.split(128), strict=True)),
+        fit_labels=digits.train_y,
+        id=digits.test_x.split(128),
+        id_labels=digits.test_y,
+        ood={name: x.split(128) for name, x in digits.ood.items()},
+    )
+    return compare(model, chosen, sets, digits.train_x[:32], level=level)

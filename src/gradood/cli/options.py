@@ -1,189 +1,258 @@
-"""Options that several commands share, and how their text becomes values."""
+"""Option groups that several commands share, each declared once, and the values of their texts."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from gradood.cli.exits import Unavailable
+from gradood.cli.groups import flag, option
 from gradood.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from gradood.bench import Selection
+    from gradood.data import ImageDataset, Preprocess
+    from gradood.models.load import LoadedModel
 
 __all__ = [
     "BatchSize",
-    "Crop",
+    "BoundModelOptions",
+    "ColumnOptions",
     "Device",
     "Force",
     "ImageColumn",
-    "Interpolation",
     "Json",
-    "LabelColumn",
-    "Mean",
-    "MethodOption",
-    "Methods",
-    "Mode",
-    "Model",
+    "LoadingOptions",
+    "METHODS",
+    "MODEL",
+    "MethodOptions",
+    "ModelOptions",
+    "ModelSpec",
     "NumClasses",
+    "PREPROCESSING",
+    "PreprocessOptions",
     "Pretrained",
-    "Resize",
-    "Std",
-    "Weights",
+    "RUN",
     "Workers",
-    "check_device",
-    "overrides",
+    "device_name",
+    "one_of",
 ]
 
-_MODEL, _INPUT, _RUN = "Model", "Preprocessing (default: as the model's configuration says)", "Run"
+MODEL, METHODS, RUN = "Model", "Methods", "Run"
+PREPROCESSING = "Preprocessing (default: as the model's configuration says)"
+"""Titles of the panels that the help is in."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        metavar="SPEC",
-        help="package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a reference "
-        "network such as resnet20.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Safetensors or state-dict file.",
-        rich_help_panel=_MODEL,
-    ),
-]
+Json = Annotated[bool, flag("Print one JSON document instead.")]
+
+ModelSpec = option(
+    "SPEC",
+    "package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a reference "
+    "network such as resnet20.",
+    panel=MODEL,
+)
 NumClasses = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Passed to the factory as num_classes.",
-        rich_help_panel=_MODEL,
-    ),
+    option("N", "Passed to the factory as num_classes.", least=1, panel=MODEL),
 ]
 Pretrained = Annotated[
     bool,
-    typer.Option(
-        "--pretrained",
-        help="Let timm or torchvision fetch its own weights; nothing else is ever downloaded.",
-        rich_help_panel=_MODEL,
+    flag(
+        "Let timm or torchvision fetch its own weights; nothing else is ever downloaded.",
+        panel=MODEL,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="Such as cpu, cuda or cuda:1; auto takes CUDA where there is one.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PIXELS|H,W",
-        help="Length of the shorter side, or height and width; none leaves images as they are.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Crop = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PIXELS|H,W",
-        help="Side of the center kept, or height and width; or none.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,C",
-        help="Subtracted per channel after scaling to 0..1; or none.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Std = Annotated[
-    str | None,
-    typer.Option(metavar="A,B,C", help="Divided by per channel; or none.", rich_help_panel=_INPUT),
-]
-Mode = Annotated[
-    str | None,
-    typer.Option(metavar="RGB|L", help="Color, or gray.", rich_help_panel=_INPUT),
-]
-Interpolation = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Of the resize: bilinear, bicubic, nearest or lanczos.",
-        rich_help_panel=_INPUT,
-    ),
+    option("NAME", "Such as cpu, cuda or cuda:1; auto takes CUDA where there is one.", panel=MODEL),
 ]
 ImageColumn = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Images in Parquet files.", rich_help_panel=_INPUT),
+    option("NAME", "Images in Parquet files.", panel=PREPROCESSING),
 ]
-LabelColumn = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Labels in Parquet files.", rich_help_panel=_INPUT),
-]
-Methods = Annotated[
-    str,
-    typer.Option(
-        metavar="A,B|all",
-        help="Methods; label=method adds a second one of a method.",
-        rich_help_panel="Methods",
-    ),
-]
-MethodOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME.key=value",
-        help="An option of a method, such as line.clip=auto; may be given several times.",
-        rich_help_panel="Methods",
-    ),
-]
-BatchSize = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Images at once.", rich_help_panel=_RUN)
-]
-Workers = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Processes that decode.", rich_help_panel=_RUN)
-]
+BatchSize = Annotated[int, option("N", "Images at once.", least=1, panel=RUN)]
+Workers = Annotated[int, option("N", "Processes that decode.", least=0, panel=RUN)]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace a file that is there already.", rich_help_panel=_RUN),
+    flag("Replace a file that is there already.", panel=RUN),
 ]
 
 
-def overrides(
-    *,
-    resize: str | None,
-    crop: str | None,
-    mean: str | None,
-    std: str | None,
-    mode: str | None,
-    interpolation: str | None = None,
-) -> dict[str, Any]:
-    """Options of `gradood.data.Preprocess` that were given, as values.
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """A trained classifier."""
 
-    Raises:
-        ConfigError: a text is no number.
-    """
-    found: dict[str, Any] = {}
-    for name, text in (("resize", resize), ("crop", crop)):
-        if text is not None:
-            found[name] = None if text.lower() == "none" else _sides(name, text)
-    for name, text in (("mean", mean), ("std", std)):
-        if text is not None:
-            parts = text.split(",")
-            numbers = tuple(_number(name, part, float) for part in parts if text.lower() != "none")
-            found[name] = numbers or None
-    for name, text in (("mode", mode), ("interpolation", interpolation)):
-        if text is not None:
-            found[name] = text
-    return found
+    PANEL: ClassVar[str] = MODEL
+
+    model: Annotated[str, ModelSpec]
+    weights: Annotated[
+        Path | None,
+        option("FILE", "Safetensors or state-dict file."),
+    ] = None
+    num_classes: NumClasses = None
+    pretrained: Pretrained = False
+    device: Device = "cpu"
+
+    def load(
+        self, preprocess: Mapping[str, Any] | None = None, *, untrained: bool = False
+    ) -> "LoadedModel":
+        """The model on its device, with its weights.
+
+        Args:
+            preprocess: options of `gradood.data.Preprocess` that differ from the model's own.
+            untrained: allow a model without weights.
+        """
+        from gradood.models.load import load_model
+
+        return load_model(
+            self.model,
+            self.weights,
+            num_classes=self.num_classes,
+            preprocess=preprocess,
+            device=device_name(self.device),
+            pretrained=self.pretrained,
+            untrained=untrained,
+        )
 
 
-def check_device(name: str) -> str:
-    """The device, tried out.
+@dataclass(frozen=True, kw_only=True)
+class BoundModelOptions(ModelOptions):
+    """The classifier that a saved detector was fitted on."""
+
+    override: Annotated[
+        str | None,
+        option(
+            "REASON",
+            "Use the detector although the model is another; kept in what is written.",
+            panel=MODEL,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions:
+    """From an image to the model's input, where it differs from what the model says."""
+
+    PANEL: ClassVar[str] = PREPROCESSING
+
+    resize: Annotated[
+        str | None,
+        option(
+            "PIXELS|H,W",
+            "Length of the shorter side, or height and width; none leaves images as they are.",
+        ),
+    ] = None
+    crop: Annotated[
+        str | None,
+        option("PIXELS|H,W", "Side of the center kept, or height and width; or none."),
+    ] = None
+    mean: Annotated[
+        str | None,
+        option("A,B,C", "Subtracted per channel after scaling to 0..1; or none."),
+    ] = None
+    std: Annotated[
+        str | None,
+        option("A,B,C", "Divided by per channel; or none."),
+    ] = None
+    mode: Annotated[
+        str | None,
+        option("RGB|L", "Color, or gray."),
+    ] = None
+    interpolation: Annotated[
+        str | None,
+        option("NAME", "Of the resize: bilinear, bicubic, nearest or lanczos."),
+    ] = None
+
+    def values(self) -> dict[str, Any]:
+        """Options of `gradood.data.Preprocess` that were given.
+
+        Raises:
+            ConfigError: a text is no number.
+        """
+        values: dict[str, Any] = {}
+        for name, text in (("resize", self.resize), ("crop", self.crop)):
+            if text is not None:
+                values[name] = None if text.lower() == "none" else _sides(name, text)
+        for name, text in (("mean", self.mean), ("std", self.std)):
+            if text is not None:
+                parts = [] if text.lower() == "none" else text.split(",")
+                values[name] = tuple(_number(name, part, float) for part in parts) or None
+        for name, text in (("mode", self.mode), ("interpolation", self.interpolation)):
+            if text is not None:
+                values[name] = text
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOptions:
+    """Columns of Parquet files."""
+
+    PANEL: ClassVar[str] = PREPROCESSING
+
+    image_column: ImageColumn = "image"
+    label_column: Annotated[
+        str,
+        option("NAME", "Labels in Parquet files."),
+    ] = "label"
+
+    def open(
+        self, path: str, preprocess: "Preprocess", *, labeled: bool | None = None
+    ) -> "ImageDataset":
+        """The images of a folder, a list or Parquet, as the model takes them."""
+        from gradood.data import open_images
+
+        return open_images(
+            path,
+            preprocess,
+            labeled=labeled,
+            image_column=self.image_column,
+            label_column=self.label_column,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """The detectors."""
+
+    PANEL: ClassVar[str] = METHODS
+
+    methods: Annotated[
+        str,
+        option("A,B|all", "Methods; label=method adds a second one of a method."),
+    ] = "all"
+    assignments: Annotated[
+        list[str],
+        option(
+            "NAME.key=value",
+            "An option of a method, such as line.clip=auto; may be given several times.",
+            "--option",
+        ),
+    ] = field(default_factory=list)
+
+    def select(self) -> "Selection":
+        """The detectors, and which of them were named."""
+        from gradood.bench import select
+
+        return select(self.methods, self.assignments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions(ColumnOptions):
+    """How files become batches of images."""
+
+    batch_size: BatchSize = 128
+    workers: Workers = 0
+
+    def loader(self, images: "ImageDataset") -> "DataLoader[Any]":
+        """Batches of a data set."""
+        from gradood.data import loader
+
+        return loader(images, batch_size=self.batch_size, workers=self.workers)
+
+
+def device_name(name: str) -> str:
+    """The device, tried out; ``auto`` is CUDA where there is one.
 
     Raises:
         ConfigError: there is no such kind of device.
@@ -205,6 +274,17 @@ def check_device(name: str) -> str:
     return name
 
 
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
+    """The value of an option that takes a few words.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if value not in choices:
+        raise ConfigError(f"{option} {value!r}; expected {' or '.join(choices)}.")
+    return value
+
+
 def _sides(name: str, text: str) -> Any:
     """Pixels, or height and width."""
     numbers = [_number(name, part, int) for part in text.split(",")]
@@ -215,5 +295,5 @@ def _number(name: str, text: str, kind: type[int] | type[float]) -> float:
     try:
         return kind(text)
     except ValueError:
-        wanted = "pixels or none" if kind is int else "numbers such as 0.5,0.5,0.5, or none"
-        raise ConfigError(f"--{name} has {text.strip()!r}; expected {wanted}.") from None
+        expected = "pixels or none" if kind is int else "numbers such as 0.5,0.5,0.5, or none"
+        raise ConfigError(f"--{name} has {text.strip()!r}; expected {expected}.") from None

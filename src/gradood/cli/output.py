@@ -1,17 +1,30 @@
-"""What goes where: stdout is data, stderr is messages."""
+"""Data on stdout, messages on stderr, and files, which are replaced as a whole."""
 
 import json
 import logging
-import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
+from gradood.cli.exits import Unavailable, in_shell_words
 from gradood.errors import GradoodWarning
+from gradood.io.markdown import aligned
 
-__all__ = ["aligned", "data", "document", "document_text", "in_bytes", "say", "talking"]
+__all__ = [
+    "aligned",
+    "data",
+    "document",
+    "document_text",
+    "in_bytes",
+    "pairs",
+    "say",
+    "talking",
+    "write_file",
+    "writing",
+]
 
 
 def data(text: str) -> None:
@@ -36,7 +49,38 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-_BAR = re.compile(r"(?<!\\)\|")
+def pairs(values: Mapping[str, str]) -> str:
+    """Names and values in two columns."""
+    width = max(map(len, values))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())
+
+
+def write_file(file: Path, text: str) -> None:
+    """Write a text file, as a whole or not at all.
+
+    A device or a pipe, such as /dev/stdout, is written to as it is.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    from gradood.io.atomic import write
+
+    with writing(file):
+        write(file, text)
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """A block that writes a file or a folder.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise Unavailable(f"{str(file)!r} cannot be written: {why}.") from error
 
 
 def in_bytes(size: int) -> str:
@@ -51,27 +95,6 @@ def in_bytes(size: int) -> str:
     while value >= 999.95 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.1f} {units[0]}"
-
-
-def aligned(markdown: str) -> str:
-    """A table in Markdown with its columns in line; the first to the left, others to the right."""
-    rows = [
-        [cell.strip() for cell in _BAR.split(line.strip().strip("|"))]
-        for line in markdown.strip("\n").split("\n")
-    ]
-    rule = next((i for i, row in enumerate(rows) if set("".join(row)) <= set("-:")), None)
-    widths = [
-        max(3, *(len(row[column]) for i, row in enumerate(rows) if i != rule))
-        for column in range(len(rows[0]))
-    ]
-    if rule is not None:
-        rows[rule] = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    lines = []
-    for row in rows:
-        (name, width), *others = zip(row, widths, strict=True)
-        cells = [name.ljust(width), *(cell.rjust(width) for cell, width in others)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 @contextmanager
@@ -97,7 +120,7 @@ def talking() -> Iterator[None]:
 
 class _Lowered(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {in_shell_words(record.getMessage())}"
 
 
 def _shown(
@@ -108,4 +131,4 @@ def _shown(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    say(f"warning: {' '.join(str(message).split())}")
+    say(f"warning: {' '.join(in_shell_words(str(message)).split())}")

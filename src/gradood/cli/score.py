@@ -3,114 +3,111 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from gradood.cli.exits import Exit
+from gradood.cli.groups import argument, option
 from gradood.cli.options import (
+    RUN,
     BatchSize,
-    Crop,
-    Device,
+    BoundModelOptions,
     ImageColumn,
-    Interpolation,
     Json,
-    Mean,
-    Mode,
-    Model,
-    NumClasses,
-    Pretrained,
-    Resize,
-    Std,
-    Weights,
-    check_device,
-    overrides,
+    PreprocessOptions,
+    device_name,
 )
-from gradood.cli.output import data, document, say
-from gradood.cli.saved import rows
+from gradood.cli.output import data, document, pairs, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.batch import Summary
+    from gradood.batch import Settings, Summary
     from gradood.data import Preprocess
-    from gradood.models.load import Subject
+    from gradood.models.load import LoadedModel
 
 __all__ = ["score"]
 
-_RUN = "Run"
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFiles:
+    """What a scoring job reads and writes, beside the images."""
+
+    detector: Annotated[Path, option("FILE", "A calibrated detector.")]
+    out: Annotated[Path, option("DIR", "Folder for the results; the same one to go on.")]
+
+    def __post_init__(self) -> None:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
+            raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """How a scoring job runs."""
+
+    PANEL: ClassVar[str] = RUN
+
+    image_column: ImageColumn = "image"
+    batch_size: BatchSize = 64
+    workers: Annotated[
+        int | None,
+        option("N", "Processes that decode; one per core, at most 8, if not given.", least=0),
+    ] = None
+    shard_rows: Annotated[
+        int,
+        option("N", "Rows of a file of results: what a killed run repeats at most.", least=1),
+    ] = 2048
+    max_bad_fraction: Annotated[
+        float,
+        option(
+            "SHARE",
+            "Stop once more than this share of all rows could not be scored.",
+            least=0,
+            most=1,
+        ),
+    ] = 0.05
+    max_pixels: Annotated[
+        int,
+        option("N", "Larger images are not decoded.", least=1),
+    ] = 50_000_000
+    decode_timeout: Annotated[
+        float,
+        option(
+            "SECONDS",
+            "Longest that reading and decoding one image may take, where processes decode.",
+            least=0,
+        ),
+    ] = 120.0
+
+    def settings(self) -> "Settings":
+        """The same for the library."""
+        from gradood.batch import Settings
+
+        return Settings(
+            batch_size=self.batch_size,
+            shard_rows=self.shard_rows,
+            max_pixels=self.max_pixels,
+            max_bad_fraction=self.max_bad_fraction,
+            workers=_cores() if self.workers is None else self.workers,
+            decode_timeout=self.decode_timeout,
+        )
 
 
 def score(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="INPUT",
-            help="Path or URL of a folder of images, of Parquet, or of a list (.txt) of paths "
+        argument(
+            "INPUT",
+            "Path or URL of a folder of images, of Parquet, or of a list (.txt) of paths "
             "and URLs; a slice such as [:2000] may follow.",
         ),
     ],
-    detector: Annotated[Path, typer.Option(metavar="FILE", help="A calibrated detector.")],
-    model: Model,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder for the results; the same one to go on."),
-    ],
-    weights: Weights = None,
-    num_classes: NumClasses = None,
-    pretrained: Pretrained = False,
-    device: Device = "cpu",
-    override: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REASON",
-            help="Use the detector although the model is another; kept in every row.",
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    mean: Mean = None,
-    std: Std = None,
-    mode: Mode = None,
-    interpolation: Interpolation = None,
-    image_column: ImageColumn = "image",
-    batch_size: BatchSize = 64,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Processes that decode; one per core, at most 8, if not given.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    shard_rows: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Rows of a file of results: what a killed run repeats at most.",
-            rich_help_panel=_RUN,
-        ),
-    ] = 2048,
-    max_bad_fraction: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Stop once more than this share of all rows could not be scored.",
-            rich_help_panel=_RUN,
-        ),
-    ] = 0.05,
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Larger images are not decoded.", rich_help_panel=_RUN
-        ),
-    ] = 50_000_000,
+    files: ScoreFiles,
+    model: BoundModelOptions,
+    preprocessing: PreprocessOptions,
+    job: JobOptions,
     json: Json = False,
 ) -> None:
     """Score images from a folder, a list or Parquet, into Parquet.
@@ -118,66 +115,41 @@ def score(
     Every image becomes a row, the unusable ones with a status and a reason; then the exit code is
     4. A run that was cut short goes on when it is started again.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(out)):  # Path makes one of two slashes.
-        raise ConfigError(f"--out {str(out)!r}; expected a folder of this machine.")
-    options = overrides(
-        resize=resize, crop=crop, mean=mean, std=std, mode=mode, interpolation=interpolation
-    )
-    import torch
+    changes = preprocessing.values()
+    from gradood.artifact import read
+    from gradood.batch import list_images, load_predictor, score_images
 
-    import gradood
-    from gradood.artifact import check
-    from gradood.artifact.fingerprint import fingerprint
-    from gradood.batch import Identity, Settings, list_images, score_images
-    from gradood.models.load import load_subject
-
-    verified = check(detector)  # Before the model is built, as that may take long.
-    images = list_images(source, image_column=image_column)
-    subject = load_subject(
-        model,
-        weights,
-        num_classes=num_classes,
-        preprocess=options,
-        device=check_device(device),
-        pretrained=pretrained,
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
+    images = list_images(source, image_column=job.image_column)
+    loaded = model.load(changes)
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
     )
-    monitor = gradood.load(detector, subject.model, override=override)
-    preprocess = _preprocess(monitor.preprocess, subject, options)
+    preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     try:
         summary = score_images(
-            monitor,
+            predictor.monitor,
             images,
-            out,
+            files.out,
             preprocess=preprocess,
-            identity=Identity(
-                artifact=verified.sha256,
-                model=fingerprint(subject.model).digest,
-                preprocess=asdict(preprocess),
-                device=torch.device(check_device(device)).type,
-            ),
-            settings=Settings(
-                batch_size=batch_size,
-                shard_rows=shard_rows,
-                max_pixels=max_pixels,
-                max_bad_fraction=max_bad_fraction,
-                workers=_workers() if workers is None else workers,
-            ),
+            identity=predictor.identity(asdict(preprocess), device_name(model.device)),
+            settings=job.settings(),
         )
     except KeyboardInterrupt:
-        say(f"finished shards are in {out}; run the same again to go on")
+        say(f"finished shards are in {files.out}; run the same again to go on")
         raise
-    _report(summary, json=json)
+    _print(summary, json=json)
 
 
 def _preprocess(
-    stored: Mapping[str, Any] | None, subject: "Subject", options: Mapping[str, Any]
+    stored: Mapping[str, Any] | None, loaded: "LoadedModel", options: Mapping[str, Any]
 ) -> "Preprocess":
     """As the detector was fitted; scores of inputs made otherwise would mean nothing."""
     from gradood.data import Preprocess
 
     if stored is None:
         say("warning: the detector does not say how images were preprocessed; as the model says")
-        return subject.preprocess
+        return loaded.preprocess
     try:
         fitted = Preprocess(**stored)
     except TypeError as error:
@@ -195,13 +167,13 @@ def _preprocess(
     return fitted
 
 
-def _workers() -> int:
+def _cores() -> int:
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available is not None else os.cpu_count() or 1
     return max(1, min(8, cores))
 
 
-def _report(summary: "Summary", *, json: bool) -> None:
+def _print(summary: "Summary", *, json: bool) -> None:
     if json:
         document(summary.to_dict())
     else:
@@ -214,7 +186,7 @@ def _report(summary: "Summary", *, json: bool) -> None:
 
 def _lines(summary: "Summary") -> str:
     scored = summary.finished - summary.unscored
-    shown = {
+    lines = {
         "wrote": f"{summary.out} ({summary.shards:,} shards, {summary.resumed:,} of them before)",
         "rows": f"{summary.finished:,} of {summary.rows:,}",
         "scored": f"{scored:,}",
@@ -222,8 +194,8 @@ def _lines(summary: "Summary") -> str:
     for name, count in summary.flagged.items():
         if name == "decision" and len(summary.flagged) == 2:
             continue  # That of the one detector.
-        shown[f"out-of-distribution ({name})"] = f"{count:,} of the scored"
+        lines[f"out-of-distribution ({name})"] = f"{count:,} of the scored"
     for status, count in summary.statuses.items():
         if status != "ok":
-            shown[f"status {status}"] = f"{count:,}"
-    return rows(shown)
+            lines[f"status {status}"] = f"{count:,}"
+    return pairs(lines)

@@ -2,18 +2,19 @@
 
 from gradood.data.dataloader import loader
 from gradood.data.dataset import ImageDataset
-from gradood.data.folder import ImageFolder
-from gradood.data.image_list import ImageList
-from gradood.data.parquet import ParquetImages
+from gradood.data.image_source import ImageSource
+from gradood.data.images import ImageFolder, ImageList, ParquetImages
 from gradood.data.preprocess import Preprocess
-from gradood.data.source import open_images
+from gradood.data.sources import list_images, open_images
 
 __all__ = [
     "ImageDataset",
     "ImageFolder",
     "ImageList",
+    "ImageSource",
     "ParquetImages",
     "Preprocess",
+    "list_images",
     "loader",
     "open_images",
 ]

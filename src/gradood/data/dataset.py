@@ -1,9 +1,8 @@
-"""Images in a fixed order, decoded when asked for."""
+"""A data set of images in a fixed order, decoded when asked for."""
 
 import copy
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final, overload
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gradood.data.decode import decode
+from gradood.data.image_source import ImageSource
 from gradood.data.preprocess import Preprocess
 from gradood.errors import DataError
 
@@ -37,18 +37,12 @@ class ImageDataset(Dataset[Any], ABC):
     classes: tuple[str, ...] | None
     labeled: bool
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        preprocess: Callable[["Image"], Tensor] | None,
-        classes: tuple[str, ...] | None,
-        labeled: bool,
-    ) -> None:
+    def __init__(self, source: ImageSource, preprocess: Callable[["Image"], Tensor] | None) -> None:
         self.preprocess = Preprocess() if preprocess is None else preprocess
-        self.classes = classes
-        self.labeled = labeled
-        self._rows: Sequence[int] = range(count)
+        self.classes = source.classes
+        self.labeled = source.labeled
+        self._source = source
+        self._rows: Sequence[int] = range(len(source))
 
     @final
     def __len__(self) -> int:
@@ -70,18 +64,20 @@ class ImageDataset(Dataset[Any], ABC):
         """
         if isinstance(index, slice):
             return self.subset(index)
-        row = self._rows[index]
+        row, source = self._rows[index], self._source
         try:
-            image = self.preprocess(decode(self._encoded(row)))
+            image = self.preprocess(decode(source.encoded(row)))
         except (MemoryError, ModuleNotFoundError):
             raise
         except DataError as error:
-            raise DataError(f"{self._where(row)} cannot be used: {error}") from error
+            raise DataError(
+                f"{source.where(row)} cannot be used: {error}{source.hint(row)}"
+            ) from error
         except Exception as error:
             raise DataError(
-                f"{self._where(row)} cannot be preprocessed: {type(error).__name__}: {error}"
+                f"{source.where(row)} cannot be preprocessed: {type(error).__name__}: {error}"
             ) from error
-        return (image, self._label(row)) if self.labeled else image
+        return (image, source.label(row)) if self.labeled else image
 
     @final
     def name(self, index: int) -> str:
@@ -90,7 +86,16 @@ class ImageDataset(Dataset[Any], ABC):
         Raises:
             IndexError: there is no such item.
         """
-        return _printable(self._name(self._rows[index]))
+        return _printable(self._source.name(self._rows[index]))
+
+    @final
+    def where(self, index: int) -> str:
+        """An item as an error message names it.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        return self._source.where(self._rows[index])
 
     @final
     def subset(self, items: slice | Iterable[int]) -> Self:
@@ -116,22 +121,22 @@ class ImageDataset(Dataset[Any], ABC):
         Raises:
             DataError: a file cannot be read.
 
-        Cost: the files are read once; of a Parquet file the digest is kept.
+        Cost: the files are read once, remote ones too; of a Parquet file the digest is kept.
         """
-        return self._content(self._rows)
+        return self._source.content(self._rows)
 
     @final
     def origins(self) -> Iterator[str]:
         """Of each item, what is the same for the same image, however its path was written.
 
-        The resolved path of an image file; content and row of a Parquet file.
+        The resolved path or the URL of an image file; content and row of a Parquet file.
 
         Raises:
             DataError: a file cannot be read.
 
         Cost: as `content` for Parquet files; for others a look at each file.
         """
-        return self._origins(self._rows)
+        return self._source.origins(self._rows)
 
     @property
     @final
@@ -143,7 +148,7 @@ class ImageDataset(Dataset[Any], ABC):
         """
         if not self.labeled:
             return None
-        return self._all_labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
+        return self._source.labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
 
     @property
     @final
@@ -156,36 +161,8 @@ class ImageDataset(Dataset[Any], ABC):
             return len(self.classes)
         if not self.labeled:
             return None
-        labels = self._all_labels()
+        labels = self._source.labels()
         return max(int(labels.max()) + 1, 0) if len(labels) else 0
-
-    @abstractmethod
-    def _encoded(self, row: int) -> bytes | Path:
-        """An image file's content, or where it is."""
-
-    @abstractmethod
-    def _label(self, row: int) -> int:
-        """Asked only of labeled sources."""
-
-    @abstractmethod
-    def _all_labels(self) -> Tensor:
-        """(rows of the source,) int64. Asked only of labeled sources."""
-
-    @abstractmethod
-    def _content(self, rows: Sequence[int]) -> str:
-        """SHA-256 of the images in these rows, in this order."""
-
-    @abstractmethod
-    def _origins(self, rows: Sequence[int]) -> Iterator[str]:
-        """What `origins` says, of these rows."""
-
-    @abstractmethod
-    def _name(self, row: int) -> str:
-        """Unique among well-formed sources."""
-
-    @abstractmethod
-    def _where(self, row: int) -> str:
-        """An image as an error message names it."""
 
 
 def _printable(name: str) -> str:

@@ -89,6 +89,17 @@ class Preprocess:
             x.div_(torch.tensor(self.std).view(-1, 1, 1))
         return x
 
+    @property
+    def black(self) -> Tensor:
+        """(channels,) input of a black pixel.
+
+        >>> Preprocess(mode="L", mean=(0.5,), std=(0.25,)).black
+        tensor([-2.])
+        """
+        channels = (0.0,) * _CHANNELS[self.mode]
+        mean = torch.tensor(self.mean or channels)
+        return -mean / torch.tensor(self.std or (1.0,) * len(channels))
+
     def _per_channel(self, name: str) -> tuple[float, ...] | None:
         given = getattr(self, name)
         if given is None:

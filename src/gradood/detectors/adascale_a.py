@@ -1,21 +1,22 @@
 """AdaSCALE-A."""
 
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 from torch import Tensor
 
-from gradood.detectors.adaptive_scaling import AdaptiveScaling
-from gradood.detectors.base import Learner, Partial, Plan, State
+from gradood.detectors._shared.scaling import AdaptiveScaling
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.logits import energy
+from gradood.functional.samples import Selection
 from gradood.taps import Network
 
 __all__ = ["AdaScaleA"]
 
 
 @final
-class AdaScaleA(Learner):
+class AdaScaleA(Learner[Selection]):
     """Energy after scaling the activations by how stable the activations are [regmi2025adascale].
 
     Reads the features of the input and of a perturbed input; learns how far they shift on the fit
@@ -47,17 +48,14 @@ class AdaScaleA(Learner):
     AdaScaleA(p_min=80)
     """
 
-    name: ClassVar[str] = "adascale-a"
-    title: ClassVar[str] = (
-        "Energy of activations scaled by the stability of the highest activations."
-    )
-    paper: ClassVar[str] = "regmi2025adascale"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head", "gradient of the input")
-    cost: ClassVar[str] = (
+    name = "adascale-a"
+    title = "Energy of activations scaled by the stability of the highest activations."
+    needs = ("features", "head", "gradient of the input")
+    cost = (
         "a pass of its own: one forward, one backward to the input, one forward (shared with "
         "adascale-l); one fit pass of the same; keeps 5,000 numbers"
     )
-    fails_when: ClassVar[str] = (
+    fails_when = (
         "The percentiles do not fit the network (the paper tunes them for each), the features are "
         "so few that a percentile is a step, the fit data shifts less than other data of its kind, "
         "or unknown inputs have even activations, which are scaled the most, or weaker ones, whose "
@@ -65,7 +63,7 @@ class AdaScaleA(Learner):
         "of the least salient values move, so another device or batch size may change a score a "
         "little."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -96,13 +94,13 @@ class AdaScaleA(Learner):
         """Features, before and after the perturbation."""
         return self._scaling().plan(network, probe, self.name)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Selection:
         """Q' of some samples."""
         return self._scaling().accumulate(evidence, self.name)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, shifts: Selection, network: Network, plan: Plan) -> State:
         """Q' of the fit, sorted."""
-        return self._scaling().finish(partial)
+        return self._scaling().finish(shifts)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

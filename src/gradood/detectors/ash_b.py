@@ -1,11 +1,16 @@
 """ASH-B."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import (
+    check_percentile,
+    check_score,
+    measured,
+    shaped_plan,
+)
+from gradood.detectors.base import Detector, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.shaping import binarized
 from gradood.taps import Network
@@ -33,18 +38,16 @@ class ASHB(Detector):
     ASHB(percentile=80)
     """
 
-    name: ClassVar[str] = "ash-b"
-    title: ClassVar[str] = "A logit score of the largest activations of each input, made equal."
-    paper: ClassVar[str] = "djurisic2023ash"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "ash-b"
+    needs = ("features", "head")
+    cost = "one forward"
+    fails_when = (
         "Fewer units are active than are kept, so that zeros are raised to the mean, or features "
         "are signed, whose sum says little."
     )
 
     def __init__(self, *, percentile: float = 65, score: str | Detector = "energy") -> None:
-        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_percentile(percentile)
         check_score(score)
         self.percentile = percentile
         self.score = score

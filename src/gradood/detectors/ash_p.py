@@ -1,11 +1,16 @@
 """ASH-P."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import (
+    check_percentile,
+    check_score,
+    measured,
+    shaped_plan,
+)
+from gradood.detectors.base import Detector, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.shaping import pruned
 from gradood.taps import Network
@@ -33,18 +38,16 @@ class ASHP(Detector):
     ASHP(percentile=80)
     """
 
-    name: ClassVar[str] = "ash-p"
-    title: ClassVar[str] = "A logit score of the largest activations of each input alone."
-    paper: ClassVar[str] = "djurisic2023ash"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "ash-p"
+    needs = ("features", "head")
+    cost = "one forward"
+    fails_when = (
         "The small activations carry the classes (few or dense features), or features are signed, "
         "where strong negative ones are removed with the rest."
     )
 
     def __init__(self, *, percentile: float = 65, score: str | Detector = "energy") -> None:
-        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_percentile(percentile)
         check_score(score)
         self.percentile = percentile
         self.score = score

@@ -1,54 +1,80 @@
 """The contract of a detector."""
 
 import inspect
+import re
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, TypeVar, final
+from functools import partial as bound
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 from torch import Tensor
 
-from gradood.errors import ConfigError
-from gradood.evidence import Evidence, Read
+from gradood.detectors._shared.labels import check_labels
+from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
+from gradood.errors import ConfigError, TapError
+from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
 from gradood.taps import Network
 
-__all__ = ["Detector", "Learner", "Mergeable", "Partial", "Plan", "State", "require"]
-
-
-class Mergeable(Protocol):
-    """What a fit accumulates: an explicit value, merged in any order with the same result."""
-
-    def merge(self, other: Self, /) -> Self:
-        """The value over both sets of samples."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by name, in an order that no sharding changes."""
-        ...
-
+__all__ = [
+    "Detector",
+    "Learner",
+    "Mergeable",
+    "Partial",
+    "Plan",
+    "State",
+    "check_labels",
+    "partial_tensors",
+    "require",
+    "source_module",
+]
 
 Partial = Mapping[str, Any]
-"""Name → `Mergeable`: what a detector has seen of the fit data so far."""
+"""Deprecated: a partial is a mergeable, or a frozen dataclass of mergeables."""
 State = Mapping[str, Tensor]
-"""Name → tensor: all that a detector has learned; nothing else is saved."""
-T = TypeVar("T")
+"""Name → tensor: all that a detector has learned; nothing else is saved. Names are lowercase
+letters, digits and underscores, beginning with a letter, such as ``layer_0_mean``."""
+P = TypeVar("P")
+
+_STATE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_BUILT_IN = re.compile(r"gradood\.detectors\.[a-z]\w*")
+_CITED = re.compile(r"\[([a-z]+\d{4}[a-z]+)\]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Plan:
     """What a detector reads of one network.
 
     Attributes:
-        reads: for a score, in the order `Evidence.readings` gives them.
+        reads: for a score; `Evidence` gives them by their names.
         fit_reads: for `accumulate`.
         caveats: why the score may mean little on this network; each becomes one warning.
         notes: choices made, for `gradood.inspect`.
     """
 
-    reads: tuple[Read, ...]
-    fit_reads: tuple[Read, ...] = ()
-    caveats: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    reads: Reads
+    fit_reads: Reads
+    caveats: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __init__(
+        self,
+        reads: ReadsLike,
+        fit_reads: ReadsLike = (),
+        caveats: Iterable[str] = (),
+        notes: Iterable[str] = (),
+    ) -> None:
+        """Requests are named by what they are, unless a mapping names them.
+
+        Raises:
+            ConfigError: a fit would step along what it has yet to learn.
+        """
+        fields = Reads(reads), Reads(fit_reads), tuple(caveats), tuple(notes)
+        if any(map(needs_state, fields[1])):
+            raise ConfigError("a fit cannot read what steps along the fitted score; a score can.")
+        for name, value in zip(("reads", "fit_reads", "caveats", "notes"), fields, strict=True):
+            object.__setattr__(self, name, value)
 
 
 class Detector(ABC):
@@ -59,8 +85,8 @@ class Detector(ABC):
 
     Class attributes (shown by `gradood.methods()` and on the method's page in the docs):
         name: kebab-case name in the registry.
-        title: one line on what it measures.
-        paper: citation key in `references.bib`.
+        title: one line on what it measures; the first of the docstring, if not given.
+        paper: citation key in `references.bib`; the first of the docstring, if not given.
         needs: what it reads, in words.
         cost: passes and memory, in words.
         fails_when: where the score means little.
@@ -68,12 +94,26 @@ class Detector(ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    paper: ClassVar[str]
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]]
     cost: ClassVar[str]
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take title and paper from the docstring; show built-in ones where users import them."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__:
+            return
+        first = inspect.cleandoc(vars(cls).get("__doc__") or "").partition("\n")[0]
+        cited = _CITED.search(first)
+        if not cls.paper and cited:
+            cls.paper = cited[1]
+        if not cls.title and first:
+            cls.title = " ".join(_CITED.sub("", first).replace(" .", ".").split())
+        if _BUILT_IN.fullmatch(cls.__module__):
+            _shown_as_public(cls)
 
     @abstractmethod
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -96,6 +136,40 @@ class Detector(ABC):
             state: from `Learner.finish`; empty for detectors that learn nothing.
         """
 
+    def objective(self, name: str, evidence: Evidence, state: State) -> Tensor:
+        """Values (batch,) of a `FittedScore` that the plan steps along, with their graph.
+
+        Args:
+            name: of the score.
+            evidence: what the score reads, with its graph.
+            state: as for `measure`.
+        """
+        raise TapError(
+            f"{self.name} plans a step along {name!r}, and has no objective method to say what "
+            "that is; write one."
+        )
+
+    @final
+    def bound_reads(self, reads: Reads, state: State) -> Reads:
+        """What is read once the state is known: steps along a `FittedScore` have their function.
+
+        Args:
+            reads: of the plan.
+            state: learned.
+        """
+        if not any(map(needs_state, reads)):
+            return reads
+        scores: dict[FittedScore, Any] = {}
+
+        def with_state(read: Read) -> Read:
+            if not isinstance(read, Perturbed) or not isinstance(read.perturbation.of, FittedScore):
+                return read
+            of = read.perturbation.of
+            # One function for all readings after one step, which is then taken once.
+            return read.with_score(scores.setdefault(of, bound(_objective, self, of.name, state)))
+
+        return reads.each(with_state)
+
     @final
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they are."""
@@ -108,8 +182,12 @@ class Detector(ABC):
         return f"{type(self).__name__}({', '.join(given)})"
 
 
-class Learner(Detector):
+class Learner(Detector, Generic[P]):
     """A detector that learns from in-distribution data: a map, a merge and a finish.
+
+    `P` is what a part of the data comes to: something with `merge` and `tensors` (`Mergeable`), or
+    a frozen dataclass whose fields are such or None. It is defined in a module, so that processes
+    can send it to one another.
 
     Class attributes:
         labels: whether `accumulate` needs true class labels.
@@ -119,7 +197,7 @@ class Learner(Detector):
     labels: ClassVar[bool] = True
 
     @abstractmethod
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> P:
         """What one batch contributes; merging batches in any order gives the same.
 
         Args:
@@ -127,8 +205,8 @@ class Learner(Detector):
         """
 
     @abstractmethod
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
-        """The learned state.
+    def finish(self, partial: P, /, network: Network, plan: Plan) -> State:
+        """The learned state; see `State` for its names.
 
         Args:
             partial: merged over all batches.
@@ -140,9 +218,52 @@ class Learner(Detector):
         """
 
     @final
-    def merge(self, a: Partial, b: Partial) -> Partial:
+    def merge(self, a: P, b: P) -> P:
         """What two sets of batches contribute together."""
-        return {name: value.merge(b[name]) for name, value in a.items()}
+        return merged(a, b, self.name)
+
+    @final
+    def learned(self, partial: P, network: Network, plan: Plan) -> State:
+        """As `finish`, with the names of the state checked.
+
+        Raises:
+            DataError: as `finish`.
+            ConfigError: a name or a value is none that can be saved.
+        """
+        state = self.finish(partial, network, plan)
+        for name, value in state.items():
+            if not isinstance(name, str) or not _STATE_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{self.name} names a part of its state {name!r}; expected lowercase letters, "
+                    "digits and underscores, beginning with a letter, such as 'layer_0_mean'."
+                )
+            if not isinstance(value, Tensor):
+                raise ConfigError(
+                    f"{self.name} has a {type(value).__name__} as {name!r} in its state; expected "
+                    "tensors alone, such as torch.tensor(0.5)."
+                )
+        return state
+
+
+# Where users import them from, as every built-in detector.
+Detector.__module__ = Learner.__module__ = "gradood"
+
+
+def source_module(kind: type[Detector]) -> str:
+    """Name of the module that a detector is written in, also where users import it from another."""
+    return getattr(vars(kind).get("measure"), "__module__", kind.__module__)
+
+
+def _objective(detector: Detector, name: str, state: State, evidence: Evidence) -> Tensor:
+    here = {key: tensor.to(evidence.device) for key, tensor in state.items()}
+    return detector.objective(name, evidence, here)
+
+
+def _shown_as_public(cls: type[Detector]) -> None:
+    """Name the package as home of a class, and let its doctest be found where it is written."""
+    examples = vars(sys.modules[cls.__module__]).setdefault("__test__", {})
+    examples[cls.__name__] = cls
+    cls.__module__ = "gradood"
 
 
 def _same(value: object, default: object) -> bool:

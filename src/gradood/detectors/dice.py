@@ -1,13 +1,18 @@
 """DICE."""
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Learner, Partial, Plan, State, require
-from gradood.detectors.classes import present
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.labels import present
+from gradood.detectors._shared.shaping import (
+    check_percentile,
+    check_score,
+    measured,
+    shaped_plan,
+)
+from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence, Linear
 from gradood.functional.moments import ClassMoments
 from gradood.functional.shaping import contribution_mask
@@ -17,7 +22,7 @@ __all__ = ["DICE"]
 
 
 @final
-class DICE(Learner):
+class DICE(Learner[ClassMoments]):
     """A logit score of a head with its most contributing weights alone [sun2022dice].
 
     Reads the features and the head; learns the mean of the features over all fit samples. Assumes
@@ -37,19 +42,17 @@ class DICE(Learner):
     DICE(percentile=70)
     """
 
-    name: ClassVar[str] = "dice"
-    title: ClassVar[str] = "A logit score of a head with its most contributing weights alone."
-    paper: ClassVar[str] = "sun2022dice"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward; one fit pass; state of classes × width"
-    fails_when: ClassVar[str] = (
+    name = "dice"
+    needs = ("features", "head")
+    cost = "one forward; one fit pass; state of classes × width"
+    fails_when = (
         "Features are few, so that 90 % pruning leaves nothing of some classes, or signed, whose "
         "mean says little of how much a weight contributes."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
-        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_percentile(percentile)
         check_score(score)
         self.percentile = percentile
         self.score = score
@@ -61,15 +64,14 @@ class DICE(Learner):
         )
         return shaped_plan(self, network, probe, signed=signed, fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """The mean of the features, over all classes."""
         features = evidence.features
         one = torch.zeros(len(features), dtype=torch.int64, device=features.device)
-        return {"mean": ClassMoments.of(features, one, 1)}
+        return ClassMoments.of(features, one, 1)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, means: ClassMoments, network: Network, plan: Plan) -> State:
         """Which weights are kept (classes, width)."""
-        means: ClassMoments = partial["mean"]
         present(means, self.name)
         weight = network.head.weight.detach().to(means.mean.device)
         return {"mask": contribution_mask(means.mean[0], weight, float(self.percentile))}

@@ -1,7 +1,7 @@
 """Free energy."""
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -30,12 +30,10 @@ class Energy(Detector):
     Energy(temperature=2.0)
     """
 
-    name: ClassVar[str] = "energy"
-    title: ClassVar[str] = "Free energy of the logits."
-    paper: ClassVar[str] = "liu2020energy"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "energy"
+    needs = ("logits",)
+    cost = "one forward"
+    fails_when = (
         "Training fixed the scale of the logits, or unknown inputs have long features (bright or "
         "high-contrast images on networks without clipping)."
     )

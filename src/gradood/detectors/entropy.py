@@ -1,11 +1,11 @@
 """Entropy of the softmax."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.entropies import shannon_entropy
 from gradood.taps import Network
@@ -28,12 +28,11 @@ class Entropy(Detector):
     'entropy'
     """
 
-    name: ClassVar[str] = "entropy"
-    title: ClassVar[str] = "Shannon entropy of the softmax probabilities."
-    paper: ClassVar[str] = "chan2021entropy"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "entropy"
+    title = "Shannon entropy of the softmax probabilities."
+    needs = ("logits",)
+    cost = "one forward"
+    fails_when = (
         "The network is overconfident away from its data, or known inputs are ambiguous by nature "
         "(fine-grained classes), which is entropy too."
     )

@@ -1,11 +1,11 @@
 """ExGrad."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.exgrad import expected_gradient_norm
 from gradood.functional.gradnorm import linear_logits
@@ -34,12 +34,10 @@ class ExGrad(Detector):
     ExGrad(bias=False)
     """
 
-    name: ClassVar[str] = "exgrad"
-    title: ClassVar[str] = "Norm of the last layer's gradient expected under the prediction."
-    paper: ClassVar[str] = "igoe2022exgrad"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward (closed form)"
-    fails_when: ClassVar[str] = (
+    name = "exgrad"
+    needs = ("features", "head")
+    cost = "one forward (closed form)"
+    fails_when = (
         "Known inputs have the longer features: their length then works against the uncertainty it "
         "multiplies, which alone (entropy, msp) ranks better. The paper's own finding is that "
         "gradients add little."

@@ -1,13 +1,14 @@
 """Distance to decision boundaries."""
 
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import present
-from gradood.detectors.defaults import one_logit
+from gradood.detectors._shared.labels import present
+from gradood.detectors._shared.layers import one_logit
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.fdbd import boundary_distance, inverse_separations
@@ -21,8 +22,16 @@ _ROUNDING = 1e-6
 """Range, relative to size, that float32 features have where nothing differs."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statistics:
+    """Of the features: the mean, and the range of each."""
+
+    mean: ClassMoments
+    range: Extremes
+
+
 @final
-class FDBD(Learner):
+class FDBD(Learner[_Statistics]):
     """Mean distance to the decision boundaries, per distance to the mean feature [liu2024fdbd].
 
     Reads the features and the head; learns the mean feature. Assumes that unknown inputs lie nearer
@@ -43,16 +52,15 @@ class FDBD(Learner):
     FDBD(distance_as_normalizer=False)
     """
 
-    name: ClassVar[str] = "fdbd"
-    title: ClassVar[str] = "Mean distance to decision boundaries per distance to the mean feature."
-    paper: ClassVar[str] = "liu2024fdbd"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward; one fit pass; state of classes × classes"
-    fails_when: ClassVar[str] = (
+    name = "fdbd"
+    title = "Mean distance to decision boundaries per distance to the mean feature."
+    needs = ("features", "head")
+    cost = "one forward; one fit pass; state of classes × classes"
+    fails_when = (
         "Unknown inputs land near the mean feature, where the division makes small distances to "
         "the boundaries look large."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, distance_as_normalizer: bool = True) -> None:
         require(
@@ -68,19 +76,16 @@ class FDBD(Learner):
         caveats = one_logit(network, self.name)
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> _Statistics:
         """The mean of the features, and their range."""
         features = evidence.features
-        return {
-            "mean": ClassMoments.together(features),
-            "range": Extremes(features.amin(0), features.amax(0)),
-        }
+        bounds = Extremes(features.amin(0), features.amax(0))
+        return _Statistics(ClassMoments.together(features), bounds)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The mean feature, and how far apart the head's rows are."""
-        moments: ClassMoments = partial["mean"]
+        moments, bounds = seen.mean, seen.range
         present(moments, self.name)
-        bounds: Extremes = partial["range"]
         size = torch.maximum(bounds.low.abs(), bounds.high.abs()).amax()
         if self.distance_as_normalizer and not bool(
             ((bounds.high - bounds.low) > _ROUNDING * size).any()

@@ -1,13 +1,13 @@
 """GAIA-A."""
 
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.layers import hook_layers, inner_layers, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import hook_layers, inner_layers, one_logit
 from gradood.evidence import (
     FEATURE_SUM,
     FEATURES,
@@ -51,12 +51,11 @@ class GAIAA(Detector):
     GAIAA(last='pooled')
     """
 
-    name: ClassVar[str] = "gaia-a"
-    title: ClassVar[str] = "Mean gradient of inner layers relative to the output's."
-    paper: ClassVar[str] = "chen2023gaia"
-    needs: ClassVar[tuple[str, ...]] = ("normalization layers", "features", "head", "gradient")
-    cost: ClassVar[str] = "one forward and a backward down to the first inner layer"
-    fails_when: ClassVar[str] = (
+    name = "gaia-a"
+    title = "Mean gradient of inner layers relative to the output's."
+    needs = ("normalization layers", "features", "head", "gradient")
+    cost = "one forward and a backward down to the first inner layer"
+    fails_when = (
         "The network is so confident that O underflows for most inputs, in- and out-of-"
         "distribution alike, or the inner layers are chosen too early."
     )
@@ -102,12 +101,8 @@ class GAIAA(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,); +inf where the softmax is exactly uniform."""
         outer = log_softmax_gradient(evidence.logits, evidence.linear.weight)
-        start = 2
-        third = evidence.reads[2]
-        if isinstance(third, Activation):
-            outer = outer / evidence.readings[2][:, None]
-            start = 3
-        elif isinstance(third, Gradient) and third.objective == LOG_SOFTMAX_SUM:
-            outer = evidence.readings[2]
-            start = 3
-        return abnormality_ratio(evidence.readings[start:], outer)
+        if "positions" in evidence:
+            outer = outer / evidence["positions"][:, None]
+        elif "log-softmax sum gradients" in evidence:
+            outer = evidence["log-softmax sum gradients"]
+        return abnormality_ratio(evidence.group("feature sum gradients"), outer)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
+from gradood.detectors._shared.layers import hook_layers
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import hook_layers
 from gradood.errors import TapError
 from gradood.evidence import (
     MAX_LOGIT,
@@ -56,12 +56,11 @@ class GAIAZ(Detector):
     GAIAZ(path='backward')
     """
 
-    name: ClassVar[str] = "gaia-z"
-    title: ClassVar[str] = "Share of non-zero gradients at normalization layers."
-    paper: ClassVar[str] = "chen2023gaia"
-    needs: ClassVar[tuple[str, ...]] = ("normalization layers",)
-    cost: ClassVar[str] = "one forward where ReLUs follow the norms, else one backward more"
-    fails_when: ClassVar[str] = (
+    name = "gaia-z"
+    title = "Share of non-zero gradients at normalization layers."
+    needs = ("normalization layers",)
+    cost = "one forward where ReLUs follow the norms, else one backward more"
+    fails_when = (
         "Gradients are dense: no ReLU follows the normalization layers (GELU, SiLU, linear "
         "bottlenecks), as in transformers and most mobile networks; the score is then constant."
     )
@@ -124,7 +123,7 @@ class GAIAZ(Detector):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return zero_abnormality(evidence.readings)
+        return zero_abnormality(evidence.group("shares"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,7 @@ def _squares(network: Network, probe: Tensor, reads: Sequence[Read]) -> tuple[Te
     parts: list[Tensor] = []
     channels = 0
     for rows in probe.split(_CHUNK):
-        readings = gather(network, rows.clone(), reads).readings
+        readings = gather(network, rows.clone(), reads).tensors
         channels = sum(reading.shape[1] for reading in readings)
         parts.append(torch.stack([r.double().square().sum(1) for r in readings], 1))
     return torch.cat(parts), channels

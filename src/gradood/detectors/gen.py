@@ -1,12 +1,12 @@
 """Generalized entropy."""
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.entropies import generalized_entropy
 from gradood.taps import Network
@@ -33,12 +33,10 @@ class GEN(Detector):
     GEN(M=10)
     """
 
-    name: ClassVar[str] = "gen"
-    title: ClassVar[str] = "Generalized entropy of the largest softmax probabilities."
-    paper: ClassVar[str] = "liu2023gen"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "gen"
+    needs = ("logits",)
+    cost = "one forward"
+    fails_when = (
         "The probabilities of unlikely classes are noise (label smoothing, thousands of classes "
         "with a large M), or the network is overconfident away from its data."
     )

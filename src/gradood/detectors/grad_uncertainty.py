@@ -1,12 +1,12 @@
 """Gradients toward a confounding label."""
 
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
 from gradood.taps import Network
@@ -37,12 +37,11 @@ class GradUncertainty(Detector):
     'grad-uncertainty'
     """
 
-    name: ClassVar[str] = "grad-uncertainty"
-    title: ClassVar[str] = "Negative squared norm of the gradient toward all classes at once."
-    paper: ClassVar[str] = "lee2020gradients"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward (closed form); with parameters=…, a per-sample gradient pass"
-    fails_when: ClassVar[str] = (
+    name = "grad-uncertainty"
+    title = "Negative squared norm of the gradient toward all classes at once."
+    needs = ("features", "head")
+    cost = "one forward (closed form); with parameters=…, a per-sample gradient pass"
+    fails_when = (
         "Where gradnorm fails: features are signed or normalized, as in transformers, or the "
         "network is small and confident. Without labeled unknown inputs its direction is a guess."
     )
@@ -73,7 +72,7 @@ class GradUncertainty(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         if self.parameters is not None:
-            norm = evidence.readings[0]
+            norm = evidence["parameter norm"]
         else:
             head = evidence.linear
             logits = linear_logits(evidence.features, head.weight, head.bias)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
 from gradood.taps import Network
@@ -38,12 +38,11 @@ class GradNorm(Detector):
     GradNorm(order=2)
     """
 
-    name: ClassVar[str] = "gradnorm"
-    title: ClassVar[str] = "Negative norm of the last layer's gradient of KL(uniform ‖ softmax)."
-    paper: ClassVar[str] = "huang2021gradnorm"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward (closed form); with parameters=…, a per-sample gradient pass"
-    fails_when: ClassVar[str] = (
+    name = "gradnorm"
+    title = "Negative norm of the last layer's gradient of KL(uniform ‖ softmax)."
+    needs = ("features", "head")
+    cost = "one forward (closed form); with parameters=…, a per-sample gradient pass"
+    fails_when = (
         "Features are signed or normalized, as in transformers (below chance on ViT-B/16), or the "
         "network is small and confident (near chance on CIFAR-10 ResNet-18: OpenOOD v1.5 near/far "
         "AUROC 54.90/57.55)."
@@ -89,7 +88,7 @@ class GradNorm(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         if self.parameters is not None:
-            return -evidence.readings[0]
+            return -evidence["parameter norm"]
         head = evidence.linear
         return -last_layer_gradient_norm(
             evidence.features,

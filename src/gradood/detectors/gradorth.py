@@ -1,14 +1,14 @@
 """GradOrth."""
 
 import logging
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import present
-from gradood.detectors.defaults import one_logit
+from gradood.detectors._shared.labels import present
+from gradood.detectors._shared.layers import one_logit
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class GradOrth(Learner):
+class GradOrth(Learner[ClassMoments]):
     """Length of the last layer's gradient in the features' subspace [behpour2023gradorth].
 
     Reads the features and the head; learns the features' second moment about zero, whose leading
@@ -43,16 +43,15 @@ class GradOrth(Learner):
     GradOrth(threshold=0.9)
     """
 
-    name: ClassVar[str] = "gradorth"
-    title: ClassVar[str] = "Negative length of the last layer's gradient in the features' subspace."
-    paper: ClassVar[str] = "behpour2023gradorth"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward (closed form); one fit pass; state of width × width"
-    fails_when: ClassVar[str] = (
+    name = "gradorth"
+    title = "Negative length of the last layer's gradient in the features' subspace."
+    needs = ("features", "head")
+    cost = "one forward (closed form); one fit pass; state of width × width"
+    fails_when = (
         "Where gradnorm fails: features are signed or normalized, as in transformers, or the "
         "network is small and confident, as most of the score is the length of the gradient."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, threshold: float = 0.97) -> None:
         require(0 < threshold <= 1, "threshold", threshold, "a number above 0, at most 1")
@@ -68,13 +67,12 @@ class GradOrth(Learner):
             )
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Mean and scatter of the features."""
-        return {"moments": ClassMoments.together(evidence.features, scatter=True)}
+        return ClassMoments.together(evidence.features, scatter=True)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """The projection onto the subspace."""
-        moments: ClassMoments = partial["moments"]
         present(moments, self.name)
         assert moments.scatter is not None
         mean = moments.mean[0]

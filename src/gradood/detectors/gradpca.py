@@ -1,13 +1,13 @@
 """GradPCA."""
 
 import logging
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import check_labels, present
+from gradood.detectors._shared.labels import check_labels, present
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.gradpca import head_gradients, retained_share, subspace
@@ -22,7 +22,7 @@ _BUDGET = 1 << 29
 
 
 @final
-class GradPCA(Learner):
+class GradPCA(Learner[ClassMoments]):
     """How far the head's gradient points out of the classes' mean gradients [seleznova2025gradpca].
 
     Reads the features (and for ``output="max"`` the logits); learns the leading principal
@@ -48,12 +48,11 @@ class GradPCA(Learner):
     GradPCA(output='max')
     """
 
-    name: ClassVar[str] = "gradpca"
-    title: ClassVar[str] = "Angle of the head's gradient to the span of the class-mean gradients."
-    paper: ClassVar[str] = "seleznova2025gradpca"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "head", "labels")
-    cost: ClassVar[str] = "one forward (closed form); one fit pass; state of classes × width"
-    fails_when: ClassVar[str] = (
+    name = "gradpca"
+    title = "Angle of the head's gradient to the span of the class-mean gradients."
+    needs = ("features", "logits", "head", "labels")
+    cost = "one forward (closed form); one fit pass; state of classes × width"
+    fails_when = (
         "The features have about as few dimensions as there are classes, so that the class means "
         "span all of them, or the network was trained too little for its classes to align."
     )
@@ -80,17 +79,16 @@ class GradPCA(Learner):
             )
         return Plan(reads, fit_reads=reads, caveats=caveats)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Mean gradients by true class and block."""
         labels = check_labels(evidence, self.name)
         block, blocks = self._blocks(evidence)
         gradients = head_gradients(evidence.features)
         cells = labels.to(block.device) * blocks + block
-        return {"cells": ClassMoments.of(gradients, cells, evidence.classes * blocks)}
+        return ClassMoments.of(gradients, cells, evidence.classes * blocks)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, cells: ClassMoments, network: Network, plan: Plan) -> State:
         """The mean of the class means, and their leading components."""
-        cells: ClassMoments = partial["cells"]
         classes = network.classes
         count = cells.count.view(classes, -1)
         total = count.sum(1)

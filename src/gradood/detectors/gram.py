@@ -1,13 +1,14 @@
 """Gram matrices."""
 
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.defaults import recorded_layers
+from gradood.detectors._shared.fit_data import check_finite
+from gradood.detectors._shared.layers import recorded_layers
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import (
     LOGITS,
@@ -28,7 +29,7 @@ _LEAST = 1e-7
 
 
 @final
-class Gram(Learner):
+class Gram(Learner[Ranges]):
     """Deviation of Gram matrices from their range in the predicted class [sastry2020gram].
 
     Reads, per layer, channel and power p, the row sum of the p-th order Gram matrix, reduced while
@@ -57,20 +58,18 @@ class Gram(Learner):
     Gram(powers=(1, 2, 3))
     """
 
-    name: ClassVar[str] = "gram"
-    title: ClassVar[str] = "Deviation of Gram matrices from their range in the predicted class."
-    paper: ClassVar[str] = "sastry2020gram"
-    needs: ClassVar[tuple[str, ...]] = ("layers", "logits")
-    cost: ClassVar[str] = (
+    name = "gram"
+    needs = ("layers", "logits")
+    cost = (
         "one forward and a few operations per element and power; one fit pass; state of "
         "2 · classes × powers · channels"
     )
-    fails_when: ClassVar[str] = (
+    fails_when = (
         "Fit samples are few per class: ranges are too narrow, and every input leaves them. Or "
         "unknown inputs have a known texture: CIFAR-100 on the authors' CIFAR-10 ResNet-34 has "
         "AUROC 79.0, SVHN 99.5."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -104,20 +103,15 @@ class Gram(Learner):
             notes += (f"even powers alone at {sum(signed)} layers with negative values",)
         return Plan((LOGITS, *reads), fit_reads=(LOGITS, *reads), notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Ranges:
         """Ranges per predicted class."""
         predicted = evidence.logits.argmax(1)
-        return {"ranges": Ranges.of(evidence.readings[1:], predicted, evidence.classes)}
+        return Ranges.of(evidence.group("gram sums"), predicted, evidence.classes)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, ranges: Ranges, network: Network, plan: Plan) -> State:
         """Ranges, and the expected deviation of each layer."""
-        ranges: Ranges = partial["ranges"]
         low, high = ranges.filled()
-        if not bool((low.isfinite() & high.isfinite()).all()):
-            raise DataError(
-                "gram was fitted on activations with NaN or infinity, which the model made of "
-                "finite inputs; drop those inputs, or run the model in a wider type."
-            )
+        check_finite(torch.stack([low, high]), self.name, "activations")
         expected = ranges.expected()
         if not bool((expected > 0).any()):
             raise DataError(
@@ -129,12 +123,12 @@ class Gram(Learner):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         confidence, predicted = torch.softmax(evidence.logits, 1).max(1)
-        found = deviations(evidence.readings[1:], predicted, state["low"], state["high"])
+        found = deviations(evidence.group("gram sums"), predicted, state["low"], state["high"])
         return (found / (state["expected"] + _LEAST)).sum(1) / confidence
 
 
 def _signed(network: Network, probe: Tensor, sites: Sequence[Site]) -> list[bool]:
     """Which layers hold negative values on the probe."""
     reads = [Activation(site, share) for site in sites for share in (NONZERO_SHARE, POSITIVE_SHARE)]
-    shares = gather(network, probe, reads).readings
+    shares = gather(network, probe, reads).tensors
     return [bool((a > b).any()) for a, b in zip(shares[::2], shares[1::2], strict=True)]

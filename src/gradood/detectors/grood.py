@@ -1,14 +1,15 @@
 """GROOD."""
 
 import logging
-from typing import ClassVar, Literal, final
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import check_labels, present
-from gradood.detectors.outliers import EarlyMixing, find_cut, input_extremes, noise_features
+from gradood.detectors._shared.labels import check_labels, present
+from gradood.detectors._shared.outliers import EarlyMixing, find_cut, input_extremes, noise_features
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import (
     FEATURES,
@@ -20,8 +21,8 @@ from gradood.evidence import (
     Evidence,
     Read,
 )
-from gradood.functional.grood import ood_gradient, prototype_distances
-from gradood.functional.moments import ClassMoments
+from gradood.functional.grood import gradient_bank, ood_gradient, prototype_distances
+from gradood.functional.moments import ClassMoments, Extremes
 from gradood.functional.neighbors import Bank, Polar, kth_distance
 from gradood.functional.samples import Rows
 from gradood.taps import Network
@@ -29,11 +30,30 @@ from gradood.taps import Network
 __all__ = ["GROOD"]
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 4096
+
+
+_Kind = Literal["synthetic", "noise", "class-mean"] | Tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statistics:
+    """Class means; features for the bank; and what the OOD prototype is made from.
+
+    Attributes:
+        prototypes: means of the classes.
+        bank: features, unless the score is the norm.
+        inputs: ranges of the inputs, for noise.
+        mixing: early activations, for synthetic outliers.
+    """
+
+    prototypes: ClassMoments
+    bank: Rows | None
+    inputs: Extremes | None
+    mixing: EarlyMixing | None
 
 
 @final
-class GROOD(Learner):
+class GROOD(Learner[_Statistics]):
     """Gradient at an OOD prototype, compared with training gradients [elaraby2025grood].
 
     Reads the features; learns class prototypes, one OOD prototype and the gradients of the fit
@@ -62,14 +82,11 @@ class GROOD(Learner):
     GROOD(ood_prototype='class-mean')
     """
 
-    name: ClassVar[str] = "grood"
-    title: ClassVar[str] = "Distance of the gradient at an OOD prototype to the fit data's."
-    paper: ClassVar[str] = "elaraby2025grood"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head", "labels", "early layer (fit)")
-    cost: ClassVar[str] = (
-        "one forward; one fit pass; keeps all fit features and searches them exactly"
-    )
-    fails_when: ClassVar[str] = (
+    name = "grood"
+    title = "Distance of the gradient at an OOD prototype to the fit data's."
+    needs = ("features", "head", "labels", "early layer (fit)")
+    cost = "one forward; one fit pass; keeps all fit features and searches them exactly"
+    fails_when = (
         "The OOD prototype falls among the class prototypes (their mean, on networks whose unknown "
         "inputs do not gather there), or features are so long that π_o vanishes for every input."
     )
@@ -77,7 +94,7 @@ class GROOD(Learner):
     def __init__(
         self,
         *,
-        ood_prototype: Literal["synthetic", "noise", "class-mean"] | Tensor = "synthetic",
+        ood_prototype: _Kind = "synthetic",
         mix: float = 0.5,
         n_synthetic: int = 100,
         early_layer: str | None = None,
@@ -85,16 +102,7 @@ class GROOD(Learner):
         bank: Literal["correct", "all"] = "correct",
         k: int = 1,
     ) -> None:
-        named = ("synthetic", "noise", "class-mean")
-        if isinstance(ood_prototype, Tensor):
-            require(
-                ood_prototype.ndim in (1, 2) and bool(ood_prototype.isfinite().all()),
-                "ood_prototype",
-                tuple(ood_prototype.shape),
-                "a finite tensor (width,) or (n, width)",
-            )
-        else:
-            require(ood_prototype in named, "ood_prototype", ood_prototype, f"{named} or a tensor")
+        _check_kind(ood_prototype)
         require(0 <= mix <= 1, "mix", mix, "a number from 0 to 1")
         require(isinstance(n_synthetic, int) and n_synthetic > 0, "n_synthetic", n_synthetic, "> 0")
         require(score in ("neighbour", "norm"), "score", score, "'neighbour' or 'norm'")
@@ -120,72 +128,56 @@ class GROOD(Learner):
             notes = (f"outliers mixed at {site}",)
         return Plan((FEATURES,), fit_reads=reads, notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> _Statistics:
         """Class means, features, and what the OOD prototype is made from."""
-        labels = check_labels(evidence, self.name)
-        keys = evidence[KEYS]
-        seen: dict[str, object] = {
-            "prototypes": ClassMoments.of(evidence.features, labels, evidence.classes)
-        }
+        labels, keys = check_labels(evidence, self.name), evidence[KEYS]
+        features, logits = evidence.features, evidence.logits
+        bank = mixing = None
         if self.score == "neighbour":
-            right = evidence.logits.argmax(1) == labels
+            right = logits.argmax(1) == labels
             chosen = right if self.bank == "correct" else torch.ones_like(right)
-            seen["bank"] = Rows.of(key=keys[chosen], features=evidence.features[chosen])
-        if self.ood_prototype == "noise":
-            seen["inputs"] = input_extremes(evidence[INPUT_RANGE])
-        elif self.ood_prototype == "synthetic":
-            early = evidence.readings[3]
-            mixing = EarlyMixing.of(early, evidence.logits, labels, keys, self.n_synthetic)
-            seen["mixing"] = mixing
-        return seen
-
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
-        """Prototypes, and the bank of gradients."""
-        moments: ClassMoments = partial["prototypes"]
-        prototypes = moments.mean[present(moments, self.name)]
-        ood = self._ood_prototype(prototypes, partial, network, plan)
-        gaps = prototype_distances(ood[None], prototypes)[0]
-        _LOG.info(
-            "grood: OOD prototype %.3g to %.3g from the class prototypes",
-            float(gaps.min()),
-            float(gaps.max()),
+            bank = Rows.of(key=keys[chosen], features=features[chosen])
+        if "maps" in evidence:
+            mixing = EarlyMixing.of(evidence["maps"], logits, labels, keys, self.n_synthetic)
+        return _Statistics(
+            prototypes=ClassMoments.of(features, labels, evidence.classes),
+            bank=bank,
+            inputs=input_extremes(evidence[INPUT_RANGE]) if INPUT_RANGE in evidence else None,
+            mixing=mixing,
         )
+
+    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
+        """Prototypes, and the bank of gradients."""
+        prototypes = seen.prototypes.mean[present(seen.prototypes, self.name)]
+        ood = self._ood_features(prototypes, seen, network, plan).mean(0)
+        gaps = prototype_distances(ood[None], prototypes)[0]
+        closest, farthest = float(gaps.min()), float(gaps.max())
+        _LOG.info("grood: OOD prototype %.3g to %.3g from class prototypes", closest, farthest)
         state = {"prototypes": prototypes, "ood": ood}
-        if self.score == "norm":
+        if seen.bank is None:
             return state
-        features = partial["bank"].tensors()["features"]
+        features = seen.bank.tensors()["features"]
         if len(features) < self.k:
             raise DataError(
                 f"grood with k={self.k}, bank={self.bank!r} has {len(features)} fit samples in its "
                 "bank; give more, or bank='all'."
             )
-        parts = [ood_gradient(rows, prototypes, ood) for rows in features.split(_CHUNK)]
-        vectors = Bank.of(
-            Polar(torch.cat([p.unit for p in parts]), torch.cat([p.log_length for p in parts]))
-        ).vectors
+        vectors = gradient_bank(features, prototypes, ood).vectors
         return {**state, "unit": vectors.unit, "log_length": vectors.log_length}
 
-    def _ood_prototype(
-        self, prototypes: Tensor, partial: Partial, network: Network, plan: Plan
+    def _ood_features(
+        self, prototypes: Tensor, seen: _Statistics, network: Network, plan: Plan
     ) -> Tensor:
-        kind = self.ood_prototype
-        if isinstance(kind, Tensor):
-            given = kind.to(prototypes).reshape(-1, kind.shape[-1]).mean(0)
-            if given.shape != prototypes.shape[1:]:
-                raise DataError(
-                    f"ood_prototype has width {given.shape[0]}; the features have "
-                    f"{prototypes.shape[1]}."
-                )
-            return given
-        if kind == "class-mean":
-            return prototypes.mean(0)
-        if kind == "noise":
-            features = noise_features(network, partial["inputs"], self.n_synthetic)
-        else:
-            read = plan.fit_reads[3]
-            assert isinstance(read, Activation)
-            features = network.replay(read.site, partial["mixing"].outliers(self.mix))
-        return features.to(prototypes).mean(0)
+        """Features (n, width) whose mean is the OOD prototype."""
+        if isinstance(self.ood_prototype, Tensor):
+            return _given(self.ood_prototype, prototypes)
+        if seen.inputs is not None:
+            return noise_features(network, seen.inputs, self.n_synthetic).to(prototypes)
+        if seen.mixing is None:
+            return prototypes
+        (read,) = plan.fit_reads.named("maps")
+        assert isinstance(read, Activation)
+        return network.replay(read.site, seen.mixing.outliers(self.mix)).to(prototypes)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
@@ -194,3 +186,30 @@ class GROOD(Learner):
             return gradient.log_length.exp()
         bank = Bank(Polar(state["unit"], state["log_length"]))
         return kth_distance(gradient, bank, self.k)
+
+
+def _check_kind(ood_prototype: _Kind) -> None:
+    named = ("synthetic", "noise", "class-mean")
+    if isinstance(ood_prototype, Tensor):
+        require(
+            ood_prototype.ndim in (1, 2) and bool(ood_prototype.isfinite().all()),
+            "ood_prototype",
+            tuple(ood_prototype.shape),
+            "a finite tensor (width,) or (n, width)",
+        )
+    else:
+        require(ood_prototype in named, "ood_prototype", ood_prototype, f"{named} or a tensor")
+
+
+def _given(vectors: Tensor, prototypes: Tensor) -> Tensor:
+    """The vectors (n, width) that the user gave.
+
+    Raises:
+        DataError: they are not as wide as the features.
+    """
+    given = vectors.to(prototypes).reshape(-1, vectors.shape[-1])
+    if given.shape[1] != prototypes.shape[1]:
+        raise DataError(
+            f"ood_prototype has width {given.shape[1]}; the features have {prototypes.shape[1]}."
+        )
+    return given

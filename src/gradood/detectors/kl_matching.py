@@ -1,13 +1,13 @@
 """KL matching."""
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import present
-from gradood.detectors.defaults import one_logit
+from gradood.detectors._shared.labels import present
+from gradood.detectors._shared.layers import one_logit
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.matching import divergence_from_templates, log_templates
 from gradood.functional.moments import ClassMoments
@@ -17,7 +17,7 @@ __all__ = ["KLMatching"]
 
 
 @final
-class KLMatching(Learner):
+class KLMatching(Learner[ClassMoments]):
     """Divergence from the nearest typical posterior [hendrycks2022maxlogit].
 
     Reads the logits; learns the mean softmax of the samples predicted as each class, without
@@ -34,30 +34,28 @@ class KLMatching(Learner):
     'kl-matching'
     """
 
-    name: ClassVar[str] = "kl-matching"
-    title: ClassVar[str] = "Divergence of the softmax from the nearest typical one."
-    paper: ClassVar[str] = "hendrycks2022maxlogit"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward; one fit pass; state of classes × classes"
-    fails_when: ClassVar[str] = (
+    name = "kl-matching"
+    title = "Divergence of the softmax from the nearest typical one."
+    needs = ("logits",)
+    cost = "one forward; one fit pass; state of classes × classes"
+    fails_when = (
         "The fit data is what the network was trained on and fits perfectly, so that every d_k is "
         "one-hot and the score is only a confidence; or there are few classes to be confused."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""
         return Plan((LOGITS,), fit_reads=(LOGITS,), caveats=one_logit(network, self.name))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Sums of softmax probabilities by predicted class."""
         logits = evidence.logits
         p, predicted = torch.softmax(logits, 1), logits.argmax(1)
-        return {"posteriors": ClassMoments.of(p, predicted, evidence.classes)}
+        return ClassMoments.of(p, predicted, evidence.classes)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, posteriors: ClassMoments, network: Network, plan: Plan) -> State:
         """Log posteriors (classes predicted, classes)."""
-        posteriors: ClassMoments = partial["posteriors"]
         return {"logs": log_templates(posteriors.mean[present(posteriors, self.name)])}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

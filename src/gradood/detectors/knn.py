@@ -1,12 +1,12 @@
 """Deep nearest neighbors."""
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.errors import DataError
+from gradood.detectors._shared.fit_data import check_finite, check_neighbors
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.neighbors import Bank, Polar, kth_distance, polar
 from gradood.functional.samples import Rows
@@ -16,7 +16,7 @@ __all__ = ["KNN"]
 
 
 @final
-class KNN(Learner):
+class KNN(Learner[Rows]):
     """Distance to the k-th nearest training feature [sun2022knn].
 
     Reads the features; keeps all of the fit data's. Assumes nothing but that known inputs have
@@ -35,18 +35,14 @@ class KNN(Learner):
     KNN(k=10)
     """
 
-    name: ClassVar[str] = "knn"
-    title: ClassVar[str] = "Distance to the k-th nearest training feature."
-    paper: ClassVar[str] = "sun2022knn"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
-    cost: ClassVar[str] = (
-        "one forward; one fit pass; keeps all fit features and searches them exactly"
-    )
-    fails_when: ClassVar[str] = (
+    name = "knn"
+    needs = ("features",)
+    cost = "one forward; one fit pass; keeps all fit features and searches them exactly"
+    fails_when = (
         "The fit data is not what the network will see (other augmentation, other camera), or is "
         "so small that k neighbors reach across classes."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, k: int = 50, normalize: bool = True) -> None:
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
@@ -64,26 +60,16 @@ class KNN(Learner):
         """Features; content keys in a fit, to order them by."""
         return Plan((FEATURES,), fit_reads=(FEATURES, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Rows:
         """All features."""
         vectors = self._vectors(evidence.features)
-        return {
-            "bank": Rows.of(key=evidence[KEYS], unit=vectors.unit, log_length=vectors.log_length)
-        }
+        return Rows.of(key=evidence[KEYS], unit=vectors.unit, log_length=vectors.log_length)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, rows: Rows, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
-        table = partial["bank"].tensors()
-        if not bool(table["unit"].isfinite().all()):
-            raise DataError(
-                "knn was fitted on features with NaN or infinity, which the model made of finite "
-                "inputs; drop those inputs, or run the model in a wider type."
-            )
-        if len(table["unit"]) < self.k:
-            raise DataError(
-                f"knn with k={self.k} was fitted on {len(table['unit'])} samples; "
-                "give at least k, or a smaller k."
-            )
+        table = rows.tensors()
+        check_finite(table["unit"], self.name)
+        check_neighbors(len(table["unit"]), self.k, self.name)
         bank = Bank.of(Polar(table["unit"], table["log_length"]))
         return {"unit": bank.vectors.unit, "log_length": bank.vectors.log_length}
 

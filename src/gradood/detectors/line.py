@@ -1,12 +1,13 @@
 """LINe."""
 
-from typing import ClassVar, Literal, final
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import check_labels, fill_absent
+from gradood.detectors._shared.labels import check_labels, fill_absent
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import linear_logits
@@ -32,8 +33,16 @@ def _auto_clip(activations: Histogram) -> float:
     return clip
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statistics:
+    """Means of each class, and activations where they decide the clipping."""
+
+    means: ClassMoments
+    activations: Histogram | None
+
+
 @final
-class LINe(Learner):
+class LINe(Learner[_Statistics]):
     """Energy after pruning all but the neurons that matter to the predicted class [ahn2023line].
 
     Reads the features and the head; learns class means of the features. Assumes that activations
@@ -57,12 +66,11 @@ class LINe(Learner):
     LINe(clip='auto')
     """
 
-    name: ClassVar[str] = "line"
-    title: ClassVar[str] = "Energy after pruning by class-wise contribution and clipping."
-    paper: ClassVar[str] = "ahn2023line"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of classes × width"
-    fails_when: ClassVar[str] = (
+    name = "line"
+    title = "Energy after pruning by class-wise contribution and clipping."
+    needs = ("features", "head", "labels")
+    cost = "one forward; one fit pass; state of classes × width"
+    fails_when = (
         "The clipping value does not fit the network's activations (it is absolute: use "
         "clip='auto' away from the published networks), the features are few, so that 90 % "
         "pruning leaves none, or they are signed."
@@ -94,23 +102,19 @@ class LINe(Learner):
         """Features."""
         return Plan((FEATURES,), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> _Statistics:
         """Class means of h (of |h| for absolute contributions); a histogram if clip is auto."""
         labels = check_labels(evidence, self.name)
         features = evidence.features
         values = features.abs() if self.contribution == "absolute" else features
-        seen: dict[str, object] = {"means": ClassMoments.of(values, labels, evidence.classes)}
-        if self.clip == "auto":
-            seen["activations"] = Histogram.of(features)
-        return seen
+        activations = Histogram.of(features) if self.clip == "auto" else None
+        return _Statistics(ClassMoments.of(values, labels, evidence.classes), activations)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """One threshold per class and unit, and the clipping value."""
-        means: ClassMoments = partial["means"]
+        means = seen.means
         weight = network.head.weight.to(means.mean.device)
-        clip = self.clip
-        if clip == "auto":
-            clip = _auto_clip(partial["activations"])
+        clip = self.clip if seen.activations is None else _auto_clip(seen.activations)
         strength = contributions(fill_absent(means, self.name), weight, self.contribution)
         percentiles = float(self.weight_percentile), float(self.activation_percentile)
         # As wide as `measure` compares: a weight at its threshold must not be rounded across it.

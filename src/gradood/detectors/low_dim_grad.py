@@ -1,12 +1,13 @@
 """Low-dimensional gradients."""
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import check_labels
+from gradood.detectors._shared.fit_data import check_finite, check_neighbors
+from gradood.detectors._shared.labels import check_labels
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, KEYS, Evidence, Linear
 from gradood.functional.directions import directions
@@ -20,10 +21,11 @@ __all__ = ["LowDimGrad"]
 
 _FLAT = 1e-12
 """Mean square, of coordinates at unit length, that rounding leaves off a line."""
+_BLOCK = 1024
 
 
 @final
-class LowDimGrad(Learner):
+class LowDimGrad(Learner[Selection]):
     """Distance to the k-th nearest gradient, after reduction to a few directions [wu2023lowdim].
 
     Reads the features and the head; keeps a seeded part of the fit data. The gradient is that of
@@ -46,15 +48,14 @@ class LowDimGrad(Learner):
     LowDimGrad(k=10)
     """
 
-    name: ClassVar[str] = "low-dim-grad"
-    title: ClassVar[str] = "Distance to the k-th nearest gradient in the classes' mean directions."
-    paper: ClassVar[str] = "wu2023lowdim"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head", "labels")
-    cost: ClassVar[str] = (
+    name = "low-dim-grad"
+    title = "Distance to the k-th nearest gradient in the classes' mean directions."
+    needs = ("features", "head", "labels")
+    cost = (
         "one forward (closed form); one fit pass; keeps features and probabilities of 5,000 fit "
         "samples (samples)"
     )
-    fails_when: ClassVar[str] = (
+    fails_when = (
         "There are fewer than three classes (refused: two leave one direction), the kept samples "
         "are few per class (raise samples with the classes), or what tells "
         "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
@@ -76,46 +77,23 @@ class LowDimGrad(Learner):
             )
         return Plan((FEATURES,), fit_reads=(FEATURES, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Selection:
         """Features and labels of the samples with the smallest keys."""
         labels = check_labels(evidence, self.name)
         columns = {"key": evidence[KEYS], "features": evidence.features, "labels": labels}
-        return {"samples": Selection.of(self.samples, **columns)}
+        return Selection.of(self.samples, **columns)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, samples: Selection, network: Network, plan: Plan) -> State:
         """The kept samples, the directions as combinations of them, and their coordinates."""
-        columns = partial["samples"].columns
-        features = columns["features"]
-        if len(features) < self.k:
-            raise DataError(
-                f"low-dim-grad with k={self.k} was fitted on {len(features)} samples; "
-                "give at least k, or a smaller k."
-            )
-        if not bool(features.isfinite().all()):
-            raise DataError(
-                "low-dim-grad was fitted on features with NaN or infinity, which the model made of "
-                "finite inputs; drop those inputs, or run the model in a wider type."
-            )
+        features, labels = samples.columns["features"], samples.columns["labels"]
+        check_neighbors(len(features), self.k, self.name)
+        check_finite(features, self.name)
         weight, bias = network.head.weight, network.head.bias
         head = Linear(
             weight.to(features.device), None if bias is None else bias.to(features.device)
         )
-        p = _prediction(features, head)
-        coefficients, offset = mean_directions(
-            p, features, columns["labels"], bias=head.bias is not None
-        )
-        if len(offset) == 0:
-            raise DataError(
-                "low-dim-grad needs classes whose mean gradients differ; the fit data has one "
-                "class, or the same features for all; give samples of several classes."
-            )
-        state = {
-            "p": p,
-            "features": features.clone(memory_format=torch.contiguous_format),
-            "coefficients": coefficients.contiguous(),
-            "offset": offset,
-        }
-        units = torch.cat([_coordinates(part, head, state) for part in features.split(1024)])
+        state = _directions(features, labels, head)
+        units = torch.cat([_coordinates(part, head, state) for part in features.split(_BLOCK)])
         # Two classes' mean directions are opposite: at unit length, only a sign would be left.
         if not bool(torch.linalg.eigvalsh(units.T @ units)[-2:-1].gt(_FLAT * len(units)).any()):
             raise DataError(
@@ -131,6 +109,27 @@ class LowDimGrad(Learner):
         units = _coordinates(evidence.features, evidence.linear, state)
         bank = Bank(Polar(state["unit"], state["log_length"]))
         return kth_distance(_polar(units), bank, self.k)
+
+
+def _directions(features: Tensor, labels: Tensor, head: Linear) -> dict[str, Tensor]:
+    """The classes' mean gradients, as combinations of the samples that are kept with them.
+
+    Raises:
+        DataError: no class has a mean gradient of its own.
+    """
+    p = _prediction(features, head)
+    coefficients, offset = mean_directions(p, features, labels, bias=head.bias is not None)
+    if len(offset) == 0:
+        raise DataError(
+            "low-dim-grad needs classes whose mean gradients differ; the fit data has one "
+            "class, or the same features for all; give samples of several classes."
+        )
+    return {
+        "p": p,
+        "features": features.clone(memory_format=torch.contiguous_format),
+        "coefficients": coefficients.contiguous(),
+        "offset": offset,
+    }
 
 
 def _prediction(features: Tensor, head: Linear) -> Tensor:

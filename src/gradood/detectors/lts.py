@@ -1,11 +1,17 @@
 """LTS."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import (
+    SPARSE_FAILURE,
+    check_percentile,
+    check_score,
+    measured,
+    shaped_plan,
+)
+from gradood.detectors.base import Detector, Plan, State
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.shaping import logit_scale
 from gradood.taps import Network
@@ -34,18 +40,14 @@ class LTS(Detector):
     LTS(percentile=80)
     """
 
-    name: ClassVar[str] = "lts"
-    title: ClassVar[str] = "A logit score of logits scaled by how spread out activations are."
-    paper: ClassVar[str] = "djurisic2024lts"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
-        "Known inputs are the sparser ones (few active units, such as one per class), so that "
-        "unknown ones are scaled up more; or the largest logit is negative."
-    )
+    name = "lts"
+    title = "A logit score of logits scaled by how spread out activations are."
+    needs = ("features", "head")
+    cost = "one forward"
+    fails_when = f"{SPARSE_FAILURE}or the largest logit is negative."
 
     def __init__(self, *, percentile: float = 95, score: str | Detector = "energy") -> None:
-        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_percentile(percentile)
         check_score(score)
         self.percentile = percentile
         self.score = score

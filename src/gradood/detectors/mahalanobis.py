@@ -1,12 +1,11 @@
 """Mahalanobis distance."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels
-from gradood.detectors.gaussians import class_distance, class_gaussians
+from gradood.detectors._shared.gaussians import class_distance, class_gaussians, class_moments
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.taps import Network
@@ -15,7 +14,7 @@ __all__ = ["Mahalanobis"]
 
 
 @final
-class Mahalanobis(Learner):
+class Mahalanobis(Learner[ClassMoments]):
     """Squared Mahalanobis distance to the nearest class mean [lee2018mahalanobis].
 
     Reads the features; learns class means and one within-class covariance, shrunk toward a
@@ -30,12 +29,10 @@ class Mahalanobis(Learner):
     'mahalanobis'
     """
 
-    name: ClassVar[str] = "mahalanobis"
-    title: ClassVar[str] = "Squared Mahalanobis distance to the nearest class mean."
-    paper: ClassVar[str] = "lee2018mahalanobis"
-    needs: ClassVar[tuple[str, ...]] = ("features", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of width × width"
-    fails_when: ClassVar[str] = (
+    name = "mahalanobis"
+    needs = ("features", "labels")
+    cost = "one forward; one fit pass; state of width × width"
+    fails_when = (
         "Features are far from Gaussian (sparse ReLU features of small CNNs), or fewer samples "
         "than dimensions were given, so that shrinkage decides."
     )
@@ -44,16 +41,13 @@ class Mahalanobis(Learner):
         """Features."""
         return Plan((FEATURES,), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Counts, means and scatter."""
-        labels = check_labels(evidence, self.name)
-        return {
-            "moments": ClassMoments.of(evidence.features, labels, evidence.classes, scatter=True)
-        }
+        return class_moments(evidence.features, evidence, self.name)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """A whitening transform and the whitened class means."""
-        return class_gaussians(partial["moments"], self.name)
+        return class_gaussians(moments, self.name)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

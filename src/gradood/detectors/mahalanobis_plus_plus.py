@@ -1,12 +1,11 @@
 """Mahalanobis++."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels
-from gradood.detectors.gaussians import class_distance, class_gaussians
+from gradood.detectors._shared.gaussians import class_distance, class_gaussians, class_moments
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.directions import directions
 from gradood.functional.moments import ClassMoments
@@ -16,7 +15,7 @@ __all__ = ["MahalanobisPlusPlus"]
 
 
 @final
-class MahalanobisPlusPlus(Learner):
+class MahalanobisPlusPlus(Learner[ClassMoments]):
     """Squared Mahalanobis distance of the feature's direction [mueller2025mahalanobis].
 
     Reads the features; learns class means and one within-class covariance of the normalized
@@ -34,12 +33,10 @@ class MahalanobisPlusPlus(Learner):
     'mahalanobis++'
     """
 
-    name: ClassVar[str] = "mahalanobis++"
-    title: ClassVar[str] = "Squared Mahalanobis distance of the feature's direction."
-    paper: ClassVar[str] = "mueller2025mahalanobis"
-    needs: ClassVar[tuple[str, ...]] = ("features", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of width × width"
-    fails_when: ClassVar[str] = (
+    name = "mahalanobis++"
+    needs = ("features", "labels")
+    cost = "one forward; one fit pass; state of width × width"
+    fails_when = (
         "The length of the features tells unknown inputs apart (often on small CNNs), as it is "
         "left out, or fewer samples than dimensions were given, so that shrinkage decides."
     )
@@ -48,15 +45,13 @@ class MahalanobisPlusPlus(Learner):
         """Features."""
         return Plan((FEATURES,), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Counts, means and scatter of the directions."""
-        labels = check_labels(evidence, self.name)
-        unit = directions(evidence.features)
-        return {"moments": ClassMoments.of(unit, labels, evidence.classes, scatter=True)}
+        return class_moments(directions(evidence.features), evidence, self.name)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """A whitening transform and the whitened class means."""
-        return class_gaussians(partial["moments"], self.name)
+        return class_gaussians(moments, self.name)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -1,6 +1,6 @@
 """Maximum logit."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -26,12 +26,11 @@ class MaxLogit(Detector):
     'max-logit'
     """
 
-    name: ClassVar[str] = "max-logit"
-    title: ClassVar[str] = "Negative maximum logit."
-    paper: ClassVar[str] = "hendrycks2022maxlogit"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "max-logit"
+    title = "Negative maximum logit."
+    needs = ("logits",)
+    cost = "one forward"
+    fails_when = (
         "Training fixed the scale of the logits (LogitNorm, cosine heads, strong label smoothing)."
     )
 

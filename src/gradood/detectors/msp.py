@@ -1,11 +1,11 @@
 """Maximum softmax probability."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State
-from gradood.detectors.defaults import one_logit
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.logits import max_softmax
 from gradood.taps import Network
@@ -27,12 +27,11 @@ class MSP(Detector):
     'msp'
     """
 
-    name: ClassVar[str] = "msp"
-    title: ClassVar[str] = "Negative maximum softmax probability."
-    paper: ClassVar[str] = "hendrycks2017msp"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
+    name = "msp"
+    title = "Negative maximum softmax probability."
+    needs = ("logits",)
+    cost = "one forward"
+    fails_when = (
         "The network is overconfident away from its data, as most are: far inputs can have "
         "probabilities near one."
     )

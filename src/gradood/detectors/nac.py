@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.defaults import early_layers, hook_layers, one_logit
+from gradood.detectors._shared.layers import early_layers, hook_layers, one_logit
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError, TapError
 from gradood.evidence import (
     FEATURES,
@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class NAC(Learner):
+class NAC(Learner[Selection]):
     """Share of neurons whose state is one that fit data was often in, negated [liu2024nac].
 
     Reads the logits, the features, and at inner layers the spatial mean of the output and of its
@@ -67,20 +67,19 @@ class NAC(Learner):
     NAC(layers=(), alpha=100.0)
     """
 
-    name: ClassVar[str] = "nac"
-    title: ClassVar[str] = "Negative share of neurons in states that occur in the fit data."
-    paper: ClassVar[str] = "liu2024nac"
-    needs: ClassVar[tuple[str, ...]] = ("logits", "features", "head", "inner layers", "gradient")
-    cost: ClassVar[str] = (
+    name = "nac"
+    title = "Negative share of neurons in states that occur in the fit data."
+    needs = ("logits", "features", "head", "inner layers", "gradient")
+    cost = (
         "one forward and a backward down to the first inner layer; one fit pass; state of neurons "
         "× bins"
     )
-    fails_when: ClassVar[str] = (
+    fails_when = (
         "An input leaves the neurons silent or the softmax near uniform: both give states near ½, "
         "which fit data has too, so that doubtful inputs pass (near-OOD on small networks). α, r "
         "and bins matter, and are published for few networks."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -117,36 +116,21 @@ class NAC(Learner):
         caveats = one_logit(network, self.name)
         return Plan(tuple(reads), (*reads, KEYS), caveats=caveats, notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Selection:
         """The products of the batch's share of the seeded few."""
         columns = {f"layer_{i}": product for i, product in enumerate(_products(evidence))}
-        return {"products": Selection.of(self.samples, key=evidence[KEYS], **columns)}
+        return Selection.of(self.samples, key=evidence[KEYS], **columns)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """α of each layer, and its neurons' coverage by bin."""
-        columns = partial["products"].tensors()
+        columns = kept.tensors()
         products = [columns[f"layer_{i}"] for i in range(len(columns) - 1)]
-        lost = [i for i, product in enumerate(products) if not bool(product.isfinite().any())]
-        if len(lost) == len(products):
-            raise DataError(
-                "nac was fitted on activations or gradients that all hold NaN or infinity, which "
-                "the model made of finite inputs; run the model in a wider type."
-            )
-        if lost:
-            # In half precision, gradients of enormous logits overflow; the features' do not.
-            _LOG.warning(
-                "nac: no finite activation or gradient at %d of %d layers, which say nothing; run "
-                "the model in a wider type.",
-                len(lost),
-                len(products),
-            )
+        _check_products(products)
         count = len(products)
-        alphas = (
-            [steepness(product) for product in products]
-            if self.alpha == "auto"
-            else _each(self.alpha, count, "alpha")
-        )
         r, bins = _each(self.r, count, "r"), _each(self.bins, count, "bins")
+        alphas = _each(self.alpha, count, "alpha")
+        if self.alpha == "auto":
+            alphas = [steepness(product) for product in products]
         fewer = len(products[0]) / self.samples
         state = {"alpha": torch.tensor(alphas, dtype=torch.float64, device=products[0].device)}
         for i, product in enumerate(products):
@@ -162,6 +146,28 @@ class NAC(Learner):
             for i, product in enumerate(_products(evidence))
         ]
         return -torch.stack(means).mean(0)
+
+
+def _check_products(products: Sequence[Tensor]) -> None:
+    """Log the layers of which nothing finite was read.
+
+    Raises:
+        DataError: that is so of all.
+    """
+    lost = [i for i, product in enumerate(products) if not bool(product.isfinite().any())]
+    if len(lost) == len(products):
+        raise DataError(
+            "nac was fitted on activations or gradients that all hold NaN or infinity, which "
+            "the model made of finite inputs; run the model in a wider type."
+        )
+    if lost:
+        # In half precision, gradients of enormous logits overflow; the features' do not.
+        _LOG.warning(
+            "nac: no finite activation or gradient at %d of %d layers, which say nothing; run "
+            "the model in a wider type.",
+            len(lost),
+            len(products),
+        )
 
 
 def _sites(network: Network, layers: Sequence[str] | None) -> tuple[tuple[Site, ...], tuple]:
@@ -184,13 +190,10 @@ def _sites(network: Network, layers: Sequence[str] | None) -> tuple[tuple[Site, 
 def _products(evidence: Evidence) -> list[Tensor]:
     """``z ⊙ ∂KL/∂z`` (batch, neurons) of every inner layer, then of the features, in float64."""
     found: list[Tensor] = []
-    classes = evidence.classes
-    readings = evidence.readings[2 : len(evidence.readings) - (KEYS in evidence.reads)]
-    for gradient, mean, positions in zip(
-        readings[::3], readings[1::3], readings[2::3], strict=True
-    ):
+    read = map(evidence.group, ("log-softmax sum gradients", "means", "positions"))
+    for gradient, mean, positions in zip(*read, strict=True):
         # Sums over positions, of KL rather than of the sum of the logarithms.
-        scale = -positions.double().square()[:, None] / classes
+        scale = -positions.double().square()[:, None] / evidence.classes
         found.append(scale * gradient.double() * mean.double())
     features = evidence.features.double()
     gradient = uniform_kl_gradient(evidence.logits, evidence.linear.weight)

@@ -1,13 +1,13 @@
 """NCI."""
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.subspaces import check_fit
+from gradood.detectors._shared.subspaces import check_fit
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.functional.nci import weight_proximity
@@ -17,7 +17,7 @@ __all__ = ["NCI"]
 
 
 @final
-class NCI(Learner):
+class NCI(Learner[ClassMoments]):
     """Proximity of the centered feature to the predicted class's weights [liu2025nci].
 
     Reads the features, the logits and the head; learns the mean of the features. Assumes neural
@@ -38,16 +38,15 @@ class NCI(Learner):
     NCI(alpha=0.001)
     """
 
-    name: ClassVar[str] = "nci"
-    title: ClassVar[str] = "Negative proximity of the feature to the predicted class's weights."
-    paper: ClassVar[str] = "liu2025nci"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "head")
-    cost: ClassVar[str] = "one forward; one fit pass; state of width numbers"
-    fails_when: ClassVar[str] = (
+    name = "nci"
+    title = "Negative proximity of the feature to the predicted class's weights."
+    needs = ("features", "logits", "head")
+    cost = "one forward; one fit pass; state of width numbers"
+    fails_when = (
         "The network is far from neural collapse (little trained, or low training accuracy), or "
         "alpha does not fit the length of the features, which it weighs absolutely."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, alpha: float = 1e-4) -> None:
         require(alpha >= 0 and isfinite(alpha), "alpha", alpha, "a number ≥ 0")
@@ -57,13 +56,12 @@ class NCI(Learner):
         """Features and logits."""
         return Plan((FEATURES, LOGITS), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """The mean."""
-        return {"moments": ClassMoments.together(evidence.features)}
+        return ClassMoments.together(evidence.features)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """The mean."""
-        moments: ClassMoments = partial["moments"]
         check_fit(moments, self.name)
         return {"mean": moments.overall_mean}
 

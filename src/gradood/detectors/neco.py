@@ -1,12 +1,12 @@
 """NECO."""
 
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.subspaces import check_fit, principal_dimension
+from gradood.detectors._shared.subspaces import check_fit, principal_dimension
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
@@ -20,7 +20,7 @@ _EXPLAINED = 0.9
 
 
 @final
-class NECO(Learner):
+class NECO(Learner[ClassMoments]):
     """Share of the feature inside the principal space of the fit features [ben2024neco].
 
     Reads the features and, on transformers, the logits; learns mean, scale and principal
@@ -51,17 +51,16 @@ class NECO(Learner):
     NECO(dimension=100)
     """
 
-    name: ClassVar[str] = "neco"
-    title: ClassVar[str] = "Negative share of the feature inside the fit features' main directions."
-    paper: ClassVar[str] = "ben2024neco"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits")
-    cost: ClassVar[str] = "one forward; one fit pass; state of width × width"
-    fails_when: ClassVar[str] = (
+    name = "neco"
+    title = "Negative share of the feature inside the fit features' main directions."
+    needs = ("features", "logits")
+    cost = "one forward; one fit pass; state of width × width"
+    fails_when = (
         "The network is far from neural collapse, so that its features fill their space (few "
         "features, many classes, short training); with max_logit, where largest logits are "
         "negative."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -94,13 +93,12 @@ class NECO(Learner):
         notes = ("multiplied by the largest logit",) if times else ()
         return Plan(reads, fit_reads=(FEATURES,), notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Mean and scatter."""
-        return {"moments": ClassMoments.together(evidence.features, scatter=True)}
+        return ClassMoments.together(evidence.features, scatter=True)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """Mean, scale, and the projection onto the principal space."""
-        moments: ClassMoments = partial["moments"]
         check_fit(moments, self.name)
         assert moments.scatter is not None
         covariance = moments.scatter / int(moments.count.sum())

@@ -1,11 +1,13 @@
 """Nearest neighbor guidance."""
 
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
+from gradood.detectors._shared.fit_data import check_finite, check_neighbors
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
@@ -19,8 +21,16 @@ __all__ = ["NNGuide"]
 _LEAST = 500
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statistics:
+    """Scaled directions of a share of the samples, and of the least that make a bank."""
+
+    share: Rows
+    least: Selection
+
+
 @final
-class NNGuide(Learner):
+class NNGuide(Learner[_Statistics]):
     """Energy times the similarity to the nearest confident training features [park2023nnguide].
 
     Reads the features and the logits; keeps a seeded part of the fit data's features, each as a
@@ -41,16 +51,15 @@ class NNGuide(Learner):
     NNGuide(k=100)
     """
 
-    name: ClassVar[str] = "nnguide"
-    title: ClassVar[str] = "Energy times the mean similarity to the nearest confident features."
-    paper: ClassVar[str] = "park2023nnguide"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits")
-    cost: ClassVar[str] = "one forward; one fit pass; keeps 1 % of the fit features (alpha)"
-    fails_when: ClassVar[str] = (
+    name = "nnguide"
+    title = "Energy times the mean similarity to the nearest confident features."
+    needs = ("features", "logits")
+    cost = "one forward; one fit pass; keeps 1 % of the fit features (alpha)"
+    fails_when = (
         "The log-sum-exp of the logits has no common sign, so that the product of two of them "
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, k: int = 10, alpha: float = 0.01) -> None:
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
@@ -62,32 +71,24 @@ class NNGuide(Learner):
         """Features and logits; content keys in a fit, to choose the bank by."""
         return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> _Statistics:
         """Scaled directions of the samples with the smallest keys: a share, and 500 at least."""
         keys = evidence[KEYS]
         features = evidence.features
         # In the features' own precision: the bank is searched in it.
         guides = (directions(features) * -energy(evidence.logits)[:, None]).to(features.dtype)
         chosen = keys <= round(self.alpha * 2**64) - 2**63 - 1
-        return {
-            "share": Rows.of(key=keys[chosen], guides=guides[chosen]),
-            "least": Selection.of(max(self.k, _LEAST), key=keys, guides=guides),
-        }
+        return _Statistics(
+            share=Rows.of(key=keys[chosen], guides=guides[chosen]),
+            least=Selection.of(max(self.k, _LEAST), key=keys, guides=guides),
+        )
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The bank."""
-        share, least = (partial[name].tensors()["guides"] for name in ("share", "least"))
+        share, least = (kept.tensors()["guides"] for kept in (seen.share, seen.least))
         guides = share if len(share) > len(least) else least
-        if len(guides) < self.k:
-            raise DataError(
-                f"nnguide with k={self.k} was fitted on {len(guides)} samples; "
-                "give at least k, or a smaller k."
-            )
-        if not bool(guides.isfinite().all()):
-            raise DataError(
-                "nnguide was fitted on features or logits with NaN or infinity, which the model "
-                "made of finite inputs; drop those inputs, or run the model in a wider type."
-            )
+        check_neighbors(len(guides), self.k, self.name)
+        check_finite(guides, self.name, "features or logits")
         if not bool((guides != 0).any()):
             raise DataError(
                 "nnguide was fitted on features that are all zero, to which every feature is as "

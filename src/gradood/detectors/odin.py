@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.layers import one_logit
+from gradood.detectors._shared.perturbing import try_perturbing
 from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.defaults import one_logit
-from gradood.detectors.perturbing import try_perturbing
 from gradood.evidence import LOGITS, Evidence, Perturbation, Perturbed
 from gradood.functional.logits import max_softmax
 from gradood.taps import Network
@@ -41,12 +41,11 @@ class ODIN(Detector):
     ODIN(std=(0.247, 0.243, 0.261))
     """
 
-    name: ClassVar[str] = "odin"
-    title: ClassVar[str] = "Negative tempered softmax of an input moved toward its predicted class."
-    paper: ClassVar[str] = "liang2018odin"
-    needs: ClassVar[tuple[str, ...]] = ("logits", "gradient of the input")
-    cost: ClassVar[str] = "a pass of its own: one forward, one backward to the input, one forward"
-    fails_when: ClassVar[str] = (
+    name = "odin"
+    title = "Negative tempered softmax of an input moved toward its predicted class."
+    needs = ("logits", "gradient of the input")
+    cost = "a pass of its own: one forward, one backward to the input, one forward"
+    fails_when = (
         "The step does not suit the network and its preprocessing (published values were chosen on "
         "out-of-distribution data), the network has few classes or masks its gradients, or inputs "
         "are whole numbers."
@@ -83,4 +82,4 @@ class ODIN(Detector):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return max_softmax(evidence.readings[0] / float(self.temperature))
+        return max_softmax(evidence["perturbed logits"] / float(self.temperature))

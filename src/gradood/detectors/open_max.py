@@ -1,13 +1,13 @@
 """OpenMax."""
 
 import logging
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.classes import check_labels
+from gradood.detectors._shared.labels import check_labels
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import KEYS, LOGITS, Evidence
 from gradood.functional.openmax import (
@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class OpenMax(Learner):
+class OpenMax(Learner[Rows]):
     """Log-odds of an unknown class, by extreme-value theory in logit space [bendale2016openmax].
 
     Reads the logits; learns each class's mean activation vector μ_c from its correctly classified
@@ -55,12 +55,11 @@ class OpenMax(Learner):
     OpenMax(alpha=3)
     """
 
-    name: ClassVar[str] = "open-max"
-    title: ClassVar[str] = "Log-odds of an unknown class, by the distance to class mean logits."
-    paper: ClassVar[str] = "bendale2016openmax"
-    needs: ClassVar[tuple[str, ...]] = ("logits", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass, which keeps all fit logits; small state"
-    fails_when: ClassVar[str] = (
+    name = "open-max"
+    title = "Log-odds of an unknown class, by the distance to class mean logits."
+    needs = ("logits", "labels")
+    cost = "one forward; one fit pass, which keeps all fit logits; small state"
+    fails_when = (
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
@@ -87,15 +86,15 @@ class OpenMax(Learner):
         """Logits; content keys in a fit, to order them by."""
         return Plan((LOGITS,), fit_reads=(LOGITS, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Rows:
         """Logits and labels of the correctly classified."""
         labels, logits = check_labels(evidence, self.name), evidence.logits
         kept = labels == logits.argmax(1) if self.samples == "correct" else labels >= 0
-        return {"rows": Rows.of(key=evidence[KEYS][kept], logits=logits[kept], labels=labels[kept])}
+        return Rows.of(key=evidence[KEYS][kept], logits=logits[kept], labels=labels[kept])
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, rows: Rows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
-        table = partial["rows"].tensors()
+        table = rows.tensors()
         logits, labels = bounded(table["logits"]), table["labels"]
         centers, weibull = class_models(
             logits, labels, network.classes, self.distance, self.tailsize

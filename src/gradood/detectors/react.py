@@ -1,13 +1,13 @@
 """ReAct."""
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Learner, Partial, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import check_score, measured, shaped_plan
+from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.quantiles import Histogram
@@ -17,7 +17,7 @@ __all__ = ["ReAct"]
 
 
 @final
-class ReAct(Learner):
+class ReAct(Learner[Histogram]):
     """A logit score after clipping large activations [sun2021react].
 
     Reads the features and the head; learns one percentile of all fit activations. Assumes that
@@ -36,16 +36,14 @@ class ReAct(Learner):
     ReAct(percentile=95, score='msp')
     """
 
-    name: ClassVar[str] = "react"
-    title: ClassVar[str] = "A logit score after clipping large activations."
-    paper: ClassVar[str] = "sun2021react"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward; one fit pass; state of one number"
-    fails_when: ClassVar[str] = (
+    name = "react"
+    needs = ("features", "head")
+    cost = "one forward; one fit pass; state of one number"
+    fails_when = (
         "Unknown inputs have small activations, so that there is nothing to clip, or features are "
         "signed (transformers), where large negative ones are left alone."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
         require(0 <= percentile <= 100, "percentile", percentile, "a number from 0 to 100")
@@ -58,13 +56,12 @@ class ReAct(Learner):
         signed = "clips from above alone; this network's features are signed, also far below zero."
         return shaped_plan(self, network, probe, signed=signed, fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Histogram:
         """A histogram of all activations."""
-        return {"activations": Histogram.of(evidence.features)}
+        return Histogram.of(evidence.features)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, activations: Histogram, network: Network, plan: Plan) -> State:
         """The clipping value."""
-        activations: Histogram = partial["activations"]
         low, clip = activations.quantile(0.0), activations.quantile(self.percentile / 100)
         if not (isfinite(low) and isfinite(activations.quantile(1.0))):
             raise DataError(

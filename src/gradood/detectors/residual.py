@@ -1,16 +1,16 @@
 """Residual."""
 
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.subspaces import (
+from gradood.detectors._shared.subspaces import (
     check_fit,
     principal_dimension,
     residual_norm,
     residual_space,
 )
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.taps import Network
@@ -19,7 +19,7 @@ __all__ = ["Residual"]
 
 
 @final
-class Residual(Learner):
+class Residual(Learner[ClassMoments]):
     """Length of the feature outside the principal space of the fit features [wang2022vim].
 
     Reads the features and, in a fit, the head; learns the principal space of the fit features.
@@ -44,16 +44,14 @@ class Residual(Learner):
     Residual(dimension=32)
     """
 
-    name: ClassVar[str] = "residual"
-    title: ClassVar[str] = "Length of the feature outside the principal space of the fit features."
-    paper: ClassVar[str] = "wang2022vim"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward; one fit pass; state of width × width"
-    fails_when: ClassVar[str] = (
+    name = "residual"
+    needs = ("features", "head")
+    cost = "one forward; one fit pass; state of width × width"
+    fails_when = (
         "The features have no fewer directions than dimensions (small or narrow networks), or "
         "unknown inputs have short features: the length outside shrinks with the whole."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -75,13 +73,12 @@ class Residual(Learner):
         notes = (f"principal space of {dimension} dimensions",)
         return Plan((FEATURES,), fit_reads=(FEATURES,), notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Mean and scatter."""
-        return {"moments": ClassMoments.together(evidence.features, scatter=True)}
+        return ClassMoments.together(evidence.features, scatter=True)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """The origin, and the projection onto the residual space."""
-        moments: ClassMoments = partial["moments"]
         check_fit(moments, self.name)
         dimension = principal_dimension(network, self.dimension, self.name)
         return residual_space(moments, network, dimension, origin=self.origin)

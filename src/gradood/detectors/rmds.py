@@ -1,17 +1,11 @@
 """Relative Mahalanobis distance."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels
-from gradood.detectors.gaussians import (
-    background_distance,
-    background_gaussian,
-    class_distance,
-    class_gaussians,
-)
+from gradood.detectors._shared.gaussians import class_moments, relative_distance, relative_gaussians
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.taps import Network
@@ -20,7 +14,7 @@ __all__ = ["RMDS"]
 
 
 @final
-class RMDS(Learner):
+class RMDS(Learner[ClassMoments]):
     """Mahalanobis distance to the nearest class, less that to all samples [ren2021rmds].
 
     Reads the features; learns class means with one within-class covariance, and one Gaussian for
@@ -37,12 +31,10 @@ class RMDS(Learner):
     'rmds'
     """
 
-    name: ClassVar[str] = "rmds"
-    title: ClassVar[str] = "Mahalanobis distance to the nearest class, less that to all samples."
-    paper: ClassVar[str] = "ren2021rmds"
-    needs: ClassVar[tuple[str, ...]] = ("features", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of twice width × width"
-    fails_when: ClassVar[str] = (
+    name = "rmds"
+    needs = ("features", "labels")
+    cost = "one forward; one fit pass; state of twice width × width"
+    fails_when = (
         "Unknown inputs leave the space that the classes differ in: what both Gaussians find far "
         "cancels. Made for near-OOD, and for two classes or more."
     )
@@ -51,21 +43,14 @@ class RMDS(Learner):
         """Features."""
         return Plan((FEATURES,), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Counts, means and scatter."""
-        labels = check_labels(evidence, self.name)
-        features = evidence.features
-        return {"moments": ClassMoments.of(features, labels, evidence.classes, scatter=True)}
+        return class_moments(evidence.features, evidence, self.name)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """Two whitening transforms, the whitened class means and the whitened overall mean."""
-        moments: ClassMoments = partial["moments"]
-        return {
-            **class_gaussians(moments, self.name),
-            **background_gaussian(moments, self.name),
-        }
+        return relative_gaussians(moments, self.name)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        features = evidence.features
-        return class_distance(features, state) - background_distance(features, state)
+        return relative_distance(evidence.features, state)

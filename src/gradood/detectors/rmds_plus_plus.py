@@ -1,17 +1,11 @@
 """Relative Mahalanobis distance of directions."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels
-from gradood.detectors.gaussians import (
-    background_distance,
-    background_gaussian,
-    class_distance,
-    class_gaussians,
-)
+from gradood.detectors._shared.gaussians import class_moments, relative_distance, relative_gaussians
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.directions import directions
 from gradood.functional.moments import ClassMoments
@@ -21,7 +15,7 @@ __all__ = ["RMDSPlusPlus"]
 
 
 @final
-class RMDSPlusPlus(Learner):
+class RMDSPlusPlus(Learner[ClassMoments]):
     """Relative Mahalanobis distance of the feature's direction [mueller2025mahalanobis].
 
     The relative distance of [ren2021rmds] on normalized features. Reads the features; learns, of
@@ -41,12 +35,10 @@ class RMDSPlusPlus(Learner):
     'rmds++'
     """
 
-    name: ClassVar[str] = "rmds++"
-    title: ClassVar[str] = "Relative Mahalanobis distance of the feature's direction."
-    paper: ClassVar[str] = "mueller2025mahalanobis"
-    needs: ClassVar[tuple[str, ...]] = ("features", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of twice width × width"
-    fails_when: ClassVar[str] = (
+    name = "rmds++"
+    needs = ("features", "labels")
+    cost = "one forward; one fit pass; state of twice width × width"
+    fails_when = (
         "The length of the features tells unknown inputs apart, as it is left out, or unknown "
         "inputs leave the space that the classes differ in, where the two distances cancel."
     )
@@ -55,21 +47,14 @@ class RMDSPlusPlus(Learner):
         """Features."""
         return Plan((FEATURES,), fit_reads=(FEATURES,))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Counts, means and scatter of the directions."""
-        labels = check_labels(evidence, self.name)
-        unit = directions(evidence.features)
-        return {"moments": ClassMoments.of(unit, labels, evidence.classes, scatter=True)}
+        return class_moments(directions(evidence.features), evidence, self.name)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """Two whitening transforms, the whitened class means and the whitened overall mean."""
-        moments: ClassMoments = partial["moments"]
-        return {
-            **class_gaussians(moments, self.name),
-            **background_gaussian(moments, self.name),
-        }
+        return relative_gaussians(moments, self.name)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        unit = directions(evidence.features)
-        return class_distance(unit, state) - background_distance(unit, state)
+        return relative_distance(directions(evidence.features), state)

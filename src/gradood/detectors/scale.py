@@ -1,11 +1,18 @@
 """SCALE."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import (
+    SIGNED_RATIO,
+    SPARSE_FAILURE,
+    check_percentile,
+    check_score,
+    measured,
+    shaped_plan,
+)
+from gradood.detectors.base import Detector, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.shaping import scaled
 from gradood.taps import Network
@@ -33,29 +40,20 @@ class SCALE(Detector):
     SCALE(percentile=80)
     """
 
-    name: ClassVar[str] = "scale"
-    title: ClassVar[str] = "A logit score of activations scaled by how spread out they are."
-    paper: ClassVar[str] = "xu2024scale"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = "one forward"
-    fails_when: ClassVar[str] = (
-        "Known inputs are the sparser ones (few active units, such as one per class), so that "
-        "unknown ones are scaled up more; features are few or signed."
-    )
+    name = "scale"
+    needs = ("features", "head")
+    cost = "one forward"
+    fails_when = f"{SPARSE_FAILURE}features are few or signed."
 
     def __init__(self, *, percentile: float = 85, score: str | Detector = "energy") -> None:
-        require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+        check_percentile(percentile)
         check_score(score)
         self.percentile = percentile
         self.score = score
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features, and what the score reads."""
-        signed = (
-            "scales by a ratio of sums of features; this network's are signed, so the ratio may be "
-            "negative, and counts as −∞ (features of zero) where the lower sum is not positive."
-        )
-        return shaped_plan(self, network, probe, signed=signed)
+        return shaped_plan(self, network, probe, signed=SIGNED_RATIO)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -1,11 +1,11 @@
 """SHE."""
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels, fill_absent
+from gradood.detectors._shared.labels import check_labels, fill_absent
+from gradood.detectors.base import Learner, Plan, State
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
@@ -16,7 +16,7 @@ __all__ = ["SHE"]
 
 
 @final
-class SHE(Learner):
+class SHE(Learner[ClassMoments]):
     """Simplified Hopfield energy: agreement with the predicted class's pattern [zhang2023she].
 
     Reads the features and the logits; learns, per class, the mean feature of the fit samples that
@@ -34,12 +34,11 @@ class SHE(Learner):
     'she'
     """
 
-    name: ClassVar[str] = "she"
-    title: ClassVar[str] = "Negative inner product with the mean feature of the predicted class."
-    paper: ClassVar[str] = "zhang2023she"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "labels")
-    cost: ClassVar[str] = "one forward; one fit pass; state of classes × width"
-    fails_when: ClassVar[str] = (
+    name = "she"
+    title = "Negative inner product with the mean feature of the predicted class."
+    needs = ("features", "logits", "labels")
+    cost = "one forward; one fit pass; state of classes × width"
+    fails_when = (
         "Unknown inputs have long features, as the score grows with their length, or features are "
         "normalized, as in transformers, so that length says nothing."
     )
@@ -48,16 +47,15 @@ class SHE(Learner):
         """Features and logits."""
         return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> ClassMoments:
         """Means of the features that are classified correctly."""
         labels = check_labels(evidence, self.name)
         right = evidence.logits.argmax(1) == labels
         features = evidence.features[right]
-        return {"patterns": ClassMoments.of(features, labels[right], evidence.classes)}
+        return ClassMoments.of(features, labels[right], evidence.classes)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, patterns: ClassMoments, network: Network, plan: Plan) -> State:
         """One pattern per class."""
-        patterns: ClassMoments = partial["patterns"]
         if int(patterns.count.sum()) == 0:
             raise DataError(
                 "she averages the fit samples that are classified correctly, and there is none; "

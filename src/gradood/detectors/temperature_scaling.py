@@ -1,13 +1,13 @@
 """Temperature scaling."""
 
 import logging
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State
-from gradood.detectors.classes import check_labels
-from gradood.detectors.defaults import one_logit
+from gradood.detectors._shared.labels import check_labels
+from gradood.detectors._shared.layers import one_logit
+from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.logits import max_softmax
 from gradood.functional.temperature import LikelihoodSlope
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class TemperatureScaling(Learner):
+class TemperatureScaling(Learner[LikelihoodSlope]):
     """Maximum softmax probability at a fitted temperature, negated [guo2017calibration].
 
     Reads the logits; learns the one temperature that makes labels most likely. Assumes that a
@@ -38,14 +38,11 @@ class TemperatureScaling(Learner):
     'temperature-scaling'
     """
 
-    name: ClassVar[str] = "temperature-scaling"
-    title: ClassVar[str] = "Negative maximum softmax probability at a fitted temperature."
-    paper: ClassVar[str] = "guo2017calibration"
-    needs: ClassVar[tuple[str, ...]] = ("logits", "labels")
-    cost: ClassVar[str] = (
-        "one forward; one fit pass, with 208 softmaxes of the logits; state of one number"
-    )
-    fails_when: ClassVar[str] = (
+    name = "temperature-scaling"
+    title = "Negative maximum softmax probability at a fitted temperature."
+    needs = ("logits", "labels")
+    cost = "one forward; one fit pass, with 208 softmaxes of the logits; state of one number"
+    fails_when = (
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."
     )
@@ -54,14 +51,13 @@ class TemperatureScaling(Learner):
         """Logits."""
         return Plan((LOGITS,), fit_reads=(LOGITS,), caveats=one_logit(network, self.name))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> LikelihoodSlope:
         """The slope of the likelihood at every temperature of the grid."""
         labels = check_labels(evidence, self.name)
-        return {"likelihood": LikelihoodSlope.of(evidence.logits, labels)}
+        return LikelihoodSlope.of(evidence.logits, labels)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, likelihood: LikelihoodSlope, network: Network, plan: Plan) -> State:
         """The temperature."""
-        likelihood: LikelihoodSlope = partial["likelihood"]
         temperature = likelihood.temperature()
         if temperature is None:
             _LOG.warning(

@@ -1,18 +1,19 @@
 """ViM."""
 
 import logging
-from typing import ClassVar, Literal, final
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import Learner, Partial, Plan, State, require
-from gradood.detectors.subspaces import (
+from gradood.detectors._shared.subspaces import (
     check_fit,
     principal_dimension,
     residual_norm,
     residual_space,
 )
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.logits import energy
@@ -40,8 +41,16 @@ def _mean_residual(features: Tensor, state: State) -> Tensor:
     return mean
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statistics:
+    """Moments of the features, and features with largest logits to take α from."""
+
+    moments: ClassMoments
+    kept: Rows | Selection
+
+
 @final
-class ViM(Learner):
+class ViM(Learner[_Statistics]):
     """Free energy with the length outside the principal space as one more logit [wang2022vim].
 
     Reads the features, the logits and, in a fit, the head; learns the principal space of the fit
@@ -68,19 +77,18 @@ class ViM(Learner):
     ViM(dimension=32)
     """
 
-    name: ClassVar[str] = "vim"
-    title: ClassVar[str] = "Free energy with the length outside the principal space as a logit."
-    paper: ClassVar[str] = "wang2022vim"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits", "head")
-    cost: ClassVar[str] = (
+    name = "vim"
+    title = "Free energy with the length outside the principal space as a logit."
+    needs = ("features", "logits", "head")
+    cost = (
         "one forward; one fit pass, which keeps all fit features (or alpha_samples of them) until "
         "it ends; state of width × width"
     )
-    fails_when: ClassVar[str] = (
+    fails_when = (
         "The features have no fewer directions than dimensions (small or narrow networks), or the "
         "largest logit is mostly negative, which turns the residual around."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self, *, dimension: int | Literal["auto"] = "auto", alpha_samples: int | None = None
@@ -102,7 +110,7 @@ class ViM(Learner):
         notes = (f"principal space of {dimension} dimensions",)
         return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS, KEYS), notes=notes)
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> _Statistics:
         """Mean and scatter; features and largest logits to take α from."""
         features, size = evidence.features, self.alpha_samples
         columns = {
@@ -110,18 +118,15 @@ class ViM(Learner):
             "features": features,
             "peak": evidence.logits.amax(1),
         }
-        return {
-            "moments": ClassMoments.together(features, scatter=True),
-            "kept": Rows.of(**columns) if size is None else Selection.of(size, **columns),
-        }
+        kept = Rows.of(**columns) if size is None else Selection.of(size, **columns)
+        return _Statistics(ClassMoments.together(features, scatter=True), kept)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The origin, the projection onto the residual space, and α."""
-        moments: ClassMoments = partial["moments"]
+        moments, kept = seen.moments, seen.kept.tensors()
         check_fit(moments, self.name)
         dimension = principal_dimension(network, self.dimension, self.name)
         space = residual_space(moments, network, dimension, origin="head")
-        kept = partial["kept"].tensors()
         peak = kept["peak"].mean()
         alpha = peak / _mean_residual(kept["features"], space)
         if not float(alpha) > 0:

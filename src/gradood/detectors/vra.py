@@ -1,12 +1,13 @@
 """VRA."""
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Learner, Partial, Plan, State, require
-from gradood.detectors.shaped import check_score, measured, shaped_plan
+from gradood.detectors._shared.fit_data import check_finite
+from gradood.detectors._shared.shaping import check_score, measured, shaped_plan
+from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.samples import Selection
@@ -17,7 +18,7 @@ __all__ = ["VRA"]
 
 
 @final
-class VRA(Learner):
+class VRA(Learner[Selection]):
     """A logit score after suppressing abnormally small and large activations [xu2023vra].
 
     Reads the features and the head; learns two quantiles of each unit. Assumes that known inputs
@@ -43,18 +44,15 @@ class VRA(Learner):
     VRA(eta_beta=0.95, gamma=0.6)
     """
 
-    name: ClassVar[str] = "vra"
-    title: ClassVar[str] = "A logit score after suppressing small and large activations."
-    paper: ClassVar[str] = "xu2023vra"
-    needs: ClassVar[tuple[str, ...]] = ("features", "head")
-    cost: ClassVar[str] = (
-        "one forward; one fit pass, which keeps the features of 20,000 samples; small state"
-    )
-    fails_when: ClassVar[str] = (
+    name = "vra"
+    title = "A logit score after suppressing small and large activations."
+    needs = ("features", "head")
+    cost = "one forward; one fit pass, which keeps the features of 20,000 samples; small state"
+    fails_when = (
         "Most units are active on few classes, so that the lower quantile removes what is typical "
         "of a class, or features are signed, where η_α cuts into negative ones."
     )
-    labels: ClassVar[bool] = False
+    labels = False
 
     def __init__(
         self,
@@ -82,19 +80,15 @@ class VRA(Learner):
         signed = "sets units below a quantile to zero; this network's are signed, and raised by it."
         return shaped_plan(self, network, probe, signed=signed, fit_reads=(FEATURES, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Partial:
+    def accumulate(self, evidence: Evidence) -> Selection:
         """Features of a selection."""
         features, keys = evidence.features, evidence[KEYS]
-        return {"features": Selection.of(self.samples, key=keys, features=features)}
+        return Selection.of(self.samples, key=keys, features=features)
 
-    def finish(self, partial: Partial, network: Network, plan: Plan) -> State:
+    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """Two quantiles per unit."""
-        features = partial["features"].columns["features"]
-        if not bool(features.isfinite().all()):
-            raise DataError(
-                "vra was fitted on features with NaN or infinity, which the model made of finite "
-                "inputs; drop those inputs, or run the model in a wider type."
-            )
+        features = kept.columns["features"]
+        check_finite(features, self.name)
         low, high = unit_quantiles(features, (float(self.eta_alpha), float(self.eta_beta)))
         if not bool((high != 0).any()):
             raise DataError(

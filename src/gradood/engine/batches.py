@@ -1,6 +1,6 @@
-"""Batches of images and labels out of whatever a user's loader yields."""
+"""Batches of inputs and labels out of whatever a user's loader yields, and shards of a data set."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradood.engine.rows import Inputs, row_count
 from gradood.errors import DataError
 
-__all__ = ["Batch", "Data", "batches"]
+__all__ = [
+    "Batch",
+    "Data",
+    "INPUT_KEYS",
+    "LABEL_KEYS",
+    "Shard",
+    "batches",
+    "inputs_in",
+    "labels_in",
+    "shards_of",
+]
 
 Data = Tensor | np.ndarray | Iterable[Any]
 """One batch, as a tensor or array, or an iterable of batches."""
 
-_IMAGE_KEYS = ("pixel_values", "image", "x")
-_LABEL_KEYS = ("labels", "label")
+INPUT_KEYS = ("pixel_values", "image", "x")
+"""Where a mapping holds inputs: the first of these keys that it has."""
+LABEL_KEYS = ("labels", "label", "y")
+"""Where a mapping holds labels, likewise; in a fit, a benchmark and training alike."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,12 +37,55 @@ class Batch:
     """Inputs and, if there were any, labels.
 
     Attributes:
-        x: (batch, …).
+        inputs: (batch, …).
         labels: (batch,) int64, or None.
     """
 
-    x: Tensor
-    labels: Tensor | None
+    inputs: Inputs
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shard:
+    """Some samples of a data set, in its order; what is read of it can be kept.
+
+    Attributes:
+        batches: a new pass over them.
+        size: how many there are, or None if only a pass tells.
+        labels: (size,) true classes, or None; where `size` is None, the batches bring their own.
+        content: SHA-256 of what the samples are before preprocessing, or None if nobody knows.
+    """
+
+    batches: Callable[[], Iterator[Batch]]
+    size: int | None = None
+    labels: Tensor | None = None
+    content: Callable[[], str | None] = lambda: None
+
+
+def shards_of(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
+    """Shards as they are; a user's own batches as one shard, of which nothing is kept.
+
+    Args:
+        data: shards, or what `batches` takes.
+        labels: whether the labels in the batches are wanted.
+    """
+    if isinstance(data, list | tuple) and data and all(isinstance(s, Shard) for s in data):
+        return [shard for shard in data if isinstance(shard, Shard)]
+    return [Shard(lambda: batches(data, labels=labels))]
+
+
+def inputs_in(item: Any) -> Any:
+    """What stands for the inputs in ``x``, ``(x, y)`` or a mapping; None if a mapping has none."""
+    if isinstance(item, Mapping):
+        return next((item[key] for key in INPUT_KEYS if key in item), None)
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def labels_in(item: Any) -> Any:
+    """What stands for the labels in ``(x, y)`` or a mapping; None if there are none."""
+    if isinstance(item, Mapping):
+        return next((item[key] for key in LABEL_KEYS if key in item), None)
+    return item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
 
 
 def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
@@ -37,7 +93,7 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
 
     Args:
         data: a tensor is one batch; any other iterable yields batches: ``x``, ``(x, y)`` or a
-            mapping with ``pixel_values``, ``image`` or ``x`` and ``labels`` or ``label``.
+            mapping with one of `INPUT_KEYS` and of `LABEL_KEYS`.
         labels: whether labels are wanted; if not, they are not even looked at.
 
     Raises:
@@ -68,9 +124,9 @@ def _refuse_pair(data: Iterable[Any]) -> None:
     odd = [other for other in others if not _may_follow(x, other)]
     if odd:
         what = "pair" if len(others) == 1 else type(data).__name__
-        given = " and ".join(map(_told, (x, odd[0])))
+        pair = " and ".join(map(_described, (x, odd[0])))
         raise DataError(
-            f"data is a {what} of {given}, which would be read as {len(data)} batches; expected a "
+            f"data is a {what} of {pair}, which would be read as {len(data)} batches; expected a "
             "loader of batches. Labels belong to their batch: give [(x, y)], or x alone where none "
             "are needed."
         )
@@ -81,18 +137,24 @@ def _may_follow(x: Tensor | np.ndarray, other: Any) -> bool:
     if isinstance(other, Tensor | np.ndarray):
         # Batches of images may differ in size, but not in rank, channels or kind of number.
         alike = x.ndim == other.ndim and x.shape[1:2] == other.shape[1:2]
-        return alike and _floating(x) == _floating(other)
+        return _floating(x) == _floating(other) and (alike or _may_be_tokens(x, other))
     if isinstance(other, tuple | list):
-        return any(isinstance(one, Tensor | np.ndarray) and one.ndim > 0 for one in other)
+        return any(isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in other)
     return isinstance(other, Mapping)
 
 
-def _told(given: Any) -> str:
-    if isinstance(given, Tensor | np.ndarray):
-        return f"{tuple(given.shape)} {given.dtype}"
-    if isinstance(given, tuple | list | range):
-        return f"a {type(given).__name__} of {len(given)}"
-    return f"a {type(given).__name__}" if given is not None else "None"
+def _may_be_tokens(x: Tensor | np.ndarray, other: Tensor | np.ndarray) -> bool:
+    """Whether these can be token ids of two lengths: whole numbers, and not one-hot labels."""
+    whole = x.ndim == other.ndim == 2 and not _floating(other)
+    return whole and (len(other) == 0 or int(other.max()) > 1)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{tuple(value.shape)} {value.dtype}"
+    if isinstance(value, tuple | list | range):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}" if value is not None else "None"
 
 
 def _floating(array: Tensor | np.ndarray) -> bool:
@@ -100,46 +162,38 @@ def _floating(array: Tensor | np.ndarray) -> bool:
 
 
 def _batch(item: Any, wanted: bool) -> Batch:
-    given, labels = item, None
-    if isinstance(item, Mapping):
-        given = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-        labels = next((item[key] for key in _LABEL_KEYS if key in item), None)
-        if given is None:
-            raise DataError(
-                f"a batch has keys {sorted(map(str, item))}; expected one of {_IMAGE_KEYS}."
-            )
-    elif isinstance(item, tuple | list) and item:
-        given = item[0]
-        labels = item[1] if len(item) > 1 else None
-    x = _tensor(given)
+    value, labels = inputs_in(item), labels_in(item) if wanted else None
+    if value is None and isinstance(item, Mapping):
+        raise DataError(f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}.")
+    x = _tensor(value)
     if x is None or x.ndim == 0:
         raise DataError(
-            f"a batch is a {type(given).__name__}; expected a tensor (batch, …), a pair (x, y) or "
+            f"a batch is a {type(value).__name__}; expected a tensor (batch, …), a pair (x, y) or "
             "a mapping. A single tensor is one batch, not a loader of images."
         )
-    return Batch(x, _labels(labels, len(x)) if wanted and labels is not None else None)
+    return Batch(x, None if labels is None else _labels(labels, row_count(x)))
 
 
-def _tensor(given: Any) -> Tensor | None:
-    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub" and given.itemsize <= 8:
-        if not given.dtype.isnative:
-            given = given.astype(given.dtype.newbyteorder("="))
+def _tensor(value: Any) -> Tensor | None:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.itemsize <= 8:
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
         # torch takes no negative strides, and warns about arrays it may not write to, such as
         # read-only memory maps.
-        plain = given.flags.writeable and min(given.strides, default=0) >= 0
-        return torch.from_numpy(given if plain else given.copy())
-    return given if isinstance(given, Tensor) else None
+        plain = value.flags.writeable and min(value.strides, default=0) >= 0
+        return torch.from_numpy(value if plain else value.copy())
+    return value if isinstance(value, Tensor) else None
 
 
-def _labels(given: Any, size: int) -> Tensor:
-    labels = _listed(given) if isinstance(given, list | tuple | int) else _tensor(given)
+def _labels(value: Any, size: int) -> Tensor:
+    labels = _listed(value) if isinstance(value, list | tuple | int) else _tensor(value)
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
-        what = type(given).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
-        one = labels is not None and labels.ndim == 0
+        what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        single = labels is not None and labels.ndim == 0
         hint = (
             "Single images with their labels are no batches: give DataLoader(data, batch_size=64)."
-            if one
+            if single
             else "A pair of tensors is read as a loader of two batches: give [(x, y)]."
         )
         raise DataError(
@@ -148,9 +202,9 @@ def _labels(given: Any, size: int) -> Tensor:
     return labels.to(torch.int64)
 
 
-def _listed(given: Any) -> Tensor | None:
+def _listed(value: Any) -> Tensor | None:
     """Labels in a list, on the CPU whatever the default device is; None if they are no numbers."""
     try:
-        return torch.as_tensor(given, device="cpu")
+        return torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         return None

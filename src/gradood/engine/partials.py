@@ -2,48 +2,52 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood.artifact import Override
-from gradood.detectors.base import Partial
+from gradood.engine.rows import Inputs
 from gradood.errors import CalibrationError
+from gradood.functional.samples import Chunks
 from gradood.taps import positions
 
-__all__ = ["OVERLAP", "Partials", "Seen", "overlap_override"]
+__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override"]
 
 OVERLAP = "calibration overlaps the fit"
 """What an override of that refusal is called."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Seen:
+class DataSummary:
     """Which samples were seen, and in what range their values lie.
 
     Attributes:
-        keys: (n,) int64 content keys, one per sample.
+        chunks: of int64 content keys, one key per sample.
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
     """
 
-    keys: Tensor
+    chunks: Chunks[Tensor]
     counts: Tensor | None
     low: Tensor
     high: Tensor
 
     @staticmethod
-    def of(x: Tensor, keys: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Seen":
+    def of(
+        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, classes: int = 0
+    ) -> "DataSummary":
         """One batch.
 
         Args:
-            x: (batch ≥ 1, …) inputs.
+            inputs: (batch ≥ 1, …).
             keys: (batch,) their content keys.
             labels: (batch,) true classes, or None.
             classes: how many there are.
         """
-        values = positions(x.detach(), min(1, x.ndim - 1))
+        values = positions(inputs.detach(), min(1, inputs.ndim - 1))
         if values.dtype == torch.bool:
             values = values.to(torch.uint8)
         known = None if labels is None else labels.cpu()
@@ -51,31 +55,59 @@ class Seen:
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)
         low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
-        return Seen(keys.cpu(), counts, low, high)
+        return DataSummary(Chunks.of(keys.cpu()), counts, low, high)
 
-    def merge(self, other: "Seen") -> "Seen":
+    @property
+    def keys(self) -> Tensor:
+        """(n,) int64. Cost: joins all batches."""
+        return torch.cat(tuple(self.chunks))
+
+    def bounds(self, example: Inputs) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each channel, or of all where channels are others.
+
+        Args:
+            example: (1, …) or more, of the inputs that the range is wanted for.
+        """
+        if example.ndim > 1 and len(self.low) in (1, example.shape[1]):
+            return self.low, self.high
+        return self.low.amin(), self.high.amax()
+
+    def merge(self, other: "DataSummary") -> "DataSummary":
         """The samples of both."""
-        known = self.counts is not None and other.counts is not None
-        return Seen(
-            torch.cat([self.keys, other.keys]),
-            self.counts + other.counts if known else None,  # type: ignore[operator]
-            torch.minimum(self.low, other.low),
-            torch.maximum(self.high, other.high),
+        counts = None
+        if self.counts is not None and other.counts is not None:
+            counts = self.counts + other.counts
+        low, high, other_low, other_high = self.low, self.high, other.low, other.high
+        if low.shape != other_low.shape:  # Token ids of two lengths
+            low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
+            high, other_high = high.amax(0, keepdim=True), other_high.amax(0, keepdim=True)
+        return DataSummary(
+            self.chunks + other.chunks,
+            counts,
+            torch.minimum(low, other_low),
+            torch.maximum(high, other_high),
         )
 
 
-class Partials(Mapping[str, Partial]):
+class Partials(Mapping[str, Any]):
     """Detector name → what it has seen of the fit data.
 
     Attributes:
         seen: which samples that was; None for none.
+        refused: why a detector that may be left out could not learn from them, by name.
     """
 
-    def __init__(self, parts: Mapping[str, Partial], seen: Seen | None) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        seen: DataSummary | None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
         self._parts = dict(parts)
         self.seen = seen
+        self.refused = dict(refused or {})
 
-    def __getitem__(self, name: str) -> Partial:
+    def __getitem__(self, name: str) -> Any:
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -84,9 +116,13 @@ class Partials(Mapping[str, Partial]):
     def __len__(self) -> int:
         return len(self._parts)
 
+    def __repr__(self) -> str:
+        samples = 0 if self.seen is None else sum(map(len, self.seen.chunks))
+        return f"Partials({', '.join(self._parts) or 'no detector'}; {samples} samples)"
+
 
 def overlap_override(
-    calibrated: Seen, fitted: Seen | None, reason: str | None
+    calibrated: DataSummary, fitted: DataSummary | None, reason: str | None
 ) -> tuple[Override, ...]:
     """The override to stamp where calibration data was fitted on; refused without a reason.
 
@@ -102,10 +138,10 @@ def overlap_override(
     shared = 0 if fitted is None else int(torch.isin(keys, fitted.keys).sum())
     if not shared:
         return ()
-    found = f"{shared} of {len(keys)} calibration samples were also fitted on"
+    finding = f"{shared} of {len(keys)} calibration samples were also fitted on"
     if not reason or not reason.strip():
         raise CalibrationError(
-            f"{found}, so their scores are not those of new data and no false-alarm rate can be "
+            f"{finding}, so their scores are not those of new data and no false-alarm rate can be "
             "promised. Give held-out data, or say why it is right with allow_overlap='reason'."
         )
-    return (Override(what=OVERLAP, reason=reason.strip(), details=(found,)),)
+    return (Override(what=OVERLAP, reason=reason.strip(), details=(finding,)),)

@@ -1,9 +1,11 @@
-"""What is read of one batch: requests, the single pass that serves them, and the result."""
+"""Evidence of one batch: requests by name, the single pass that serves them, and what it gave."""
 
-from gradood.evidence.gather import Evidence, Linear, gather
-from gradood.evidence.keys import content_keys
-from gradood.evidence.plain import read_from_plain, read_to_plain
-from gradood.evidence.reads import (
+from gradood.evidence.content_keys import content_keys
+from gradood.evidence.evidence import Evidence, Linear
+from gradood.evidence.gather import gather
+from gradood.evidence.named_reads import Reads, ReadsLike, default_name
+from gradood.evidence.registry import register, register_summaries
+from gradood.evidence.requests import (
     FEATURE_SUM,
     FEATURES,
     INPUT_RANGE,
@@ -13,13 +15,23 @@ from gradood.evidence.reads import (
     MAX_LOGIT,
     Activation,
     Basic,
+    FittedObjective,
+    FittedScore,
     Gradient,
     Objective,
     ParameterNorm,
     Perturbation,
     Perturbed,
     Read,
+    needs_state,
     own_pass,
+)
+from gradood.evidence.serialize import (
+    made_of_own_parts,
+    read_from_plain,
+    read_to_plain,
+    reads_from_plain,
+    reads_to_plain,
 )
 from gradood.evidence.summaries import (
     MAP,
@@ -39,6 +51,8 @@ __all__ = [
     "Evidence",
     "FEATURES",
     "FEATURE_SUM",
+    "FittedObjective",
+    "FittedScore",
     "Gradient",
     "INPUT_RANGE",
     "KEYS",
@@ -57,12 +71,21 @@ __all__ = [
     "Perturbation",
     "Perturbed",
     "Read",
+    "Reads",
+    "ReadsLike",
     "Summary",
     "content_keys",
+    "default_name",
     "gather",
     "gram_sums",
+    "made_of_own_parts",
     "max_pooled_share",
+    "needs_state",
     "own_pass",
     "read_from_plain",
     "read_to_plain",
+    "reads_from_plain",
+    "reads_to_plain",
+    "register",
+    "register_summaries",
 ]

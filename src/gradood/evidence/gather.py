@@ -1,21 +1,24 @@
 """One look: everything all detectors read, from one forward and one backward per objective."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gradood.errors import TapError
-from gradood.evidence.keys import content_keys
-from gradood.evidence.parameters import parameter_norms
+from gradood.evidence.content_keys import content_keys
+from gradood.evidence.evidence import Evidence, Linear, needs_head
+from gradood.evidence.named_reads import Reads
+from gradood.evidence.per_sample import parameter_norms
 from gradood.evidence.perturbed import input_gradients, read_perturbed
-from gradood.evidence.reads import (
+from gradood.evidence.requests import (
     FEATURES,
     INPUT_RANGE,
     KEYS,
     LOGITS,
     Activation,
+    FittedObjective,
     Gradient,
     Objective,
     ParameterNorm,
@@ -24,93 +27,7 @@ from gradood.evidence.reads import (
 )
 from gradood.taps import Head, Network, Reading, Site, Tap, logits_of, positions
 
-__all__ = ["Evidence", "Linear", "gather"]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Linear:
-    """The head's numbers, as they were when the batch was read.
-
-    Attributes:
-        weight: (classes, width).
-        bias: (classes,) or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Evidence:
-    """What was read of one batch; plain tensors without graph.
-
-    Attributes:
-        size: number of samples.
-        classes: number of classes.
-        head: the head's weight and bias, or None if no detector reads features.
-        labels: (batch,) int64 true classes, or None.
-        reads: what was asked for, in order, repetitions included.
-    """
-
-    size: int
-    classes: int
-    head: Linear | None
-    labels: Tensor | None
-    reads: tuple[Read, ...]
-    _read: dict[Read, Tensor]
-
-    def __getitem__(self, read: Read) -> Tensor:
-        return self._read[read]
-
-    @property
-    def readings(self) -> tuple[Tensor, ...]:
-        """One tensor, the batch first, per request in `reads`."""
-        return tuple(self._read[read] for read in self.reads)
-
-    def only(self, reads: tuple[Read, ...]) -> "Evidence":
-        """The part of the evidence that one detector asked for."""
-        needs_head = any(_needs_head(read) for read in reads)
-        found = {read: self._read[read] for read in reads}
-        return replace(self, reads=reads, _read=found, head=self.head if needs_head else None)
-
-    @staticmethod
-    def joined(parts: Sequence["Evidence"]) -> "Evidence":
-        """Several batches, of the same model and reads, as one."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        labels = [part.labels for part in parts if part.labels is not None]
-        return replace(
-            first,
-            size=sum(part.size for part in parts),
-            labels=torch.cat(labels) if len(labels) == len(parts) else None,
-            _read={read: torch.cat([part[read] for part in parts]) for read in first._read},
-        )
-
-    @property
-    def logits(self) -> Tensor:
-        """(batch, classes) in float64."""
-        return self._read[LOGITS]
-
-    @property
-    def sound(self) -> Tensor:
-        """(batch,) bool, whether the model came to an answer: no NaN, and a finite largest logit.
-
-        Where it did not, activations are NaN or infinite, which a score may not show: no NaN counts
-        as an active ReLU, and clipping makes an infinity ordinary.
-        """
-        return self._read[LOGITS].amax(1).isfinite()
-
-    @property
-    def features(self) -> Tensor:
-        """(batch, width) in float32 or wider."""
-        return self._read[FEATURES]
-
-    @property
-    def linear(self) -> Linear:
-        """The head; reading features guarantees it."""
-        assert self.head is not None
-        return self.head
+__all__ = ["gather"]
 
 
 def gather(
@@ -126,35 +43,41 @@ def gather(
 
     Raises:
         TapError: something asked for cannot be read.
+        NotFittedError: a step along what a detector learns, without its state.
 
     Cost:
         One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
-    asked = tuple(reads)
+    asked = Reads(reads)
     wanted = dict.fromkeys(asked)
     steps = input_gradients(network, x, wanted)
     gradients = _by_objective((*wanted, *steps.values()))
-    needs_head = any(_needs_head(read) for read in wanted)
+    with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
-    features: list[Tensor] = []
+    graphs: dict[Read, Tensor] = {}
     with Tap(network.module) as tap:
-        if needs_head:
+        if with_head:
             head = network.head
             # A copy: models may go on to change what the head took, such as to normalize it.
-            tap.value(head.site, lambda seen: features.append(head.features(seen).clone()))
+            tap.value(
+                head.site, lambda seen: graphs.update({FEATURES: head.features(seen).clone()})
+            )
         for read in wanted:
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found))
+        for read in _with_graph(gradients):
+            tap.value(read.site, _keep_graph(network, read, graphs))
         for targets in gradients.values():
             for site in targets:
                 tap.gradient(site)
         logits = logits_of(tap.run(x.clone() if network.overwrites else x))
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
+        graphs[LOGITS] = logits
         last = len(gradients) - 1
         for i, (objective, targets) in enumerate(gradients.items()):
-            scalar = objective.of(logits, features[0] if features else None)
+            scalar = _scalar(network, objective, graphs)
             receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
             tap.backward(scalar, receivers, keep=i < last)
     found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
@@ -171,20 +94,14 @@ def gather(
             values = positions(x.float(), min(1, x.ndim - 1))
             found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
     found[LOGITS] = logits.detach()
-    if needs_head:
-        found[FEATURES] = features[0].detach()
+    if with_head:
+        found[FEATURES] = graphs[FEATURES].detach()
     # One place for all, also of a model spread over several devices; mps has no float64.
     device = torch.device("cpu") if logits.device.type == "mps" else logits.device
     found = {read: _widened(read, tensor.to(device)) for read, tensor in found.items()}
-    linear = _linear(network.head, device) if needs_head else None
+    linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
     return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
-
-
-def _needs_head(read: Read) -> bool:
-    if isinstance(read, Perturbed):
-        return read.what == FEATURES
-    return read == FEATURES or (isinstance(read, Gradient) and read.objective.features)
 
 
 def _widened(read: Read, tensor: Tensor) -> Tensor:
@@ -199,12 +116,38 @@ def _linear(head: Head, device: torch.device) -> Linear:
     return Linear(head.weight.to(device), None if bias is None else bias.to(device))
 
 
-def _by_objective(reads: Iterable[Read]) -> dict[Objective, dict[Site, list[Gradient]]]:
-    groups: dict[Objective, dict[Site, list[Gradient]]] = {}
+_Objectives = dict[Objective | FittedObjective, dict[Site, list[Gradient]]]
+
+
+def _by_objective(reads: Iterable[Read]) -> _Objectives:
+    groups: _Objectives = {}
     for read in reads:
         if isinstance(read, Gradient):
             groups.setdefault(read.objective, {}).setdefault(read.site, []).append(read)
     return groups
+
+
+def _with_graph(objectives: Iterable[Objective | FittedObjective]) -> Iterable[Activation]:
+    """The activations that a gradient is taken through."""
+    fitted = (one.score.reads for one in objectives if isinstance(one, FittedObjective))
+    return dict.fromkeys(r for reads in fitted for r in reads if isinstance(r, Activation))
+
+
+def _scalar(
+    network: Network, objective: Objective | FittedObjective, graphs: dict[Read, Tensor]
+) -> Tensor:
+    """An objective's sum over the rows, with its graph."""
+    if isinstance(objective, Objective):
+        return objective.of(graphs[LOGITS], graphs.get(FEATURES))
+    device = graphs[LOGITS].device
+    # As wide as evidence is: what was learned was learned from that.
+    with torch.autocast(device.type, enabled=False):
+        readings: dict[Read, Tensor] = {
+            read: _widened(read, graphs[read]) for read in objective.score.reads
+        }
+        head = _linear(network.head, device) if objective.features else None
+        classes = graphs[LOGITS].shape[1]
+        return objective.of(Evidence.of(readings, classes=classes, head=head)).sum()
 
 
 def _keep(network: Network, read: Activation | Gradient, found: dict[Read, Tensor]) -> Reading:
@@ -218,11 +161,21 @@ def _keep(network: Network, read: Activation | Gradient, found: dict[Read, Tenso
     return reading
 
 
+def _keep_graph(network: Network, read: Activation, graphs: dict[Read, Tensor]) -> Reading:
+    reduce = read.summary.with_graph
+    if reduce is None:
+        raise TapError(
+            f"the summary {read.summary.name!r} at {read.site} has no gradient to step along; take "
+            "one with a with_graph, such as MEAN."
+        )
+    return _keep(network, replace(read, summary=replace(read.summary, reduce=reduce)), graphs)
+
+
 def _all(network: Network, reads: list[Gradient], found: dict[Read, Tensor]) -> Reading:
     readings = [_keep(network, read, found) for read in reads]
 
     def reading(tensor: Tensor) -> None:
-        for one in readings:
-            one(tensor)
+        for each in readings:
+            each(tensor)
 
     return reading

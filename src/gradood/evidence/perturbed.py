@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from gradood.errors import TapError
-from gradood.evidence.reads import FEATURES, LOGITS, Gradient, Perturbation, Perturbed, Read
+from gradood.evidence.requests import (
+    FEATURES,
+    LOGITS,
+    Activation,
+    Gradient,
+    Perturbation,
+    Perturbed,
+    Read,
+)
 from gradood.evidence.summaries import MAP
 from gradood.taps import INPUT, Network, Reading, Tap, logits_of
 
@@ -25,6 +33,7 @@ def input_gradients(
 
     Raises:
         TapError: there is no such gradient, or `std` does not fit the channels.
+        NotFittedError: a `FittedScore` comes without the state of a detector.
     """
     steps = dict.fromkeys(read.perturbation for read in reads if isinstance(read, Perturbed))
     for step in steps:
@@ -94,7 +103,7 @@ def read_perturbed(
         reads: all that is asked for.
 
     Returns:
-        Logits (batch, classes) and features (batch, width) as the model gives them.
+        Logits (batch, classes) and features (batch, width) as the model gives them, and summaries.
 
     Cost:
         One forward for each perturbation.
@@ -104,16 +113,31 @@ def read_perturbed(
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
         with Tap(network.module) as tap:
-            if FEATURES in of:
-                tap.value(network.head.site, _keep(network, of[FEATURES], found))
+            for what, read in of.items():
+                if isinstance(what, Activation):
+                    tap.value(what.site, _summary(network, what, read, found))
+                elif what == FEATURES:
+                    tap.value(network.head.site, _features(network, read, found))
             logits = logits_of(tap.run(perturbed(x, gradient, step)))
         if LOGITS in of:
             found[of[LOGITS]] = logits
     return found
 
 
-def _keep(network: Network, read: Perturbed, found: dict[Read, Tensor]) -> Reading:
+def _features(network: Network, read: Perturbed, found: dict[Read, Tensor]) -> Reading:
     def reading(seen: Tensor) -> None:
         found[read] = network.head.features(seen).clone()
+
+    return reading
+
+
+def _summary(
+    network: Network, what: Activation, read: Perturbed, found: dict[Read, Tensor]
+) -> Reading:
+    layer = network.layers.get(what.site.layer)
+    channels = 1 if layer is None else layer.channels
+
+    def reading(seen: Tensor) -> None:
+        found[read] = what.summary.reduce(seen, min(channels, seen.ndim - 1))
 
     return reading

@@ -31,13 +31,18 @@ class Summary:
 
     Attributes:
         name: what it computes; two summaries of the same name are the same.
-        reduce: (tensor (batch, …), dimension of its channels) → tensor with the batch first.
+        reduce: (tensor (batch, …), dimension of its channels) → tensor with the batch first,
+            without graph.
         settings: what it was made with, where that is more than its name; plain values.
+        with_graph: the same with the tensor's graph, for a `FittedScore`; None where it has none.
     """
 
     name: str
     reduce: Callable[[Tensor, int], Tensor] = field(compare=False, repr=False)
     settings: tuple[Any, ...] = ()
+    with_graph: Callable[[Tensor, int], Tensor] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 _CHUNK = 1 << 20
@@ -84,7 +89,11 @@ def _nonzero_share(tensor: Tensor, channels: int) -> Tensor:
 
 
 def _mean(tensor: Tensor, channels: int) -> Tensor:
-    values = positions(tensor.detach(), channels)
+    return _mean_with_graph(tensor.detach(), channels)
+
+
+def _mean_with_graph(tensor: Tensor, channels: int) -> Tensor:
+    values = positions(tensor, channels)
     wide = torch.promote_types(values.dtype, torch.float32)
     return values.mean(-1, dtype=wide)
 
@@ -180,9 +189,9 @@ POSITIVE_SHARE = Summary("positive share", _positive_share)
 """(batch, channels): share of positions whose value is > 0."""
 NONZERO_SHARE = Summary("nonzero share", _nonzero_share)
 """(batch, channels): share of positions whose value is != 0."""
-MEAN = Summary("mean", _mean)
+MEAN = Summary("mean", _mean, with_graph=_mean_with_graph)
 """(batch, channels): mean over positions."""
 POSITIONS = Summary("positions", _count)
 """(batch,): number of positions; no value is read."""
-MAP = Summary("map", _map)
+MAP = Summary("map", _map, with_graph=lambda tensor, _: tensor.clone())
 """The tensor itself, kept."""

@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gradood.functional.neighbors import Polar
+from gradood.functional.neighbors import Bank, Polar
 
-__all__ = ["ood_gradient", "prototype_distances"]
+__all__ = ["gradient_bank", "ood_gradient", "prototype_distances"]
+
+_CHUNK = 4096
 
 
 def prototype_distances(
@@ -45,3 +47,20 @@ def ood_gradient(
     log_pi = -torch.logsumexp(margin, 1)
     unit = away / distance.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
     return Polar(unit.float(), log_pi)
+
+
+def gradient_bank(
+    features: Float[Tensor, "samples width"],
+    prototypes: Float[Tensor, "classes width"],
+    ood: Float[Tensor, " width"],
+) -> Bank:
+    """`ood_gradient` of every sample, made for the search of the nearest.
+
+    Args:
+        features: of the fit samples.
+        prototypes: of the classes.
+        ood: p_o.
+    """
+    parts = [ood_gradient(rows, prototypes, ood) for rows in features.split(_CHUNK)]
+    units, lengths = [part.unit for part in parts], [part.log_length for part in parts]
+    return Bank.of(Polar(torch.cat(units), torch.cat(lengths)))

@@ -1,11 +1,48 @@
 """Samples kept during a fit: all of them, or a seeded few; in an order that no sharding changes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Selection"]
+__all__ = ["Chunks", "Rows", "Selection"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chunks(Generic[T]):
+    """A sequence that is joined with others often, and read once.
+
+    Joining n of them one after the other moves each item O(log n) times, where tuples would move it
+    n times: a block takes up the one before it as soon as it is as long.
+
+    Attributes:
+        blocks: of items, in order.
+    """
+
+    blocks: tuple[tuple[T, ...], ...]
+
+    @staticmethod
+    def of(item: T) -> "Chunks[T]":
+        """A single item."""
+        return Chunks(((item,),))
+
+    def __add__(self, other: "Chunks[T]") -> "Chunks[T]":
+        blocks = list(self.blocks)
+        for block in other.blocks:
+            while blocks and len(blocks[-1]) <= len(block):
+                block = blocks.pop() + block
+            blocks.append(block)
+        return Chunks(tuple(blocks))
+
+    def __iter__(self) -> Iterator[T]:
+        return (item for block in self.blocks for item in block)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -16,12 +53,12 @@ class Rows:
         chunks: of columns of equal length, ``"key"`` among them.
     """
 
-    chunks: tuple[dict[str, Tensor], ...]
+    chunks: Chunks[dict[str, Tensor]]
 
     @staticmethod
     def of(**columns: Tensor) -> "Rows":
         """The rows of one batch; `key` (batch,) int64 is required."""
-        return Rows((columns,))
+        return Rows(Chunks.of(columns))
 
     def merge(self, other: "Rows") -> "Rows":
         """The rows of both."""
@@ -29,8 +66,8 @@ class Rows:
 
     def tensors(self) -> dict[str, Tensor]:
         """All columns, sorted by key."""
-        names = self.chunks[0].keys()
-        table = {name: torch.cat([chunk[name] for chunk in self.chunks]) for name in names}
+        chunks = tuple(self.chunks)
+        table = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         order = torch.argsort(table["key"], stable=True)
         return {name: column[order] for name, column in table.items()}
 

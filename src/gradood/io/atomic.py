@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows, where a file that is open cannot be deleted anyway.
     fcntl = None
 
-__all__ = ["replace"]
+__all__ = ["replace", "write"]
 
 _RENAMES_OPEN_FILES = os.name != "nt"
 _LONGEST_STEM = 200
@@ -56,6 +56,26 @@ def replace(
             f"saving failed ({os.strerror(error.errno)}); what was there before is unchanged",
             str(path),
         ) from error
+
+
+def write(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file by `replace`; a text as UTF-8.
+
+    A device or a pipe, such as /dev/stdout, is written to as it is.
+
+    Args:
+        path: the file.
+        content: of the file; what no character set has becomes a question mark.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    file = Path(path)
+    if file.exists() and not file.is_file() and not file.is_dir():
+        file.write_bytes(raw)
+    else:
+        replace(file, [raw], lambda temporary: None)
 
 
 def _replace(

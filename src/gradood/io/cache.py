@@ -26,9 +26,9 @@ from torch import Tensor
 
 from gradood.errors import GradoodWarning
 from gradood.io.canonical import encode
-from gradood.io.hashing import little_endian
+from gradood.io.hashing import tensor_digest
 
-__all__ = ["Cache", "Place", "default_folder", "key_of", "tensors_digest"]
+__all__ = ["Cache", "Place", "default_folder", "key_of"]
 
 _STALE = 3600.0
 """Seconds after which a temporary file is taken for what a killed process left."""
@@ -43,14 +43,6 @@ def default_folder() -> Path:
 def key_of(**parts: Any) -> str:
     """SHA-256 over plain values by name."""
     return hashlib.sha256(encode(parts).encode("ascii")).hexdigest()
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over named tensors: names, types, shapes and values."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(f"{name} {_digest(tensors[name])}\n".encode())
-    return total.hexdigest()
 
 
 class Cache:
@@ -130,7 +122,7 @@ class Place:
         name = hashlib.sha256("\n".join(sorted(tensors)).encode()).hexdigest()[:32]
         temporary = self.folder / f".{name}.{secrets.token_hex(8)}.tmp"
         plain = _apart(tensors)
-        digests = {key: _digest(tensor) for key, tensor in plain.items()}
+        digests = {key: tensor_digest(tensor) for key, tensor in plain.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_stale()
@@ -181,13 +173,7 @@ def _sound(pack: Path, wanted: set[str] | None, known: Iterable[str]) -> dict[st
         digests = json.loads(file.metadata()["sha256"]) if names else {}
         for name in names:
             tensor = file.get_tensor(name)
-            if _digest(tensor) != digests[name]:
+            if tensor_digest(tensor) != digests[name]:
                 raise ValueError(f"the SHA-256 of {name} differs")
             found[name] = tensor
     return found
-
-
-def _digest(tensor: Tensor) -> str:
-    total = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    total.update(little_endian(tensor))
-    return total.hexdigest()

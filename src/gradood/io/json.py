@@ -1,4 +1,4 @@
-"""JSON that every parser reads, without a bare NaN or Infinity; and cells of Markdown tables."""
+"""JSON that every parser reads, without a bare NaN or Infinity."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from pathlib import PurePath
 from typing import Any
 
 from torch import Tensor
+
+from gradood.io.markdown import cell
 
 __all__ = ["cell", "json_text", "plain", "writable"]
 
@@ -50,12 +52,3 @@ def writable(text: str) -> str:
     Bytes of a path that are not UTF-8 become ``\\udcXX``, which JSON reads back as they were.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def cell(text: str) -> str:
-    """A text as one cell of a table in Markdown, whatever is in it.
-
-    >>> cell("a|b\\nc")
-    'a\\\\|b c'
-    """
-    return " ".join(text.split()).replace("|", "\\|")

@@ -12,8 +12,7 @@ Cost: one sort of both sets, O(n log n), on the CPU in float64.
 from gradood.metrics.analysis import METRICS, Analysis
 from gradood.metrics.confidence import intervals
 from gradood.metrics.counts import Scores
-from gradood.metrics.ranking import critical_difference, ranking
-from gradood.metrics.seeds import over_seeds
+from gradood.metrics.ranking import critical_difference, over_seeds, ranking
 from gradood.metrics.separation import (
     Summary,
     aupr_in,

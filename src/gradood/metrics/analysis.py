@@ -16,9 +16,8 @@ from gradood.metrics.bootstrap import (
     rates,
 )
 from gradood.metrics.confidence import Interval, area_interval, rate_intervals, reach_of
-from gradood.metrics.counts import Counts, Scores
+from gradood.metrics.counts import Counts, Scored, Scores
 from gradood.metrics.delong import Areas, Estimates
-from gradood.metrics.scored import Scored
 from gradood.metrics.separation import summary_of
 
 __all__ = ["Analysis", "METRICS"]

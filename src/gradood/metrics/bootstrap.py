@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from gradood.metrics.scored import Scored
+from gradood.metrics.counts import Scored
 
 __all__ = ["AVERAGE_PRECISIONS", "Draws", "RATES", "average_precisions", "rates"]
 

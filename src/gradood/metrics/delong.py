@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradood.metrics.scored import Scored
+from gradood.metrics.counts import Scored
 
 __all__ = ["Areas", "Estimates"]
 

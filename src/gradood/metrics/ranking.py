@@ -1,14 +1,16 @@
-"""Ranks of methods over data sets, as critical-difference diagrams show them."""
+"""Ranks of methods over data sets with critical differences, and spreads over seeds."""
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradood.errors import ConfigError, DataError
+from gradood.metrics.analysis import METRICS
 from gradood.metrics.significance import holm
 
-__all__ = ["critical_difference", "ranking"]
+__all__ = ["critical_difference", "over_seeds", "ranking"]
 
 
 def ranking(
@@ -47,26 +49,25 @@ def ranking(
     """
     from scipy import stats
 
-    if not 0 < alpha < 1:
-        raise ConfigError(f"alpha={alpha!r}; expected a share between 0 and 1, such as 0.05.")
-    table = _table(values, names)
+    table = _table(values, names, alpha)
     better = -table if not metric.startswith("fpr") else table
     ranks = stats.rankdata(better, axis=0).mean(axis=1)
     order = np.argsort(ranks, kind="stable")
-    methods, blocks = table.shape
-    critical = critical_difference(methods, blocks, alpha=alpha)
+    critical = critical_difference(*table.shape, alpha=alpha)
     differ = _wilcoxon(table, alpha)
-    ordered = [names[i] for i in order]
-    by_rank = _cliques(order, lambda i, j: abs(ranks[i] - ranks[j]) >= critical)
-    by_sign = _cliques(order, lambda i, j: bool(differ[i, j]))
+    ordered: list[str] = [names[int(i)] for i in order]
+
+    def named(differ: Callable[[int, int], bool]) -> list[list[str]]:
+        return [[ordered[i] for i in clique] for clique in _cliques(order, differ)]
+
     return {
         "metric": metric,
-        "blocks": blocks,
+        "blocks": table.shape[1],
         "mean_rank": {name: float(ranks[i]) for name, i in zip(ordered, order, strict=True)},
         "friedman_p": _friedman(table),
         "critical_difference": critical,
-        "cliques": [[ordered[i] for i in clique] for clique in by_rank],
-        "wilcoxon_cliques": [[ordered[i] for i in clique] for clique in by_sign],
+        "cliques": named(lambda i, j: abs(ranks[i] - ranks[j]) >= critical),
+        "wilcoxon_cliques": named(lambda i, j: bool(differ[i, j])),
     }
 
 
@@ -88,7 +89,44 @@ def critical_difference(methods: int, blocks: int, *, alpha: float = 0.05) -> fl
     return q * (methods * (methods + 1) / (6 * blocks)) ** 0.5
 
 
-def _table(values: np.ndarray | Sequence[Sequence[float]], names: Sequence[str]) -> np.ndarray:
+def over_seeds(runs: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Mean and standard deviation over runs.
+
+    Args:
+        runs: of each run the rows of `Analysis.means`.
+
+    Returns:
+        Method → group → metric → ``mean``, ``sd`` (with n − 1; None of one run), ``n``: the runs
+        that have this method.
+
+    Example:
+        >>> rows = [[{"method": "msp", "group": "all", "auroc": a}] for a in (0.5, 0.75)]
+        >>> over_seeds(rows)["msp"]["all"]["auroc"]
+        {'mean': 0.625, 'sd': 0.1767766952966369, 'n': 2}
+    """
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for rows in runs:
+        for row in rows:
+            groups = values.setdefault(row["method"], {})
+            metrics = groups.setdefault(row["group"], {})
+            for metric in METRICS:
+                if metric in row:
+                    metrics.setdefault(metric, []).append(float(row[metric]))
+    return {
+        method: {
+            group: {metric: _spread(given) for metric, given in metrics.items()}
+            for group, metrics in groups.items()
+        }
+        for method, groups in values.items()
+    }
+
+
+def _table(
+    values: np.ndarray | Sequence[Sequence[float]], names: Sequence[str], alpha: float
+) -> np.ndarray:
+    """(methods, blocks) float64; checks the arguments of `ranking`."""
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha={alpha!r}; expected a share between 0 and 1, such as 0.05.")
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) != len(names) or not table.size:
         raise DataError(
@@ -149,3 +187,12 @@ def _cliques(order: np.ndarray, differ: Callable[[int, int], bool]) -> list[list
             found.append(list(range(start, stop)))
         end = max(end, stop)
     return found
+
+
+def _spread(given: list[float]) -> dict[str, float | int | None]:
+    several = len(given) > 1
+    return {
+        "mean": statistics.fmean(given),
+        "sd": statistics.stdev(given) if several else None,
+        "n": len(given),
+    }

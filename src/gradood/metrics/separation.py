@@ -69,12 +69,7 @@ def auroc(id_scores: Scores, ood_scores: Scores) -> float:
     Ties count half (the Mann-Whitney statistic); 0.5 is chance. The same whichever class is called
     positive.
 
-    Args:
-        id_scores: (n,) of in-distribution samples.
-        ood_scores: (m,) of out-of-distribution samples.
-
-    Raises:
-        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    Arguments and errors are those of `summary`.
     """
     return Counts.of(id_scores, ood_scores).auroc()
 
@@ -85,12 +80,7 @@ def aupr_in(id_scores: Scores, ood_scores: Scores) -> float:
     Depends on the ratio of the two sets' sizes; chance is the share of ID samples. The sum of
     precision times recall gained, one step per distinct score, without interpolation.
 
-    Args:
-        id_scores: (n,) of in-distribution samples.
-        ood_scores: (m,) of out-of-distribution samples.
-
-    Raises:
-        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    Arguments and errors are those of `summary`.
     """
     return Counts.of(id_scores, ood_scores).aupr_in()
 
@@ -101,12 +91,7 @@ def aupr_out(id_scores: Scores, ood_scores: Scores) -> float:
     Depends on the ratio of the two sets' sizes; chance is the share of OOD samples. The sum of
     precision times recall gained, one step per distinct score, without interpolation.
 
-    Args:
-        id_scores: (n,) of in-distribution samples.
-        ood_scores: (m,) of out-of-distribution samples.
-
-    Raises:
-        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    Arguments and errors are those of `summary`.
     """
     return Counts.of(id_scores, ood_scores).aupr_out()
 
@@ -117,12 +102,7 @@ def fpr_ood_at_tpr_id95(id_scores: Scores, ood_scores: Scores) -> float:
     The threshold is the smallest score t for which at least 95 % of the ID samples have a score
     ≤ t; the answer is the share of OOD samples with a score ≤ t.
 
-    Args:
-        id_scores: (n,) of in-distribution samples.
-        ood_scores: (m,) of out-of-distribution samples.
-
-    Raises:
-        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    Arguments and errors are those of `summary`.
     """
     return Counts.of(id_scores, ood_scores).fpr_ood()
 
@@ -133,11 +113,6 @@ def fpr_id_at_tpr_ood95(id_scores: Scores, ood_scores: Scores) -> float:
     The threshold is the largest score t for which at least 95 % of the OOD samples have a score
     ≥ t; the answer is the share of ID samples with a score ≥ t.
 
-    Args:
-        id_scores: (n,) of in-distribution samples.
-        ood_scores: (m,) of out-of-distribution samples.
-
-    Raises:
-        DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
+    Arguments and errors are those of `summary`.
     """
     return Counts.of(id_scores, ood_scores).fpr_id()

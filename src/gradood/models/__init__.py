@@ -3,11 +3,10 @@
 from gradood.models.convnet import ConvNet, convnet_mnist
 from gradood.models.densenet import CifarDenseNet, densenet101
 from gradood.models.digits import DigitsNet, digits_net
-from gradood.models.opened import OpenedModel
+from gradood.models.opened import REFERENCES, OpenedModel, Reference
 from gradood.models.resnet import CifarResNet, resnet20, resnet56
 from gradood.models.source import build, open_model
 from gradood.models.weights import load_weights
-from gradood.models.zoo import REFERENCES, Reference
 
 __all__ = [
     "CifarDenseNet",

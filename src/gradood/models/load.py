@@ -1,4 +1,4 @@
-"""The model under test: opened, with its weights, and the preprocessing it takes."""
+"""A model with its weights, and the preprocessing it takes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from gradood.data import Preprocess
 from gradood.errors import ConfigError
 from gradood.models import OpenedModel, Reference, load_weights, open_model
 
-__all__ = ["Subject", "load_subject"]
+__all__ = ["LoadedModel", "Subject", "load_model", "load_subject"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Subject:
+class LoadedModel:
     """A model and how its inputs are made.
 
     Attributes:
@@ -83,7 +83,7 @@ class Subject:
         }
 
 
-def load_subject(
+def load_model(
     spec: str,
     weights: Path | None = None,
     *,
@@ -92,7 +92,7 @@ def load_subject(
     device: str = "cpu",
     pretrained: bool = False,
     untrained: bool = False,
-) -> Subject:
+) -> LoadedModel:
     """Open a model, load its weights, and say how its inputs are made.
 
     Args:
@@ -127,7 +127,7 @@ def load_subject(
         load_weights(opened.model, weights)
         files = (weights,)
     opened.model.eval().to(device)
-    return Subject(opened, spec, files, _digest(files), preprocess or {})
+    return LoadedModel(opened, spec, files, _digest(files), preprocess or {})
 
 
 def _digest(files: Sequence[Path]) -> str | None:
@@ -139,3 +139,9 @@ def _digest(files: Sequence[Path]) -> str | None:
             while part := stream.read(1 << 20):
                 total.update(part)
     return total.hexdigest()
+
+
+Subject = LoadedModel
+"""The former name of `LoadedModel`, kept for one release."""
+load_subject = load_model
+"""The former name of `load_model`, kept for one release."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from gradood import metrics
 from gradood.engine.batches import Data
 from gradood.errors import DataError
+from gradood.io import markdown
 from gradood.monitor import Monitor
 
 __all__ = ["Row", "Table", "evaluate", "rows_of"]
@@ -77,19 +78,21 @@ class Table:
         """FPR95 (share of OOD kept at 95 % of ID) / AUROC in percent; their means over several."""
         several = len(self.sets) > 1
         head = ["method", *self.sets, *(["mean"] if several else [])]
-        lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)])]
+        rows = []
         for method in self.methods:
             cells = [self[method, name] for name in self.sets]
             pairs = [(c.fpr_ood_at_tpr_id95, c.auroc) for c in cells]
             if several:
                 pairs.append((_mean([p[0] for p in pairs]), _mean([p[1] for p in pairs])))
-            lines.append(
-                " | ".join([method, *(f"{100 * f:.2f} / {100 * a:.2f}" for f, a in pairs)])
-            )
-        return "\n".join(f"| {line} |" for line in lines)
+            rows.append([method, *(f"{100 * f:.2f} / {100 * a:.2f}" for f, a in pairs)])
+        return markdown.table(head, rows)
 
     def __str__(self) -> str:
         return self.markdown()
+
+    def __repr__(self) -> str:
+        methods, sets = ", ".join(self.methods), ", ".join(self.sets)
+        return f"Table({methods}; {sets})"
 
 
 def _mean(values: list[float]) -> float:

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood.detectors.base import Detector
-from gradood.engine.binding import observed, probe_of
+from gradood.engine.binding import observed, planned, probe_of
+from gradood.engine.roster import Detectors, roster
 from gradood.errors import GradoodError
-from gradood.evidence import Read, gather
-from gradood.monitor import Detectors, Monitor
+from gradood.evidence import Read
 from gradood.registry import methods
 from gradood.taps import Network, device_of, unwrap
 
@@ -100,11 +100,12 @@ def inspect(
         TapError: the model cannot be observed at all.
     """
     chosen = [m.name for m in methods()] if detectors is None else detectors
-    named = Monitor(model, chosen).detectors
+    named, _ = roster(chosen)
     module = unwrap(model)
     x = example.detach().to(device_of(module))
     network = observed(module, x, head=head)
-    uses = tuple(_use(name, detector, network, probe_of(x)) for name, detector in named.items())
+    probe = probe_of(x)
+    uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map
     return Inspection(
         classes=network.classes,
@@ -134,11 +135,9 @@ def _head(network: Network) -> str:
 
 
 def _use(name: str, detector: Detector, network: Network, probe: Tensor) -> Use:
-    try:
-        plan = detector.plan(network, probe)
-        gather(network, probe[:1].clone(), (*plan.reads, *plan.fit_reads))
-    except GradoodError as error:
-        return Use(name, False, (str(error),), (), ())
+    plan = planned(detector, network, probe, trial=True)
+    if isinstance(plan, GradoodError):
+        return Use(name, False, (str(plan),), (), ())
     return Use(name, True, plan.notes, plan.caveats, tuple(map(_read, plan.reads)))
 
 

@@ -1,29 +1,30 @@
 """The monitor: a model, the detectors bound to it, what they have learned and what was promised."""
 
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
+from copy import deepcopy
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gradood.artifact import Override
+from gradood.artifact import Artifact, read
+from gradood.artifact.fingerprint import Fingerprint, fingerprint
 from gradood.calibration import Promise
 from gradood.calibration.curve import How
-from gradood.calibration.results import Decider, Look, Result, Results
-from gradood.detectors.base import Detector, Learner, Partial, State
-from gradood.engine.batches import Batch, Data
+from gradood.calibration.results import Result, Results
+from gradood.detectors.base import Detector, State
+from gradood.engine.batches import Data
 from gradood.engine.binding import Binding
-from gradood.engine.detector_set import Detectors, combination, roster
-from gradood.engine.partials import OVERLAP, Partials, Seen, overlap_override
-from gradood.engine.progress import shown_batches
-from gradood.engine.reader import Reader
-from gradood.engine.rows import own_terms, refuse_nonfinite
-from gradood.errors import CalibrationError, DataError, NotFittedError
-from gradood.evidence import KEYS, LOGITS
+from gradood.engine.fitting import merge
+from gradood.engine.partials import Partials
+from gradood.engine.roster import Detectors
+from gradood.engine.rows import Inputs
+from gradood.monitor.saved import restore
+from gradood.monitor.saving import save
+from gradood.monitor.session import Session
+from gradood.monitor.state import MonitorOptions, MonitorState
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "from_artifact", "load"]
 
 
 class Monitor:
@@ -43,11 +44,14 @@ class Monitor:
         head: name of the last linear layer, if it cannot be found.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
+        skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
+            instead of raising; `left_out` says why. Or the names of those that may be left out.
         progress: show a bar on long work; None does on a terminal only.
 
     Raises:
         UnknownNameError: no detector of that name.
-        ConfigError: no detector, two of one name, or no such `combine`.
+        ConfigError: no detector, two of one name, a name that files cannot hold, or no such
+            `combine`.
 
     Cost:
         Nothing is run until the first batch, on which the model is observed once.
@@ -66,39 +70,52 @@ class Monitor:
         combine: How | None = None,
         head: str | None = None,
         preprocess: Mapping[str, Any] | None = None,
+        skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
-        named, self._bare = roster(detectors)
-        self._reader = Reader(model, named, head)
-        self.combine: How | None = combination(combine, len(named))
-        self.preprocess = None if preprocess is None else dict(preprocess)
-        self._progress = sys.stderr.isatty() if progress is None else progress
-        self._restored = False
-        self._fitted: Seen | None = None
-        self._calibrated: Seen | None = None
-        self._canary: Tensor | None = None
-        self._decider: Decider | None = None
-        self._overrides: tuple[Override, ...] = ()
+        options = MonitorOptions.of(model, detectors, combine, head, preprocess, skip_unusable)
+        self._session = Session(options, MonitorState(), progress)
+
+    def __repr__(self) -> str:
+        return f"Monitor({self._session})"
 
     @property
     def model(self) -> nn.Module:
         """The classifier."""
-        return self._reader.model
+        return self._session.unbound.model
 
     @property
     def detectors(self) -> dict[str, Detector]:
-        """The detectors by name."""
-        return dict(self._reader.detectors)
+        """The detectors by name, without those left out."""
+        return dict((self._session.state.bound or self._session.unbound).detectors)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why a detector does not run, by name; see `skip_unusable`. Known from the first batch."""
+        bound = self._session.state.bound
+        return {} if bound is None else dict(bound.left_out)
 
     @property
     def states(self) -> dict[str, State]:
         """What each fitted detector has learned: named tensors."""
-        return dict(self._reader.states)
+        bound = self._session.state.bound
+        return {} if bound is None else dict(bound.states)
+
+    @property
+    def combine(self) -> How | None:
+        """How the detectors become one decision; None if they do not."""
+        return self._session.unbound.combine
+
+    @property
+    def preprocess(self) -> dict[str, Any] | None:
+        """How images became the inputs, in plain values; a copy."""
+        preprocess = self._session.options.preprocess
+        return None if preprocess is None else deepcopy(dict(preprocess))
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """Refusals that were overridden, each with its reason; stamped on every result."""
-        return tuple(f"{override.what}: {override.reason}" for override in self._overrides)
+        return self._session.state.stamps
 
     # -- fitting --------------------------------------------------------------------------
 
@@ -109,81 +126,29 @@ class Monitor:
             data: with labels if a detector needs them (`gradood.methods`).
 
         Returns:
-            This monitor.
+            This monitor; as it was before if an error is raised.
 
         Raises:
             DataError: no data, labels missing or out of range, inputs not finite.
         """
-        self.finish(self.accumulate(data))
+        self._session.fit(data)
         return self
 
     def accumulate(self, data: Data) -> Partials:
         """What some of the fit data contributes; see `merge` and `finish`.
 
-        Shards may be accumulated anywhere and merged in any order.
+        Shards may be accumulated anywhere and merged in any order. What was learned before stays
+        until `finish`.
         """
-        learners = self._learners()
-        if not learners:
-            first = next((batch.x for batch in self._batches(data, "fit") if len(batch.x)), None)
-            if first is not None:
-                self.bind(first)
-            return Partials({}, None)
-        if self._restored:  # What a saved detector reads is known, but not what its fit would.
-            self._reader.binding, self._restored = None, False
-            self._reader.states, self._decider = {}, None
-        total = Partials({}, None)
-        for batch in self._batches(data, "fit", labels=True):
-            if len(batch.x) == 0:
-                continue
-            x = self._reader.ready(batch.x)
-            refuse_nonfinite(x, "fit")
-            binding = self._reader.bind(x)
-            labels = None if batch.labels is None else batch.labels.to(x.device)
-            evidence = self._reader.gather(x, (*binding.fit_reads, KEYS), labels)
-            if not bool(evidence.sound.all()):
-                row = int((~evidence.sound).nonzero()[0])
-                raise DataError(
-                    f"row {row} of a batch of {len(x)} fit inputs has logits of NaN or infinity, "
-                    "which the model made of finite inputs; drop such inputs, or repair the model."
-                )
-            parts: dict[str, Partial] = {}
-            for name, learner in learners.items():
-                own = evidence.only(binding.plans[name].fit_reads)
-                with own_terms(x.device):
-                    parts[name] = learner.accumulate(own)
-            seen = Seen.of(x, evidence[KEYS], labels, evidence.classes)
-            total = self.merge(total, Partials(parts, seen))
-        if total.seen is None:
-            raise DataError("fit was given no sample; give in-distribution training data.")
-        return total
+        return self._session.accumulate(data)
 
     def merge(self, a: Partials, b: Partials) -> Partials:
         """What two parts of the fit data contribute together."""
-        if a.seen is None or b.seen is None:
-            return b if a.seen is None else a
-        with own_terms():
-            parts = {name: one.merge(a[name], b[name]) for name, one in self._learners().items()}
-        return Partials(parts, a.seen.merge(b.seen))
+        return merge(self._session.unbound.learners, a, b)
 
     def finish(self, partials: Partials) -> None:
         """Learn from everything accumulated; a calibration made before no longer holds."""
-        learners = self._learners()
-        if not learners:
-            return
-        binding = self._reader.binding
-        if binding is None or self._restored:
-            raise NotFittedError(
-                "finish was called before accumulate on this monitor, which has not seen the model "
-                "run: call monitor.bind(inputs) first."
-            )
-        with own_terms():
-            self._reader.states = {
-                name: learner.finish(partials[name], binding.network, binding.plans[name])
-                for name, learner in learners.items()
-            }
-        self._fitted = partials.seen
-        self._decider = self._calibrated = self._canary = None
-        self._overrides = ()
+        self._session.finish(partials)
 
     # -- scoring --------------------------------------------------------------------------
 
@@ -203,21 +168,8 @@ class Monitor:
             NotFittedError: a detector that learns was not fitted.
             DataError: the input has another shape or type than the first batch seen.
         """
-        self._require_fitted()
-        parts: dict[str, list[Tensor]] = {name: [] for name in self._reader.detectors}
-        for batch in self._batches(data, "score"):
-            for name, scores in self._reader.look(batch.x, ()).scores.items():
-                parts[name].append(scores)
-        empty = torch.empty(0, dtype=torch.float64)
-        out = {name: torch.cat(part) if part else empty for name, part in parts.items()}
-        return next(iter(out.values())) if self._bare else out
-
-    def _require_fitted(self) -> None:
-        unfitted = [name for name in self._learners() if name not in self._reader.states]
-        if unfitted:
-            raise NotFittedError(
-                f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
-            )
+        scores = dict(self._session.score(data).scores)
+        return next(iter(scores.values())) if self._session.options.bare else scores
 
     # -- deciding -------------------------------------------------------------------------
 
@@ -245,7 +197,7 @@ class Monitor:
                 on every result and on what is saved.
 
         Returns:
-            This monitor.
+            This monitor; as it was before if an error is raised.
 
         Raises:
             CalibrationError: too few samples for the promise (says how many are needed), scores
@@ -257,24 +209,7 @@ class Monitor:
             One pass over the data.
         """
         promise = Promise(fpr=fpr, mode=mode, confidence=confidence)
-        self._require_fitted()
-        seen: Seen | None = None
-        looks: list[Look] = []
-        for batch in self._batches(data, "calibrate"):
-            if len(batch.x) == 0:
-                continue
-            refuse_nonfinite(batch.x, "calibration")
-            looks.append(self._reader.look(batch.x, (LOGITS, KEYS)))
-            new = Seen.of(batch.x, looks[-1].keys)
-            seen = new if seen is None else seen.merge(new)
-        if seen is None:
-            raise DataError("calibrate was given no sample; give held-out in-distribution data.")
-        overlap = overlap_override(seen, self._fitted, allow_overlap)
-        look = Look.joined(looks)
-        self._decider = Decider.of(look, promise, combine=self.combine, per_class=per_class)
-        self._calibrated = seen
-        kept = tuple(one for one in self._overrides if one.what != OVERLAP)
-        self._overrides = (*kept, *overlap)
+        self._session.calibrate(data, promise, per_class=per_class, allow_overlap=allow_overlap)
         return self
 
     def predict(self, data: Data) -> Result | Results:
@@ -294,17 +229,8 @@ class Monitor:
         Cost:
             As `score`.
         """
-        if self._decider is None:
-            raise CalibrationError(
-                "nothing was promised yet, so nothing can be decided: call "
-                "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
-            )
-        looks = [self._reader.look(batch.x, (LOGITS,)) for batch in self._batches(data, "predict")]
-        look = Look.joined(looks) if looks else Look.empty(self._reader.detectors)
-        results = self._decider.results(look, self.overrides)
-        return next(iter(results.values())) if self._bare else results
-
-    # -- saving ---------------------------------------------------------------------------
+        results = self._session.predict(data)
+        return next(iter(results.values())) if self._session.options.bare else results
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save what was learned and promised in one file, which `gradood.load` reads.
@@ -321,17 +247,13 @@ class Monitor:
         Cost:
             One forward pass of eight inputs, and reading all parameters.
         """
-        from gradood.monitor.saving import save
+        save(path, self._session.options, self._session.state)
 
-        self._require_fitted()
-        save(self, path)
-
-    # -- binding --------------------------------------------------------------------------
-
-    def bind(self, x: Tensor) -> Binding:
+    def bind(self, x: Inputs) -> Binding:
         """Observe the model on inputs like those to come, and plan what to read.
 
-        Done by itself on the first batch; useful to see errors and warnings early.
+        Done by itself on the first batch; useful to see errors and warnings early. For a monitor
+        that was loaded, this plans what a new fit reads.
 
         Args:
             x: (batch ≥ 1, …), finite.
@@ -339,10 +261,79 @@ class Monitor:
         Raises:
             TapError: a detector cannot read this model.
         """
-        return self._reader.bind(self._reader.ready(x))
+        return self._session.bind(x)
 
-    def _learners(self) -> dict[str, Learner]:
-        return {n: d for n, d in self._reader.detectors.items() if isinstance(d, Learner)}
 
-    def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
-        return shown_batches(data, what, bar=self._progress, labels=labels)
+def load(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """A saved monitor, bound to its model again.
+
+    The file is verified to the last bit before anything in it is used; nothing in it is executed
+    or imported. Parameters, buffers and structure of the model must be those it was saved with,
+    and eight stored inputs must give the stored logits and scores.
+
+    Args:
+        path: written by `Monitor.save`.
+        model: the classifier it was fitted on; wrapped, compiled or moved to another device as you
+            like.
+        override: why a differing model is right, if it is; stamped on every result.
+        progress: as for `Monitor`.
+
+    Returns:
+        The monitor, which gives the scores it gave before: on the same version of torch and kind
+        of device to the last bit.
+
+    Raises:
+        ModelMismatchError: the model is another one; says what differs.
+        ArtifactError: the file is damaged, too new, or names what this gradood does not have.
+        DataError: there is no file.
+
+    Cost:
+        Reading the file and all parameters, and one forward pass of eight inputs.
+    """
+    source = os.fspath(path)
+    artifact = read(source)
+    return from_artifact(
+        artifact,
+        model,
+        fingerprint(model),
+        source=source,
+        override=override,
+        progress=progress,
+    )
+
+
+def from_artifact(
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """`load` of a file that was read already, on a model whose fingerprint is known.
+
+    Args:
+        artifact: from `gradood.artifact.read`.
+        model: as for `load`.
+        known: the fingerprint of the model.
+        source: the file, for messages.
+        override: as for `load`.
+        progress: as for `load`.
+
+    Raises:
+        ModelMismatchError: as for `load`.
+        ArtifactError: as for `load`.
+
+    Cost: one forward pass of eight inputs.
+    """
+    options, state = restore(artifact, model, known, source=source, override=override)
+    monitor = Monitor.__new__(Monitor)
+    monitor._session = Session(options, state, progress)
+    return monitor

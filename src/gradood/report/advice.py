@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradood.report.measures import percent
-from gradood.report.views import Arena, Figure, Run
+from gradood.report.views import Figure, RecordView, RunView
 
 __all__ = ["advice"]
 
@@ -13,7 +13,7 @@ _CHANCE = 0.5
 _SHOWN = 6
 
 
-def advice(arena: Arena, run: Run) -> dict[str, Any]:
+def advice(view: RecordView, run: RunView) -> dict[str, Any]:
     """What a newcomer should take from the table of a run.
 
     The best and the cheapest are chosen by the mean AUROC over all sets among methods that share
@@ -26,24 +26,24 @@ def advice(arena: Arena, run: Run) -> dict[str, Any]:
     order = run.ordered(_GOAL, shared_only=True)
     if not order:
         none = "No method shares the pass over the images; see the table."
-        return {"picks": [_pick("Best overall", None, none)], "mind": _mind(arena, run, None)}
+        return {"picks": [_pick("Best overall", None, none)], "mind": _mind(view, run, None)}
     best = order[0][0]
-    picks = [_pick("Best overall", best, _best_text(arena, run, best)), _cheapest(run, best)]
+    picks = [_pick("Best overall", best, _best_text(view, run, best)), _cheapest(run, best)]
     for group, label in (("near", "Outliers close to the known"), ("far", "Outliers far off")):
         ranked = run.ordered(_GOAL, group, shared_only=True)
         if ranked:
-            picks.append(_pick(label, ranked[0][0], _group_text(arena, run, group, best)))
-    return {"picks": picks, "mind": _mind(arena, run, best)}
+            picks.append(_pick(label, ranked[0][0], _group_text(view, run, group, best)))
+    return {"picks": picks, "mind": _mind(view, run, best)}
 
 
 def _pick(label: str, method: str | None, text: str) -> dict[str, Any]:
     return {"label": label, "method": method, "text": text}
 
 
-def _best_text(arena: Arena, run: Run, best: str) -> str:
+def _best_text(view: RecordView, run: RunView, best: str) -> str:
     figures = run.means[best, "all"]
-    count = len(arena.sets)
-    over = f"the mean over {count} sets" if count > 1 else f"on {arena.sets[0].name}"
+    count = len(view.sets)
+    over = f"the mean over {count} sets" if count > 1 else f"on {view.sets[0].name}"
     text = f"AUROC {_with_interval(figures[_GOAL])}, {over}."
     if _MISSED in figures:
         text += (
@@ -53,7 +53,7 @@ def _best_text(arena: Arena, run: Run, best: str) -> str:
     return text
 
 
-def _cheapest(run: Run, best: str) -> dict[str, Any]:
+def _cheapest(run: RunView, best: str) -> dict[str, Any]:
     """The cheapest of those that the comparisons do not tell from the best."""
     label, price = "Cheapest that is as good", run.price(best)
     order = [method for method, _ in run.ordered(_GOAL, shared_only=True) if method != best]
@@ -78,11 +78,11 @@ def _cheapest(run: Run, best: str) -> dict[str, Any]:
     return _pick(label, best, text)
 
 
-def _compared(run: Run, method: str, best: str) -> bool:
+def _compared(run: RunView, method: str, best: str) -> bool:
     return (_GOAL, "all", method, best) in run.pairs
 
 
-def _equal_text(run: Run, chosen: str, best: str) -> str:
+def _equal_text(run: RunView, chosen: str, best: str) -> str:
     pair = run.pairs[_GOAL, "all", chosen, best]
     mine, its = run.price(chosen), run.price(best)
     test = "paired test" if pair.p is None else f"paired test, Holm: p = {pair.p:.2g}"
@@ -92,9 +92,9 @@ def _equal_text(run: Run, chosen: str, best: str) -> str:
     )
 
 
-def _group_text(arena: Arena, run: Run, group: str, best: str) -> str:
+def _group_text(view: RecordView, run: RunView, group: str, best: str) -> str:
     chosen, value = run.ordered(_GOAL, group, shared_only=True)[0]
-    names = _listed([s.name for s in arena.sets if s.group == group])
+    names = _listed([s.name for s in view.sets if s.group == group])
     text = f"AUROC {_with_interval(run.means[chosen, group][_GOAL])} ({names})."
     other = run.mean(best, _GOAL, group)
     if chosen == best:
@@ -106,22 +106,22 @@ def _group_text(arena: Arena, run: Run, group: str, best: str) -> str:
     return f"{text} {best} is {_points(value - other)} below{told}."
 
 
-def _mind(arena: Arena, run: Run, best: str | None) -> list[dict[str, Any]]:
+def _mind(view: RecordView, run: RunView, best: str | None) -> list[dict[str, Any]]:
     found = []
     if best is not None:
-        found += [*_own_pass(run, best), *_weakest(arena, run, best)]
-    found += [*_below_chance(run), *_accuracy(run), *_scope(arena, run, best)]
+        found += [*_own_pass(run, best), *_weakest(view, run, best)]
+    found += [*_below_chance(run), *_accuracy(run), *_scope(view, run, best)]
     for method, facts in run.methods.items():
-        found += [_note("caveat", method, str(text)) for text in facts.get("caveats") or ()]
-    left = run.record.get("left_out") or {}
-    return found + [_note("left out", method, str(why)) for method, why in left.items()]
+        found += [_note("caveat", method, text) for text in facts.caveats]
+    left_out = run.record.left_out.items()
+    return found + [_note("left out", method, why) for method, why in left_out]
 
 
 def _note(kind: str, method: str | None, text: str) -> dict[str, Any]:
     return {"kind": kind, "method": method, "text": text}
 
 
-def _own_pass(run: Run, best: str) -> list[dict[str, Any]]:
+def _own_pass(run: RunView, best: str) -> list[dict[str, Any]]:
     """The best of those that share no pass, if it is better than the one advised."""
     top = run.ordered(_GOAL)[0]
     value = run.mean(best, _GOAL)
@@ -135,8 +135,8 @@ def _own_pass(run: Run, best: str) -> list[dict[str, Any]]:
     return [_note("choice", top[0], text)]
 
 
-def _weakest(arena: Arena, run: Run, best: str) -> list[dict[str, Any]]:
-    cells = {s.name: run.cells.get((best, s.name), {}) for s in arena.sets}
+def _weakest(view: RecordView, run: RunView, best: str) -> list[dict[str, Any]]:
+    cells = {s.name: run.cells.get((best, s.name), {}) for s in view.sets}
     known = {name: figures for name, figures in cells.items() if _GOAL in figures}
     if len(known) < 2:
         return []
@@ -147,7 +147,7 @@ def _weakest(arena: Arena, run: Run, best: str) -> list[dict[str, Any]]:
     return [_note("choice", best, f"{text}.")]
 
 
-def _below_chance(run: Run) -> list[dict[str, Any]]:
+def _below_chance(run: RunView) -> list[dict[str, Any]]:
     """Methods that rank outliers below known images, by how many sets."""
     found: dict[str, list[str]] = {}
     for (method, name), figures in run.cells.items():
@@ -161,9 +161,9 @@ def _below_chance(run: Run) -> list[dict[str, Any]]:
     return [_note("chance", None, text)]
 
 
-def _accuracy(run: Run) -> list[dict[str, Any]]:
-    accuracy = run.record.get("id_accuracy")
-    published = (run.record.get("subject") or {}).get("published_accuracy")
+def _accuracy(run: RunView) -> list[dict[str, Any]]:
+    accuracy = run.record.id_accuracy
+    published = run.record.subject.published_accuracy
     if accuracy is None:
         text = "The known images have no labels, so the accuracy of the network was not checked."
         return [_note("scope", None, text)]
@@ -176,23 +176,23 @@ def _accuracy(run: Run) -> list[dict[str, Any]]:
     return []
 
 
-def _scope(arena: Arena, run: Run, best: str | None) -> list[dict[str, Any]]:
+def _scope(view: RecordView, run: RunView, best: str | None) -> list[dict[str, Any]]:
     """How far the figures reach."""
-    record, found = arena.record, []
-    seeds = arena.over_runs(run, best).get("all", {}).get(_GOAL) if best is not None else None
-    if seeds and seeds.get("sd") is not None:
+    record, found = view.record, []
+    seeds = view.over_runs(run, best).get("all", {}).get(_GOAL) if best is not None else None
+    if seeds is not None and seeds.sd is not None:
         text = (
-            f"{percent(seeds['mean'])} ± {100 * seeds['sd']:.1f} over {seeds['n']} runs "
+            f"{percent(seeds.mean)} ± {100 * seeds.sd:.1f} over {seeds.n} runs "
             "(standard deviation)."
         )
         found.append(_note("choice", best, text))
-    elif len(arena.runs) == 1:
+    elif len(view.runs) == 1:
         text = (
             "One network was tested. The intervals are those of the images; another training "
             "seed may change the order."
         )
         found.append(_note("scope", None, text))
-    if record.get("suite", {}).get("checked") is False:
+    if record.suite.checked is False:
         text = "The files were not checked against the hashes of the suite."
         found.append(_note("scope", None, text))
     text = (

@@ -1,4 +1,4 @@
-"""All that the page shows, as plain values."""
+"""Content of the page, in plain values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from gradood.bench.record_inputs import HyperParameters
 from gradood.bibliography import bibliography
 from gradood.errors import DataError
+from gradood.io.json import plain
+from gradood.io.records import to_plain
 from gradood.report.advice import advice
 from gradood.report.agreement import agreement
 from gradood.report.curves import histogram, roc, threshold
 from gradood.report.facts import made_with, run_facts, told
 from gradood.report.gallery import extremes
 from gradood.report.measures import MEASURES
-from gradood.report.views import Arena, Figure, Run
+from gradood.report.views import Figure, RecordView, RunView
 
 __all__ = ["DETAILS", "Detail", "Scores", "content"]
 
@@ -48,15 +51,15 @@ DETAILS = (
 """From fine to coarse."""
 
 
-def content(arena: Arena, scores: Scores, detail: Detail) -> dict[str, Any]:
+def content(view: RecordView, scores: Scores, detail: Detail) -> dict[str, Any]:
     """The JSON twin of the page.
 
     Raises:
         DataError: scores are of no run, set or method of the record, differ in number within a
             set, or are not finite or infinite numbers.
     """
-    record = arena.record
-    missing = [run.name for run in arena.runs if not scores.get(run.name)]
+    record = view.record
+    missing = [run.name for run in view.runs if not scores.get(run.name)]
     notes = [detail.note] if detail.note else []
     if missing:
         notes.append(
@@ -65,48 +68,46 @@ def content(arena: Arena, scores: Scores, detail: Detail) -> dict[str, Any]:
     return {
         "format": "gradood-report",
         "version": 1,
-        "title": "Which detector to use on " + ", ".join(_models(arena)),
-        "suite": {"name": record["suite"].get("name"), "version": record["suite"].get("version")},
-        "date": record.get("date"),
-        "command": record.get("command"),
+        "title": "Which detector to use on " + ", ".join(_models(view)),
+        "suite": {"name": record.suite.name, "version": record.suite.version},
+        "date": record.date,
+        "command": record.command,
         "measures": {name: asdict(measure) for name, measure in MEASURES.items()},
-        "groups": list(arena.groups),
-        "sets": [asdict(s) for s in arena.sets],
-        "runs": [_run(arena, run, scores.get(run.name) or {}, detail) for run in arena.runs],
-        "seeds": record.get("seeds") or {},
-        "ranking": record.get("ranking"),
-        "hyper_parameters": _hyper_parameters(record.get("hyper_parameters")),
-        "facts": [list(fact) for fact in made_with(arena)],
+        "groups": list(view.groups),
+        "sets": [asdict(s) for s in view.sets],
+        "runs": [_run(view, run, scores.get(run.name) or {}, detail) for run in view.runs],
+        "seeds": to_plain(record.seeds),
+        "ranking": to_plain(record.ranking),
+        "hyper_parameters": _hyper_parameters(record.hyper_parameters),
+        "facts": [list(fact) for fact in made_with(view)],
         "notes": notes,
     }
 
 
-def _hyper_parameters(given: Any) -> str:
+def _hyper_parameters(origin: HyperParameters | str) -> str:
     """Fixed or chosen on ID data only, and how."""
-    if isinstance(given, Mapping):
-        return f"{told(given.get('kind'))} ({told(given.get('how'))})"
-    return told(given)
+    return origin if isinstance(origin, str) else f"{origin.kind} ({origin.how})"
 
 
-def _models(arena: Arena) -> list[str]:
-    names = [str((run.record.get("subject") or {}).get("model") or run.name) for run in arena.runs]
+def _models(view: RecordView) -> list[str]:
+    names = [run.record.subject.model or run.name for run in view.runs]
     return list(dict.fromkeys(names))
 
 
 def _run(
-    arena: Arena, run: Run, scores: Mapping[str, Mapping[str, np.ndarray]], detail: Detail
+    view: RecordView, run: RunView, scores: Mapping[str, Mapping[str, np.ndarray]], detail: Detail
 ) -> dict[str, Any]:
-    arrays = _checked(arena, run, scores)
+    arrays = _checked(view, run, scores)
     return {
         "run": run.name,
         "label": run.label,
-        "seed": run.record.get("seed"),
-        "id_accuracy": run.record.get("id_accuracy"),
-        "advice": advice(arena, run),
+        "seed": run.record.seed,
+        "id_accuracy": run.record.id_accuracy,
+        "advice": advice(view, run),
         "order": _order(run),
         "methods": {name: _method(run, name) for name in run.methods},
-        "board": {name: _row(arena, run, name) for name in run.methods},
-        "versus": _versus(arena, run),
+        "board": {name: _row(view, run, name) for name in run.methods},
+        "versus": _versus(view, run),
         "curves": _curves(arrays, detail) if detail.points else {},
         "agreement": _agreement(run, arrays),
         "gallery": {
@@ -117,25 +118,25 @@ def _run(
     }
 
 
-def _order(run: Run) -> list[str]:
+def _order(run: RunView) -> list[str]:
     """The best first by the first measure, then those without a mean."""
     first = [method for method, _ in run.ordered(next(iter(MEASURES)))]
     return first + [method for method in run.methods if method not in first]
 
 
-def _method(run: Run, name: str) -> dict[str, Any]:
+def _method(run: RunView, name: str) -> dict[str, Any]:
     facts = run.methods[name]
     return {
-        "method": facts.get("method", name),
-        "title": facts.get("title") or "",
-        "paper": _paper(str(facts.get("paper") or "")),
-        "options": ", ".join(f"{key}={told(v)}" for key, v in (facts.get("options") or {}).items()),
-        "notes": [str(note) for note in facts.get("notes") or ()],
-        "caveats": [str(caveat) for caveat in facts.get("caveats") or ()],
-        "tried": told(facts["tried"]) if facts.get("tried") else "",
+        "method": facts.method,
+        "title": facts.title or "",
+        "paper": _paper(facts.paper or ""),
+        "options": ", ".join(f"{key}={told(v)}" for key, v in plain(facts.options).items()),
+        "notes": list(facts.notes),
+        "caveats": list(facts.caveats),
+        "tried": told(plain(facts.tried)) if facts.tried else "",
         "own_pass": run.own_pass(name),
-        "fits": bool(facts.get("fits")),
-        "chosen_by": facts.get("chosen_by") or "fixed",
+        "fits": facts.fits,
+        "chosen_by": facts.chosen_by or "fixed",
     }
 
 
@@ -145,17 +146,17 @@ def _paper(key: str) -> str:
     return known.short if known else key
 
 
-def _row(arena: Arena, run: Run, name: str) -> dict[str, Any]:
+def _row(view: RecordView, run: RunView, name: str) -> dict[str, Any]:
     columns = ("time_ratio", "memory_ratio", "fit_passes", "seconds_per_image")
     return {
         "means": {
             group: _rounded(run.means[name, group])
-            for group in arena.groups
+            for group in view.groups
             if (name, group) in run.means
         },
         "sets": {
             s.name: _rounded(run.cells[name, s.name])
-            for s in arena.sets
+            for s in view.sets
             if (name, s.name) in run.cells
         },
         "cost": {column: run.price(name, column) for column in columns},
@@ -169,11 +170,11 @@ def _rounded(figures: Mapping[str, Figure]) -> dict[str, list[float | None]]:
     }
 
 
-def _versus(arena: Arena, run: Run) -> dict[str, Any]:
+def _versus(view: RecordView, run: RunView) -> dict[str, Any]:
     """By measure and group: the best method, and how the others differ from it."""
     found: dict[str, Any] = {}
     for measure in MEASURES:
-        for group in arena.groups:
+        for group in view.groups:
             told_apart = run.versus_best(measure, group)
             if told_apart is not None:
                 best, others = told_apart
@@ -199,7 +200,9 @@ def _curves(arrays: Mapping[str, Mapping[str, np.ndarray]], detail: Detail) -> d
     }
 
 
-def _agreement(run: Run, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
+def _agreement(
+    run: RunView, arrays: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Any] | None:
     """Of the methods that scored every set, on all images together."""
     shared = [m for m in run.methods if arrays and all(m in given for given in arrays.values())]
     if len(shared) < 2:
@@ -208,11 +211,11 @@ def _agreement(run: Run, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict
 
 
 def _checked(
-    arena: Arena, run: Run, scores: Mapping[str, Mapping[str, np.ndarray]]
+    view: RecordView, run: RunView, scores: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The scores of the record's sets and methods, the ID set first."""
     found: dict[str, dict[str, np.ndarray]] = {}
-    for name in (_ID, *(s.name for s in arena.sets)):
+    for name in (_ID, *(s.name for s in view.sets)):
         given = scores.get(name) or {}
         arrays = {m: np.asarray(given[m], dtype=np.float64) for m in run.methods if m in given}
         if not arrays:

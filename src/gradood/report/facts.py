@@ -1,10 +1,11 @@
-"""What the figures were made with, as names and values to be listed."""
+"""Facts about a record, its settings and its networks, as names and values to be listed."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gradood.report.views import Arena, Run
+from gradood.io.records import to_plain
+from gradood.report.views import RecordView, RunView
 
 __all__ = ["made_with", "run_facts", "told"]
 
@@ -18,12 +19,13 @@ _RESULTS = {
 _RUN_RESULTS = {"run", "methods", "left_out", "rows", "means", "cost"}
 
 
-def made_with(arena: Arena) -> Facts:
+def made_with(view: RecordView) -> Facts:
     """Of the whole record: date, commit, versions, machine, settings, hyper-parameters, suite."""
-    rest = {key: value for key, value in arena.record.items() if key not in _RESULTS}
+    record = to_plain(view.record)
+    rest = {key: value for key, value in record.items() if key not in _RESULTS}
     rest["record version"] = rest.pop("version")
-    rest["hyper-parameters"] = arena.record.get("hyper_parameters")
-    suite = arena.record["suite"]
+    rest["hyper-parameters"] = record["hyper_parameters"]
+    suite = record["suite"]
     shown = {key: value for key, value in suite.items() if key not in ("ood", "hashes")}
     sets = {
         f"outliers, {given['name']}": {k: v for k, v in given.items() if k != "name"}
@@ -32,9 +34,9 @@ def made_with(arena: Arena) -> Facts:
     return [*_flat(rest), *_flat({"suite": shown}), *_flat(sets)]
 
 
-def run_facts(run: Run) -> Facts:
+def run_facts(run: RunView) -> Facts:
     """Of one run: network, weights, preprocessing, seconds."""
-    return list(_flat({k: v for k, v in run.record.items() if k not in _RUN_RESULTS}))
+    return list(_flat({k: v for k, v in to_plain(run.record).items() if k not in _RUN_RESULTS}))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

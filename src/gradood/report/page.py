@@ -1,4 +1,4 @@
-"""Content into one file of HTML that asks nobody for anything."""
+"""Rendering of the content as one self-contained HTML file."""
 
 import base64
 import hashlib

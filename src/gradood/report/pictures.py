@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from gradood.bench.record import Record
+from gradood.bench.record_inputs import OutlierSetRecord, SetRecord
 from gradood.data import ImageDataset, Preprocess, open_images
-from gradood.data.content import file_digest
 from gradood.data.extras import pillow
-from gradood.data.source import split_slice
+from gradood.data.sources import split_slice
+from gradood.data.storage import file_digest
 from gradood.errors import DataError, GradoodError, GradoodWarning
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Pictures:
 
     @staticmethod
     def of(
-        record: Mapping[str, Any],
+        record: Record | Mapping[str, Any],
         root: str | Path = ".",
         *,
         folders: Mapping[str, str] | None = None,
@@ -42,24 +44,23 @@ class Pictures:
         """Find the images of a record; a set whose images are gone or have changed is missing.
 
         Args:
-            record: what ``arena.json`` holds.
+            record: of a run, or what ``arena.json`` holds.
             root: what the paths of the suite are relative to; sets of the user's own are relative
                 to the working directory.
             folders: path of a list of images → the folder of these images, relative to the root.
             image_column: of Parquet files.
         """
-        suite = record.get("suite") or {}
-        given = {"id": suite.get("id") or {}}
-        given |= {str(entry.get("name")): entry for entry in suite.get("ood") or ()}
+        suite = Record.of(record).suite
+        sets: dict[str, SetRecord | OutlierSetRecord] = {"id": suite.id}
+        sets |= {entry.name: entry for entry in suite.ood}
         opened: dict[str, ImageDataset] = {}
         missing: dict[str, str] = {}
-        for name, entry in given.items():
-            path = str(entry.get("path"))
-            rooted = entry.get("rooted", True)
-            source = str(Path(root) / path) if rooted else path
+        for name, entry in sets.items():
+            source = str(Path(root) / entry.path) if entry.rooted else entry.path
             if not split_slice(source)[0].exists():
-                source = path
-            folder = ((folders or {}).get(path) or entry.get("images")) if rooted else None
+                source = entry.path
+            folder = (folders or {}).get(entry.path) or entry.images
+            folder = folder if entry.rooted else None
             try:
                 images = open_images(
                     source,
@@ -87,15 +88,14 @@ class Pictures:
             return []
 
 
-def _same(images: ImageDataset, entry: Mapping[str, Any], source: str) -> ImageDataset:
+def _same(images: ImageDataset, entry: SetRecord | OutlierSetRecord, source: str) -> ImageDataset:
     """The images that were scored, unless these are others."""
-    told, digest = entry.get("n"), entry.get("sha256")
-    if told is not None and len(images) < told:
-        raise DataError(f"{source!r} holds {len(images)} images, and {told} were scored.")
+    if len(images) < entry.n:
+        raise DataError(f"{source!r} holds {len(images)} images, and {entry.n} were scored.")
     file = split_slice(source)[0]
-    if digest is not None and file.is_file() and file_digest(file) != digest:
+    if entry.sha256 is not None and file.is_file() and file_digest(file) != entry.sha256:
         raise DataError(f"{source!r} has changed since it was scored.")
-    return images[:told]
+    return images[: entry.n]
 
 
 def _image(images: ImageDataset, index: int) -> "Image":

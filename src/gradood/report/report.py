@@ -1,4 +1,4 @@
-"""The page of an arena, and its JSON twin."""
+"""Page of a benchmark record, and its JSON twin."""
 
 import json
 from collections.abc import Mapping
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from gradood.bench.record import Record
 from gradood.errors import ConfigError
-from gradood.io.atomic import replace
+from gradood.io.atomic import write
 from gradood.report.content import DETAILS, Scores, content
 from gradood.report.gallery import EXTREMES, Images, Sheets, fitting
 from gradood.report.page import page
-from gradood.report.views import Arena
+from gradood.report.views import RecordView
 
 __all__ = ["Report"]
 
@@ -33,7 +34,7 @@ class Report:
 
     @staticmethod
     def of(
-        record: Mapping[str, Any],
+        record: Record | Mapping[str, Any],
         scores: Scores,
         images: Images | None = None,
         *,
@@ -45,7 +46,7 @@ class Report:
         the curves; the page says so.
 
         Args:
-            record: what ``arena.json`` holds.
+            record: of a run, or what ``arena.json`` holds.
             scores: by run, set (``id`` for the in-distribution one) and method; (n,) each, higher =
                 more OOD. A run without scores has no curves.
             images: from a set and ascending positions in it to Pillow images, such as `Pictures`;
@@ -60,8 +61,8 @@ class Report:
             Two sorts per method and set, and one per method over all sets: some seconds for 45
             methods on 7 sets of 26,000 images; plus the decoding of some thousand images.
         """
-        arena = Arena.of(record)
-        made, room = _fitted(arena, scores, limit)
+        view = RecordView.of(Record.of(record))
+        made, room = _fitted(view, scores, limit)
         galleries = [run["gallery"] for run in made["runs"]]
         names = dict.fromkeys(name for gallery in galleries for name in gallery)
         sheets = None if images is None else fitting(galleries, images, room)
@@ -70,7 +71,7 @@ class Report:
         )
 
     def html(self) -> str:
-        """The page: one file that asks nobody for anything; works from disk."""
+        """The page: one self-contained file that needs no network."""
         return page(self.content, None if self.sheets is None else self.sheets.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,19 +99,18 @@ class Report:
         twin = target.with_suffix(".json")
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         for file, part in ((target, self.html()), (twin, text)):
-            # What is in no character set, such as half of a file name, is no reason to fail.
-            replace(file, [part.encode("utf-8", "replace")], lambda _: None)
+            write(file, part)
         return twin
 
 
 _MARGIN = 1_000  # For the sentences about pictures.
 
 
-def _fitted(arena: Arena, scores: Scores, limit: int) -> tuple[dict[str, Any], int]:
+def _fitted(view: RecordView, scores: Scores, limit: int) -> tuple[dict[str, Any], int]:
     """The finest content that fits, and the bytes left for thumbnails."""
     size = 0
     for detail in DETAILS:
-        made = content(arena, scores, detail)
+        made = content(view, scores, detail)
         size = _size(made) + _MARGIN
         if size <= limit:
             return made, limit - size

@@ -1,19 +1,18 @@
-"""What the page needs of an arena record, looked up by name; refuses what is no such record."""
+"""Lookup of the figures of a benchmark record by method, set, group and measure."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gradood.errors import DataError
+from gradood.bench.record import Record, RunRecord
+from gradood.bench.record_figures import ComparisonRow, FigureRow, Spread
+from gradood.bench.record_inputs import MethodRecord
 from gradood.report.measures import GROUPS, MEASURES
 
-__all__ = ["Arena", "Figure", "OutlierSet", "Run", "Versus"]
+__all__ = ["Figure", "OutlierSet", "RecordView", "RunView", "Versus"]
 
 Figure = tuple[float, float | None, float | None]
 """A value and the ends of its interval, None where there is no interval."""
-
-_FORMAT, _VERSION = "gradood-arena", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,12 @@ class OutlierSet:
     Attributes:
         name: of the set.
         group: ``near`` or ``far``.
-        n: images, or None if not told.
+        n: number of images.
     """
 
     name: str
     group: str
-    n: int | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +48,60 @@ class Versus:
     p: float | None
     significant: bool
 
+    def turned(self) -> "Versus":
+        """The best against the method."""
+        low = None if self.high is None else -self.high
+        high = None if self.low is None else -self.low
+        return Versus(-self.difference, low, high, self.p, self.significant)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Run:
+class RunView:
     """One network under test.
 
     Attributes:
-        name: unique.
-        label: what several seeds of one network share.
-        record: of the run, as it was written.
-        methods: facts by name of the method, in the record's order.
+        record: of the run.
         cells: figures by measure, of (method, set).
         means: figures by measure, of (method, group).
-        cost: by name of the method.
         pairs: (measure, group, a, b) → a against b, and the same turned round.
     """
 
-    name: str
-    label: str
-    record: Mapping[str, Any]
-    methods: Mapping[str, Mapping[str, Any]]
+    record: RunRecord
     cells: Mapping[tuple[str, str], Mapping[str, Figure]]
     means: Mapping[tuple[str, str], Mapping[str, Figure]]
-    cost: Mapping[str, Mapping[str, Any]]
     pairs: Mapping[tuple[str, str, str, str], Versus]
+
+    @staticmethod
+    def of(record: RunRecord, comparisons: Sequence[ComparisonRow]) -> "RunView":
+        """The view of a run, with its rows among the comparisons of all runs."""
+        pairs: dict[tuple[str, str, str, str], Versus] = {}
+        for row in comparisons:
+            if row.run == record.run:
+                low, high = row.interval or (None, None)
+                versus = Versus(row.difference, low, high, row.p_holm, row.significant)
+                pairs[row.metric, row.group, row.a, row.b] = versus
+                pairs[row.metric, row.group, row.b, row.a] = versus.turned()
+        return RunView(
+            record,
+            cells={(row.method, row.ood): _figures(row) for row in record.rows},
+            means={(row.method, row.group): _figures(row) for row in record.means},
+            pairs=pairs,
+        )
+
+    @property
+    def name(self) -> str:
+        """The unique name of the run."""
+        return self.record.run
+
+    @property
+    def label(self) -> str:
+        """What several seeds of one network share."""
+        return self.record.label or self.name
+
+    @property
+    def methods(self) -> Mapping[str, MethodRecord]:
+        """By label, in the record's order."""
+        return self.record.methods
 
     def mean(self, method: str, measure: str, group: str = "all") -> float | None:
         """The mean over the sets of a group, or None if the record has none."""
@@ -81,24 +110,26 @@ class Run:
 
     def own_pass(self, method: str) -> bool:
         """Whether it needs a pass that it shares with no other."""
-        return self.methods[method].get("pass") == "own"
+        return self.methods[method].pass_kind == "own"
 
     def price(self, method: str, column: str = "time_ratio") -> float | None:
-        """A figure of its cost, or None if it was not measured."""
-        return _number(self.cost.get(method, {}).get(column))
+        """A figure of its cost; None if it was not measured, or is no finite number."""
+        cost = self.record.cost.get(method)
+        value = None if cost is None else getattr(cost, column)
+        return float(value) if value is not None and math.isfinite(value) else None
 
     def ordered(
         self, measure: str, group: str = "all", *, shared_only: bool = False
     ) -> list[tuple[str, float]]:
         """Methods and their means, the best first, in the record's order among equals."""
-        found = [
+        means = [
             (method, value)
             for method in self.methods
             if (value := self.mean(method, measure, group)) is not None
             and not (shared_only and self.own_pass(method))
         ]
         sign = -1 if MEASURES[measure].higher else 1
-        return sorted(found, key=lambda pair: sign * pair[1])
+        return sorted(means, key=lambda pair: sign * pair[1])
 
     def versus_best(self, measure: str, group: str) -> tuple[str, dict[str, Versus]] | None:
         """The best method, and each other that was compared with it; None if none was."""
@@ -106,52 +137,38 @@ class Run:
         if not order:
             return None
         best = order[0][0]
-        found = {
+        others = {
             method: pair
             for method, _ in order[1:]
             if (pair := self.pairs.get((measure, group, method, best))) is not None
         }
-        return (best, found) if found else None
+        return (best, others) if others else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Arena:
+class RecordView:
     """A record of `gradood bench`, as the page reads it.
 
     Attributes:
-        record: as it was written.
+        record: itself.
         sets: of outliers, in the record's order.
         runs: networks under test.
     """
 
-    record: Mapping[str, Any]
+    record: Record
     sets: tuple[OutlierSet, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RunView, ...]
 
     @staticmethod
-    def of(record: Mapping[str, Any]) -> "Arena":
-        """Read a record.
+    def of(record: Record) -> "RecordView":
+        """The view of a record."""
+        sets = tuple(OutlierSet(own.name, own.group, own.n) for own in record.suite.ood)
+        runs = tuple(RunView.of(run, record.comparisons) for run in record.runs)
+        return RecordView(record, sets, runs)
 
-        Raises:
-            DataError: it is none, of another version, or lacks something.
-        """
-        found = record.get("format"), record.get("version")
-        if found != (_FORMAT, _VERSION):
-            raise DataError(
-                f"the record has format {found[0]!r} and version {found[1]!r}; expected "
-                f"{_FORMAT!r} and {_VERSION}. Give an arena.json of this version's `gradood bench`."
-            )
-        try:
-            return _read(record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"the arena record cannot be read ({type(error).__name__}: {error}); expected an "
-                "arena.json as `gradood bench` writes it. Make it again."
-            ) from error
-
-    def over_runs(self, run: Run, method: str) -> Mapping[str, Any]:
-        """Group → measure → mean, sd and n over the runs of the same network."""
-        seeds = self.record.get("seeds") or {}
+    def over_runs(self, run: RunView, method: str) -> Mapping[str, Mapping[str, Spread]]:
+        """Group → measure → spread over the runs of the same network."""
+        seeds = self.record.seeds
         return seeds.get(method) or seeds.get(f"{run.label}/{method}") or {}
 
     @property
@@ -161,57 +178,10 @@ class Arena:
         return tuple(group for group in GROUPS if group in present)
 
 
-def _read(record: Mapping[str, Any]) -> Arena:
-    sets = tuple(
-        OutlierSet(str(given["name"]), str(given["group"]), given.get("n"))
-        for given in record["suite"]["ood"]
-    )
-    runs = tuple(_run(given, record.get("comparisons") or ()) for given in record["runs"])
-    if not runs or not all(run.methods for run in runs):
-        raise ValueError("it has no run, or a run without methods")
-    if len({run.name for run in runs}) < len(runs):
-        raise ValueError("two runs have the same label")
-    return Arena(record, sets, runs)
-
-
-def _run(given: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> Run:
-    name = str(given["run"])
-    pairs: dict[tuple[str, str, str, str], Versus] = {}
-    for row in comparisons:
-        if row["run"] == name:
-            low, high = row.get("interval") or (None, None)
-            difference, low, high = float(row["difference"]), _number(low), _number(high)
-            rest = _number(row.get("p_holm")), bool(row["significant"])
-            key = str(row["metric"]), str(row["group"])
-            pairs[*key, row["a"], row["b"]] = Versus(difference, low, high, *rest)
-            turned = (None if high is None else -high), (None if low is None else -low)
-            pairs[*key, row["b"], row["a"]] = Versus(-difference, *turned, *rest)
-    return Run(
-        name=name,
-        label=str(given.get("label") or name),
-        record=given,
-        methods=dict(given["methods"]),
-        cells={(row["method"], row["ood"]): _figures(row) for row in given["rows"]},
-        means={(row["method"], row["group"]): _figures(row) for row in given["means"]},
-        cost=dict(given.get("cost") or {}),
-        pairs=pairs,
-    )
-
-
-def _figures(row: Mapping[str, Any]) -> dict[str, Figure]:
-    found: dict[str, Figure] = {}
-    intervals = row.get("intervals") or {}
+def _figures(row: FigureRow) -> dict[str, Figure]:
+    """Measure → its figure."""
+    figures: dict[str, Figure] = {}
     for measure in MEASURES:
-        value = _number(row.get(measure))
-        if value is not None:
-            low, high = intervals.get(measure) or (None, None)
-            found[measure] = (value, _number(low), _number(high))
-    return found
-
-
-def _number(value: Any) -> float | None:
-    """A finite number; JSON spells others as text."""
-    if value is None or isinstance(value, bool):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+        low, high = row.intervals.get(measure) or (None, None)
+        figures[measure] = (getattr(row, measure), low, high)
+    return figures

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.engine.binding import Binding
 from gradood.errors import GradoodError
+from gradood.evidence import Reads
 from gradood.monitor import Monitor
 from gradood.testing.networks import ContractNetwork
 
@@ -75,6 +76,12 @@ class Case:
     def plan(self) -> Plan:
         """The detector's own part of `binding`."""
         return self.binding.plans[self.detector.name]
+
+    @property
+    def reads(self) -> Reads:
+        """What the fitted detector reads for a score."""
+        state = self.monitor.states.get(self.detector.name, {})
+        return self.detector.bound_reads(self.plan.reads, state)
 
     @cached_property
     def refusal(self) -> GradoodError | None:

@@ -1,4 +1,4 @@
-"""Training that knows its edge: GReg, GReg+ and the outlier-exposure family."""
+"""Training with auxiliary outliers: GReg, GReg+ and the outlier-exposure family."""
 
 from gradood.training.catalog import METHODS, load_recipe, recipes
 from gradood.training.data import TrainingData

@@ -1,4 +1,4 @@
-"""The recipes that come with the library, and those in a user's own files."""
+"""Recipes of the library and of files, and changes of their options."""
 
 import json
 import tomllib
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.tables import from_table
+from gradood.io.records import decode
 from gradood.training.recipe import Recipe
 
 __all__ = ["METHODS", "load_recipe", "recipes", "with_changes"]
@@ -49,7 +49,7 @@ def load_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     2
     """
     table = _table(source, ())
-    return from_table(Recipe, with_changes(table, changes), f"recipe {str(source)!r}")
+    return decode(Recipe, with_changes(table, changes), f"recipe {str(source)!r}")
 
 
 def with_changes(table: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -69,10 +69,10 @@ def with_changes(table: Mapping[str, Any], changes: Iterable[str]) -> dict[str, 
             raise ConfigError(
                 f"{change!r} changes nothing; expected key=value, such as optimizer.lr=0.001."
             )
-        given: Any = _parsed(text.strip())
+        value: Any = _parsed(text.strip())
         for key in reversed(path.strip().split(".")):
-            given = {key: given}
-        changed = _merged(changed, given)
+            value = {key: value}
+        changed = _merged(changed, value)
     return changed
 
 
@@ -92,7 +92,7 @@ def _table(source: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
     path = Path(source)
     if path.suffix == ".json":
         return dict(_json(path))
-    table = _toml(_text(path) if path.suffix == ".toml" else _included(name), name)
+    table = _toml(_text(path) if path.suffix == ".toml" else _packaged(name), name)
     base = table.pop("base", None)
     if base is None:
         return table
@@ -101,7 +101,7 @@ def _table(source: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
     return _merged(_table(base, (*seen, name)), table)
 
 
-def _included(name: str) -> str:
+def _packaged(name: str) -> str:
     plain = name.replace("+gradient", "-gradient").replace("+", "-plus")
     if plain not in recipes():
         raise UnknownNameError(
@@ -129,22 +129,22 @@ def _toml(text: str, name: str) -> dict[str, Any]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(_text(path))
+        record = json.loads(_text(path))
     except ValueError as error:
         raise ConfigError(f"{str(path)!r} is no JSON: {error}; expected a recipe.json.") from error
-    inner = found.get("recipe") if isinstance(found, dict) else None
-    if not isinstance(inner, dict):
+    recipe = record.get("recipe") if isinstance(record, dict) else None
+    if not isinstance(recipe, dict):
         raise ConfigError(
             f"{str(path)!r} holds no recipe; expected the recipe.json of an earlier run."
         )
-    return inner
+    return recipe
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid upon `base`, tables by tables."""
-    found = dict(base)
+    """`base` with the values of `over`, nested tables merged likewise."""
+    merged = dict(base)
     for key, value in over.items():
-        known = found.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        found[key] = _merged(known, value) if both else value  # type: ignore[arg-type]
-    return found
+        before = merged.get(key)
+        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
+    return merged

@@ -1,26 +1,31 @@
-"""The data of a run: what is trained on, and what is held out."""
+"""Data of a run: its split into training and validation samples, and its fingerprint."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
+from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
 from gradood.training.class_overlap import class_names
+from gradood.training.randomness import generator_for
 from gradood.training.recipe import Recipe
-from gradood.training.samples import Samples
-from gradood.training.seeds import generator_for
+from gradood.training.samples import Samples, decodes_alike, image_of, label_of
 from gradood.training.validation import HeldOut
 
-__all__ = ["Material", "TrainingData"]
+__all__ = ["DataSplit", "TrainingData", "different_data"]
+
+_PROBES = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class TrainingData:
-    """What a user gives to train on.
+    """Data sets of a run, as the user gives them.
 
     Attributes:
         id: map-style data set of known samples, (image, label) each.
@@ -38,14 +43,14 @@ class TrainingData:
     aux_classes: Sequence[str] | None = None
 
     def names(self) -> tuple[Sequence[str] | None, Sequence[str] | None]:
-        """Of the known and of the auxiliary classes, as far as they are known."""
-        ours = self.id_classes if self.id_classes is not None else class_names(self.id)
-        theirs = self.aux_classes if self.aux_classes is not None else class_names(self.aux)
-        return ours, theirs
+        """Names of the in-distribution and of the auxiliary classes; None if they have none."""
+        id_names = self.id_classes if self.id_classes is not None else class_names(self.id)
+        aux_names = self.aux_classes if self.aux_classes is not None else class_names(self.aux)
+        return id_names, aux_names
 
 
-class Material:
-    """Samples to train on, and samples held out of the same sets, chosen by the recipe's seed.
+class DataSplit:
+    """Samples to train on, and samples held out of the same sets, split by the recipe's seed.
 
     Args:
         data: see `TrainingData`.
@@ -73,17 +78,31 @@ class Material:
     @property
     def counts(self) -> dict[str, int]:
         """How many samples of each kind, for the record."""
-        found = {"id": len(self.known), "id_held_out": len(self.held.id)}
+        counts = {"id": len(self.known), "id_held_out": len(self.held.id)}
         if self.outliers is not None and self.held.aux is not None:
-            found |= {"aux": len(self.outliers), "aux_held_out": len(self.held.aux)}
-        return found
+            counts |= {"aux": len(self.outliers), "aux_held_out": len(self.held.aux)}
+        return counts
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Plain values by which a resumed run knows its data again; see `different_data`.
+
+        ``labels``: SHA-256 of the in-distribution labels, and of the paths below the folder where
+        there are such. ``id``, ``aux``: the means of 32 images spread over the set, or None where a
+        data set may transform its images at random.
+
+        Cost: 32 images of each set; the labels of other data sets than this library's and torch's
+        are taken from attributes `labels` or `targets`, else from 32 items.
+        """
+        digest = hashlib.sha256(repr(_labels(self._data.id)).encode()).hexdigest()
+        outliers = None if self._data.aux is None else _image_means(self._data.aux)
+        return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers}
 
     def example(self) -> Tensor:
         """The first images of the known samples, at most 2, (n, …)."""
         return self.known.plain(range(min(2, len(self.known))))[0]
 
-    def check_alike(self) -> None:
-        """Whether outliers have the shape and the type of known images.
+    def check_shapes(self) -> None:
+        """Check that outliers have the shape and the type of in-distribution images.
 
         Raises:
             DataError: they have not.
@@ -127,3 +146,72 @@ def _size(dataset: Any, purpose: str) -> int:
             f"the {purpose} data is a {type(dataset).__name__} without a length; expected a "
             "map-style data set, as samples are drawn from it at random."
         ) from None
+
+
+def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, in words; what either lacks is not compared.
+
+    Means of images may differ by 0.1 %, as decoders of two machines may round differently.
+    """
+    differences = []
+    if before.get("labels") != now["labels"]:
+        differences.append("other in-distribution labels or file names")
+    for kind, name in (("id", "in-distribution"), ("aux", "auxiliary")):
+        means = zip(before.get(kind) or (), now[kind] or (), strict=False)
+        pairs = [pair for pair in means if None not in pair]
+        if not all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in pairs):
+            differences.append(f"other {name} images")
+    return differences
+
+
+def _probes(dataset: Any) -> list[int]:
+    """Indices spread over a data set."""
+    size = len(dataset)
+    return sorted({size * i // _PROBES for i in range(_PROBES)})
+
+
+def _image_means(dataset: Any) -> list[float | None] | None:
+    """Means of some images; None if a second read may give other images."""
+    if not _reads_alike(dataset):
+        return None
+    means: list[float | None] = []
+    for index in _probes(dataset):
+        try:
+            mean = float(image_of(dataset[index]).double().mean())
+        except DataError:  # Refused by name if the run comes to it.
+            mean = math.nan
+        means.append(mean if math.isfinite(mean) else None)
+    return means
+
+
+def _reads_alike(dataset: Any) -> bool:
+    if isinstance(dataset, ConcatDataset):
+        return all(map(_reads_alike, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return _reads_alike(dataset.dataset)
+    return decodes_alike(dataset) or isinstance(dataset, TensorDataset | list | tuple)
+
+
+def _labels(dataset: Any) -> list[Any]:
+    """All labels of a data set where they can be had without its images, else those of 32."""
+    if isinstance(dataset, ConcatDataset):
+        return [label for part in dataset.datasets for label in _labels(part)]
+    if isinstance(dataset, Subset):
+        labels = _labels(dataset.dataset)
+        whole = len(labels) == len(dataset.dataset)  # type: ignore[arg-type]
+        return [labels[index] for index in dataset.indices] if whole else labels
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[1].tolist() if len(dataset.tensors) > 1 else []
+    try:
+        if isinstance(dataset, ImageDataset) and not isinstance(dataset, ParquetImages):
+            # Exchanged between two folders of classes, images leave the labels as they are.
+            labels = () if dataset.labels is None else dataset.labels.tolist()
+            return [(dataset.name(index), label) for index, label in enumerate(labels)]
+        for attribute in ("labels", "targets"):
+            labels = getattr(dataset, attribute, None)
+            if labels is not None and len(labels) == len(dataset):
+                return torch.as_tensor(labels).tolist()
+        items = range(len(dataset)) if isinstance(dataset, list | tuple) else _probes(dataset)
+        return [label_of(dataset[index]) for index in items]
+    except (DataError, TypeError, ValueError):  # Refused by name if the run comes to it.
+        return []

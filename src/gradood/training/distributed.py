@@ -1,6 +1,7 @@
-"""The processes that train together; one process alone is a world of one."""
+"""Processes that train together, and the collective operations among them."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gradood.errors import ConfigError
 
-__all__ = ["World", "joined"]
+__all__ = ["Processes", "averaged_gradients", "joined"]
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """This process among those that train together.
+class Processes:
+    """This process among those that train together; a single process is a group of size 1.
 
     Attributes:
         rank: from 0.
@@ -28,43 +30,43 @@ class World:
     size: int = 1
 
     @staticmethod
-    def current() -> "World":
-        """The default process group, if there is one; else a world of one."""
+    def current() -> "Processes":
+        """The default process group of torch, if it is initialized; else a single process."""
         if dist.is_available() and dist.is_initialized():
-            return World(dist.get_rank(), dist.get_world_size())
-        return World()
+            return Processes(dist.get_rank(), dist.get_world_size())
+        return Processes()
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def concatenated(self, rows: Tensor) -> Tensor:
         """Rows (n, …) of all processes in the order of their ranks; n may differ."""
         if self.size == 1:
             return rows
-        counts = self.all(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
+        counts = self.stacked(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
         padded = rows.new_zeros(max(counts), *rows.shape[1:])
         padded[: len(rows)] = rows
-        every = self.all(padded)
-        return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
+        blocks = self.stacked(padded)
+        return torch.cat([block[:count] for block, count in zip(blocks, counts, strict=True)])
 
-    def all(self, tensor: Tensor) -> Tensor:
+    def stacked(self, tensor: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, (size, …)."""
         if self.size == 1:
             return tensor[None]
-        found = [torch.empty_like(tensor) for _ in range(self.size)]
-        dist.all_gather(found, tensor.contiguous())
-        return torch.stack(found)
+        tensors = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(tensors, tensor.contiguous())
+        return torch.stack(tensors)
 
-    def lead(self, tensor: Tensor) -> Tensor:
-        """The tensor of the first process."""
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """The tensor of the first process, written into `tensor`."""
         if self.size > 1:
             dist.broadcast(tensor, 0)
         return tensor
 
-    def agree(self, model: nn.Module) -> None:
-        """Give all processes the mean of each other's running statistics.
+    def average_buffers(self, model: nn.Module) -> None:
+        """Set floating-point buffers (running statistics) to their mean over the processes.
 
         With equal parts, running means become those of the whole batch; running variances lack
         the variance between the parts' means.
@@ -76,15 +78,24 @@ class World:
                 dist.all_reduce(buffer)
                 buffer /= self.size
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
 
+def averaged_gradients(module: nn.Module) -> nn.Module:
+    """The module, whose gradients are averaged over the processes."""
+    with warnings.catch_warnings():
+        # The option that is to replace it is not in every torch that this library runs on.
+        warnings.filterwarnings("ignore", ".*broadcast_buffers.*is deprecated")
+        # Buffers are averaged after each step instead, and the device is chosen already.
+        return DistributedDataParallel(module, broadcast_buffers=False)
+
+
 @contextmanager
 def joined(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started, if it did; gives this process's device.
+    """Join the processes that torchrun started, if it did; yields this process's device.
 
     Args:
         device: as asked for; of several CUDA devices each process takes its own.

@@ -1,28 +1,68 @@
-"""What a run says of itself: CSV files, TensorBoard, and a progress bar on a terminal."""
+"""Logs of a run: CSV files, TensorBoard, a progress bar, and the means they show."""
 
 import csv
+import errno
 import io
-import sys
+import os
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import torch
+from torch import Tensor
 
-from gradood.training.checkpoint import save_text
+from gradood.engine.progress import progress_bar
+from gradood.io.atomic import replace
+from gradood.training.validation import Scores
 
-__all__ = ["Logs", "Progress"]
+__all__ = ["Logs", "Meter", "Reporter"]
+
+
+class Meter:
+    """Running means of named values over steps, which a checkpoint keeps."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Add the values of one step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self, *, clear: bool = False) -> dict[str, float]:
+        """Mean of each value since the last clearing, sorted by name."""
+        means = {name: total / self._counts[name] for name, total in sorted(self._sums.items())}
+        if clear:
+            self._sums, self._counts = {}, {}
+        return means
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name → (sum, count)."""
+        return {
+            name: torch.tensor([total, self._counts[name]], dtype=torch.float64)
+            for name, total in self._sums.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set sums and counts to those of `tensors`."""
+        self._sums = {name: float(pair[0]) for name, pair in tensors.items()}
+        self._counts = {name: int(pair[1]) for name, pair in tensors.items()}
 
 
 class Logs:
     """Two CSV files in the run's folder, and TensorBoard's if asked for.
 
-    ``steps.csv`` has the means of every so many steps, ``epochs.csv`` one row per validation; the
-    first is of the starting network.
+    ``steps.csv`` has the means of every so many steps, ``epochs.csv`` a row for each validation;
+    the first is of the starting network. A row is on the disk before a checkpoint of its step.
 
     Args:
         folder: of the run.
-        step: the step the run begins at; later rows of an interrupted run are dropped.
+        step: the step the run begins at; later rows of an interrupted run, and a last row that is
+            incomplete, are removed.
         tensorboard: write its files too, to the folder ``tensorboard``.
 
     Raises:
@@ -32,16 +72,21 @@ class Logs:
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
         self._folder = folder
         for name in ("steps", "epochs"):
-            _drop_after(self._path(name), step)
+            _truncate(self._path(name), step)
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add a row to ``steps`` or ``epochs``; it must have a ``step``."""
+        """Append a row to ``steps`` or ``epochs``; it must have a ``step``.
+
+        Raises:
+            OSError: it cannot be written; nothing of it remains.
+        """
         path = self._path(name)
         rows = [] if path.exists() else [list(row)]
         rows.append(["" if value is None else value for value in row.values()])
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        _append(path, text.getvalue().encode())
         if self._board is not None:
             for key, value in row.items():
                 if isinstance(value, float):
@@ -57,51 +102,85 @@ class Logs:
         return self._folder / f"{name}.csv"
 
 
-class Progress:
-    """A bar over the steps of a run.
+class Reporter:
+    """Logs and progress bar of a run.
 
     Args:
-        total: steps.
+        logs: of the process that leads; None in the others, which report nothing.
+        total: steps of the run.
         done: steps done before.
-        show: None for on a terminal only.
+        progress: show a bar; None for on a terminal only.
     """
 
-    def __init__(self, total: int, *, done: int, show: bool | None) -> None:
-        shown = sys.stderr.isatty() if show is None else show
-        self._bar = tqdm(total=total, initial=done, unit="step", disable=not shown)
-        self._told: dict[str, str] = {}
+    def __init__(self, logs: Logs | None, *, total: int, done: int, progress: bool | None) -> None:
+        shown = progress if logs is not None else False
+        self._bar = progress_bar(total, None, "step", shown=shown, done=done)
+        self._postfix: dict[str, str] = {}
+        self._logs = logs
+        self._total = total
+        self._start = time.monotonic()
 
-    def step(self, **values: float) -> None:
-        """One step is done."""
-        self._told |= {name: f"{value:.4g}" for name, value in values.items()}
-        self._bar.set_postfix(self._told, refresh=False)
+    def step(self, step: int, loss: float, meter: Meter, *, every: int) -> None:
+        """Report a step.
+
+        Args:
+            step: steps done.
+            loss: of the last.
+            meter: its means are logged, and cleared, after every so many steps and the last one.
+            every: how many.
+        """
+        self._postfix["loss"] = f"{loss:.4g}"
+        self._bar.set_postfix(self._postfix, refresh=False)
         self._bar.update()
+        if step % every == 0 or step == self._total:
+            means = meter.means(clear=True)
+            if self._logs is not None:
+                self._logs.add("steps", {"step": step, **means})
 
-    def tell(self, **values: float | None) -> None:
-        """Values of the last validation, shown from now on."""
-        self._told |= {n: f"{100 * v:.2f} %" for n, v in values.items() if v is not None}
-        self._bar.set_postfix(self._told)
+    def validation(self, step: int, epoch: int, scores: Scores) -> None:
+        """Report a validation, after `step` steps and `epoch` epochs."""
+        rates = {"fpr95": scores.fpr95, "auroc": scores.auroc, "accuracy": scores.accuracy}
+        self._postfix |= {n: f"{100 * v:.2f} %" for n, v in rates.items() if v is not None}
+        self._bar.set_postfix(self._postfix)
+        if self._logs is not None:
+            seconds = time.monotonic() - self._start
+            row = {"step": step, "epoch": epoch, **asdict(scores), "seconds": seconds}
+            self._logs.add("epochs", row)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar and the logs."""
         self._bar.close()
+        if self._logs is not None:
+            self._logs.close()
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Remove rows of steps that a resumed run does again."""
+def _append(path: Path, content: bytes) -> None:
+    """Append all of it, synchronized to the disk, or nothing."""
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), size)
+            raise
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Remove an incomplete last row, and rows of steps that a resumed run does again."""
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= step]
+    content = path.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1]
+    rows = list(csv.reader(io.StringIO(complete.decode("utf-8", "replace"), newline="")))
+    kept = [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= step]
     if not kept or not step:
         path.unlink()
-    elif len(kept) < len(rows):
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        save_text(path, text.getvalue())
+    elif len(kept) < len(rows) - 1 or len(complete) < len(content):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([rows[0], *kept])
+        replace(path, [text.getvalue().encode()], lambda file: None)
 
 
 def _board(folder: Path, step: int) -> Any:

@@ -1,4 +1,4 @@
-"""A recipe: all that decides a training run but the model and the data."""
+"""Recipes: the options of a training run, except for the model and the data."""
 
 from dataclasses import dataclass, field
 from math import isfinite
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """Where a step's outliers come from.
+    """Selection of a step's outliers.
 
     Attributes:
         kind: ``"random"``, or ``"cluster-energy"``: see `ClusterEnergySampler`.
@@ -94,7 +94,7 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How long, and the learning rate on the way.
+    """Length of the run and schedule of the learning rate.
 
     Attributes:
         epochs: passes over the known data.
@@ -125,11 +125,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augment:
-    """What is done to each image that is trained on.
+    """Augmentation of each image that is trained on.
 
     Attributes:
-        crop_padding: pixels of black around it, out of which its own size is cropped at random.
-        flip: mirror every other one.
+        crop_padding: pixels of black around it before a random crop of its own size.
+        flip: mirror it with probability ½.
     """
 
     crop_padding: int = 4
@@ -155,7 +155,7 @@ class Ema:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
-    """Watching the run on data held out from both training sets; never on a test set.
+    """Validation on data held out of both training sets; never on a test set.
 
     Attributes:
         id: known samples held out.
@@ -179,7 +179,7 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """When to save, beside the end of each epoch.
+    """Checkpoints within an epoch, beside that at its end.
 
     Attributes:
         every: steps, or None.
@@ -204,7 +204,7 @@ class Recipe:
         start: ``"trained"`` for fine-tuning, ``"scratch"``, or ``"either"``.
         version: of the recipe itself, raised with every change of a value.
         format: of the file.
-        seed: of everything random.
+        seed: of all random numbers.
         precision: ``"bf16"`` computes the model in it; energies and penalties stay in float32.
         batch: see `Batch`.
         loss: see `Loss`.

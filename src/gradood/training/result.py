@@ -1,4 +1,4 @@
-"""The result of a run, and how it is saved: weights, and the recipe they were made by."""
+"""Result of a run and its files: weights, and the recipe they were trained by."""
 
 import json
 import platform
@@ -12,8 +12,7 @@ from torch import nn
 
 import gradood
 from gradood.io.atomic import replace
-from gradood.io.tables import to_table
-from gradood.training.checkpoint import save_text
+from gradood.io.records import to_plain
 from gradood.training.recipe import Recipe
 from gradood.training.validation import Scores
 
@@ -24,14 +23,14 @@ WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Trained:
-    """A network after a run.
+    """Trained network, with its recipe and validation.
 
     Attributes:
         model: trained, in evaluation mode; goes into `Monitor` as it is.
         weights: the same without wrappers, whose weights are saved.
         recipe: with the margins that were used.
-        before: the starting network on held-out data.
-        after: this network on the same.
+        before: measures of the starting network on held-out data.
+        after: of this network.
         steps: optimizer steps made.
         stopped: whether the run ended early.
         data: how many samples of each kind were trained on and held out.
@@ -52,7 +51,7 @@ class Trained:
         """Plain values: all but the weights."""
         return {
             "format": 1,
-            "recipe": to_table(self.recipe),
+            "recipe": to_plain(self.recipe),
             "before": asdict(self.before),
             "after": asdict(self.after),
             "steps": self.steps,
@@ -76,5 +75,6 @@ class Trained:
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in self.weights.state_dict().items()
         }
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         replace(folder / WEIGHTS, [safetensors.torch.save(state)], lambda file: None)
-        save_text(folder / RECIPE, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        replace(folder / RECIPE, [text.encode()], lambda file: None)

@@ -1,4 +1,4 @@
-"""How stable a trained score is around its samples: gradients, perturbations, certified radii."""
+"""Local robustness of the energy: input gradients, perturbations and certified radii."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from gradood.taps import device_of, left_as_found, logits_of
 
 __all__ = [
     "Attack",
-    "Certificate",
+    "CertifiedRadii",
     "certified_radius",
     "energies",
     "fpr_under",
@@ -26,7 +26,7 @@ _BATCH = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attack:
-    """A change of inputs by at most ε in the Euclidean norm.
+    """Perturbation of inputs by at most ε in the Euclidean norm.
 
     Attributes:
         kind: ``"random"``: onto the sphere, uniformly; ``"adversarial"``: projected gradient
@@ -41,8 +41,8 @@ class Attack:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Certificate:
-    """For each sample, how far it may move before its decision can change.
+class CertifiedRadii:
+    """Distance of each sample within which its decision does not change.
 
     Attributes:
         radius: min(ε, (γ − S)/L) of known samples with S < γ, min(ε, (S − γ)/L) of outliers with
@@ -67,21 +67,21 @@ def gradient_norms(model: nn.Module, x: Tensor) -> Tensor:
 
     Cost: a forward and a backward to the input.
     """
-    return torch.cat([_slopes(model, rows)[1] for rows in x.split(_BATCH)])
+    return torch.cat([_input_gradients(model, rows)[1] for rows in x.split(_BATCH)])
 
 
 def perturbed(
     model: nn.Module, x: Tensor, *, radius: float | Tensor, rise: bool, attack: Attack
 ) -> Tensor:
-    """Inputs moved within their ball.
+    """Inputs perturbed within their ball.
 
     Args:
         model: left as it was.
         x: (n, …), in the units of the model's input.
         radius: ε ≥ 0, of all or of each (n,).
-        rise: move towards higher energies, as hurts known samples; False for lower ones, as hides
-            outliers.
-        attack: how.
+        rise: perturb towards higher energies, as hurts known samples; False for lower ones, as
+            hides outliers.
+        attack: its kind.
 
     Cost: `steps` forwards and backwards to the input; none if random.
     """
@@ -91,40 +91,42 @@ def perturbed(
     if attack.kind == "random":
         generator = torch.Generator().manual_seed(attack.seed)
         noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
-        return x + _wide(radii, x) * _unit(noise)
-    moved = []
+        return x + _expanded(radii, x) * _unit(noise)
+    blocks = []
     for start, limit in zip(x.split(_BATCH), radii.split(_BATCH), strict=True):
-        rows, step = start, _wide(2.5 * limit / attack.steps, start)
+        rows, step = start, _expanded(2.5 * limit / attack.steps, start)
         for _ in range(attack.steps):
-            gradient = _slopes(model, rows)[0].to(start)
+            gradient = _input_gradients(model, rows)[0].to(start)
             rows = rows + (step if rise else -step) * _unit(gradient)
-            away = rows - start
-            length = away.flatten(1).norm(dim=1).clamp_min(1e-12)
-            rows = start + away * _wide((limit / length).clamp_max(1.0), away)
-        moved.append(rows)
-    return torch.cat(moved)
+            shift = rows - start
+            length = shift.flatten(1).norm(dim=1).clamp_min(1e-12)
+            rows = start + shift * _expanded((limit / length).clamp_max(1.0), shift)
+        blocks.append(rows)
+    return torch.cat(blocks)
 
 
 def fpr_under(
     model: nn.Module, known: Tensor, outliers: Tensor, *, radius: float, attack: Attack
 ) -> float:
-    """FPR95 by energy when every sample of both kinds moves against its decision.
+    """FPR95 by energy when every sample of both kinds is perturbed against its decision.
 
     Args:
         model: left as it was.
         known: (n, …).
         outliers: (m, …).
         radius: ε.
-        attack: how; the threshold is taken on the moved known samples.
+        attack: its kind; the threshold is taken on the perturbed known samples.
     """
-    a = energies(model, perturbed(model, known, radius=radius, rise=True, attack=attack))
-    b = energies(model, perturbed(model, outliers, radius=radius, rise=False, attack=attack))
-    return metrics.fpr_ood_at_tpr_id95(a, b)
+    energy_id = energies(model, perturbed(model, known, radius=radius, rise=True, attack=attack))
+    energy_ood = energies(
+        model, perturbed(model, outliers, radius=radius, rise=False, attack=attack)
+    )
+    return metrics.fpr_ood_at_tpr_id95(energy_id, energy_ood)
 
 
 def certified_radius(
     model: nn.Module, x: Tensor, *, threshold: float, radius: float, known: bool, draws: int = 4
-) -> Certificate:
+) -> CertifiedRadii:
     """The paper's local certificate [sharifi2024greg], ε* = min(ε, |γ − S| / L).
 
     L is the largest gradient norm at the sample itself, at `draws` random points on the sphere of
@@ -152,12 +154,12 @@ def certified_radius(
         points.append(perturbed(model, x, radius=share * radius, rise=known, attack=attack))
     lipschitz = torch.stack([gradient_norms(model, point) for point in points]).amax(0)
     margin = threshold - scores if known else scores - threshold
-    right = margin > 0 if known else margin >= 0
-    found = (margin / lipschitz.clamp_min(1e-12)).clamp_max(radius)
-    return Certificate(torch.where(right, found, 0.0), lipschitz)
+    correct = margin > 0 if known else margin >= 0
+    radii = (margin / lipschitz.clamp_min(1e-12)).clamp_max(radius)
+    return CertifiedRadii(torch.where(correct, radii, 0.0), lipschitz)
 
 
-def _slopes(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def _input_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (n, …) and its norms (n,) on the CPU."""
     device = device_of(model)
     with left_as_found(model, device), _frozen(model), torch.enable_grad():
@@ -170,13 +172,13 @@ def _slopes(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Parameters need no gradient inside, which saves their part of the graph."""
-    wanted = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     try:
-        for parameter in wanted:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in wanted:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
@@ -185,8 +187,8 @@ def _logits(model: Callable[[Tensor], object], x: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / _wide(x.flatten(1).norm(dim=1).clamp_min(1e-12), x)
+    return x / _expanded(x.flatten(1).norm(dim=1).clamp_min(1e-12), x)
 
 
-def _wide(values: Tensor, like: Tensor) -> Tensor:
+def _expanded(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -1,21 +1,23 @@
-"""Samples of a user's data sets as a step takes them: drawn by position, augmented by position."""
+"""Random order, augmentation and collation of the samples of a data set, each by position."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from gradood.data import ImageDataset, Preprocess
+from gradood.data.dataloader import decoded_batches
+from gradood.data.workers import in_worker
+from gradood.engine.batches import inputs_in, labels_in
 from gradood.errors import DataError
+from gradood.training.randomness import Order, seed_for
 from gradood.training.recipe import Augment
-from gradood.training.seeds import Order, seed_for
 
-__all__ = ["Samples", "image_of", "label_of"]
+__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of"]
 
-_IMAGE_KEYS = ("pixel_values", "image", "x")
-_LABEL_KEYS = ("labels", "label", "y")
 _CACHE_BYTES = 2**31
 
 
@@ -23,7 +25,9 @@ class Samples(Dataset[Any]):
     """A part of a data set in an endless random order, one permutation after another.
 
     The sample at a position, and how it is augmented, depend on the seed and that position alone.
-    Images are kept decoded if all of them take no more than 2 GiB.
+    Decoded images are cached if all of them take no more than 2 GiB, and if they are known to be
+    the same at every read: of this library's own data sets with its own preprocessing. Other data
+    sets, which may have random transforms, are read anew every time.
 
     Args:
         dataset: map-style; items are images, or pairs or mappings of image and label.
@@ -56,6 +60,7 @@ class Samples(Dataset[Any]):
         self._seed = seed
         self._augment = augment
         self._black = black
+        self._cacheable = decodes_alike(dataset)
         self._cache: dict[int, tuple[Tensor, int]] | None = None
 
     def __len__(self) -> int:
@@ -77,23 +82,19 @@ class Samples(Dataset[Any]):
         self, positions: Iterable[Sequence[int]], *, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches at given positions, decoded ahead by worker processes if there are any."""
-        loader = DataLoader(
-            self,
-            # As they come: a long run has millions of positions.
-            batch_sampler=(list(batch) for batch in positions),
-            num_workers=workers,
-            collate_fn=_collate,
-            # Without one of its own it would draw from the global generator.
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+        # As they come: a long run has millions of positions.
+        return decoded_batches(self, positions, workers=workers, collate=_collate)
+
+    def where(self, position: int) -> str:
+        """The image at a position, as an error message names it."""
+        return f"image {self.indices[self.order[position]]} of the {self.purpose} data"
 
     def plain(self, places: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Images (n, …) and labels (n,) at some places of the part, not augmented."""
         return _collate([self.item(place) for place in places])
 
     def item(self, place: int) -> tuple[Tensor, int]:
-        """The image and label at a place of the part, as they are.
+        """The image and label at a place of the part, not augmented.
 
         Raises:
             DataError: the image is none, or holds NaN or infinity; or it has no label.
@@ -103,19 +104,32 @@ class Samples(Dataset[Any]):
         item = self.dataset[self.indices[place]]
         image, label = image_of(item), -1
         if not bool(image.isfinite().all()):
-            # Here, as batch norm would have it in its statistics before any loss shows it.
+            # Here, as it would be in the statistics of batch norm before any loss shows it.
             raise DataError(
                 f"image {self.indices[place]} of the {self.purpose} data holds NaN or infinity; "
                 "expected numbers. Repair it, or leave it out."
             )
         if self.purpose == "id":
             label = label_of(item)
-        if self._cache is None and get_worker_info() is None:
-            fits = image.nbytes * len(self.indices) <= _CACHE_BYTES
-            self._cache = {} if fits else None
+        if self._cacheable and self._cache is None and not in_worker():
+            self._cacheable = image.nbytes * len(self.indices) <= _CACHE_BYTES
+            self._cache = {} if self._cacheable else None
         if self._cache is not None:
             self._cache[place] = image, label
         return image, label
+
+
+def decodes_alike(dataset: Any) -> bool:
+    """Whether an image file is decoded at each read, with the same result every time.
+
+    Args:
+        dataset: of any kind; only this library's own, and parts of them, are known to do so.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return all(map(decodes_alike, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return decodes_alike(dataset.dataset)
+    return isinstance(dataset, ImageDataset) and isinstance(dataset.preprocess, Preprocess)
 
 
 def image_of(item: Any) -> Tensor:
@@ -124,17 +138,13 @@ def image_of(item: Any) -> Tensor:
     Raises:
         DataError: there is none.
     """
-    found = item
-    if isinstance(item, Mapping):
-        found = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and item:
-        found = item[0]
-    if not isinstance(found, Tensor):
+    image = inputs_in(item)
+    if not isinstance(image, Tensor):
         raise DataError(
             f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
             "tensor, a pair (image, label), or a mapping with 'image' and 'label'."
         )
-    return found
+    return image
 
 
 def label_of(item: Any) -> int:
@@ -143,27 +153,23 @@ def label_of(item: Any) -> int:
     Raises:
         DataError: there is none, or it is no whole number.
     """
-    found: Any = None
-    if isinstance(item, Mapping):
-        found = next((item[key] for key in _LABEL_KEYS if key in item), None)
-    elif isinstance(item, tuple | list) and len(item) > 1:
-        found = item[1]
+    value = labels_in(item)
     try:
-        label = int(found)
-        whole = label == float(found) and label >= 0
+        label = int(value)
+        whole = label == float(value) and label >= 0
     except (TypeError, ValueError):
         whole, label = False, -1
     if not whole:
         raise DataError(
-            f"the label of an in-distribution sample is {found!r}; expected a whole number ≥ 0. "
+            f"the label of an in-distribution sample is {value!r}; expected a whole number ≥ 0. "
             "Training needs labels: give pairs (image, label)."
         )
     return label
 
 
-def augmented(image: Tensor, how: Augment, rng: random.Random, black: Tensor | None) -> Tensor:
+def augmented(image: Tensor, augment: Augment, rng: random.Random, black: Tensor | None) -> Tensor:
     """A random crop of the padded image, then a flip; (channels, height, width) as before."""
-    pad = how.crop_padding
+    pad = augment.crop_padding
     top, left, flip = rng.randint(0, 2 * pad), rng.randint(0, 2 * pad), rng.random() < 0.5
     if pad and image.ndim == 3:
         height, width = image.shape[1:]
@@ -172,7 +178,7 @@ def augmented(image: Tensor, how: Augment, rng: random.Random, black: Tensor | N
             padded += black.to(image).view(-1, 1, 1)
         padded[:, pad : pad + height, pad : pad + width] = image
         image = padded[:, top : top + height, left : left + width]
-    return image.flip(-1) if how.flip and flip else image
+    return image.flip(-1) if augment.flip and flip else image
 
 
 def _collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:

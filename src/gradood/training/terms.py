@@ -1,4 +1,4 @@
-"""The terms of a loss, as a recipe gives them."""
+"""Options of the terms of a training loss."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -107,7 +107,7 @@ class Virtual:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """The terms that are added up; those that are None take no part.
+    """Terms of the loss, which are added up; those that are None are left out.
 
     Attributes:
         classification: of known samples.

@@ -1,28 +1,36 @@
-"""The trainer: a model, a recipe and data in; a network that knows its edge out."""
+"""Trainer of classifiers with auxiliary outliers, by a recipe."""
 
 import logging
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from gradood.errors import ConfigError
-from gradood.taps import unwrap
+from gradood.io.lock import exclusive
+from gradood.taps import device_of, unwrap
 from gradood.training.catalog import load_recipe
-from gradood.training.checkpoint import Saved, load, save
-from gradood.training.data import Material, TrainingData
-from gradood.training.distributed import World
+from gradood.training.checkpoint import (
+    Saved,
+    State,
+    digest,
+    load,
+    restore,
+    resumed,
+    save,
+    write,
+)
+from gradood.training.data import DataSplit, TrainingData
+from gradood.training.distributed import Processes
 from gradood.training.engine import Engine
-from gradood.training.logs import Logs, Progress
+from gradood.training.logs import Logs, Reporter
+from gradood.training.randomness import preserved_random_state, seed_for
 from gradood.training.recipe import Recipe
 from gradood.training.result import Trained
-from gradood.training.resumption import continued, restore, write
-from gradood.training.seeds import seed_for
 from gradood.training.setup import prepared
-from gradood.training.state import State
 from gradood.training.validation import Scores, score
 
 __all__ = ["Options", "Trainer"]
@@ -33,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """How a run is carried out; nothing here changes its result.
+    """Execution of a run; nothing here changes its result.
 
     Attributes:
         workers: processes that decode images, per training process.
@@ -42,7 +50,7 @@ class Options:
         log_every: steps between rows of ``steps.csv``, whose last is that of the last step.
         max_accuracy_drop: how much accuracy on held-out known samples may fall, from 0 to 1,
             before the run counts as failed; None for no limit.
-        after_step: called with the number of steps done, such as to watch from outside.
+        after_step: called with the number of steps done.
     """
 
     workers: int = 0
@@ -62,10 +70,10 @@ class Options:
 
 
 class Trainer:
-    """Trains a classifier, in place, by a recipe.
+    """Training of a classifier, in place, by a recipe.
 
     Args:
-        model: any classifier that returns logits; it is trained where it is.
+        model: any classifier that returns logits; it is trained on its device.
         recipe: a `Recipe`, or what `load_recipe` takes, such as ``"greg"``.
         data: what to train on; parts of it are held out for validation.
         out: folder for checkpoint, logs and result; made if need be.
@@ -78,7 +86,8 @@ class Trainer:
     Cost: see ``docs/results/training-cost.md``; a GReg step takes about 3 times an energy step.
 
     The files in `out`: ``checkpoint.safetensors`` (all that a resumed run needs), ``steps.csv``,
-    ``epochs.csv``, and at the end ``model.safetensors`` and ``recipe.json``.
+    ``epochs.csv``, and at the end ``model.safetensors`` and ``recipe.json``. During a run
+    ``.lock`` is held against other runs.
     """
 
     def __init__(
@@ -95,105 +104,141 @@ class Trainer:
         self.data = data
         self.out = Path(out)
         self.options = Options() if options is None else options
-        self._world = World.current()
+        self._processes = Processes.current()
 
     def fit(self, *, resume: bool = False) -> Trained:
-        """Train, or go on with a run that was interrupted, and save the result.
+        """Train, or resume an interrupted run, and save the result.
+
+        The global generators of torch, NumPy and Python are seeded for the run, and are afterwards
+        as they were before.
 
         Args:
-            resume: go on from the checkpoint in the folder; bit for bit as if nothing had happened,
-                on the same number of processes and the same kind of machine.
+            resume: go on from the checkpoint in the folder; bit for bit as without the
+                interruption, on the same number of processes and the same kind of machine.
 
         Raises:
-            ConfigError: the folder holds a run and `resume` is False, or it is another run's, or
-                it is no folder.
+            ConfigError: the folder holds a run and `resume` is False, or a run of another recipe or
+                model; or another run is writing to it, or it is no folder.
             ArtifactError: the checkpoint is absent or damaged.
-            DataError: the run diverged, or an image is broken.
+            DataError: the run diverged, an image is broken, or the run was begun on other data.
         """
-        saved = self._found(resume)
+        device = device_of(unwrap(self.model))
         flags = [(module, module.training) for module in self.model.modules()]
         try:
-            return self._fit(saved)
+            with preserved_random_state(device), self._opened(device, resume=resume) as saved:
+                return self._fit(saved)
         except BaseException:
             for module, flag in flags:
                 module.training = flag
             raise
 
-    def _found(self, resume: bool) -> Saved | None:
-        path = self.out / _CHECKPOINT
-        if resume:
-            return load(path)
-        if path.exists():
-            raise ConfigError(
-                f"{str(self.out)!r} holds a run already; go on with it (--resume, "
-                "fit(resume=True)), or name another folder."
-            )
-        self._world.wait()  # Nobody may write before all have looked.
+    @contextmanager
+    def _opened(self, device: torch.device, *, resume: bool) -> Iterator[Saved | None]:
+        """The checkpoint in the folder, if it is resumed; the folder is locked inside."""
+        path, processes = self.out / _CHECKPOINT, self._processes
+        with ExitStack() as stack:
+            error = None
+            if processes.leads:
+                try:
+                    stack.enter_context(self._locked(resume=resume))
+                except Exception as refusal:  # Raised below, once the others know of it.
+                    error = refusal
+            opened = torch.tensor([error is None], dtype=torch.int32, device=device)
+            if not bool(processes.broadcast(opened)):
+                raise error or ConfigError(
+                    f"the first process cannot write to {str(self.out)!r}; it says why."
+                )
+            if not resume and path.exists():
+                raise ConfigError(
+                    f"{str(self.out)!r} holds a run already; go on with it (--resume, "
+                    "fit(resume=True)), or name another folder."
+                )
+            saved = load(path) if resume else None
+            processes.barrier()  # The folder is not written to before every process has read it.
+            yield saved
+
+    @contextmanager
+    def _locked(self, *, resume: bool) -> Iterator[None]:
+        """The folder, made if the run is new, held against other runs."""
+        if resume and not self.out.is_dir():
+            load(self.out / _CHECKPOINT)  # Raises, and leaves no folder.
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(
                 f"{str(self.out)!r} is, or lies in, a file; expected a folder to write to."
             ) from error
-        return None
+        with exclusive(self.out):
+            yield
 
     def _fit(self, saved: Saved | None) -> Trained:
+        split = DataSplit(self.data, self.recipe)
+        weights = digest(unwrap(self.model).state_dict())
+        origin = {"data": split.fingerprint(), "weights": weights}
         # For dropout and the like; everything else draws from seeds of its own.
-        torch.manual_seed(seed_for(self.recipe.seed, "forward", self._world.rank))
-        material = Material(self.data, self.recipe)
+        torch.manual_seed(seed_for(self.recipe.seed, "forward", self._processes.rank))
         recipe = self.recipe
         if saved is not None:
-            recipe = continued(saved, recipe, material, self._world)
-        run = prepared(self.model, recipe, material, self.data, self._world)
+            recipe = resumed(saved, recipe, split, self._processes, origin)
+        run = prepared(self.model, recipe, split, self.data, self._processes)
         engine = Engine(unwrap(self.model), run)
         if saved is None:
-            state = State(before=score(engine.model, material.held, self._world))
+            state = State(score(engine.model, split.held, self._processes), origin)
         else:
             state = restore(saved, engine)
-        self._train(engine, material, state)
-        return self._finish(engine, material, state)
+        self._train(engine, split, state)
+        return self._finish(engine, split, state)
 
-    def _train(self, engine: Engine, material: Material, state: State) -> None:
-        plan, options = engine.run.plan, self.options
-        voice = _Voice(self.out, state, plan.total, options if self._world.leads else None)
-        numbers = range(state.step, state.step if state.stopped else plan.total)
+    def _train(self, engine: Engine, split: DataSplit, state: State) -> None:
+        steps, options = engine.run.steps, self.options
+        reporter = self._reporter(state, steps.total)
+        numbers = range(state.step, state.step if state.stopped else steps.total)
         try:
-            for fed in engine.run.feed.steps(numbers, workers=options.workers):
-                told = engine.step(fed)
+            for batch in engine.run.batches.batches(numbers, workers=options.workers):
+                values = engine.step(batch)
                 state.step += 1
-                state.meter.add(told)
-                voice.step(state, told["loss"], options.log_every)
-                ends = plan.ends_epoch(fed.plan.step)
-                if ends and self._validates(fed.plan.epoch, state.step == plan.total):
-                    self._validate(engine, material, state)
-                    voice.validation(state, fed.plan.epoch + 1)
+                state.meter.add(values)
+                reporter.step(state.step, values["loss"], state.meter, every=options.log_every)
+                epoch, ends = batch.step.epoch, steps.ends_epoch(batch.step.number)
+                if ends and self._validates(epoch, last=state.step == steps.total):
+                    self._validate(engine, split, state)
+                    reporter.validation(state.step, epoch + 1, state.last)
                 every = self.recipe.checkpoint.every
                 if ends or (every is not None and state.step % every == 0):
-                    write(self.out / _CHECKPOINT, engine, state, self.recipe, material)
+                    write(self.out / _CHECKPOINT, engine, state, self.recipe, split)
                 if options.after_step is not None:
                     options.after_step(state.step)
                 if state.stopped:
                     break
         finally:
-            voice.close()
+            reporter.close()
 
-    def _validates(self, epoch: int, last: bool) -> bool:
+    def _reporter(self, state: State, total: int) -> Reporter:
+        options, logs = self.options, None
+        if self._processes.leads:
+            logs = Logs(self.out, step=state.step, tensorboard=options.tensorboard)
+        reporter = Reporter(logs, total=total, done=state.step, progress=options.progress)
+        if state.step == 0:
+            reporter.validation(0, 0, state.before)
+        return reporter
+
+    def _validates(self, epoch: int, *, last: bool) -> bool:
         return last or (epoch + 1) % self.recipe.validation.every == 0
 
-    def _validate(self, engine: Engine, material: Material, state: State) -> None:
-        scores = score(engine.trained, material.held, self._world)
-        better = state.judge(scores, patience=self.recipe.validation.patience)
-        if better and self.recipe.validation.keep == "best" and self._world.leads:
+    def _validate(self, engine: Engine, split: DataSplit, state: State) -> None:
+        scores = score(engine.trained, split.held, self._processes)
+        better = state.record(scores, patience=self.recipe.validation.patience)
+        if better and self.recipe.validation.keep == "best" and self._processes.leads:
             save(self.out / _BEST, engine.trained.state_dict(), {"step": state.step})
-        self._world.wait()
+        self._processes.barrier()
 
-    def _finish(self, engine: Engine, material: Material, state: State) -> Trained:
+    def _finish(self, engine: Engine, split: DataSplit, state: State) -> Trained:
         if self.recipe.validation.keep == "best":
             engine.model.load_state_dict(load(self.out / _BEST).tensors)
         elif engine.ema is not None:
             engine.model.load_state_dict(engine.ema.module.state_dict())
         self.model.eval()
-        after = score(engine.model, material.held, self._world)
+        after = score(engine.model, split.held, self._processes)
         trained = Trained(
             model=self.model,
             weights=engine.model,
@@ -202,12 +247,12 @@ class Trainer:
             after=after,
             steps=state.step,
             stopped=state.stopped,
-            data=material.counts,
+            data=split.counts,
             failure=self._failure(state.before, after),
         )
-        if self._world.leads:
+        if self._processes.leads:
             trained.save(self.out)
-        self._world.wait()
+        self._processes.barrier()
         return trained
 
     def _failure(self, before: Scores, after: Scores) -> str | None:
@@ -221,39 +266,3 @@ class Trainer:
         )
         _log.error(failure)
         return failure
-
-
-class _Voice:
-    """Logs and bar of the process that leads; the others are silent, without options."""
-
-    def __init__(self, out: Path, state: State, total: int, options: Options | None) -> None:
-        self._logs = None
-        self._total = total
-        self._bar = Progress(
-            total, done=state.step, show=False if options is None else options.progress
-        )
-        if options is not None:
-            self._logs = Logs(out, step=state.step, tensorboard=options.tensorboard)
-        self._began = time.monotonic()
-        if state.step == 0:
-            self.validation(state, 0)
-
-    def step(self, state: State, loss: float, every: int) -> None:
-        self._bar.step(loss=loss)
-        if state.step % every == 0 or state.step == self._total:
-            means = state.meter.means(clear=True)
-            if self._logs is not None:
-                self._logs.add("steps", {"step": state.step, **means})
-
-    def validation(self, state: State, epoch: int) -> None:
-        scores = state.last
-        self._bar.tell(fpr95=scores.fpr95, auroc=scores.auroc, accuracy=scores.accuracy)
-        if self._logs is not None:
-            seconds = time.monotonic() - self._began
-            row = {"step": state.step, "epoch": epoch, **asdict(scores), "seconds": seconds}
-            self._logs.add("epochs", row)
-
-    def close(self) -> None:
-        self._bar.close()
-        if self._logs is not None:
-            self._logs.close()

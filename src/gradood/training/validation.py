@@ -1,6 +1,6 @@
-"""How a network does on held-out data: accuracy, and energies of known samples and outliers."""
+"""Validation on held-out data: accuracy, and separation of outliers by energy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from gradood import metrics
 from gradood.errors import DataError
 from gradood.functional.logits import energy
 from gradood.taps import device_of, left_as_found, logits_of
-from gradood.training.distributed import World
+from gradood.training.distributed import Processes
 from gradood.training.samples import Samples
 
 __all__ = ["HeldOut", "Scores", "logits_on", "score"]
@@ -18,7 +18,7 @@ __all__ = ["HeldOut", "Scores", "logits_on", "score"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """On held-out data.
+    """Measures of a network on held-out data.
 
     Attributes:
         accuracy: share of known samples classified correctly.
@@ -49,25 +49,25 @@ class HeldOut:
     aux: Samples | None
 
 
-def score(model: nn.Module, held: HeldOut, world: World) -> Scores:
+def score(model: nn.Module, held: HeldOut, processes: Processes) -> Scores:
     """Validate; every process computes its share, and all know the result.
 
     Args:
         model: left as it was.
         held: see `HeldOut`.
-        world: the processes.
+        processes: that train together.
 
     Raises:
         DataError: the network gives energies that are not finite.
 
     Cost: one forward of the held-out samples.
     """
-    logits, labels = logits_on(model, held.id, world)
+    logits, labels = logits_on(model, held.id, processes)
     known = energy(logits.double())
     accuracy = float((logits.argmax(1) == labels).double().mean())
     if held.aux is None:
         return Scores(accuracy, None, None, _mean(known), None)
-    outliers = energy(logits_on(model, held.aux, world)[0].double())
+    outliers = energy(logits_on(model, held.aux, processes)[0].double())
     means = _mean(known), _mean(outliers)
     summary = metrics.summary(known, outliers)
     return Scores(accuracy, summary.fpr_ood_at_tpr_id95, summary.auroc, *means)
@@ -76,10 +76,9 @@ def score(model: nn.Module, held: HeldOut, world: World) -> Scores:
 def logits_on(
     model: nn.Module,
     samples: Samples,
-    world: World,
+    processes: Processes,
     *,
     places: Sequence[int] | None = None,
-    run: Callable[[Tensor], Tensor] | None = None,
     batch: int = 256,
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) on the CPU, and labels (n,), of samples as they are.
@@ -87,26 +86,24 @@ def logits_on(
     Args:
         model: left as it was.
         samples: not augmented.
-        world: the processes, which share the work.
+        processes: which share the work.
         places: which samples; None for all.
-        run: from inputs to what is wanted of them, if not the logits.
         batch: samples at once.
     """
-    chosen = range(len(samples)) if places is None else places
-    edges = [len(chosen) * i // world.size for i in range(world.size + 1)]
-    mine = chosen[edges[world.rank] : edges[world.rank + 1]]
+    places = range(len(samples)) if places is None else places
+    edges = [len(places) * i // processes.size for i in range(processes.size + 1)]
+    share = places[edges[processes.rank] : edges[processes.rank + 1]]
     device = device_of(model)
-    found, labels = [], []
+    logits, labels = [], []
     with left_as_found(model, device):
-        for i in range(0, len(mine), batch):
-            images, numbers = samples.plain(mine[i : i + batch])
-            x = images.to(device)
-            found.append(logits_of(model(x)).float() if run is None else run(x))
+        for i in range(0, len(share), batch):
+            images, numbers = samples.plain(share[i : i + batch])
+            logits.append(logits_of(model(images.to(device))).float())
             labels.append(numbers.to(device))
-    if not found:
-        raise DataError(f"{len(chosen)} samples for {world.size} processes; expected more.")
-    gathered = world.gather(torch.cat(found))
-    return gathered.cpu(), world.gather(torch.cat(labels)).cpu()
+    if not logits:
+        raise DataError(f"{len(places)} samples for {processes.size} processes; expected more.")
+    gathered = processes.concatenated(torch.cat(logits))
+    return gathered.cpu(), processes.concatenated(torch.cat(labels)).cpu()
 
 
 def _mean(energies: Tensor) -> float:

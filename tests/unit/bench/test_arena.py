@@ -15,19 +15,19 @@ from safetensors import safe_open
 
 import gradood.data.dataset
 from gradood.bench import (
-    ArenaRecord,
-    Contender,
+    ModelEntry,
+    Record,
     Settings,
     json_text,
     load_suite,
     run,
     scores_of,
-    shards,
     write_folder,
 )
 from gradood.bench.demo import one_thread
 from gradood.data import Preprocess, loader, open_images
 from gradood.errors import ConfigError, DataError, GradoodWarning
+from gradood.io.records import to_plain
 from gradood.models import build, load_weights
 from gradood.monitor import Monitor
 
@@ -42,7 +42,7 @@ def root(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Several shards per set, one thread, and no warnings about the small network."""
-    monkeypatch.setattr(shards, "ROWS", 40)
+    monkeypatch.setattr("gradood.bench.entries._ROWS", 40)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)
         yield
@@ -62,7 +62,7 @@ def decoded(monkeypatch):
     return seen
 
 
-def timeless(record: ArenaRecord) -> dict:
+def timeless(record: Record) -> dict:
     """Without what differs between equal runs."""
     found = json.loads(json_text(record.to_dict()))
     for key in ("date", "machine", "command"):
@@ -94,8 +94,8 @@ def test_scores_are_those_of_a_monitor(root):
         for method, scores in monitor.score(loader(part, batch_size=16)).items():
             torch.testing.assert_close(out.scores["net"][name][method], scores)
     (found,) = out.record.runs
-    assert found["id_accuracy"] > 0.8 and found["classes"] == 8
-    assert out.record.suite["checked"] and out.record.suite["id"]["sha256"]
+    assert found.id_accuracy > 0.8 and found.classes == 8
+    assert out.record.suite.checked and out.record.suite.id.sha256
 
 
 def test_one_pass_over_every_image_and_none_the_second_time(root, tmp_path, decoded):
@@ -122,26 +122,27 @@ def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monk
     plain = gradood.engine.reader.gather
 
     def gather(network, x, reads, labels=None):
-        asked.append(set(reads))
+        if x is not network.example:
+            asked.append(set(reads))
         return plain(network, x, reads, labels)
 
     decoded.clear()
     monkeypatch.setattr("gradood.engine.reader.gather", gather)
     out = run(settings(root, cache=tmp_path, methods="energy,knn,gaia-z"))
     assert len(decoded) == 80 + 50 + 50 + 32  # What gaia-z scores; it learns nothing.
-    assert all("features" not in str(reads) for reads in asked)
+    assert asked and all("features" not in str(reads) for reads in asked)
     assert same(out, run(settings(root, methods="energy,knn,gaia-z")))
 
 
 def test_what_was_learned_from_readings_too_large_to_keep_is_kept(
     root, tmp_path, decoded, monkeypatch
 ):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 600)
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 600)
     first = run(settings(root, cache=tmp_path, methods="grood,gaia-z"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path, methods="grood,gaia-z")))
     assert len(decoded) == 32
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
     first = run(settings(root, cache=tmp_path / "b", methods="grood,knn"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path / "b", methods="grood,knn")))
@@ -203,7 +204,7 @@ def test_a_damaged_entry_is_made_again_with_a_warning(root, tmp_path):
 
 
 def test_a_state_that_was_damaged_is_kept_again(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
     run(settings(root, cache=tmp_path, methods="knn"))
     (state,) = (file for file in tmp_path.rglob("*.safetensors") if _is_state(file))
     state.write_bytes(b"")
@@ -220,16 +221,16 @@ def _is_state(file):
 
 
 def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("gradood.bench.readings.BULKY", 100)
-    monkeypatch.setattr("gradood.bench.readings._HELD", 16 * 600)
+    monkeypatch.setattr("gradood.engine.reader.BULKY", 100)
+    monkeypatch.setattr("gradood.engine.reader._GROUP_BYTES", 16 * 600)
     seen = []
-    plain = gradood.bench.ensemble.Team._measure
+    plain = gradood.engine.detector_set.DetectorSet.measure
 
-    def measured(team, name, given):
-        seen.append((name, given.evidence.size))
-        return plain(team, name, given)
+    def measured(detectors, name, reads, evidence):
+        seen.append((name, evidence.size))
+        return plain(detectors, name, reads, evidence)
 
-    monkeypatch.setattr("gradood.bench.ensemble.Team._measure", measured)
+    monkeypatch.setattr("gradood.engine.detector_set.DetectorSet.measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
     first = [size for name, size in seen if name == "energy"]
     assert 16 in first  # Maps fill what may be held after a batch, and logits would not.
@@ -266,17 +267,17 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
 
 
 def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeypatch):
-    plain = gradood.bench.ensemble.Team.score
+    plain = gradood.engine.scoring.score_shards
     calls = []
 
-    def interrupted(team, given, **options):
+    def interrupted(detectors, shards, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return plain(team, given, **options)
+        return plain(detectors, shards, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradood.bench.ensemble.Team.score", interrupted)
+        patch.setattr("gradood.bench.comparison.score_shards", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(settings(root, cache=tmp_path))
     decoded.clear()
@@ -286,23 +287,21 @@ def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeyp
 
 def test_seeds_are_runs_of_their_own_and_one_table(root, tmp_path):
     out = run(settings(root, 0, 1, methods="energy,msp"))
-    assert [one["run"] for one in out.record.runs] == ["net#0", "net#1"]
+    assert [one.run for one in out.record.runs] == ["net#0", "net#1"]
     values = [
-        next(
-            row["auroc"] for row in one["means"] if (row["method"], row["group"]) == ("msp", "all")
-        )
+        next(row.auroc for row in one.means if (row.method, row.group) == ("msp", "all"))
         for one in out.record.runs
     ]
-    found = out.record.seeds["msp"]["all"]["auroc"]
+    found = to_plain(out.record.seeds["msp"]["all"]["auroc"])
     assert found == pytest.approx({"mean": np.mean(values), "sd": np.std(values, ddof=1), "n": 2})
-    assert out.record.ranking["blocks"] == 4
+    assert out.record.ranking.blocks == 4
     write_folder(tmp_path, out.record, out.scores)
     again = scores_of(tmp_path)
     assert list(again) == ["net#0", "net#1"]
     assert np.array_equal(again["net#1"]["far"]["msp"], out.scores["net#1"]["far"]["msp"].numpy())
     page = (tmp_path / "arena.md").read_text(encoding="utf-8")
     assert "## net#1" in page and "| suite | digits, version 1; files as the suite says |" in page
-    read = ArenaRecord.from_dict(json.loads((tmp_path / "arena.json").read_text("utf-8")))
+    read = Record.from_dict(json.loads((tmp_path / "arena.json").read_text("utf-8")))
     assert read.markdown() == page
     assert timeless(read) == timeless(out.record)
 
@@ -318,12 +317,12 @@ def test_one_network_given_as_two_seeds_is_told(root, tmp_path):
 
 def test_means_are_over_near_and_far_and_all(root):
     (found,) = run(settings(root, methods="energy")).record.runs
-    rows = {row["ood"]: row["auroc"] for row in found["rows"]}
-    means = {row["group"]: row["auroc"] for row in found["means"]}
+    rows = {row.ood: row.auroc for row in found.rows}
+    means = {row.group: row.auroc for row in found.means}
     assert means == pytest.approx(
         {"near": rows["near"], "far": rows["far"], "all": (rows["near"] + rows["far"]) / 2}
     )
-    assert all(len(row["intervals"]["auroc"]) == 2 for row in found["rows"])
+    assert all(len(row.intervals["auroc"]) == 2 for row in found.rows)
 
 
 def test_data_other_than_the_suite_says_is_refused_before_any_pass(root, tmp_path, decoded):
@@ -339,9 +338,9 @@ def test_data_other_than_the_suite_says_is_refused_before_any_pass(root, tmp_pat
 
 def test_a_method_that_refuses_the_fit_data_is_left_out_with_the_reason(root):
     (found,) = run(settings(root, methods="all", fit_limit=30, limit=20)).record.runs
-    assert found["left_out"]["knn"].startswith("knn with k=50 was fitted on 30 samples")
-    assert "knn" not in found["methods"] and "energy" in found["methods"]
-    assert {row["method"] for row in found["rows"]} == found["methods"].keys()
+    assert found.left_out["knn"].startswith("knn with k=50 was fitted on 30 samples")
+    assert "knn" not in found.methods and "energy" in found.methods
+    assert {row.method for row in found.rows} == found.methods.keys()
 
 
 @pytest.mark.parametrize("options", [{"methods": "msp,energy"}, {"fit_limit": 0}])
@@ -350,8 +349,8 @@ def test_training_images_that_nobody_learns_from_need_not_be_there(root, tmp_pat
         (tmp_path / name).write_bytes((root / name).read_bytes())
     given = {"methods": "all", **options}
     out = run(settings(tmp_path, **given))
-    assert out.record.suite["id"]["fit"] == []
-    assert {"msp", "energy"} <= out.record.runs[0]["methods"].keys()
+    assert out.record.suite.id.fit == ()
+    assert {"msp", "energy"} <= out.record.runs[0].methods.keys()
     with pytest.raises(DataError, match=r"fit_a.parquet' does not exist|fit_a.parquet is missing"):
         run(settings(tmp_path, methods="all"))
 
@@ -372,9 +371,9 @@ def test_all_that_a_suite_lacks_is_told_at_once(root, tmp_path):
 @pytest.mark.parametrize("odd", [{}, {"format": "gradood-arena", "version": 2}, None])
 def test_what_is_no_record_is_refused(odd):
     with pytest.raises(DataError, match=r"no arena record|lacks"):
-        ArenaRecord.from_dict(odd)
+        Record.from_dict(odd)
     with pytest.raises(DataError, match=r"lacks command, suite"):
-        ArenaRecord.from_dict({"format": "gradood-arena", "version": 1})
+        Record.from_dict({"format": "gradood-arena", "version": 1})
 
 
 def test_scores_that_are_not_there_are_told(tmp_path):
@@ -386,7 +385,7 @@ def test_scores_that_are_not_there_are_told(tmp_path):
 def test_a_slice_of_the_local_suite(shared, tmp_path, decoded):
     weights = shared / "weights" / "resnet20_cifar10.safetensors"
     given = Settings(
-        contenders=(Contender(label="r", model="resnet20", weights=weights),),
+        contenders=(ModelEntry(label="r", model="resnet20", weights=weights),),
         suite=load_suite("cifar10-local"),
         root=shared / "data",
         methods="energy,gradnorm,knn",
@@ -397,10 +396,10 @@ def test_a_slice_of_the_local_suite(shared, tmp_path, decoded):
     )
     first = run(given)
     (found,) = first.record.runs
-    assert found["id_accuracy"] > 0.85
-    auroc = {(row["method"], row["ood"]): row["auroc"] for row in found["rows"]}
+    assert found.id_accuracy > 0.85
+    auroc = {(row.method, row.ood): row.auroc for row in found.rows}
     assert auroc["gradnorm", "svhn"] > 0.88 and auroc["gradnorm", "mnist"] > 0.95
-    assert [one["n"] for one in first.record.suite["ood"]] == [200] * 5
+    assert [one.n for one in first.record.suite.ood] == [200] * 5
     decoded.clear()
     assert same(first, run(given))
     assert len(decoded) == 32

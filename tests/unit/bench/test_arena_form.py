@@ -8,7 +8,7 @@ import pytest
 from arena_samples import record, scores
 from safetensors.numpy import save_file
 
-from gradood.bench import ArenaRecord, json_text, scores_of
+from gradood.bench import Record, json_text, scores_of
 from gradood.cli import main
 from gradood.errors import DataError
 
@@ -38,7 +38,7 @@ def places(value, path=()):
 
 
 def test_what_was_written_is_read():
-    assert ArenaRecord.from_dict(SOUND).to_dict() == SOUND
+    assert Record.from_dict(SOUND).to_dict() == SOUND
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_what_was_written_is_read():
 )
 def test_what_is_wrong_is_told_with_its_place(path, value, message):
     with pytest.raises(DataError, match=f"the arena record is damaged: .*{message}"):
-        ArenaRecord.from_dict(damaged(path, value))
+        Record.from_dict(damaged(path, value))
 
 
 def test_costs_that_json_has_no_number_for():
-    ArenaRecord.from_dict(damaged(("runs", 0, "cost"), {"msp": {"memory_ratio": "inf"}}))
+    Record.from_dict(damaged(("runs", 0, "cost"), {"msp": {"memory_ratio": "inf"}}))
 
 
 def test_no_damage_is_an_internal_error(tmp_path, capsys):
@@ -145,3 +145,29 @@ def test_scores_that_are_none_are_refused(tmp_path, key, values):
     save_file({key: values}, tmp_path / "scores.safetensors")
     with pytest.raises(DataError, match=r"scores\.safetensors' holds 'net.*expected scores \(n,\)"):
         scores_of(tmp_path)
+
+
+def test_parts_of_a_record_still_take_keys_for_one_release():
+    made = Record.from_dict(SOUND)
+    with pytest.warns(DeprecationWarning, match=r"write \.runs for \['runs'\]"):
+        runs = made["runs"]
+    assert runs == SOUND["runs"]
+    with pytest.warns(DeprecationWarning):
+        assert made.suite["checked"] is True
+
+
+def test_a_record_of_a_later_version_keeps_what_this_one_does_not_know():
+    later = copy.deepcopy(SOUND)
+    later["weather"] = "fair"
+    later["runs"][0]["rows"][0]["humidity"] = 0.5
+    assert Record.from_dict(later).to_dict() == later
+
+
+def test_classes_that_were_renamed_are_there_for_one_release():
+    import gradood.bench
+
+    for old, new in (("ArenaRecord", "Record"), ("Contender", "ModelEntry")):
+        with pytest.warns(DeprecationWarning, match=f"gradood.bench.{old} is now .*{new}"):
+            assert getattr(gradood.bench, old) is getattr(gradood.bench, new)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = gradood.bench.Nothing

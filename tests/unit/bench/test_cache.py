@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gradood.errors import GradoodWarning
-from gradood.io.cache import Cache, default_folder, key_of, tensors_digest
+from gradood.io.cache import Cache, default_folder, key_of
+from gradood.io.hashing import tensors_digest
 
 KEY = key_of(what="a shard")
 

@@ -8,7 +8,7 @@ import pytest
 from arena_samples import GROUPS, record, scores
 from scipy.stats import norm
 
-from gradood.bench.diff import changes
+from gradood.bench import Record, diff
 from gradood.errors import ConfigError
 from gradood.metrics import Analysis, differences, holm
 
@@ -18,6 +18,11 @@ AFTER = {
     name: {**methods, "energy": methods["energy"] - (0.15 if name != "id" else 0.0)}
     for name, methods in BEFORE.items()
 }
+
+
+def changes(before, after, *scores, **options):
+    """Of two records in the form of their files."""
+    return diff.changes(Record.from_dict(before), Record.from_dict(after), *scores, **options)
 
 
 def both():
@@ -100,9 +105,15 @@ def test_without_a_change_next_to_nothing_is_found():
 def test_what_only_one_record_has_is_told():
     a, b = both()
     del b["runs"][0]["methods"]["msp"]
-    b["runs"][0]["methods"]["knn"] = {"method": "knn", "options": {}}
+    b["runs"][0]["methods"]["knn"] = {**a["runs"][0]["methods"]["msp"], "method": "knn"}
+    for part in ("rows", "means"):
+        own = [row for row in b["runs"][0][part] if row["method"] == "msp"]
+        b["runs"][0][part] += [{**row, "method": "knn"} for row in own]
     b["runs"] += [{**copy.deepcopy(a["runs"][0]), "run": "other"}]
-    b["runs"][0]["methods"]["energy"] = {"method": "energy", "options": {"temperature": 2.0}}
+    b["runs"][0]["methods"]["energy"] = {
+        **a["runs"][0]["methods"]["energy"],
+        "options": {"temperature": 2.0},
+    }
     found = changes(a, b)
     assert found.only_before == {"net": ("msp",)}
     assert found.only_after == {"net": ("knn",), "other": ("energy", "msp")}
@@ -129,14 +140,24 @@ def test_scores_of_part_of_the_methods_are_used_for_these():
     assert {c.method for c in found.figures if c.paired} == {"energy"}
 
 
+SETS = record({"net": BEFORE})["suite"]["ood"]
+OTHER_ID = {"path": "id", "n": 300, "sha256": "id"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": "other"}, r"another name, 'made-up' and 'other'; expected the same"),
         ({"version": 2}, r"another version, 1 and 2"),
-        ({"ood": []}, r"different sets, id, cifar100, svhn and id"),
-        ({"id": {"n": 7, "sha256": "id"}}, r"different data in set 'id': n 300 and 7"),
-        ({"id": {"n": 300, "sha256": "x"}}, r"different data in set 'id': sha256 id and x"),
+        ({"ood": [SETS[0]]}, r"different sets, id, cifar100, svhn and id"),
+        (
+            {"id": {"path": "id", "n": 7, "sha256": "id"}},
+            r"different data in set 'id': n 300 and 7",
+        ),
+        (
+            {"id": {"path": "id", "n": 300, "sha256": "x"}},
+            r"different data in set 'id': sha256 id and x",
+        ),
     ],
 )
 def test_other_data_is_refused(change, message):

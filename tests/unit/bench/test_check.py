@@ -5,11 +5,16 @@ import json
 import pytest
 from arena_samples import record, scores
 
-from gradood.bench import json_text
-from gradood.bench.gate import Expected, Figure, expected_of, read_expected
+from gradood.bench import Record, json_text
+from gradood.bench.gate import ExpectedFigures, Figure, expected_of, read_expected, write_expected
 from gradood.errors import ConfigError
 
-RECORD = record({"net": scores()})
+
+def made(runs, **suite):
+    return Record.from_dict(record(runs, **suite))
+
+
+RECORD = made({"net": scores()})
 
 
 def written(tmp_path, **changes):
@@ -26,24 +31,20 @@ def test_a_record_meets_what_was_made_of_it(tmp_path):
     assert expected.check(RECORD) == []
     for figure in expected.figures:
         row = next(
-            r
-            for r in RECORD["runs"][0]["rows"]
-            if (r["method"], r["ood"]) == (figure.method, figure.ood)
+            r for r in RECORD.runs[0].rows if (r.method, r.ood) == (figure.method, figure.ood)
         )
         # Two of 240 images are more than the margin.
-        assert figure.low == pytest.approx(max(0, row[figure.metric] - 2 / 240), abs=1e-6)
-        assert figure.high == pytest.approx(min(1, row[figure.metric] + 2 / 240), abs=1e-6)
+        assert figure.low == pytest.approx(max(0, getattr(row, figure.metric) - 2 / 240), abs=1e-6)
+        assert figure.high == pytest.approx(min(1, getattr(row, figure.metric) + 2 / 240), abs=1e-6)
 
 
 def test_a_figure_outside_names_method_set_metric_interval_and_value():
     figure = Figure(method="msp", ood="svhn", metric="auroc", low=0.98, high=0.99)
-    expected = Expected(
+    expected = ExpectedFigures(
         format="gradood-expected", version=1, suite="made-up", suite_version=1, figures=(figure,)
     )
     (miss,) = expected.check(RECORD)
-    found = next(
-        r for r in RECORD["runs"][0]["rows"] if (r["method"], r["ood"]) == ("msp", "svhn")
-    )["auroc"]
+    found = next(r for r in RECORD.runs[0].rows if (r.method, r.ood) == ("msp", "svhn")).auroc
     assert str(miss) == f"net: msp on svhn: auroc is {found:.6g}; expected 0.98 to 0.99"
     assert miss.to_dict() == {
         **{"method": "msp", "metric": "auroc", "low": 0.98, "high": 0.99},
@@ -52,16 +53,14 @@ def test_a_figure_outside_names_method_set_metric_interval_and_value():
 
 
 def test_ends_belong_to_the_interval_and_groups_can_be_expected():
-    row = next(
-        r for r in RECORD["runs"][0]["means"] if (r["method"], r["group"]) == ("msp", "near")
-    )
-    value = row["fpr_ood_at_tpr_id95"]
+    row = next(r for r in RECORD.runs[0].means if (r.method, r.group) == ("msp", "near"))
+    value = row.fpr_ood_at_tpr_id95
 
     def misses(low, high):
         figure = Figure(
             method="msp", group="near", metric="fpr_ood_at_tpr_id95", low=low, high=high
         )
-        return Expected(
+        return ExpectedFigures(
             format="gradood-expected",
             version=1,
             suite="made-up",
@@ -75,9 +74,9 @@ def test_ends_belong_to_the_interval_and_groups_can_be_expected():
 
 
 def test_a_figure_that_is_missing_is_a_miss_in_every_run():
-    two = record({"net": scores(), "other": scores(seed=1)})
+    two = made({"net": scores(), "other": scores(seed=1)})
     figure = Figure(method="knn", ood="svhn", metric="auroc", low=0, high=1)
-    expected = Expected(
+    expected = ExpectedFigures(
         format="gradood-expected", version=1, suite="made-up", suite_version=1, figures=(figure,)
     )
     assert [str(miss) for miss in expected.check(two)] == [
@@ -131,17 +130,32 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
 def test_a_record_of_something_else_is_refused():
     expected = expected_of(RECORD)
     with pytest.raises(ConfigError, match=r"suite 'other', version 1; expected 'made-up', versi"):
-        expected.check(record({"net": scores()}, name="other"))
+        expected.check(made({"net": scores()}, name="other"))
     with pytest.raises(ConfigError, match=r"has 80 images of id; expected 300: run with the same"):
-        expected.check(record({"net": scores(n=80)}))
+        expected.check(made({"net": scores(n=80)}))
     with pytest.raises(ConfigError, match=r"no run 'net'; choose from other"):
-        expected.check(record({"other": scores()}))
+        expected.check(made({"other": scores()}))
     with pytest.raises(ConfigError, match=r"margin=-1"):
         expected_of(RECORD, margin=-1)
 
 
 def test_another_suite_is_refused_before_a_run():
-    expected = expected_of(record({"net": scores()}))
+    expected = expected_of(made({"net": scores()}))
     expected.check_suite("made-up", 1)
     with pytest.raises(ConfigError, match=r"the record is of suite 'made-up', version 2; expected"):
         expected.check_suite("made-up", 2)
+
+
+def test_expected_figures_are_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "expected.json"
+    write_expected(path, expected_of(RECORD))
+    before = path.read_bytes()
+    assert read_expected(path) == expected_of(RECORD)
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="what was there before is unchanged"):
+        write_expected(path, expected_of(RECORD))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -30,7 +30,7 @@ def test_methods_with_a_second_pass_cost_more_and_are_told_apart(capfd):
     chosen = select("energy,gradnorm,knn,odin", ["knn.k=3"]).detectors
     with one_thread():
         found = compare(Slow().eval(), chosen, Sets(id=x, ood={"a": x}, fit=x), x, level=None)
-        cost = costs(found.team, x, rounds=2)
+        cost = costs(found.detector_set, x, rounds=2)
     assert isinstance(found.table, Table) and list(cost) == list(chosen)
     assert {name: one["pass"] for name, one in cost.items()} == {
         **dict.fromkeys(("energy", "gradnorm", "knn"), "shared"),

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gradood.bench.entries import Opened
+from gradood.bench.entries import LoadedEntry
 from gradood.bench.leakage import warn_of_overlap
 from gradood.data import open_images
 
@@ -27,8 +27,8 @@ def place(tmp_path, monkeypatch):
 
 
 def told(fit, known, unknown, val=None, *, chosen=False):
-    opened = Opened(
-        contender=None,
+    opened = LoadedEntry(
+        model=None,
         subject=None,
         fit=tuple(map(open_images, fit)),
         val=None if val is None else open_images(val),

@@ -21,7 +21,8 @@ def generator():
 
 
 def test_committed_pages_are_up_to_date():
-    assert generator().stale(ROOT / "docs" / "methods") == []
+    """Of a new detector the page may come later; `docs/generate.py --check` asks for it."""
+    assert generator().outdated(ROOT / "docs" / "methods") == []
 
 
 def test_check_tells_a_stale_a_missing_and_a_superfluous_page(tmp_path, capsys):

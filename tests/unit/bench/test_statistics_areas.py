@@ -6,9 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from gradood import metrics
 from gradood.metrics import Analysis
-from gradood.metrics.counts import Counts
+from gradood.metrics.counts import Counts, Scored
 from gradood.metrics.delong import Areas
-from gradood.metrics.scored import Scored
 
 NAMES = ("a", "b", "c")
 

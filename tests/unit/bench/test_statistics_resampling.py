@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
 from gradood.metrics import bootstrap
-from gradood.metrics.scored import Scored
+from gradood.metrics.counts import Scored
 
 NAMES = ("a", "b")
 

@@ -9,9 +9,8 @@ from arena_digits import settings, write
 import gradood.data.dataset
 from gradood.bench import run, select
 from gradood.bench.demo import one_thread
-from gradood.bench.shards import Shard
 from gradood.bench.tuning import GRIDS, OUTLIERS, outliers
-from gradood.engine.batches import Batch
+from gradood.engine.batches import Batch, Shard
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.registry import create
 
@@ -42,7 +41,7 @@ def shard(x):
 
 def made(x, kind):
     (found,) = outliers([shard(x)], kind)
-    return torch.cat([batch.x for batch in found.batches()])
+    return torch.cat([batch.inputs for batch in found.batches()])
 
 
 @pytest.mark.parametrize("kind", OUTLIERS)
@@ -79,7 +78,7 @@ def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_pat
 
     def watched(dataset, index):
         if isinstance(index, int):
-            seen.add(dataset._where(dataset._rows[index]).rsplit("/", 1)[-1])
+            seen.add(dataset.where(index).rsplit("/", 1)[-1])
         return plain(dataset, index)
 
     given = settings(
@@ -93,30 +92,30 @@ def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_pat
     out = run(given)
     assert seen == {f"{name}.parquet'" for name in ("fit_a", "fit_b", "test", "near", "far")}
     (found,) = out.record.runs
-    methods = found["methods"]
-    assert [methods[n]["chosen_by"] for n in ("knn", "react", "energy", "fixed")] == [
+    methods = found.methods
+    assert [methods[n].chosen_by for n in ("knn", "react", "energy", "fixed")] == [
         *("id-only", "id-only", "fixed", "fixed")
     ]
-    tried = methods["knn"]["tried"]
+    tried = methods["knn"].tried
     # 225 are left to fit on, and the network has 64 features.
     assert set(map(int, tried["auroc"])) == {50, 1, 5, 10, 20, 100, 200}
     assert tried["auroc"][str(tried["value"])] == max(tried["auroc"].values())
-    assert methods["knn"]["options"]["k"] == tried["value"]
-    assert methods["fixed"]["options"]["k"] == 7
+    assert methods["knn"].options["k"] == tried["value"]
+    assert methods["fixed"].options["k"] == 7
     how = out.record.hyper_parameters
-    assert how["kind"] == "id-only"
-    assert "25 training images held out" in how["how"] and "fitted on 225 others" in how["how"]
-    assert "no test image of any set" in how["how"]
+    assert how.kind == "id-only"
+    assert "25 training images held out" in how.how and "fitted on 225 others" in how.how
+    assert "no test image of any set" in how.how
     again = run(given)
-    assert again.record.runs[0]["methods"] == methods
+    assert again.record.runs[0].methods == methods
 
 
 def test_the_choice_looks_at_no_test_image(root, monkeypatch):
     from gradood.bench import tuning
-    from gradood.bench.entries import open_contender
+    from gradood.bench.entries import open_entry
 
     given = settings(root, hyper_parameters="id-only")
-    opened = open_contender(given.contenders[0], given)
+    opened = open_entry(given.contenders[0], given)
     opened.ood.clear()
     object.__setattr__(opened, "id", None)
     found = tuning.choose(opened, given, select("knn,energy"))
@@ -125,11 +124,11 @@ def test_the_choice_looks_at_no_test_image(root, monkeypatch):
 
 def test_a_method_that_learns_nothing_is_chosen_for_too(root):
     out = run(settings(root, methods="gen,msp", hyper_parameters="id-only"))
-    assert out.record.runs[0]["methods"]["gen"]["chosen_by"] == "id-only"
+    assert out.record.runs[0].methods["gen"].chosen_by == "id-only"
 
 
 def test_nothing_to_choose_or_nothing_to_choose_on(root):
     out = run(settings(root, methods="energy,msp", hyper_parameters="id-only"))
-    assert "no method here has a grid" in out.record.hyper_parameters["how"]
+    assert "no method here has a grid" in out.record.hyper_parameters.how
     with pytest.raises(ConfigError, match=r"150 training images are too few.* at least 200"):
         run(settings(root, methods="knn", hyper_parameters="id-only", fit_limit=150))

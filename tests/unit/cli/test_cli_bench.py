@@ -297,7 +297,7 @@ def test_ctrl_c_exits_130(bench, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradood.bench.ensemble.Team.score", interrupted)
+    monkeypatch.setattr("gradood.bench.comparison.score_shards", interrupted)
     code, out, err = bench("--methods", "msp")
     assert (code, out, err) == (130, "", "error: interrupted\n")
 

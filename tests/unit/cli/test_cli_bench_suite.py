@@ -87,6 +87,22 @@ def test_figures_that_must_be_reproduced(bench, tmp_path):
     assert (code, out) == (2, "") and "'absent.json' cannot be read" in err
 
 
+def test_each_file_is_replaced_as_a_whole(bench, tmp_path):
+    net = ("--model", "digits_net", "--weights", "net0.safetensors", "--methods", "energy,msp")
+    files = [tmp_path / name for name in ("expected.json", "r.json", "r.md")]
+    for file in files:
+        file.write_text("before", encoding="utf-8")
+        os.link(
+            file, tmp_path / f"{file.name}.old"
+        )  # Would change with it, were it written in place.
+    outs = [word for file in files[1:] for word in ("--out", str(file))]
+    code, _, err = bench(*net, "--limit", "20", "--expect", str(files[0]), *outs)
+    assert code == 0, err
+    for file in files:
+        assert file.read_text(encoding="utf-8") != "before"
+        assert (tmp_path / f"{file.name}.old").read_text(encoding="utf-8") == "before"
+
+
 def test_the_data_can_be_checked_alone(bench, root, tmp_path):
     code, out, err = bench("--check-data")
     assert (code, out) == (0, "")

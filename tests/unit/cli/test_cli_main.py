@@ -9,10 +9,11 @@ import pytest
 import typer
 
 import gradood
+import gradood.bench.page  # Before a test puts another function into the registry.
 from gradood.cli import main
 from gradood.cli.app import app
 from gradood.cli.exits import explain
-from gradood.cli.output import aligned, talking
+from gradood.cli.output import talking
 from gradood.errors import (
     ArtifactError,
     CalibrationError,
@@ -24,6 +25,7 @@ from gradood.errors import (
     TapError,
     UnknownNameError,
 )
+from gradood.io.markdown import aligned
 
 SOURCE = str(Path(gradood.__file__).parents[1])
 PLAIN = {name: value for name, value in os.environ.items() if "COLOR" not in name}
@@ -97,9 +99,10 @@ def test_a_reader_that_leaves_early_ends_it_quietly(buffered):
     assert said == b""
 
 
-def test_the_module_can_be_run():
+@pytest.mark.parametrize("module", ["gradood", "gradood.cli"])
+def test_the_module_can_be_run(module):
     done = subprocess.run(
-        [sys.executable, "-m", "gradood.cli", "--version"],
+        [sys.executable, "-m", module, "--version"],
         capture_output=True,
         text=True,
         env=PLAIN,
@@ -110,7 +113,6 @@ def test_the_module_can_be_run():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "error: missing command (see gradood --help)"),
         (["bnch"], "did you mean 'bench'"),
         (["methods", "--jsn"], "error: no such option --jsn; did you mean '--json'?"),
         (["demo", "--epochs", "0"], "invalid value for '--epochs'"),
@@ -191,6 +193,14 @@ def test_warnings_and_log_records_are_lines_on_stderr(capsys):
     assert warnings.showwarning is before
     logging.getLogger("gradood.detectors").warning("said by nobody")
     assert capsys.readouterr() == ("", "warning: first second\nwarning: 3 classes\n")
+
+
+def test_without_a_command_it_shows_the_help(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: gradood" in err and " bench " in err and "--version" in err
+    assert err.splitlines()[-1] == "error: missing command (see gradood --help)"
 
 
 def test_a_table_is_aligned():

@@ -75,6 +75,22 @@ def test_classes_may_be_named_by_files(folders, capsys):
     assert "look like known ones: 'zebra' ('plains zebra')" in capsys.readouterr().err
 
 
+def test_the_interpolation_is_that_of_the_images(folders, capsys, monkeypatch):
+    made = []
+
+    def stopped(self, *given, **options):
+        made.append(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradood.training.Trainer.__init__", stopped)
+
+    for interpolation in ("nearest", "bicubic"):
+        options = ["--resize", "16", "--crop", "16", "--interpolation", interpolation]
+        main(words(folders, "--method", "greg", *options))
+    (nearest, bicubic) = (data.id[0][0] for _, _, data in made)
+    assert nearest.shape == bicubic.shape == (1, 16, 16) and not torch.equal(nearest, bicubic)
+
+
 def test_a_file_is_no_folder_to_write_to(folders, capsys):
     (folders / "run").write_text("")
     assert main(words(folders, "--method", "greg")) == 2
@@ -84,7 +100,8 @@ def test_a_file_is_no_folder_to_write_to(folders, capsys):
 def test_a_run_is_gone_on_with(folders, capsys):
     assert main(words(folders, "--method", "greg")) == 0
     assert main(words(folders, "--method", "greg")) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "holds a run already; go on with it (--resume), or name another folder" in err
     assert main(words(folders, "--method", "greg", "--resume")) == 0
     assert "| before" in capsys.readouterr().out
 
@@ -113,6 +130,7 @@ def test_a_drop_of_accuracy_is_exit_code_1(folders, capsys):
         (("--method", "greg", "--set", "optimizer.rate=1"), "has no option 'rate'"),
         (("--method", "greg", "--aux", "nowhere"), "the auxiliary data: 'nowhere' does not exist"),
         (("--method", "greg", "--aux-classes", "nowhere"), "--aux-classes 'nowhere' cannot be"),
+        (("--method", "greg", "--interpolation", "cubic"), "--interpolation is 'cubic'; expected"),
         (("--method", "greg", "--id-classes", "nowhere"), "--id-classes 'nowhere' cannot be"),
     ],
 )

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradood.data.condition import REMARKS
-from gradood.data.decode import decode, examine
+from gradood.data.decode import REMARKS, decode, examine
 from gradood.errors import BadImageError
 
 

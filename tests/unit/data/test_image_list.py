@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gradood.data import ImageFolder, ImageList, ParquetImages, Preprocess, open_images
-from gradood.data.image_list import read_list
+from gradood.data.listing import read_list
 from gradood.errors import DataError
 
 
@@ -58,7 +58,7 @@ def test_outliers_have_no_labels(place):
 def test_a_line_that_is_none_is_named(place, line):
     (place / "bad.txt").write_text(f"a/0.png 0\n{line}\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"line 2 of .*bad.txt.* expected a path inside"):
-        read_list(place / "bad.txt")
+        read_list(place / "bad.txt", inside=True)
 
 
 def test_a_list_that_is_no_text_is_refused(place):
@@ -107,13 +107,15 @@ def test_content_of_parquet_is_its_file_and_the_rows(tmp_path):
 def test_only_a_line_feed_ends_a_line(tmp_path, name):
     Image.new("L", (2, 2), 80).save(tmp_path / name)
     (tmp_path / "list.txt").write_bytes(f"{name} 3\r\n\r\n{name}\t 1\n".encode())
-    assert read_list(tmp_path / "list.txt") == [(name, 3), (name, 1)]
+    lines = read_list(tmp_path / "list.txt")
+    assert (lines.paths, lines.labels) == ((name, name), (3, 1))
     assert len(list(ImageList(tmp_path / "list.txt"))) == 2
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
     (tmp_path / "list.txt").write_bytes("a.png 0\n".encode("utf-8-sig"))
-    assert read_list(tmp_path / "list.txt") == [("a.png", 0)]
+    lines = read_list(tmp_path / "list.txt")
+    assert (lines.paths, lines.labels) == (("a.png",), (0,))
 
 
 def test_an_image_file_is_the_same_by_whatever_path(place, monkeypatch):

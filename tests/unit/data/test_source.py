@@ -83,7 +83,7 @@ def test_what_is_no_slice_is_part_of_the_path(file, part):
 
 def test_neither_folder_nor_parquet(tmp_path):
     (tmp_path / "data.csv").write_text("a,b")
-    with pytest.raises(DataError, match=r"data\.csv' is neither; expected"):
+    with pytest.raises(DataError, match=r"data\.csv' is neither a folder, .*; expected"):
         open_images(tmp_path / "data.csv")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gradood
-from gradood.detectors.defaults import hook_layers, inner_layers
+from gradood.detectors._shared.layers import hook_layers, inner_layers
 from gradood.errors import TapError
 from gradood.models import densenet101, resnet20
 from gradood.taps import observe

@@ -75,7 +75,7 @@ def test_the_default_device_and_type_do_not_matter(detector):
 
 def test_noise_is_drawn_for_where_the_model_is_now(monkeypatch):
     """The model may have moved since it was observed."""
-    from gradood.detectors import outliers
+    from gradood.detectors._shared import outliers
     from gradood.taps import observe
 
     network = observe(Net().eval(), X)

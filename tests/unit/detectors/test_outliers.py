@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradood.detectors import outliers
-from gradood.detectors.outliers import EarlyMixing, find_cut, input_extremes, noise_features
+from gradood.detectors._shared import outliers
+from gradood.detectors._shared.outliers import EarlyMixing, find_cut, input_extremes, noise_features
 from gradood.errors import DataError, TapError
 from gradood.taps import observe
 from gradood.testing import networks

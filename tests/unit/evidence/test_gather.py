@@ -96,7 +96,7 @@ def naive(model):
 
 def test_every_reading_equals_the_naive_one(model, network):
     evidence = gather(network, X, READS, torch.arange(5) % 4)
-    for read, found, expected in zip(READS, evidence.readings, naive(model), strict=True):
+    for read, found, expected in zip(READS, evidence.tensors, naive(model), strict=True):
         torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-6, msg=str(read))
         assert not found.requires_grad and found.grad_fn is None
         assert len(found) == 5
@@ -136,9 +136,9 @@ def test_without_gradients_no_graph_is_made(model, network):
 def test_equal_requests_share_one_tensor(network):
     again = Gradient(MAX_LOGIT, Site("norm2"), MEAN)
     evidence = gather(network, X, (*READS, again, KEYS))
-    assert evidence.readings[-2] is evidence[READS[7]]
-    assert evidence.readings[-1] is evidence.readings[2]
-    assert len(evidence.readings) == len(READS) + 2
+    assert evidence.tensors[-2] is evidence[READS[7]]
+    assert evidence.tensors[-1] is evidence.tensors[2]
+    assert len(evidence.tensors) == len(READS) + 2
 
 
 def test_readings_alone_are_those_in_company(network):
@@ -151,7 +151,7 @@ def test_readings_alone_are_those_in_company(network):
 def test_only_hides_the_rest(network):
     evidence = gather(network, X, READS)
     part = evidence.only((KEYS, READS[4]))
-    assert part.reads == (KEYS, READS[4]) and len(part.readings) == 2
+    assert part.reads == (KEYS, READS[4]) and len(part.tensors) == 2
     assert part.head is None
     with pytest.raises(KeyError):
         _ = part.features
@@ -185,7 +185,7 @@ def test_logits_are_double_and_features_at_least_single():
     evidence = gather(observe(model, x), x, (LOGITS, FEATURES, READS[7]))
     assert evidence.logits.dtype == torch.float64
     assert evidence.features.dtype == torch.float32
-    assert evidence.readings[2].dtype == torch.float32
+    assert evidence.tensors[2].dtype == torch.float32
 
 
 def test_rows_must_match(network, monkeypatch):
@@ -214,11 +214,11 @@ def test_parameter_norms_equal_a_loop_of_autograd(model, network, names, tempera
 
 
 def test_parameter_norms_do_not_depend_on_chunks(network, monkeypatch):
-    from gradood.evidence import parameters
+    from gradood.evidence import per_sample
 
     read = ParameterNorm(("conv2.weight",), 1.0, 1.0)
     whole = gather(network, X, (read,))[read]
-    monkeypatch.setattr(parameters, "_BUDGET", 1)
+    monkeypatch.setattr(per_sample, "_BUDGET", 1)
     torch.testing.assert_close(gather(network, X, (read,))[read], whole, rtol=1e-6, atol=0)
     assert whole.dtype == torch.float64
 
@@ -281,7 +281,7 @@ def test_memory_that_ran_out_is_not_taken_for_a_model_that_cannot_be_vectorized(
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("gradood.evidence.parameters.vmap", full)
+    monkeypatch.setattr("gradood.evidence.per_sample.vmap", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))
 

@@ -105,7 +105,7 @@ def test_it_reads_what_the_model_makes_of_the_moved_inputs(model, network, step,
     torch.testing.assert_close(ours.double(), seen[logits], rtol=1e-5, atol=1e-6)
     assert not torch.equal(seen[logits], seen.logits)
     assert torch.equal(seen[KEYS], content_keys(X))
-    assert not any(reading.requires_grad for reading in seen.readings)
+    assert not any(reading.requires_grad for reading in seen.tensors)
 
 
 def test_no_operation_without_a_deterministic_version(monkeypatch):
@@ -228,8 +228,8 @@ def test_the_step_is_taken_from_what_the_user_gave(model):
 def test_autocast_is_the_models(network):
     with torch.autocast("cpu", torch.bfloat16):
         seen = gather(network, X, (Perturbed(LEAST, LOGITS), Perturbed(LEAST, FEATURES)))
-    assert seen.readings[0].dtype == torch.float64 and seen.readings[1].dtype == torch.float32
-    assert all(bool(reading.isfinite().all()) for reading in seen.readings)
+    assert seen.tensors[0].dtype == torch.float64 and seen.tensors[1].dtype == torch.float32
+    assert all(bool(reading.isfinite().all()) for reading in seen.tensors)
 
 
 # -- the step itself --------------------------------------------------------------------------

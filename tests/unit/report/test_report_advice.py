@@ -4,8 +4,13 @@ from typing import Any
 import pytest
 from report_samples import METHODS, arena, drawn_scores
 
+from gradood.bench import Record
 from gradood.report.advice import advice
-from gradood.report.views import Arena
+from gradood.report.views import RecordView
+
+
+def view_of(record: dict[str, Any]) -> RecordView:
+    return RecordView.of(Record.from_dict(record))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def told(record: dict[str, Any], **means: float) -> dict[str, Any]:
             row["difference"] = means[row["a"]] - means[row["b"]]
             row["significant"] = abs(row["difference"]) > 0.01
             row["p_holm"] = 0.001 if row["significant"] else 0.4
-    read = Arena.of(made)
+    read = view_of(made)
     return advice(read, read.runs[0])
 
 
@@ -71,14 +76,14 @@ def test_nothing_is_claimed_without_comparisons_or_costs(record):
 
 
 def test_one_method_alone_and_only_own_passes():
-    alone = Arena.of(arena(drawn_scores(methods=("msp",))))
+    alone = view_of(arena(drawn_scores(methods=("msp",))))
     assert advice(alone, alone.runs[0])["picks"][0]["method"] == "msp"
-    apart = Arena.of(arena(drawn_scores(methods=("odin",))))
+    apart = view_of(arena(drawn_scores(methods=("odin",))))
     assert advice(apart, apart.runs[0])["picks"][0]["method"] is None
 
 
 def test_what_to_mind_names_weak_sets_chance_caveats_and_what_was_left_out():
-    read = Arena.of(arena(drawn_scores(methods=METHODS)))
+    read = view_of(arena(drawn_scores(methods=METHODS)))
     mind = advice(read, read.runs[0])["mind"]
     kinds = {note["kind"] for note in mind}
     assert kinds == {"choice", "chance", "scope", "caveat", "left out"}
@@ -94,7 +99,7 @@ def test_accuracy_unchecked_files_and_seeds_are_told():
     record = arena(scores)
     record["suite"]["checked"] = False
     record["runs"][0]["id_accuracy"] = 0.1
-    read = Arena.of(record)
+    read = view_of(record)
     texts = " ".join(note["text"] for note in advice(read, read.runs[0])["mind"])
     assert "10.0\xa0% of the known images right, where 91.7\xa0% was measured" in texts
     assert "not checked against the hashes" in texts
@@ -102,6 +107,6 @@ def test_accuracy_unchecked_files_and_seeds_are_told():
     labeled = {**record, "seeds": {f"net/{k}": v for k, v in record["seeds"].items()}}
     for run in labeled["runs"]:
         run["label"] = "net"
-    read = Arena.of(labeled)
+    read = view_of(labeled)
     texts = " ".join(note["text"] for note in advice(read, read.runs[0])["mind"])
     assert "over 2 runs (standard deviation)" in texts

@@ -74,7 +74,7 @@ def bare_or_in_a_list(case: Case) -> None:
 def measure_is_pure(case: Case) -> None:
     """`measure` gives the same bits twice and writes to neither evidence nor state."""
     evidence, state = _evidence(case), _state(case)
-    given = [*evidence.readings, *state.values()]
+    given = [*evidence.tensors, *state.values()]
     before = [tensor.clone() for tensor in given]
     first = case.detector.measure(evidence, state)
     second = case.detector.measure(evidence, state)
@@ -89,7 +89,7 @@ def measure_is_pure(case: Case) -> None:
 def measures_what_it_planned(case: Case) -> None:
     """The reads of the plan suffice, and labels and other reads have no influence."""
     network = case.binding.network
-    reads = case.plan.reads
+    reads = case.reads
     more = [r for plan in _plans(case) for r in plan]
     labels = case.network.labels(len(case.x))
     with torch.no_grad():
@@ -132,7 +132,7 @@ def _plans(case: Case) -> Iterator[tuple]:
 
 
 def _evidence(case: Case) -> Evidence:
-    reads = case.plan.reads
+    reads = case.reads
     return gather(case.binding.network, case.x, reads).only(reads)
 
 

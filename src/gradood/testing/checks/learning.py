@@ -1,12 +1,13 @@
 """Checks of a fit: a map, a merge and a finish, whose result is a value."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradood.detectors.base import partial_tensors
 from gradood.errors import DataError, GradoodError, NotFittedError
 from gradood.monitor import Monitor
 from gradood.testing.case import Case, Labeled
@@ -218,13 +219,11 @@ def _state(monitor: Monitor) -> dict[str, Tensor]:
 
 
 def _tensors(partials: Any) -> dict[str, Tensor]:
-    def walk() -> Iterator[tuple[str, Tensor]]:
-        for partial in partials.values():
-            for name, value in partial.items():
-                for key, tensor in value.tensors().items():
-                    yield f"{name}.{key}", tensor.clone()
-
-    return dict(walk())
+    return {
+        name: tensor.clone()
+        for partial in partials.values()
+        for name, tensor in partial_tensors(partial).items()
+    }
 
 
 def _same_state(

@@ -90,7 +90,7 @@ def autocast(case: Case) -> None:
 
     Gradients per sample (`ParameterNorm`) need not survive it.
     """
-    if any(isinstance(read, ParameterNorm) for read in case.binding.reads):
+    if any(isinstance(read, ParameterNorm) for read in case.reads):
         return
     model = case.network.model()
     with torch.autocast("cpu", torch.bfloat16), left_alone(model, "working inside autocast"):
@@ -135,7 +135,7 @@ def one_look(case: Case) -> None:
 
     Each `Perturbation` adds a forward; `ParameterNorm` takes passes of its own kind.
     """
-    reads = case.binding.reads
+    reads = case.reads
     if any(isinstance(read, ParameterNorm) for read in reads):
         return
     steps = {read.perturbation for read in reads if isinstance(read, Perturbed)}

@@ -1,10 +1,14 @@
-"""The training objectives: independent pieces, each a function of one forward pass."""
+"""Training losses, each a function of one forward pass."""
 
-from gradood.training.losses.classification import CrossEntropy, LogitNorm
-from gradood.training.losses.exposure import OutlierExposure
-from gradood.training.losses.gradient import InputGradientPenalty, active_rows
-from gradood.training.losses.margin import EnergyMarginLoss
-from gradood.training.losses.mixture import Mixture, MixtureExposure, mix
+from gradood.training.losses.cross_entropy import (
+    CrossEntropy,
+    LogitNorm,
+    Mixture,
+    MixtureExposure,
+    OutlierExposure,
+    mix,
+)
+from gradood.training.losses.energy import EnergyMarginLoss, InputGradientPenalty, active_rows
 from gradood.training.losses.virtual import VirtualOutliers
 
 __all__ = [

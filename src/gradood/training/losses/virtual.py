@@ -1,4 +1,4 @@
-"""VOS: outliers made in feature space, at the low-density edge of each class."""
+"""Virtual outliers (VOS): feature vectors sampled where the density of their class is low."""
 
 from typing import final
 
@@ -71,13 +71,13 @@ class VirtualOutliers(nn.Module):
         covariance = centered.T @ centered / len(centered)
         covariance += 1e-4 * torch.eye(len(covariance)).to(covariance)
         factor = torch.linalg.cholesky(covariance)
-        found = []
+        outliers = []
         for center in mean:
             noise = torch.randn(self.drawn, len(center), generator=generator).to(center)
             # The density falls with the distance measured by the covariance: that of the noise.
             furthest = noise.square().sum(1).argmax()
-            found.append(center + factor @ noise[furthest])
-        return torch.stack(found)
+            outliers.append(center + factor @ noise[furthest])
+        return torch.stack(outliers)
 
     def forward(self, known: Tensor, virtual: Tensor | None, *, total: int | None = None) -> Tensor:
         """The loss, a scalar.

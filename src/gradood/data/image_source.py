@@ -1,0 +1,308 @@
+"""Images by row number: each with an id, a place it is read from, and perhaps a label."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradood.data.listing import ImageLines
+from gradood.data.storage import encoded_file, files_digest, is_absolute, local_path
+
+__all__ = ["FileSource", "ImageSource", "Part", "printable"]
+
+
+class ImageSource(ABC):
+    """The rows of a folder, a list or Parquet, in a fixed order.
+
+    It can be sent to other processes, and reads nothing but the image asked for.
+
+    Attributes:
+        source: path or URL, as the user named it.
+        labeled: whether rows have labels.
+        classes: their names in the order of the labels, if known.
+    """
+
+    source: str
+    labeled: bool = False
+    classes: tuple[str, ...] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows."""
+
+    @abstractmethod
+    def id(self, row: int) -> str:
+        """Printable, different from those of all other rows, the same in every run."""
+
+    @abstractmethod
+    def uri(self, row: int) -> str:
+        """Where the image is, printable."""
+
+    @abstractmethod
+    def name(self, row: int) -> str:
+        """What to call the image in a report; may occur twice."""
+
+    @abstractmethod
+    def where(self, row: int) -> str:
+        """The image as an error message names it."""
+
+    @abstractmethod
+    def encoded(self, row: int) -> bytes | Path:
+        """The content of an image file, or where it is on this machine.
+
+        Raises:
+            BadImageError: it cannot be read.
+        """
+
+    def remark(self, row: int) -> tuple[str, str] | None:
+        """A status and a reason, if something is odd about the row itself."""
+        return None
+
+    def hint(self, row: int) -> str:
+        """What may explain that the image cannot be opened, as a sentence; else empty."""
+        return ""
+
+    @abstractmethod
+    def label(self, row: int) -> int:
+        """Asked only where rows are labeled.
+
+        Raises:
+            DataError: this row has none.
+        """
+
+    @abstractmethod
+    def labels(self) -> Tensor:
+        """(rows,) int64; asked only where rows are labeled.
+
+        Raises:
+            DataError: a row has none.
+        """
+
+    @abstractmethod
+    def content(self, rows: Sequence[int]) -> str:
+        """SHA-256 of the images in some rows, in that order; names have no part.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
+    @abstractmethod
+    def origins(self, rows: Sequence[int]) -> Iterator[str]:
+        """Of each of some rows, what is the same for the same image by whatever path.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
+    @final
+    def digest(self) -> str:
+        """SHA-256 over every id and place: another source has another. Contents have no part."""
+        total = hashlib.sha256()
+        for row in range(len(self)):
+            total.update(f"{self.id(row)}\0{self.uri(row)}\0".encode())
+        return total.hexdigest()
+
+
+@final
+class FileSource(ImageSource):
+    """Image files, each by its path or URL.
+
+    Args:
+        source: as the user named it.
+        names: paths below `base`; or absolute paths, or URLs. A name that occurs again gets the id
+            ``name#2``, and so on.
+        base: a path or URL that ends in ``/``.
+        labels: of each file, or None.
+        classes: their names in the order of the labels, if known.
+        lines: of the image list that the names stand in, if they do.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        names: Sequence[str],
+        base: str,
+        *,
+        labels: Sequence[int] | None = None,
+        classes: tuple[str, ...] | None = None,
+        lines: ImageLines | None = None,
+    ) -> None:
+        self.source = source
+        self.base = base
+        self.labeled = labels is not None
+        self.classes = classes
+        self._names = names
+        self._labels = () if labels is None else labels
+        self._lines = lines
+        self._duplicates = _duplicate_ids(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def id(self, row: int) -> str:
+        return self._duplicates.get(row) or printable(self._names[row])
+
+    def uri(self, row: int) -> str:
+        return printable(self._place(row))
+
+    def name(self, row: int) -> str:
+        return self._names[row]
+
+    def where(self, row: int) -> str:
+        return f"the image {self._place(row)!r}"
+
+    def encoded(self, row: int) -> bytes | Path:
+        return encoded_file(self._place(row))
+
+    def remark(self, row: int) -> tuple[str, str] | None:
+        name = self._names[row]
+        if name.isascii() or not any("\udc80" <= c <= "\udcff" for c in name):
+            return None
+        return "name_not_utf8", "its name is not UTF-8; the id has \\xNN for such bytes"
+
+    def hint(self, row: int) -> str:
+        name = self._names[row]
+        if self._lines is None or is_absolute(name) or _exists(self._place(row)):
+            return ""
+        if os.path.lexists(name):
+            return (
+                " The working folder has it, but paths in a list are relative to the folder of the "
+                "list; gradood score took them as relative to the working folder before."
+            )
+        labels = self._lines.labels
+        if labels is not None and _exists(f"{self._place(row)} {labels[row]}"):
+            return (
+                " All lines of the list end in a number, which was taken for a label; there is a "
+                "file of the whole name. Rename the files, or list them with their extension."
+            )
+        return ""
+
+    def label(self, row: int) -> int:
+        return self._labels[row]
+
+    def labels(self) -> Tensor:
+        return torch.tensor(self._labels, dtype=torch.int64)
+
+    def content(self, rows: Sequence[int]) -> str:
+        return files_digest(self._place(row) for row in rows)
+
+    def origins(self, rows: Sequence[int]) -> Iterator[str]:
+        folders: dict[str, str] = {}  # Few, where resolving takes a look at each folder above.
+        for row in rows:
+            place = self._place(row)
+            path = local_path(place)
+            if path is None:
+                yield place
+                continue
+            if os.path.islink(path):
+                yield os.path.realpath(path)
+                continue
+            above, name = os.path.split(path)
+            if above not in folders:
+                folders[above] = os.path.realpath(above)
+            yield os.path.join(folders[above], name)
+
+    def _place(self, row: int) -> str:
+        name = self._names[row]
+        return name if is_absolute(name) else self.base + name
+
+
+@final
+class Part(ImageSource):
+    """Some rows of a source, under the ids they have there.
+
+    Args:
+        source: as the user named it.
+        whole: all rows.
+        rows: which of them.
+    """
+
+    def __init__(self, source: str, whole: ImageSource, rows: Sequence[int]) -> None:
+        self.source = source
+        self.labeled, self.classes = whole.labeled, whole.classes
+        self._whole = whole
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def id(self, row: int) -> str:
+        return self._whole.id(self._rows[row])
+
+    def uri(self, row: int) -> str:
+        return self._whole.uri(self._rows[row])
+
+    def name(self, row: int) -> str:
+        return self._whole.name(self._rows[row])
+
+    def where(self, row: int) -> str:
+        return self._whole.where(self._rows[row])
+
+    def encoded(self, row: int) -> bytes | Path:
+        return self._whole.encoded(self._rows[row])
+
+    def remark(self, row: int) -> tuple[str, str] | None:
+        return self._whole.remark(self._rows[row])
+
+    def hint(self, row: int) -> str:
+        return self._whole.hint(self._rows[row])
+
+    def label(self, row: int) -> int:
+        return self._whole.label(self._rows[row])
+
+    def labels(self) -> Tensor:
+        return self._whole.labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
+
+    def content(self, rows: Sequence[int]) -> str:
+        return self._whole.content([self._rows[row] for row in rows])
+
+    def origins(self, rows: Sequence[int]) -> Iterator[str]:
+        return self._whole.origins([self._rows[row] for row in rows])
+
+
+def printable(text: str) -> str:
+    """The text on one line: control characters become ``\\n`` and such, wrong bytes ``\\xNN``.
+
+    >>> printable("caf\\xe9 1.png"), printable("a\\udcff.png"), printable("a\\nb.png")
+    ('café 1.png', 'a\\\\xff.png', 'a\\\\nb.png')
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # How Python holds a byte that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _exists(uri: str) -> bool:
+    """Whether a file of this machine is there; what is behind a URL counts as there."""
+    path = local_path(uri)
+    return path is None or os.path.lexists(path)
+
+
+def _duplicate_ids(names: Sequence[str]) -> dict[int, str]:
+    """Ids of the rows whose name another row before them has as well."""
+    natural = {printable(name) for name in names}
+    if len(natural) == len(names):
+        return {}
+    counts: dict[str, int] = {}
+    ids: dict[int, str] = {}
+    for row, name in enumerate(names):
+        text = printable(name)
+        count = counts.get(text, 0) + 1
+        while count > 1 and f"{text}#{count}" in natural:
+            count += 1
+        counts[text] = count
+        if count > 1:
+            ids[row] = f"{text}#{count}"
+    return ids

@@ -1,0 +1,134 @@
+"""Activation shaping around any logit score, which is measured on what was shaped."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from gradood.detectors.base import Detector, Plan, require
+from gradood.errors import ConfigError
+from gradood.evidence import FEATURES, LOGITS, Evidence, Linear, Read, Reads, gather
+from gradood.functional.gradnorm import linear_logits
+from gradood.registry import resolved
+from gradood.taps import Network
+
+__all__ = [
+    "SIGNED_RATIO",
+    "SPARSE_FAILURE",
+    "check_percentile",
+    "check_score",
+    "measured",
+    "shaped_plan",
+]
+
+SIGNED_RATIO = (
+    "scales by a ratio of sums of features; this network's are signed, so the ratio may be "
+    "negative, and counts as −∞ (features of zero) where the lower sum is not positive."
+)
+"""What scaling by the share of the largest units means on signed features."""
+SPARSE_FAILURE = (
+    "Known inputs are the sparser ones (few active units, such as one per class), so that "
+    "unknown ones are scaled up more; "
+)
+"""When that scaling fails, and what follows for each method."""
+_PROBED = 8
+
+
+class _Shaping(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    score: str | Detector
+
+
+def check_percentile(percentile: float) -> None:
+    """Check the option `percentile` of a shaping method that leaves some units.
+
+    Raises:
+        ConfigError: it leaves none.
+    """
+    require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+
+
+def check_score(score: str | Detector) -> None:
+    """Check the option `score` of a shaping method.
+
+    Raises:
+        ConfigError: it names no detector, or one that must be fitted: that would have to learn
+            from shaped features, which its fit does not see.
+    """
+    inner = resolved(score)
+    if inner.learns:
+        raise ConfigError(
+            f"score={score!r} must be fitted; expected a detector that learns nothing and reads "
+            "logits or features alone, such as 'energy'."
+        )
+
+
+def shaped_plan(
+    detector: _Shaping,
+    network: Network,
+    probe: Tensor,
+    *,
+    signed: str,
+    fit_reads: tuple[Read, ...] = (),
+    inner_reads: tuple[Read, ...] = (LOGITS, FEATURES),
+) -> Plan:
+    """Features, then what the inner score reads: that is what `measured` replaces.
+
+    Args:
+        detector: the shaping method.
+        network: the observed model.
+        probe: inputs; whether features are signed is looked up on eight of them.
+        signed: what the method means on signed features, after its name.
+        fit_reads: for `accumulate`.
+        inner_reads: what can be replaced.
+
+    Raises:
+        ConfigError: the inner score reads something else.
+
+    Cost:
+        One forward of eight inputs.
+    """
+    inner = resolved(detector.score)
+    plan = inner.plan(network, probe)
+    if not set(plan.reads) <= set(inner_reads):
+        allowed = " or ".join(str(getattr(read, "name", read)) for read in inner_reads)
+        raise ConfigError(
+            f"{detector.name}: score={detector.score!r} reads other things than {detector.name} "
+            f"changes; expected a score of {allowed} alone, such as 'energy'."
+        )
+    caveats = plan.caveats
+    features = gather(network, probe[:_PROBED], (FEATURES,)).features
+    if bool((features < 0).any()):
+        caveats = (f"{detector.name} {signed}", *caveats)
+    return Plan(Reads((FEATURES,)) + plan.reads, fit_reads, caveats, plan.notes)
+
+
+def measured(
+    score: str | Detector,
+    evidence: Evidence,
+    *,
+    features: Tensor | None = None,
+    head: Linear | None = None,
+    factor: Tensor | None = None,
+) -> Tensor:
+    """The inner score on shaped evidence.
+
+    Args:
+        score: as checked.
+        evidence: of a plan made by `shaped_plan`.
+        features: (batch, width) in place of those read.
+        head: in place of the model's.
+        factor: (batch,) by which the logits are multiplied.
+
+    Returns:
+        (batch,) in float64.
+    """
+    features = evidence.features if features is None else features
+    head = evidence.linear if head is None else head
+    values: dict[Read, Tensor] = {FEATURES: features}
+    if LOGITS in evidence:
+        logits = linear_logits(features, head.weight, head.bias)
+        values[LOGITS] = logits if factor is None else factor[:, None] * logits
+    shaped = Evidence(evidence.size, evidence.classes, head, None, evidence.reads, values)
+    return resolved(score).measure(shaped, {})

@@ -1,0 +1,64 @@
+"""Exclusive locks on folders, which end with the process that holds them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gradood.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["exclusive"]
+
+_NAME = ".lock"
+_held: set[Path] = set()
+_guard = threading.Lock()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """The folder held against other processes, and against others in this process.
+
+    Processes that are started meanwhile do not hold the lock. It is the file ``.lock``, which
+    stays; on file systems without locks only this process is kept out.
+
+    Args:
+        folder: exists.
+
+    Raises:
+        ConfigError: it is held already, or may not be locked.
+    """
+    path = folder.resolve()
+    with _guard:
+        if path in _held:
+            raise ConfigError(
+                f"{str(folder)!r} is in use by this process already; wait for it, or name another "
+                "folder."
+            )
+        _held.add(path)
+    try:
+        with (path / _NAME).open("a") as file:
+            _lock(file.fileno(), folder)
+            yield
+    finally:
+        with _guard:
+            _held.discard(path)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"another process is at work on {str(folder)!r}; wait for it, or name another folder."
+        ) from error
+    except PermissionError as error:
+        raise ConfigError(f"{str(folder)!r} is locked: {error.strerror}.") from error
+    except OSError:  # A file system without locks.
+        pass
