@@ -23,7 +23,7 @@ from scipy.stats import betabinom
 
 import gradood
 from gradood.calibration import Calibration, Promise, calibrate, fuse
-from gradood.calibration.curve import How
+from gradood.calibration._curve import How
 from gradood.data import Preprocess, loader, open_images
 from gradood.evidence import content_keys
 from gradood.models import REFERENCES, build, load_weights

@@ -23,8 +23,7 @@ from training_run import images, preprocess, start, training_data, write
 from gradood import models
 from gradood.bench.folder import provenance
 from gradood.training import TrainingData, load_recipe
-from gradood.training.data import DataSplit
-from gradood.training.robustness import (
+from gradood.training._robustness import (
     Attack,
     certified_radius,
     energies,
@@ -32,6 +31,7 @@ from gradood.training.robustness import (
     gradient_norms,
     perturbed,
 )
+from gradood.training.data import DataSplit
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2)
 KINDS = ("random", "adversarial")

@@ -20,12 +20,12 @@ from measure import interleaved
 from torch import Tensor, nn
 
 from gradood import models
+from gradood._engine.binding import observed
+from gradood._io.atomic import replace
 from gradood.bench.folder import commit
-from gradood.engine.binding import observed
 from gradood.functional.logits import energy
-from gradood.io.atomic import replace
 from gradood.training import ClusterEnergySampler, EnergyMarginLoss, InputGradientPenalty
-from gradood.training.forward import set_training
+from gradood.training._forward import set_training
 from gradood.training.sampler import candidates
 
 KNOWN = 64

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 import gradood
 from gradood import data, metrics, models
+from gradood._io.atomic import replace
 from gradood.bench.folder import provenance
-from gradood.io.atomic import replace
 from gradood.training import Options, Recipe, Trainer, TrainingData, load_recipe
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))

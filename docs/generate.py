@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradood.bench.page import site
+from gradood.bench._page import site
 
 __all__ = ["main", "outdated", "stale"]
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT = Path(__file__).resolve().parent.parent / "src"
+PUBLIC = ("gradood.errors", "gradood.registry", "gradood.detectors")
+"""Modules, and packages with all their modules, that a face names only when it is run."""
 FORMULAS = ("detectors", "functional", "losses")
 """Packages whose modules hold one formula or method each, however short."""
 
@@ -88,6 +90,7 @@ def unnamed_modules(modules: Mapping[str, Module]) -> list[str]:
         for name, module in modules.items()
         if not module.face
         and not any(part.startswith("_") for part in name.split("."))
+        and not name.startswith(PUBLIC)
         and not _named_by_face(modules, name)
     ]
 

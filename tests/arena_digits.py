@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gradood.bench import ModelEntry, Settings, load_suite
-from gradood.bench.demo import CLASSES, load_digits, one_thread, train
+from gradood.bench._demo import CLASSES, load_digits, one_thread, train
 
 __all__ = ["FEW", "settings", "write"]
 

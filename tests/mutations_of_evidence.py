@@ -77,25 +77,25 @@ MUTATIONS = (
     ),
     Mutation(
         "hooks of the observation stay on a model that is run itself",
-        "taps/recording.py",
+        "taps/_recording.py",
         {"                handle.remove()\n": "                pass\n"},
         (DIRECT,),
     ),
     Mutation(
         "the observed forward stays in memory",
-        "taps/recording.py",
+        "taps/_recording.py",
         {"found = str(error)": "found = str(error)\n            self._module._kept = error"},
         ("taps/test_observation.py::test_a_network_without_a_head_keeps_nothing_of_the_forward",),
     ),
     Mutation(
         "the model's own modules are switched and hooked",
-        "taps/shell.py",
+        "taps/_shell.py",
         {"made = None if script else _made(kind)": "made = None if script else original"},
         (contract("energy", "mlp", "model-left-as-found"), VIEWED, RESTORED),
     ),
     Mutation(
         "the model is read in the mode it is in",
-        "taps/shell.py",
+        "taps/_shell.py",
         {'            "training": False,\n': ""},
         (contract("energy", "no-bias-dropout", "training-thread-keeps-its-mode"), VIEWED),
     ),
@@ -113,13 +113,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a view does not follow what was replaced in the model",
-        "taps/shell.py",
+        "taps/_shell.py",
         {"if not self._knows(held):": "if False:"},
         ("taps/test_view.py::test_whatever_is_replaced_is_seen_by_the_next_view",),
     ),
     Mutation(
         "equal tensors are taken for one another",
-        "taps/shell.py",
+        "taps/_shell.py",
         {" and self._identities(held) == self._ids": ""},
         ("taps/test_view.py::test_equal_parameters_of_one_value_are_not_taken_for_one_another",),
     ),
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "calls past a view are not noticed",
-        "taps/escape.py",
+        "taps/_escape.py",
         {"    sys.setprofile(profile)\n": "    pass\n"},
         (DIRECT,),
     ),
@@ -155,19 +155,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a thread that binds later takes the place of the first",
-        "monitor/state.py",
+        "monitor/_state.py",
         {"if bound is None or self.learning is not None:": "if bound is None:"},
         ("test_threads.py::test_of_threads_that_bind_one_monitor_the_first_is_kept",),
     ),
     Mutation(
         "a calibration outlives the fit that it was made for",
-        "monitor/session.py",
+        "monitor/_session.py",
         {"if before.bound is not None and self.state.bound is not before.bound:": "if False:"},
         ("test_threads.py::test_a_calibration_of_what_another_thread_replaced_is_refused",),
     ),
     Mutation(
         "what another thread runs is captured too",
-        "taps/capture.py",
+        "taps/_capture.py",
         {"if threading.get_ident() != thread:": "if False:"},
         ("test_threads.py::test_what_a_trainer_captures_is_of_its_own_thread",),
     ),
@@ -215,31 +215,31 @@ MUTATIONS = (
     ),
     Mutation(
         "the second look is at the inputs as they were",
-        "evidence/perturbed.py",
+        "evidence/_perturbed.py",
         {"tap.run(perturbed(x, gradient, step))": "tap.run(x.clone())"},
         (SECOND, golden("odin.odin_is_its_formula", name="mlp_bn", temperature=1.0, noise=0.05)),
     ),
     Mutation(
         "inputs are moved away from their class",
-        "evidence/perturbed.py",
+        "evidence/_perturbed.py",
         {"return x + moved": "return x - moved"},
         (SECOND, golden("odin.odin_raises_the_probability_of_the_predicted_class")),
     ),
     Mutation(
         "the least salient values are taken for the most salient",
-        "evidence/perturbed.py",
+        "evidence/_perturbed.py",
         {'step.pixels == "least"': 'step.pixels == "most"'},
         (SECOND, golden("adascale.adascale_is_its_formula", name="plain_cnn", options="most")),
     ),
     Mutation(
         "a hidden gradient of NaN",
-        "evidence/perturbed.py",
+        "evidence/_perturbed.py",
         {"moved.masked_fill(gradient.isnan(), torch.nan)": "moved"},
         ("evidence/test_perturbed.py::test_a_gradient_of_nan_is_not_hidden",),
     ),
     Mutation(
         "each perturbation runs the model again for every other",
-        "evidence/perturbed.py",
+        "evidence/_perturbed.py",
         {
             "for step, gradient in gradients.items():": (
                 "for step, gradient in list(gradients.items()) * len(gradients):"
@@ -260,25 +260,25 @@ MUTATIONS = (
     ),
     Mutation(
         "labels of any shape are let in",
-        "engine/batches.py",
+        "_engine/batches.py",
         {"or labels.shape != (size,)": "or labels.shape[:1] != (size,)"},
         ("test_batches.py::test_labels_that_do_not_fit_are_refused_only_if_wanted",),
     ),
     Mutation(
         "a pair of images and labels is two batches",
-        "engine/batches.py",
+        "_engine/batches.py",
         {"    _refuse_pair(data)\n": ""},
         ("test_batches.py::test_a_pair_given_as_data_says_how_to_write_it",),
     ),
     Mutation(
         "a fit keeps its last batch only",
-        "engine/fitting.py",
+        "_engine/fitting.py",
         {"return part if total is None else learner.merge(total, part)": "return part"},
         (contract("knn:euclidean", "frozen", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
-        "engine/scoring.py",
+        "_engine/scoring.py",
         {"score.masked_fill(lost, torch.inf)": "score"},
         (
             contract("energy", "transformer", "nonfinite-rows"),
@@ -287,13 +287,13 @@ MUTATIONS = (
     ),
     Mutation(
         "what the model cannot answer has an ordinary score",
-        "engine/readings.py",
+        "_engine/readings.py",
         {"self.nonfinite.cpu() | (~self.evidence.sound).cpu()": "self.nonfinite.cpu()"},
         ("test_decision.py::test_no_answer_of_the_model_is_no_ordinary_score",),
     ),
     Mutation(
         "every detector looks for itself",
-        "engine/scoring.py",
+        "_engine/scoring.py",
         {
             "        score = detectors.measure(name, requests, reading.evidence)\n": (
                 "        alone = detectors.reader.read(batch, wanted)\n"

@@ -30,7 +30,7 @@ MUTATIONS = (
     ),
     Mutation(
         "per-sample gradients ignore the temperature",
-        "evidence/per_sample.py",
+        "evidence/_per_sample.py",
         {"torch.float32)) / read.temperature": "torch.float32))"},
         ("evidence/test_gather.py::test_parameter_norms_equal_a_loop_of_autograd",),
     ),

@@ -61,7 +61,7 @@ class BadImageError(DataError):
 
     Args:
         reason: why, in a sentence about "it": the caller knows its name.
-        status: the same in a word, see `gradood.data.decode`.
+        status: the same in a word, see `gradood.data._decode`.
     """
 
     def __init__(self, reason: str, status: str = "broken") -> None:

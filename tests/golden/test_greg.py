@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gradood.functional.logits import energy
 from gradood.training import EnergyMarginLoss, InputGradientPenalty
-from gradood.training.forward import Objective, PartBatch
-from gradood.training.terms import Gradient, Loss, Margin
+from gradood.training._forward import Objective, PartBatch
+from gradood.training._terms import Gradient, Loss, Margin
 
 N_ID, N_AUX = 4, 3
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

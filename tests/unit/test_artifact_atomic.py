@@ -11,9 +11,9 @@ import pytest
 from artifact_samples import benchmark, sample
 
 import gradood
+from gradood._io.atomic import replace
 from gradood.artifact import check, write
 from gradood.errors import ArtifactError
-from gradood.io.atomic import replace
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gradood.__file__).parents[1])}
 

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from gradood._io.records import decode, to_plain
 from gradood.artifact import Fingerprint, differences, mismatch
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.manifest import manifest_rules
 from gradood.errors import DataError, ModelMismatchError, TapError
-from gradood.io.records import decode, to_plain
 
 
 class Block(nn.Module):

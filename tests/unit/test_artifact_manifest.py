@@ -10,11 +10,11 @@ import pytest
 from artifact_samples import sample
 
 import gradood
+from gradood._io.json import MAX_DEPTH, check_plain, encode, parse
+from gradood._io.records import SINCE, decode
 from gradood.artifact import FORMAT, Format, Manifest, Override, check, read
 from gradood.artifact.manifest import check_version, manifest_rules
 from gradood.errors import ArtifactError
-from gradood.io.json import MAX_DEPTH, check_plain, encode, parse
-from gradood.io.records import SINCE, decode
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "artifact_1_0.safetensors"
 DOCUMENT = sample()[0].to_dict()

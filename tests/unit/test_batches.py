@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from gradood.engine.batches import batches
+from gradood._engine.batches import batches
 from gradood.errors import DataError
 
 X, Y = torch.randn(6, 3, 4, 4), torch.arange(6) % 3

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import gradood
-from gradood.bibliography import CITATION, bibliography, reference
+from gradood._bibliography import CITATION, bibliography, reference
 from gradood.errors import UnknownNameError
 from gradood.registry import methods
 

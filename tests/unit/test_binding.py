@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from gradood._engine.binding import bind, observed, probe_of
+from gradood._engine.rows import described
 from gradood.detectors import KNN, MSP, Energy, GradNorm
-from gradood.engine.binding import bind, observed, probe_of
-from gradood.engine.rows import described
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS
 

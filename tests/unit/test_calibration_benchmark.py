@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradood.calibration import mondrian
+from gradood.calibration import _mondrian as mondrian
 from gradood.calibration.guarantee import deciding_rank
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "calibration.py"

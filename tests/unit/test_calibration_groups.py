@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradood.calibration import Promise, calibrate, required
-from gradood.calibration.mondrian import Groups
+from gradood.calibration._mondrian import Groups
 from gradood.errors import CalibrationError, UninformativeScoreWarning
 
 FIVE = Promise(0.2)  # needs four samples

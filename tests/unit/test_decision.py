@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gradood import Energy, Monitor, Result, Results
-from gradood.calibration.rule import DecisionRule
+from gradood.calibration._rule import DecisionRule
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, NotFittedError
 
 GENERATOR = torch.Generator().manual_seed(4)

@@ -20,8 +20,8 @@ from gradood.cli import main
 from gradood.data import Preprocess
 from gradood.errors import ConfigError, DataError
 from gradood.models import build, open_model
-from gradood.models.libraries import library, torchvision_inputs
-from gradood.models.load import load_model
+from gradood.models._libraries import library, torchvision_inputs
+from gradood.models._load import load_model
 
 STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = (0.5, 0.5, 0.5)

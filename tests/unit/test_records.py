@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from gradood.errors import ConfigError, DataError
-from gradood.io.records import (
+from gradood._io.records import (
     KEY,
     OMIT,
     Expect,
@@ -18,6 +17,7 @@ from gradood.io.records import (
     shortened,
     to_plain,
 )
+from gradood.errors import ConfigError, DataError
 
 OPEN = Rules(error=DataError)
 Share = Annotated[float, Expect(lambda x: 0 <= x <= 1, "a number from 0 to 1", ("nan",))]

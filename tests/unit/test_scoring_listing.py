@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradood.batch import list_images
-from gradood.data.decode import decode
+from gradood.data._decode import decode
+from gradood.data._storage import fetch
 from gradood.data.image_source import FileSource, printable
-from gradood.data.storage import fetch
 from gradood.errors import BadImageError, ConfigError, DataError
 
 

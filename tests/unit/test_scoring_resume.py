@@ -12,9 +12,9 @@ import time
 import pytest
 from scoring_fake import IDENTITY, Failing, Fake, content, job, put, rows
 
+from gradood._io.lock import exclusive
 from gradood.batch import Identity
 from gradood.errors import ConfigError, DataError
-from gradood.io.lock import exclusive
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from gradood.bench import json_text
 from gradood.data import Preprocess
 from gradood.errors import ConfigError
 from gradood.models import REFERENCES, build
-from gradood.models.load import load_model
+from gradood.models._load import load_model
 
 
 @pytest.fixture(scope="module")

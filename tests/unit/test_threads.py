@@ -13,7 +13,7 @@ from torch import nn
 import gradood
 from gradood.errors import CalibrationError
 from gradood.taps import Site
-from gradood.taps.capture import captured
+from gradood.taps._capture import captured
 
 
 def net(seed=0):
@@ -102,7 +102,7 @@ def test_first_scores_of_two_threads_are_those_of_one(shared):
 
 def test_of_threads_that_bind_one_monitor_the_first_is_kept(monkeypatch):
     """A thread that observed the model first and comes last must not undo a fit."""
-    from gradood.engine import detector_set
+    from gradood._engine import detector_set as detector_set
 
     bind, late, fitted = detector_set.bind, [], threading.Event()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gradood
-from gradood.training.checkpoint import load
+from gradood.training._checkpoint import load
 
 SOURCE = str(Path(gradood.__file__).parents[1])
 PROGRAM = """
@@ -16,7 +16,7 @@ import sys, torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from gradood.training import Options, Trainer, TrainingData, load_recipe
-from gradood.training.distributed import Processes, joined
+from gradood.training._distributed import Processes, joined
 
 torch.set_num_threads(1)
 jobs = sys.argv[1:]

@@ -13,13 +13,13 @@ from test_training_trainer import Killed, data, kill_at, net, recipe, rows, same
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
+from gradood._io.lock import exclusive
 from gradood.data import Preprocess, open_images
 from gradood.errors import ConfigError, DataError
-from gradood.io.lock import exclusive
 from gradood.training import Options, Trainer, TrainingData
-from gradood.training.checkpoint import load, save
+from gradood.training._checkpoint import load, save
+from gradood.training._samples import Samples, decodes_alike
 from gradood.training.data import DataSplit
-from gradood.training.samples import Samples, decodes_alike
 
 
 class Augmented(Dataset[Any]):

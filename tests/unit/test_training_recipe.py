@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from gradood.bibliography import bibliography
+from gradood._bibliography import bibliography
+from gradood._io.records import decode, to_plain
 from gradood.errors import ConfigError, UnknownNameError
-from gradood.io.records import decode, to_plain
 from gradood.training import METHODS, load_recipe, recipes
 from gradood.training.recipe import Recipe
 

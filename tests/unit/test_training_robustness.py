@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradood.testing.snapshot import Snapshot
-from gradood.training.robustness import (
+from gradood.testing._snapshot import Snapshot
+from gradood.training._robustness import (
     Attack,
     certified_radius,
     energies,

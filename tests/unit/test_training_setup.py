@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gradood.errors import ConfigError
-from gradood.testing.snapshot import Snapshot
+from gradood.testing._snapshot import Snapshot
 from gradood.training import load_recipe
-from gradood.training.setup import check_model, check_twice_differentiable
+from gradood.training._setup import check_model, check_twice_differentiable
 
 GREG = load_recipe("greg")
 X = torch.randn(4, 6)

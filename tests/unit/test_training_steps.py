@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gradood.errors import DataError
-from gradood.training.distributed import Processes
-from gradood.training.randomness import Order
+from gradood.training._distributed import Processes
+from gradood.training._randomness import Order
+from gradood.training._samples import Samples, augmented, image_of, label_of
+from gradood.training._steps import StepBatches, Steps, learning_rate
+from gradood.training._terms import Gradient, Loss
 from gradood.training.recipe import Augment, Batch, Recipe, Sampling, Schedule
-from gradood.training.samples import Samples, augmented, image_of, label_of
-from gradood.training.steps import StepBatches, Steps, learning_rate
-from gradood.training.terms import Gradient, Loss
 
 
 @pytest.mark.parametrize(("samples", "batch"), [(10, 4), (8, 4), (3, 8), (65, 64)])

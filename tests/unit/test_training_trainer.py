@@ -18,7 +18,7 @@ import gradood
 from gradood.errors import ArtifactError, ConfigError, DataError, GradoodWarning, TapError
 from gradood.models import load_weights
 from gradood.training import Options, Recipe, Trainer, TrainingData, load_recipe
-from gradood.training.checkpoint import load, save
+from gradood.training._checkpoint import load, save
 
 SOURCE = str(Path(gradood.__file__).parents[1])
 
@@ -279,7 +279,7 @@ def test_a_drop_of_accuracy_is_a_failure(tmp_path, caplog):
 
 
 def test_bf16_keeps_the_penalty_in_float32(tmp_path, monkeypatch):
-    from gradood.training import forward
+    from gradood.training import _forward as forward
 
     seen = []
     original = forward.InputGradientPenalty.__call__

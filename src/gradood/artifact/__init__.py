@@ -1,8 +1,12 @@
 """Saved detectors: one safetensors file, every bit of it covered by a hash, bound to one model.
 
-What is named here needs neither torch nor a model; `fingerprint`, `canary` and `tensors` are
-imported by their full names, as they need torch.
+What is imported here needs neither torch nor a model. The modules `canary`, `fingerprint` and
+`tensors` need torch and are imported on first use.
 """
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from gradood.artifact.card import card
 from gradood.artifact.container import Spec, Stored
@@ -19,6 +23,9 @@ from gradood.artifact.manifest import (
     Override,
 )
 
+if TYPE_CHECKING:
+    from gradood.artifact import canary, fingerprint, tensors
+
 __all__ = [
     "Artifact",
     "CanaryRecord",
@@ -33,10 +40,19 @@ __all__ = [
     "Spec",
     "Stored",
     "Verified",
+    "canary",
     "card",
     "check",
     "differences",
+    "fingerprint",
     "mismatch",
     "read",
+    "tensors",
     "write",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in ("canary", "fingerprint", "tensors"):
+        raise AttributeError(f"module 'gradood.artifact' has no attribute {name!r}")
+    return importlib.import_module(f"gradood.artifact.{name}")

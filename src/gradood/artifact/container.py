@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradood._io.json import encode, parse
 from gradood.errors import ArtifactError
-from gradood.io.json import encode, parse
 
 __all__ = [
     "Header",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gradood._io.atomic import replace
 from gradood.artifact.container import (
     MAX_HEADER,
     Header,
@@ -21,7 +22,6 @@ from gradood.artifact.container import (
 )
 from gradood.artifact.manifest import Manifest, check_version
 from gradood.errors import ArtifactError, DataError
-from gradood.io.atomic import replace
 
 __all__ = ["Artifact", "Verified", "check", "read", "write"]
 

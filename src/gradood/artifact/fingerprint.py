@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradood._io.hashing import plain_setting, update_state
+from gradood._io.json import encode
 from gradood.artifact.identity import Fingerprint
-from gradood.io.hashing import plain_setting, update_state
-from gradood.io.json import encode
 from gradood.taps import unwrap
 
 __all__ = ["fingerprint"]

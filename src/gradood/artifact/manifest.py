@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gradood import __version__
+from gradood._io.json import check_plain, encode
+from gradood._io.records import Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
 from gradood.errors import ArtifactError
-from gradood.io.json import check_plain, encode
-from gradood.io.records import Rules, Words, decode, to_plain
 
 __all__ = [
     "CanaryRecord",

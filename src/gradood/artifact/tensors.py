@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradood._io.hashing import little_endian
 from gradood.artifact.container import ITEM_SIZES, Spec, Stored
 from gradood.errors import ArtifactError
-from gradood.io.hashing import little_endian
 
 __all__ = ["from_torch", "pack", "to_torch", "unpack"]
 

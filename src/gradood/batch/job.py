@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from gradood import __version__
-from gradood.batch.columns import Columns
-from gradood.batch.decoding import Chunk, ImageDecoder, decoded
+from gradood._engine.progress import progress_bar
+from gradood.batch._columns import Columns
+from gradood.batch._decoding import Chunk, ImageDecoder, decoded
+from gradood.batch._store import Store, open_store
 from gradood.batch.predictor import Forward, Identity, Predictor
-from gradood.batch.store import Store, open_store
-from gradood.data.extras import pillow
+from gradood.data._extras import pillow
+from gradood.data._worker_pool import DECODE_TIMEOUT
 from gradood.data.image_source import ImageSource
-from gradood.data.worker_pool import DECODE_TIMEOUT
-from gradood.engine.progress import progress_bar
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def score_images(
 
     Shards that are finished are kept whatever happens: an error, Ctrl-C, kill −9. The same job on
     the same folder then goes on, and makes the same bytes as if it had never stopped, given the
-    same number of threads. (Where the memory of the device ran out, batches are cut smaller from
-    there on, and scores may differ in the last bits.)
+    same number of threads, unless the memory of the device ran out and batches were cut smaller.
 
     Args:
         monitor: calibrated.

@@ -3,6 +3,11 @@
 import warnings
 from typing import Any
 
+from gradood._engine.binding import Binding as Survey
+from gradood._engine.binding import check_classes
+from gradood._engine.binding import plan_detectors as survey
+from gradood._io.cache import Cache, default_folder
+from gradood._io.json import json_text, plain
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.entries import example_of
@@ -12,11 +17,6 @@ from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record
 from gradood.bench.runner import Outcome, run
 from gradood.bench.suite import Suite, load_suite, suites
-from gradood.engine.binding import Binding as Survey
-from gradood.engine.binding import check_classes
-from gradood.engine.binding import plan_detectors as survey
-from gradood.io.cache import Cache, default_folder
-from gradood.io.json import json_text, plain
 
 __all__ = [
     "Cache",

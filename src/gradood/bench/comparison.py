@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradood._engine.batches import Data, Shard, shards_of
+from gradood._engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood._engine.detector_set import DetectorSet
+from gradood._engine.fitting import fit
+from gradood._engine.readings import ReadingCache
+from gradood._engine.roster import roster
+from gradood._engine.scoring import score_shards
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
-from gradood.engine.batches import Data, Shard, shards_of
-from gradood.engine.binding import check_classes, no_detector_left, observed, plan_detectors
-from gradood.engine.detector_set import DetectorSet
-from gradood.engine.fitting import fit
-from gradood.engine.readings import ReadingCache
-from gradood.engine.roster import roster
-from gradood.engine.scoring import score_shards
 from gradood.errors import DataError, GradoodWarning
 from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap

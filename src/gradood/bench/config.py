@@ -45,7 +45,7 @@ class Settings:
         methods: see `gradood.bench.select`.
         options: see `gradood.bench.select`.
         hyper_parameters: ``"fixed"``, as published or given; ``"id-only"``, those with a grid in
-            `gradood.bench.tuning` chosen on in-distribution data and outliers made of it.
+            `gradood.bench._tuning` chosen on in-distribution data and outliers made of it.
         num_classes: passed to the factories if given.
         pretrained: let timm or torchvision fetch weights.
         preprocess: options of `Preprocess` that differ from the models' own.

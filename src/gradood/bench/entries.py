@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood.bench.cache_key import detector_key, model_key
-from gradood.bench.comparison import Sets
-from gradood.bench.config import ModelEntry, Settings
-from gradood.bench.inventory import Inventory, take_inventory
-from gradood.bench.record_inputs import (
+from gradood._engine.batches import Batch, Data, Shard, batches
+from gradood._engine.readings import ReadingCache
+from gradood._io.cache import Cache
+from gradood.bench._cache_key import detector_key, model_key
+from gradood.bench._record_inputs import (
     OutlierSetRecord,
     SetRecord,
     SuiteRecord,
     TestSetRecord,
 )
+from gradood.bench.comparison import Sets
+from gradood.bench.config import ModelEntry, Settings
+from gradood.bench.inventory import Inventory, take_inventory
 from gradood.data import ImageDataset, Preprocess, loader, open_images
+from gradood.data._storage import file_digest, joined
 from gradood.data.sources import local_file
-from gradood.data.storage import file_digest, joined
-from gradood.engine.batches import Batch, Data, Shard, batches
-from gradood.engine.readings import ReadingCache
 from gradood.errors import ConfigError, DataError
-from gradood.io.cache import Cache
-from gradood.models.load import Subject, load_subject
+from gradood.models._load import Subject, load_subject
 
 __all__ = [
     "LoadedEntry",

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 import gradood
+from gradood._io.atomic import write
+from gradood._io.json import json_text
 from gradood.bench.record import Record
 from gradood.errors import DataError
-from gradood.io.atomic import write
-from gradood.io.json import json_text
 
 __all__ = [
     "FILES",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gradood.bench.suite import Suite
 from gradood.data import open_images
-from gradood.data.listing import LIST_EXTENSIONS, read_list
+from gradood.data._listing import LIST_EXTENSIONS, read_list
+from gradood.data._storage import file_digest
 from gradood.data.sources import split_slice
-from gradood.data.storage import file_digest
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["Inventory", "find_root", "take_inventory"]

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Annotated, Any
 
-from gradood.bench.record_figures import (
+from gradood._io.json import writable
+from gradood._io.markdown import cell, table
+from gradood._io.records import Expect, Rules, decode, to_plain
+from gradood.bench._record_figures import (
     ComparisonRow,
     CostRow,
     FigureRow,
@@ -17,7 +20,7 @@ from gradood.bench.record_figures import (
     Share,
     Spread,
 )
-from gradood.bench.record_inputs import (
+from gradood.bench._record_inputs import (
     HyperParameters,
     MethodRecord,
     ModelRecord,
@@ -27,9 +30,6 @@ from gradood.bench.record_inputs import (
     SuiteRecord,
 )
 from gradood.errors import DataError
-from gradood.io.json import writable
-from gradood.io.markdown import cell, table
-from gradood.io.records import Expect, Rules, decode, to_plain
 
 __all__ = [
     "CAPTION",

@@ -7,15 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from gradood.bench.comparison import Comparison, compare
-from gradood.bench.config import Settings
-from gradood.bench.cost import costs
-from gradood.bench.entries import LoadedEntry, open_all, suite_record
-from gradood.bench.folder import provenance
-from gradood.bench.leakage import warn_of_overlap, warn_of_twins
-from gradood.bench.method_args import Selection, select
-from gradood.bench.record import Record, RunRecord
-from gradood.bench.record_figures import (
+from gradood._engine.roster import USABLE, usable_name
+from gradood._io.records import to_plain
+from gradood.bench._cost import costs
+from gradood.bench._leakage import warn_of_overlap, warn_of_twins
+from gradood.bench._record_figures import (
     ComparisonRow,
     CostRow,
     MeanRow,
@@ -23,12 +19,16 @@ from gradood.bench.record_figures import (
     SetRow,
     Spread,
 )
-from gradood.bench.record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
-from gradood.bench.tuning import FIXED, Choice, choose
-from gradood.engine.roster import USABLE, usable_name
+from gradood.bench._record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
+from gradood.bench._tuning import FIXED, Choice, choose
+from gradood.bench.comparison import Comparison, compare
+from gradood.bench.config import Settings
+from gradood.bench.entries import LoadedEntry, open_all, suite_record
+from gradood.bench.folder import provenance
+from gradood.bench.method_args import Selection, select
+from gradood.bench.record import Record, RunRecord
 from gradood.errors import ConfigError
 from gradood.evidence import own_pass
-from gradood.io.records import to_plain
 from gradood.metrics import Analysis, comparisons, over_seeds, ranking
 
 __all__ = ["Outcome", "run"]

@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from gradood._engine.roster import USABLE, usable_name
+from gradood._io.records import decode, to_plain
 from gradood.data import Preprocess
 from gradood.detectors.base import require
-from gradood.engine.roster import USABLE, usable_name
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.records import decode, to_plain
 
 __all__ = [
     "Group",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradood.calibration._mondrian import Groups
 from gradood.calibration.guarantee import Promise, required
-from gradood.calibration.mondrian import Groups
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError
 
 __all__ = ["Calibration", "checked", "class_numbers", "score_vector"]

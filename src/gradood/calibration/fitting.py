@@ -4,9 +4,9 @@ import warnings
 
 from torch import Tensor
 
+from gradood.calibration._mondrian import Group
 from gradood.calibration.conformal import Calibration, checked, class_numbers, score_vector
 from gradood.calibration.guarantee import Promise
-from gradood.calibration.mondrian import Group
 from gradood.errors import UninformativeScoreWarning
 
 __all__ = ["calibrate"]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradood.calibration._curve import Curve, How
 from gradood.calibration.conformal import Calibration
-from gradood.calibration.curve import Curve, How
 from gradood.calibration.fitting import calibrate
 from gradood.calibration.guarantee import Promise, required
 from gradood.errors import (

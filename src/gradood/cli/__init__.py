@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None for those of this process.
     """
     try:
-        from gradood.cli.app import run
+        from gradood.cli._app import run
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("gradood"):
             raise

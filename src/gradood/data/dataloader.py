@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from gradood.data.worker_pool import DECODE_TIMEOUT, run_chunks
-from gradood.data.workers import RowTask
+from gradood.data._worker_pool import DECODE_TIMEOUT, run_chunks
+from gradood.data._workers import RowTask
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["decoded_batches", "loader"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gradood.data.decode import decode
+from gradood.data._decode import decode
 from gradood.data.image_source import ImageSource
 from gradood.data.preprocess import Preprocess
 from gradood.errors import DataError

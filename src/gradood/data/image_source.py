@@ -10,8 +10,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradood.data.listing import ImageLines
-from gradood.data.storage import encoded_file, files_digest, is_absolute, local_path
+from gradood.data._listing import ImageLines
+from gradood.data._storage import encoded_file, files_digest, is_absolute, local_path
 
 __all__ = ["FileSource", "ImageSource", "Part", "printable"]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, final
 
 from torch import Tensor
 
+from gradood.data._listing import EXTENSIONS, class_folders, find_images, read_list
+from gradood.data._parquet import CACHE_BYTES, ParquetSource
+from gradood.data._storage import absolute_folder, check_protocols, local_path, parent_folder
 from gradood.data.dataset import ImageDataset
 from gradood.data.image_source import FileSource
-from gradood.data.listing import EXTENSIONS, class_folders, find_images, read_list
-from gradood.data.parquet import CACHE_BYTES, ParquetSource
-from gradood.data.storage import absolute_folder, check_protocols, local_path, parent_folder
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ImageFolder(ImageDataset):
 
 @final
 class ImageList(ImageDataset):
-    """Image files named in a list, in its order; see `gradood.data.listing.read_list`.
+    """Image files named in a list, in its order; see `gradood.data._listing.read_list`.
 
     Args:
         path: the list, by path or URL.

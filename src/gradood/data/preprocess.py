@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradood.data.decode import eight_bit
-from gradood.data.extras import pillow
+from gradood.data._decode import eight_bit
+from gradood.data._extras import pillow
 from gradood.errors import BadImageError, ConfigError
 
 if TYPE_CHECKING:

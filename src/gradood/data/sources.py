@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from gradood.data._listing import EXTENSIONS, LIST_EXTENSIONS, is_image_name
+from gradood.data._parquet import ParquetSource
+from gradood.data._storage import absolute_folder, check_protocols, local_path, reaching
+from gradood.data._tables import is_parquet_name
 from gradood.data.dataset import ImageDataset
 from gradood.data.image_source import FileSource, ImageSource, Part
 from gradood.data.images import (
@@ -22,10 +26,6 @@ from gradood.data.images import (
     folder_source,
     list_source,
 )
-from gradood.data.listing import EXTENSIONS, LIST_EXTENSIONS, is_image_name
-from gradood.data.parquet import ParquetSource
-from gradood.data.storage import absolute_folder, check_protocols, local_path, reaching
-from gradood.data.tables import is_parquet_name
 from gradood.errors import DataError
 
 if TYPE_CHECKING:

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.evidence._per_sample import parameter_norms
+from gradood.evidence._perturbed import input_gradients, read_perturbed
 from gradood.evidence.content_keys import content_keys
 from gradood.evidence.evidence import Evidence, Linear, needs_head
 from gradood.evidence.named_reads import Reads
-from gradood.evidence.per_sample import parameter_norms
-from gradood.evidence.perturbed import input_gradients, read_perturbed
 from gradood.evidence.requests import (
     FEATURES,
     INPUT_RANGE,
@@ -68,9 +69,8 @@ def gather(
                 tap.value(read.site, _keep(network, read, found))
         for read in _with_graph(gradients):
             tap.value(read.site, _keep_graph(network, read, graphs))
-        for targets in gradients.values():
-            for site in targets:
-                tap.gradient(site)
+        for site in chain.from_iterable(gradients.values()):
+            tap.gradient(site)
         logits = logits_of(tap.run(x.clone() if network.overwrites else x))
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
@@ -83,16 +83,7 @@ def gather(
     found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
     for gradient in set(steps.values()) - wanted.keys():
         del found[gradient]
-    for read in wanted:
-        if isinstance(read, ParameterNorm):
-            found[read] = parameter_norms(
-                network.views, x.clone() if network.overwrites else x, read
-            )
-        elif read == KEYS:
-            found[read] = content_keys(x)
-        elif read == INPUT_RANGE:
-            values = positions(x.float(), min(1, x.ndim - 1))
-            found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
+    found |= _beside_the_forward(network, x, wanted)
     found[LOGITS] = logits.detach()
     if with_head:
         found[FEATURES] = graphs[FEATURES].detach()
@@ -102,6 +93,21 @@ def gather(
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
     return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+
+
+def _beside_the_forward(network: Network, x: Tensor, wanted: Iterable[Read]) -> dict[Read, Tensor]:
+    """Readings of the inputs themselves, and those that take a pass of their own."""
+    found: dict[Read, Tensor] = {}
+    for read in wanted:
+        if isinstance(read, ParameterNorm):
+            inputs = x.clone() if network.overwrites else x
+            found[read] = parameter_norms(network.views, inputs, read)
+        elif read == KEYS:
+            found[read] = content_keys(x)
+        elif read == INPUT_RANGE:
+            values = positions(x.float(), min(1, x.ndim - 1))
+            found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
+    return found
 
 
 def _widened(read: Read, tensor: Tensor) -> Tensor:

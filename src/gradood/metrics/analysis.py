@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.metrics.bootstrap import (
+from gradood.metrics._bootstrap import (
     AVERAGE_PRECISIONS,
     RATES,
     Draws,
     average_precisions,
     rates,
 )
+from gradood.metrics._delong import Areas, Estimates
 from gradood.metrics.confidence import Interval, area_interval, rate_intervals, reach_of
 from gradood.metrics.counts import Counts, Scored, Scores
-from gradood.metrics.delong import Areas, Estimates
 from gradood.metrics.separation import summary_of
 
 __all__ = ["Analysis", "METRICS"]

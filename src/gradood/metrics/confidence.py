@@ -68,18 +68,26 @@ def intervals(
         raise ConfigError(f"draws={draws!r}; expected a whole number > 0.")
     counts = Counts.of(id_scores, ood_scores)
     n, m = int(counts.inside.sum()), int(counts.outside.sum())
-    rng = np.random.default_rng(seed)
-    redrawn = (counts.drawn(rng) for _ in range(draws))
-    drawn = [(other.aupr_in(), other.aupr_out()) for other in redrawn]
-    tail = 50 * (1 - level)
-    # Rounding must not put an end above 1.
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).clip(0, 1).tolist()
+    low, high = _average_precisions(counts, draws, level, seed)
     return {
         "auroc": area_interval(counts.auroc(), counts.auroc_variance(), n, m, reach),
         "aupr_in": (low[0], high[0]),
         "aupr_out": (low[1], high[1]),
         **rate_intervals(counts, reach),
     }
+
+
+def _average_precisions(
+    counts: Counts, draws: int, level: float, seed: int
+) -> tuple[list[float], list[float]]:
+    """Bootstrap percentiles of both average precisions: lower ends, upper ends."""
+    rng = np.random.default_rng(seed)
+    redrawn = (counts.drawn(rng) for _ in range(draws))
+    drawn = [(other.aupr_in(), other.aupr_out()) for other in redrawn]
+    tail = 50 * (1 - level)
+    # Rounding must not put an end above 1.
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0).clip(0, 1).tolist()
+    return low, high
 
 
 def reach_of(level: float) -> float:

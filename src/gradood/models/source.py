@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 
 from gradood.errors import ConfigError, suggest
+from gradood.models._hugging_face import open_folder
+from gradood.models._libraries import open_timm, open_torchvision
 from gradood.models.convnet import convnet_mnist
 from gradood.models.densenet import densenet101
 from gradood.models.digits import digits_net
-from gradood.models.hugging_face import open_folder
-from gradood.models.libraries import open_timm, open_torchvision
 from gradood.models.opened import OpenedModel, reference_of
 from gradood.models.resnet import resnet20, resnet56
 

@@ -1,7 +1,9 @@
 """The monitor: detectors bound to a model; what they learn, decide and save."""
 
-from gradood.engine.partials import Partials
-from gradood.engine.roster import Detectors
+from gradood._engine.partials import Partials
+from gradood._engine.roster import Detectors
+from gradood.monitor.evaluation import Table, evaluate
+from gradood.monitor.inspection import Inspection, inspect
 from gradood.monitor.monitor import Monitor, load
 
-__all__ = ["Detectors", "Monitor", "Partials", "load"]
+__all__ = ["Detectors", "Inspection", "Monitor", "Partials", "Table", "evaluate", "inspect", "load"]

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from gradood import metrics
-from gradood.engine.batches import Data
+from gradood._engine.batches import Data
+from gradood._io import markdown as markdown
 from gradood.errors import DataError
-from gradood.io import markdown
-from gradood.monitor import Monitor
+from gradood.monitor.monitor import Monitor
 
 __all__ = ["Row", "Table", "evaluate", "rows_of"]
 

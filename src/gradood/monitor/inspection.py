@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradood._engine.binding import observed, planned, probe_of
+from gradood._engine.roster import Detectors, roster
 from gradood.detectors.base import Detector
-from gradood.engine.binding import observed, planned, probe_of
-from gradood.engine.roster import Detectors, roster
 from gradood.errors import GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods

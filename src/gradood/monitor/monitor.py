@@ -7,22 +7,22 @@ from typing import Any, Literal
 
 from torch import nn
 
+from gradood._engine.batches import Data
+from gradood._engine.binding import Binding
+from gradood._engine.fitting import merge
+from gradood._engine.partials import Partials
+from gradood._engine.roster import Detectors
+from gradood._engine.rows import Inputs
 from gradood.artifact import Artifact, read
 from gradood.artifact.fingerprint import Fingerprint, fingerprint
 from gradood.calibration import Promise
-from gradood.calibration.curve import How
+from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector, State
-from gradood.engine.batches import Data
-from gradood.engine.binding import Binding
-from gradood.engine.fitting import merge
-from gradood.engine.partials import Partials
-from gradood.engine.roster import Detectors
-from gradood.engine.rows import Inputs
-from gradood.monitor.saved import restore
-from gradood.monitor.saving import save
-from gradood.monitor.session import Session
-from gradood.monitor.state import MonitorOptions, MonitorState
+from gradood.monitor._saved import restore
+from gradood.monitor._saving import save
+from gradood.monitor._session import Session
+from gradood.monitor._state import MonitorOptions, MonitorState
 
 __all__ = ["Monitor", "from_artifact", "load"]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from gradood.bench._record_inputs import OutlierSetRecord, SetRecord
 from gradood.bench.record import Record
-from gradood.bench.record_inputs import OutlierSetRecord, SetRecord
 from gradood.data import ImageDataset, Preprocess, open_images
-from gradood.data.extras import pillow
+from gradood.data._extras import pillow
+from gradood.data._storage import file_digest
 from gradood.data.sources import split_slice
-from gradood.data.storage import file_digest
 from gradood.errors import DataError, GradoodError, GradoodWarning
 
 if TYPE_CHECKING:

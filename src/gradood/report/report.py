@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from gradood._io.atomic import write
 from gradood.bench.record import Record
 from gradood.errors import ConfigError
-from gradood.io.atomic import write
-from gradood.report.content import DETAILS, Scores, content
-from gradood.report.gallery import EXTREMES, Images, Sheets, fitting
-from gradood.report.page import page
-from gradood.report.views import RecordView
+from gradood.report._content import DETAILS, Scores, content
+from gradood.report._gallery import EXTREMES, Images, Sheets, fitting
+from gradood.report._page import page
+from gradood.report._views import RecordView
 
 __all__ = ["Report"]
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import GradoodError, TapError
-from gradood.taps.escape import escapes
+from gradood.taps._escape import escapes
+from gradood.taps._recording import Recording
 from gradood.taps.head import exact_products
 from gradood.taps.isolation import Generators, device_of, left_as_found
 from gradood.taps.network import Network
-from gradood.taps.recording import Recording
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
 from gradood.taps.wrap import logits_of, unwrap
 

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps.references import redirect
-from gradood.taps.shell import Shared, Shell
+from gradood.taps._references import redirect
+from gradood.taps._shell import Shared, Shell
 from gradood.taps.wrap import wrapped_name
 
 __all__ = ["View", "Views", "held_tensors", "is_runnable_itself"]

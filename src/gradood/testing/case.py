@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from gradood._engine.binding import Binding
 from gradood.detectors.base import Detector, Learner, Plan
-from gradood.engine.binding import Binding
 from gradood.errors import GradoodError
 from gradood.evidence import Reads
 from gradood.monitor import Monitor

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.taps import logits_of
-from gradood.testing.architectures import (
+from gradood.testing._architectures import (
     MLP,
     ConvHead,
     DictOutput,

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from gradood._io.records import decode
 from gradood.errors import ConfigError, UnknownNameError, suggest
-from gradood.io.records import decode
 from gradood.training.recipe import Recipe
 
 __all__ = ["METHODS", "load_recipe", "recipes", "with_changes"]

@@ -12,11 +12,11 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
-from gradood.training.class_overlap import class_names
-from gradood.training.randomness import generator_for
+from gradood.training._class_overlap import class_names
+from gradood.training._randomness import generator_for
+from gradood.training._samples import Samples, decodes_alike, image_of, label_of
+from gradood.training._validation import HeldOut
 from gradood.training.recipe import Recipe
-from gradood.training.samples import Samples, decodes_alike, image_of, label_of
-from gradood.training.validation import HeldOut
 
 __all__ = ["DataSplit", "TrainingData", "different_data"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from gradood.detectors.base import require
 from gradood.errors import ConfigError
-from gradood.training.terms import Loss
+from gradood.training._terms import Loss
 
 __all__ = [
     "Augment",

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import gradood
-from gradood.io.atomic import replace
-from gradood.io.records import to_plain
+from gradood._io.atomic import replace
+from gradood._io.records import to_plain
+from gradood.training._validation import Scores
 from gradood.training.recipe import Recipe
-from gradood.training.validation import Scores
 
 __all__ = ["RECIPE", "Trained", "WEIGHTS"]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gradood._io.lock import exclusive
 from gradood.errors import ConfigError
-from gradood.io.lock import exclusive
 from gradood.taps import device_of, unwrap
-from gradood.training.catalog import load_recipe
-from gradood.training.checkpoint import (
+from gradood.training._checkpoint import (
     Saved,
     State,
     digest,
@@ -23,15 +22,16 @@ from gradood.training.checkpoint import (
     save,
     write,
 )
+from gradood.training._distributed import Processes
+from gradood.training._engine import Engine
+from gradood.training._logs import Logs, Reporter
+from gradood.training._randomness import preserved_random_state, seed_for
+from gradood.training._setup import prepared
+from gradood.training._validation import Scores, score
+from gradood.training.catalog import load_recipe
 from gradood.training.data import DataSplit, TrainingData
-from gradood.training.distributed import Processes
-from gradood.training.engine import Engine
-from gradood.training.logs import Logs, Reporter
-from gradood.training.randomness import preserved_random_state, seed_for
 from gradood.training.recipe import Recipe
 from gradood.training.result import Trained
-from gradood.training.setup import prepared
-from gradood.training.validation import Scores, score
 
 __all__ = ["Options", "Trainer"]
 

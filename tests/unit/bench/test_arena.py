@@ -14,6 +14,7 @@ from arena_digits import FEW, settings, write
 from safetensors import safe_open
 
 import gradood.data.dataset
+from gradood._io.records import to_plain
 from gradood.bench import (
     ModelEntry,
     Record,
@@ -24,10 +25,9 @@ from gradood.bench import (
     scores_of,
     write_folder,
 )
-from gradood.bench.demo import one_thread
+from gradood.bench._demo import one_thread
 from gradood.data import Preprocess, loader, open_images
 from gradood.errors import ConfigError, DataError, GradoodWarning
-from gradood.io.records import to_plain
 from gradood.models import build, load_weights
 from gradood.monitor import Monitor
 
@@ -119,7 +119,7 @@ def test_a_new_method_with_the_same_readings_needs_no_pass(root, tmp_path, decod
 def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monkeypatch):
     run(settings(root, cache=tmp_path, methods="energy,knn"))
     asked = []
-    plain = gradood.engine.reader.gather
+    plain = gradood._engine.reader.gather
 
     def gather(network, x, reads, labels=None):
         if x is not network.example:
@@ -127,7 +127,7 @@ def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monk
         return plain(network, x, reads, labels)
 
     decoded.clear()
-    monkeypatch.setattr("gradood.engine.reader.gather", gather)
+    monkeypatch.setattr("gradood._engine.reader.gather", gather)
     out = run(settings(root, cache=tmp_path, methods="energy,knn,gaia-z"))
     assert len(decoded) == 80 + 50 + 50 + 32  # What gaia-z scores; it learns nothing.
     assert asked and all("features" not in str(reads) for reads in asked)
@@ -137,12 +137,12 @@ def test_a_new_reading_needs_one_pass_for_it_alone(root, tmp_path, decoded, monk
 def test_what_was_learned_from_readings_too_large_to_keep_is_kept(
     root, tmp_path, decoded, monkeypatch
 ):
-    monkeypatch.setattr("gradood.engine.reader.BULKY", 600)
+    monkeypatch.setattr("gradood._engine.reader.BULKY", 600)
     first = run(settings(root, cache=tmp_path, methods="grood,gaia-z"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path, methods="grood,gaia-z")))
     assert len(decoded) == 32
-    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood._engine.reader.BULKY", 0)  # Nothing but states and scores.
     first = run(settings(root, cache=tmp_path / "b", methods="grood,knn"))
     decoded.clear()
     assert same(first, run(settings(root, cache=tmp_path / "b", methods="grood,knn")))
@@ -204,7 +204,7 @@ def test_a_damaged_entry_is_made_again_with_a_warning(root, tmp_path):
 
 
 def test_a_state_that_was_damaged_is_kept_again(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr("gradood.engine.reader.BULKY", 0)  # Nothing but states and scores.
+    monkeypatch.setattr("gradood._engine.reader.BULKY", 0)  # Nothing but states and scores.
     run(settings(root, cache=tmp_path, methods="knn"))
     (state,) = (file for file in tmp_path.rglob("*.safetensors") if _is_state(file))
     state.write_bytes(b"")
@@ -221,16 +221,16 @@ def _is_state(file):
 
 
 def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("gradood.engine.reader.BULKY", 100)
-    monkeypatch.setattr("gradood.engine.reader._GROUP_BYTES", 16 * 600)
+    monkeypatch.setattr("gradood._engine.reader.BULKY", 100)
+    monkeypatch.setattr("gradood._engine.reader._GROUP_BYTES", 16 * 600)
     seen = []
-    plain = gradood.engine.detector_set.DetectorSet.measure
+    plain = gradood._engine.detector_set.DetectorSet.measure
 
     def measured(detectors, name, reads, evidence):
         seen.append((name, evidence.size))
         return plain(detectors, name, reads, evidence)
 
-    monkeypatch.setattr("gradood.engine.detector_set.DetectorSet.measure", measured)
+    monkeypatch.setattr("gradood._engine.detector_set.DetectorSet.measure", measured)
     run(settings(root, cache=tmp_path, methods="energy,gaia-a"))
     first = [size for name, size in seen if name == "energy"]
     assert 16 in first  # Maps fill what may be held after a batch, and logits would not.
@@ -267,7 +267,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
 
 
 def test_interrupted_it_keeps_what_was_finished(root, tmp_path, decoded, monkeypatch):
-    plain = gradood.engine.scoring.score_shards
+    plain = gradood._engine.scoring.score_shards
     calls = []
 
     def interrupted(detectors, shards, **options):

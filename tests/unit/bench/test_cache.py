@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
+from gradood._io.cache import Cache, default_folder, key_of
+from gradood._io.hashing import tensors_digest
 from gradood.errors import GradoodWarning
-from gradood.io.cache import Cache, default_folder, key_of
-from gradood.io.hashing import tensors_digest
 
 KEY = key_of(what="a shard")
 
@@ -74,7 +74,7 @@ def test_a_full_disk_warns_once_and_keeps_nothing_more(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     cache = Cache(tmp_path)
-    monkeypatch.setattr("gradood.io.cache.save_file", full)
+    monkeypatch.setattr("gradood._io.cache.save_file", full)
     with pytest.warns(GradoodWarning, match=r"nothing more is kept .*No space left.*--cache"):
         cache.place(KEY).save({"a": torch.ones(1)})
     cache.place(KEY).save({"a": torch.ones(1)})

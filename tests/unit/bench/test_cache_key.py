@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from gradood import Energy
-from gradood.bench.cache_key import detector_key, model_key, model_version, numerics
+from gradood._io.cache import Cache
+from gradood._io.content import NoContentError, content_digest
+from gradood.bench._cache_key import detector_key, model_key, model_version, numerics
 from gradood.detectors.base import Plan
 from gradood.errors import GradoodWarning
-from gradood.io.cache import Cache
-from gradood.io.content import NoContentError, content_digest
 
 SCALE = 1.0
 X = torch.rand(4, 3, 8, 8)
@@ -261,9 +261,9 @@ class Scaled(Net):
 
 def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
     """The same weights and code, another plain value, one cache."""
+    from gradood._engine.batches import Batch, Shard
+    from gradood._engine.readings import ReadingCache
     from gradood.bench.comparison import Sets, compare
-    from gradood.engine.batches import Batch, Shard
-    from gradood.engine.readings import ReadingCache
 
     cache = Cache(tmp_path)
     parts = {name: torch.rand(40, 3, 8, 8) for name in ("id", "far")}

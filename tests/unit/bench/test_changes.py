@@ -8,7 +8,8 @@ import pytest
 from arena_samples import GROUPS, record, scores
 from scipy.stats import norm
 
-from gradood.bench import Record, diff
+from gradood.bench import Record
+from gradood.bench import _diff as diff
 from gradood.errors import ConfigError
 from gradood.metrics import Analysis, differences, holm
 

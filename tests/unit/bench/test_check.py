@@ -6,7 +6,7 @@ import pytest
 from arena_samples import record, scores
 
 from gradood.bench import Record, json_text
-from gradood.bench.gate import ExpectedFigures, Figure, expected_of, read_expected, write_expected
+from gradood.bench._gate import ExpectedFigures, Figure, expected_of, read_expected, write_expected
 from gradood.errors import ConfigError
 
 

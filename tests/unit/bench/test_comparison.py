@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gradood.bench import Sets, compare, select
-from gradood.bench.demo import one_thread
+from gradood.bench._demo import one_thread
 from gradood.errors import ConfigError, DataError, GradoodWarning, TapError
 from gradood.models import digits_net
 from gradood.monitor import Monitor

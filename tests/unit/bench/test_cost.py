@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from gradood.bench import Sets, compare, select
-from gradood.bench.cost import costs
-from gradood.bench.demo import one_thread
+from gradood.bench._cost import costs
+from gradood.bench._demo import one_thread
 from gradood.monitor.evaluation import Table
 
 

@@ -3,7 +3,7 @@ import importlib
 import pytest
 import torch
 
-from gradood.bench.demo import CLASSES, accuracy, load_digits, one_thread, train
+from gradood.bench._demo import CLASSES, accuracy, load_digits, one_thread, train
 from gradood.errors import ConfigError
 
 

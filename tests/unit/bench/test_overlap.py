@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gradood.bench._leakage import warn_of_overlap
 from gradood.bench.entries import LoadedEntry
-from gradood.bench.leakage import warn_of_overlap
 from gradood.data import open_images
 
 

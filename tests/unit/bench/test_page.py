@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gradood.bench.page import method_page, site
+from gradood.bench._page import method_page, site
 from gradood.errors import UnknownNameError
 from gradood.registry import detector_class, methods
 

@@ -6,8 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from gradood import metrics
 from gradood.metrics import Analysis
+from gradood.metrics._delong import Areas
 from gradood.metrics.counts import Counts, Scored
-from gradood.metrics.delong import Areas
 
 NAMES = ("a", "b", "c")
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
-from gradood.metrics import bootstrap
+from gradood.metrics import _bootstrap as bootstrap
 from gradood.metrics.counts import Scored
 
 NAMES = ("a", "b")

@@ -7,10 +7,10 @@ import torch
 from arena_digits import settings, write
 
 import gradood.data.dataset
+from gradood._engine.batches import Batch, Shard
 from gradood.bench import run, select
-from gradood.bench.demo import one_thread
-from gradood.bench.tuning import GRIDS, OUTLIERS, outliers
-from gradood.engine.batches import Batch, Shard
+from gradood.bench._demo import one_thread
+from gradood.bench._tuning import GRIDS, OUTLIERS, outliers
 from gradood.errors import ConfigError, GradoodWarning
 from gradood.registry import create
 
@@ -111,7 +111,7 @@ def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_pat
 
 
 def test_the_choice_looks_at_no_test_image(root, monkeypatch):
-    from gradood.bench import tuning
+    from gradood.bench import _tuning as tuning
     from gradood.bench.entries import open_entry
 
     given = settings(root, hyper_parameters="id-only")

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from gradood import KNN, Energy
-from gradood.bench.cache_key import detector_version, model_version, reading_version
+from gradood.bench._cache_key import detector_version, model_version, reading_version
 from gradood.models import digits_net
 
 

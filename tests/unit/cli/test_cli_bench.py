@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from gradood.bench.demo import CLASSES, load_digits, one_thread, train
+from gradood.bench._demo import CLASSES, load_digits, one_thread, train
 from gradood.cli import main
 
 ODD = """

@@ -11,7 +11,7 @@ import pytest
 from arena_digits import write
 from PIL import Image
 
-from gradood.bench.demo import one_thread
+from gradood.bench._demo import one_thread
 from gradood.cli import main
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 import gradood
-from gradood.bench.demo import one_thread
+from gradood.bench._demo import one_thread
 from gradood.cli import main
 from gradood.registry import methods
 
@@ -59,7 +59,7 @@ def test_ctrl_c_exits_130_without_a_traceback(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradood.bench.demo.train", interrupted)
+    monkeypatch.setattr("gradood.bench._demo.train", interrupted)
     assert main(["demo"]) == 130
     out, err = capsys.readouterr()
     assert out == ""
@@ -70,6 +70,6 @@ def test_without_scikit_learn_it_exits_5(monkeypatch, capsys):
     def absent(*, seed):
         raise ModuleNotFoundError("scikit-learn is not installed: pip install 'gradood[demo]'.")
 
-    monkeypatch.setattr("gradood.bench.demo.load_digits", absent)
+    monkeypatch.setattr("gradood.bench._demo.load_digits", absent)
     assert main(["demo"]) == 5
     assert "pip install 'gradood[demo]'" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import gradood
 from gradood.artifact import check
-from gradood.bench.demo import CLASSES, load_digits, one_thread, train
+from gradood.bench._demo import CLASSES, load_digits, one_thread, train
 from gradood.cli import main
 from gradood.data import Preprocess, loader, open_images
 from gradood.models import REFERENCES, build, load_weights

@@ -9,11 +9,12 @@ import pytest
 import typer
 
 import gradood
-import gradood.bench.page  # Before a test puts another function into the registry.
+import gradood.bench._page  # Before a test puts another function into the registry.
+from gradood._io.markdown import aligned
 from gradood.cli import main
-from gradood.cli.app import app
-from gradood.cli.exits import explain
-from gradood.cli.output import talking
+from gradood.cli._app import app
+from gradood.cli._exits import explain
+from gradood.cli._output import talking
 from gradood.errors import (
     ArtifactError,
     CalibrationError,
@@ -25,7 +26,6 @@ from gradood.errors import (
     TapError,
     UnknownNameError,
 )
-from gradood.io.markdown import aligned
 
 SOURCE = str(Path(gradood.__file__).parents[1])
 PLAIN = {name: value for name, value in os.environ.items() if "COLOR" not in name}

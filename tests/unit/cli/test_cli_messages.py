@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import gradood
 from gradood.cli import main
-from gradood.cli.exits import PHRASES, Unavailable, explain, in_shell_words
-from gradood.cli.output import write_file
+from gradood.cli._exits import PHRASES, Unavailable, explain, in_shell_words
+from gradood.cli._output import write_file
 from gradood.errors import CalibrationError, ConfigError, DataError, ModelMismatchError
 from gradood.models import build
 
@@ -184,7 +184,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradood.io.atomic.os.replace", full)
+        patch.setattr("gradood._io.atomic.os.replace", full)
         with pytest.raises(Unavailable, match=r"page\.md' cannot be written"):
             write_file(file, "after")
     assert file.read_text(encoding="utf-8") == "before"

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, get_type_hints
 import pytest
 import typer
 
-from gradood.cli.app import COMMANDS, app
-from gradood.cli.groups import argument, flag, option, spread
-from gradood.cli.options import PreprocessOptions
+from gradood.cli._app import COMMANDS, app
+from gradood.cli._groups import argument, flag, option, spread
+from gradood.cli._options import PreprocessOptions
 
 
 @dataclass(frozen=True, kw_only=True)

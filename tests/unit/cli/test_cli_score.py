@@ -162,7 +162,7 @@ def test_a_full_disk_exits_5(made, tmp_path, capsys, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradood.batch.store.Store._append", full)
+        patch.setattr("gradood.batch._store.Store._append", full)
         assert main(words(made, tmp_path / "out")) == 5
     err = capsys.readouterr().err
     assert "cannot be written: No space left on device" in err and err.count("\n") == 1

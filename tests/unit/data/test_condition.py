@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradood.data.decode import REMARKS, decode, examine
+from gradood.data._decode import REMARKS, decode, examine
 from gradood.errors import BadImageError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from gradood.data.decode import decode
+from gradood.data._decode import decode
 from gradood.errors import DataError
 
 

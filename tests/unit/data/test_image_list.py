@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gradood.data import ImageFolder, ImageList, ParquetImages, Preprocess, open_images
-from gradood.data.listing import read_list
+from gradood.data._listing import read_list
 from gradood.errors import DataError
 
 

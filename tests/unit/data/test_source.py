@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gradood.data import ImageFolder, ParquetImages, Preprocess, open_images
-from gradood.data.extras import pillow
+from gradood.data._extras import pillow
 from gradood.errors import ConfigError, DataError
 
 

@@ -22,9 +22,9 @@ from gradood.data import (
     loader,
     open_images,
 )
-from gradood.data.decode import decode
-from gradood.data.listing import read_list
-from gradood.data.storage import file_digest, joined
+from gradood.data._decode import decode
+from gradood.data._listing import read_list
+from gradood.data._storage import file_digest, joined
 from gradood.errors import DataError
 
 GRAY = Preprocess(mode="L")

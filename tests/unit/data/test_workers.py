@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gradood.data import ImageFolder, Preprocess, loader, worker_pool
-from gradood.data.worker_pool import run_chunks
-from gradood.data.workers import RowTask, in_worker
+from gradood.data import ImageFolder, Preprocess, loader
+from gradood.data import _worker_pool as worker_pool
+from gradood.data._worker_pool import run_chunks
+from gradood.data._workers import RowTask, in_worker
 from gradood.errors import DataError
 
 # Python 3.12 and later, where torch has started threads before a worker is forked.

@@ -87,18 +87,18 @@ def raising(error, after=0):
 
 
 STAGES = {
-    "the first batch": ("gradood.engine.reader.gather", 0),
-    "the second batch": ("gradood.engine.reader.gather", 1),
-    "an observation": ("gradood.engine.binding.observe", 0),
+    "the first batch": ("gradood._engine.reader.gather", 0),
+    "the second batch": ("gradood._engine.reader.gather", 1),
+    "an observation": ("gradood._engine.binding.observe", 0),
     "a plan": ("gradood.detectors.knn.KNN.plan", 0),
     "a partial": ("gradood.detectors.knn.KNN.accumulate", 1),
     "a merge": ("gradood.functional.moments.ClassMoments.merge", 0),
     "a finish": ("gradood.detectors.mahalanobis.Mahalanobis.finish", 0),
-    "a summary": ("gradood.engine.partials.DataSummary.merge", 0),
-    "a summary of the first batch": ("gradood.engine.partials.positions", 0),
+    "a summary": ("gradood._engine.partials.DataSummary.merge", 0),
+    "a summary of the first batch": ("gradood._engine.partials.positions", 0),
     "a score": ("gradood.detectors.energy.Energy.measure", 0),
-    "a rule": ("gradood.calibration.rule.calibrate", 1),
-    "a search for shared samples": ("gradood.monitor.session.overlap_override", 0),
+    "a rule": ("gradood.calibration._rule.calibrate", 1),
+    "a search for shared samples": ("gradood.monitor._session.overlap_override", 0),
 }
 METHODS = {
     "fit": lambda monitor: monitor.fit(BATCHES),

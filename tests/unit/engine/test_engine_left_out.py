@@ -8,9 +8,9 @@ from torch import nn
 
 import gradood
 from gradood import Monitor
+from gradood._engine.binding import plan_detectors
 from gradood.bench import Sets, compare, select
 from gradood.detectors import KNN, MSP, Mahalanobis
-from gradood.engine.binding import plan_detectors
 from gradood.errors import ConfigError, DataError, TapError, UnknownNameError
 
 X = torch.randn(60, 3, 4, 4, generator=torch.Generator().manual_seed(7))
@@ -27,13 +27,13 @@ def flat():
 @pytest.fixture
 def observations(monkeypatch):
     calls = []
-    plain = sys.modules["gradood.engine.binding"].observe
+    plain = sys.modules["gradood._engine.binding"].observe
 
     def counted(*args, **kwargs):
         calls.append("observe")
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr("gradood.engine.binding.observe", counted)
+    monkeypatch.setattr("gradood._engine.binding.observe", counted)
     return calls
 
 

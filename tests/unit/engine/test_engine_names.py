@@ -6,11 +6,12 @@ from torch import nn
 
 import gradood
 from gradood import Monitor
+from gradood._engine.roster import roster, usable_name
 from gradood.bench import Sets, compare
 from gradood.detectors import KNN, Energy
-from gradood.engine.roster import roster, usable_name
 from gradood.errors import ArtifactError, ConfigError
-from gradood.monitor import saved, saving
+from gradood.monitor import _saved as saved
+from gradood.monitor import _saving as saving
 
 Z = torch.randn(400, 3, 2, 2, generator=torch.Generator().manual_seed(1))
 ODD = ["a/b", "/", "a|b", "", " ", "a\nb", "a\tb", "\x00", "\x7f", "\u2028", "\ud800", 3, None]
@@ -47,7 +48,7 @@ def test_other_names_are_saved_and_loaded(name, tmp_path):
 
 def as_before(monkeypatch):
     """Names as files of the first release could have them."""
-    for module in ("gradood.engine.roster", "gradood.monitor.saving"):
+    for module in ("gradood._engine.roster", "gradood.monitor._saving"):
         monkeypatch.setattr(f"{module}.usable_name", lambda name: True)
 
 

@@ -9,13 +9,13 @@ from torch import nn
 
 import gradood
 from gradood import Monitor
+from gradood._engine.batches import INPUT_KEYS, LABEL_KEYS, batches, inputs_in, labels_in
+from gradood._engine.partials import DataSummary
+from gradood._engine.progress import on_terminal
 from gradood.detectors import KNN, Mahalanobis
-from gradood.engine.batches import INPUT_KEYS, LABEL_KEYS, batches, inputs_in, labels_in
-from gradood.engine.partials import DataSummary
-from gradood.engine.progress import on_terminal
 from gradood.errors import DataError
 from gradood.functional.samples import Chunks, Rows
-from gradood.training.samples import image_of, label_of
+from gradood.training._samples import image_of, label_of
 
 GENERATOR = torch.Generator().manual_seed(5)
 X = torch.randn(60, 3, 4, 4, generator=GENERATOR)

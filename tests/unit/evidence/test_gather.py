@@ -214,7 +214,7 @@ def test_parameter_norms_equal_a_loop_of_autograd(model, network, names, tempera
 
 
 def test_parameter_norms_do_not_depend_on_chunks(network, monkeypatch):
-    from gradood.evidence import per_sample
+    from gradood.evidence import _per_sample as per_sample
 
     read = ParameterNorm(("conv2.weight",), 1.0, 1.0)
     whole = gather(network, X, (read,))[read]
@@ -281,7 +281,7 @@ def test_memory_that_ran_out_is_not_taken_for_a_model_that_cannot_be_vectorized(
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("gradood.evidence.per_sample.vmap", full)
+    monkeypatch.setattr("gradood.evidence._per_sample.vmap", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         gather(network, X, (ParameterNorm(("fc.weight",), 1.0, 1.0),))
 

@@ -28,9 +28,9 @@ from gradood.evidence import (
     read_from_plain,
     read_to_plain,
 )
-from gradood.evidence.perturbed import perturbed
+from gradood.evidence._perturbed import perturbed
 from gradood.taps import INPUT, Site, observe
-from gradood.testing.snapshot import left_alone
+from gradood.testing._snapshot import left_alone
 
 
 class Net(nn.Module):

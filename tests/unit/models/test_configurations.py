@@ -10,8 +10,8 @@ from PIL import Image
 
 from gradood.data import Preprocess
 from gradood.errors import ConfigError
-from gradood.models.hugging_face import processor_inputs
-from gradood.models.libraries import timm_inputs, torchvision_inputs
+from gradood.models._hugging_face import processor_inputs
+from gradood.models._libraries import timm_inputs, torchvision_inputs
 
 STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALVES = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}

@@ -5,8 +5,8 @@ import pytest
 from report_samples import METHODS, arena, drawn_scores
 
 from gradood.bench import Record
-from gradood.report.advice import advice
-from gradood.report.views import RecordView
+from gradood.report._advice import advice
+from gradood.report._views import RecordView
 
 
 def view_of(record: dict[str, Any]) -> RecordView:

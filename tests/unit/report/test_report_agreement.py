@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from gradood.report.curves import agreement
+from gradood.report._curves import agreement
 
 
 def test_correlations_are_spearmans_with_ties(rng):

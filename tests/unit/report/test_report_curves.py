@@ -3,7 +3,7 @@ import pytest
 
 from gradood.errors import DataError
 from gradood.metrics import auroc
-from gradood.report.curves import histogram, roc, threshold
+from gradood.report._curves import histogram, roc, threshold
 
 
 def area(curve: dict[str, list[int]]) -> float:

@@ -7,7 +7,7 @@ from PIL import Image
 from report_samples import thumbnails
 
 from gradood.errors import DataError
-from gradood.report.gallery import extremes, fitting, wanted
+from gradood.report._gallery import extremes, fitting, wanted
 
 
 def test_extremes_are_those_of_a_stable_sort(rng):

@@ -1,0 +1,210 @@
+"""Batches of inputs and labels out of whatever a user's loader yields, and shards of a data set."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradood._engine.rows import Inputs, row_count
+from gradood.errors import DataError
+
+__all__ = [
+    "Batch",
+    "Data",
+    "INPUT_KEYS",
+    "LABEL_KEYS",
+    "Shard",
+    "batches",
+    "inputs_in",
+    "labels_in",
+    "shards_of",
+]
+
+Data = Tensor | np.ndarray | Iterable[Any]
+"""One batch, as a tensor or array, or an iterable of batches."""
+
+INPUT_KEYS = ("pixel_values", "image", "x")
+"""Where a mapping holds inputs: the first of these keys that it has."""
+LABEL_KEYS = ("labels", "label", "y")
+"""Where a mapping holds labels, likewise; in a fit, a benchmark and training alike."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """Inputs and, if there were any, labels.
+
+    Attributes:
+        inputs: (batch, …).
+        labels: (batch,) int64, or None.
+    """
+
+    inputs: Inputs
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shard:
+    """Some samples of a data set, in its order; what is read of it can be kept.
+
+    Attributes:
+        batches: a new pass over them.
+        size: how many there are, or None if only a pass tells.
+        labels: (size,) true classes, or None; where `size` is None, the batches bring their own.
+        content: SHA-256 of what the samples are before preprocessing, or None if nobody knows.
+    """
+
+    batches: Callable[[], Iterator[Batch]]
+    size: int | None = None
+    labels: Tensor | None = None
+    content: Callable[[], str | None] = lambda: None
+
+
+def shards_of(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
+    """Shards as they are; a user's own batches as one shard, of which nothing is kept.
+
+    Args:
+        data: shards, or what `batches` takes.
+        labels: whether the labels in the batches are wanted.
+    """
+    if isinstance(data, list | tuple) and data and all(isinstance(s, Shard) for s in data):
+        return [shard for shard in data if isinstance(shard, Shard)]
+    return [Shard(lambda: batches(data, labels=labels))]
+
+
+def inputs_in(item: Any) -> Any:
+    """What stands for the inputs in ``x``, ``(x, y)`` or a mapping; None if a mapping has none."""
+    if isinstance(item, Mapping):
+        return next((item[key] for key in INPUT_KEYS if key in item), None)
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def labels_in(item: Any) -> Any:
+    """What stands for the labels in ``(x, y)`` or a mapping; None if there are none."""
+    if isinstance(item, Mapping):
+        return next((item[key] for key in LABEL_KEYS if key in item), None)
+    return item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
+
+
+def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
+    """The batches in `data`.
+
+    Args:
+        data: a tensor is one batch; any other iterable yields batches: ``x``, ``(x, y)`` or a
+            mapping with one of `INPUT_KEYS` and of `LABEL_KEYS`.
+        labels: whether labels are wanted; if not, they are not even looked at.
+
+    Raises:
+        DataError: an item is none of these, labels do not fit their inputs, or `data` is itself a
+            pair (x, y), whose tensors would be read as two batches.
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        yield _batch(data, labels)
+        return
+    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        hint = " A mapping is one batch: give [batch]." if isinstance(data, Mapping) else ""
+        raise DataError(
+            f"data is a {type(data).__name__}; expected a tensor (one batch), or an iterable of "
+            f"batches such as a DataLoader.{hint}"
+        )
+    _refuse_pair(data)
+    for item in data:
+        yield _batch(item, labels)
+
+
+def _refuse_pair(data: Iterable[Any]) -> None:
+    """What follows a tensor and can be no batch of the same model belongs to it, such as labels."""
+    if not isinstance(data, tuple | list) or len(data) < 2:
+        return
+    x, *others = data
+    if not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
+        return
+    odd = [other for other in others if not _may_follow(x, other)]
+    if odd:
+        what = "pair" if len(others) == 1 else type(data).__name__
+        pair = " and ".join(map(_described, (x, odd[0])))
+        raise DataError(
+            f"data is a {what} of {pair}, which would be read as {len(data)} batches; expected a "
+            "loader of batches. Labels belong to their batch: give [(x, y)], or x alone where none "
+            "are needed."
+        )
+
+
+def _may_follow(x: Tensor | np.ndarray, other: Any) -> bool:
+    """Whether it can be a batch of the same model."""
+    if isinstance(other, Tensor | np.ndarray):
+        # Batches of images may differ in size, but not in rank, channels or kind of number.
+        alike = x.ndim == other.ndim and x.shape[1:2] == other.shape[1:2]
+        return _floating(x) == _floating(other) and (alike or _may_be_tokens(x, other))
+    if isinstance(other, tuple | list):
+        return any(isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in other)
+    return isinstance(other, Mapping)
+
+
+def _may_be_tokens(x: Tensor | np.ndarray, other: Tensor | np.ndarray) -> bool:
+    """Whether these can be token ids of two lengths: whole numbers, and not one-hot labels."""
+    whole = x.ndim == other.ndim == 2 and not _floating(other)
+    return whole and (len(other) == 0 or int(other.max()) > 1)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{tuple(value.shape)} {value.dtype}"
+    if isinstance(value, tuple | list | range):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}" if value is not None else "None"
+
+
+def _floating(array: Tensor | np.ndarray) -> bool:
+    return array.dtype.kind == "f" if isinstance(array, np.ndarray) else array.is_floating_point()
+
+
+def _batch(item: Any, wanted: bool) -> Batch:
+    value, labels = inputs_in(item), labels_in(item) if wanted else None
+    if value is None and isinstance(item, Mapping):
+        raise DataError(f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}.")
+    x = _tensor(value)
+    if x is None or x.ndim == 0:
+        raise DataError(
+            f"a batch is a {type(value).__name__}; expected a tensor (batch, …), a pair (x, y) or "
+            "a mapping. A single tensor is one batch, not a loader of images."
+        )
+    return Batch(x, None if labels is None else _labels(labels, row_count(x)))
+
+
+def _tensor(value: Any) -> Tensor | None:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.itemsize <= 8:
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+        # torch takes no negative strides, and warns about arrays it may not write to, such as
+        # read-only memory maps.
+        plain = value.flags.writeable and min(value.strides, default=0) >= 0
+        return torch.from_numpy(value if plain else value.copy())
+    return value if isinstance(value, Tensor) else None
+
+
+def _labels(value: Any, size: int) -> Tensor:
+    labels = _listed(value) if isinstance(value, list | tuple | int) else _tensor(value)
+    whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
+    if labels is None or not whole or labels.shape != (size,):
+        what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        single = labels is not None and labels.ndim == 0
+        hint = (
+            "Single images with their labels are no batches: give DataLoader(data, batch_size=64)."
+            if single
+            else "A pair of tensors is read as a loader of two batches: give [(x, y)]."
+        )
+        raise DataError(
+            f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. {hint}"
+        )
+    return labels.to(torch.int64)
+
+
+def _listed(value: Any) -> Tensor | None:
+    """Labels in a list, on the CPU whatever the default device is; None if they are no numbers."""
+    try:
+        return torch.as_tensor(value, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        return None

@@ -1,0 +1,295 @@
+"""Binding: a model observed on its first inputs, what each detector reads, and which cannot run."""
+
+import sys
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gradood._engine.rows import Inputs, described
+from gradood.detectors.base import Detector, Learner, Plan
+from gradood.errors import (
+    ConfigError,
+    DataError,
+    GradoodError,
+    MeaninglessScoreWarning,
+    TapError,
+)
+from gradood.evidence import Read, gather, needs_state
+from gradood.taps import Network, observe, unwrap
+
+__all__ = [
+    "Binding",
+    "REFUSALS",
+    "bind",
+    "check_classes",
+    "fit_refusal",
+    "no_detector_left",
+    "observed",
+    "plan_detectors",
+    "planned",
+    "probe_of",
+]
+
+REFUSALS = (TapError, DataError)
+"""Errors with which a detector says that it cannot run on a model or on its data."""
+_PROBE = 32
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Binding:
+    """The observed network, what each detector reads of it, and which detectors cannot run.
+
+    Attributes:
+        network: the observed model.
+        plans: what is read for each detector that can run, by name.
+        left_out: why a detector cannot run, by name.
+        fits: whether the plans say what a fit reads; not so for a saved detector.
+    """
+
+    network: Network
+    plans: Mapping[str, Plan]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    fits: bool = True
+
+    def __repr__(self) -> str:
+        model = type(self.network.module).__name__
+        omitted = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"Binding({model}; {', '.join(self.plans)}{omitted})"
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """What scores read, each request once; but for steps along a score yet to be fitted."""
+        reads = (read for plan in self.plans.values() for read in plan.reads)
+        return tuple(dict.fromkeys(read for read in reads if not needs_state(read)))
+
+    @property
+    def fit_reads(self) -> tuple[Read, ...]:
+        """What a fit reads, each request once."""
+        return tuple(dict.fromkeys(r for plan in self.plans.values() for r in plan.fit_reads))
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Why some scores may mean little on this network."""
+        return tuple(dict.fromkeys(c for plan in self.plans.values() for c in plan.caveats))
+
+    def warn(self) -> None:
+        """One `MeaninglessScoreWarning` per caveat, at the line that called into this package."""
+        for caveat in self.caveats:
+            warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=_caller_level())
+
+
+def bind(
+    model: nn.Module,
+    inputs: Inputs,
+    detectors: Mapping[str, Detector],
+    *,
+    head: str | None = None,
+    required: Collection[str] | None = None,
+) -> Binding:
+    """Observe a model and let each detector plan.
+
+    Args:
+        model: any classifier.
+        inputs: (batch ≥ 1, …) finite inputs on the model's device.
+        detectors: by name.
+        head: name of the head, or None to search for it.
+        required: see `plan_detectors`.
+
+    Raises:
+        TapError: the model cannot be read, or not by a required detector.
+        DataError: the inputs do not fit the model.
+        ConfigError: no detector can run.
+    """
+    network = observed(model, inputs, head=head)
+    return plan_detectors(network, detectors, inputs, required=required)
+
+
+def plan_detectors(
+    network: Network,
+    detectors: Mapping[str, Detector],
+    example: Inputs,
+    *,
+    fit: bool = True,
+    labels: bool = True,
+    required: Collection[str] | None = (),
+) -> Binding:
+    """Let each detector plan, and leave out those that cannot run.
+
+    Args:
+        network: the observed model.
+        detectors: by name.
+        example: (batch ≥ 1, …) inputs like those to come.
+        fit: whether there is data to fit on.
+        labels: whether that has labels.
+        required: names of detectors that must not be left out; None for all of them.
+
+    Raises:
+        TapError, DataError: a required detector cannot run.
+        ConfigError: no detector can.
+
+    Cost:
+        Some forward and backward passes of the example, by detectors that try layers out.
+    """
+    probe = probe_of(example.to(network.example.device))
+    plans: dict[str, Plan] = {}
+    left_out: dict[str, str] = {}
+    for name, detector in detectors.items():
+        outcome = fit_refusal(detector, fit=fit, labels=labels) or planned(detector, network, probe)
+        if isinstance(outcome, Plan):
+            plans[name] = outcome
+        elif required is None or not isinstance(outcome, REFUSALS):
+            raise outcome
+        elif name in required:
+            raise type(outcome)(f"{name} cannot be run: {outcome}") from outcome
+        else:
+            left_out[name] = str(outcome)
+    if not plans:
+        raise no_detector_left(left_out)
+    return Binding(network, plans, left_out)
+
+
+def planned(
+    detector: Detector, network: Network, probe: Tensor, *, trial: bool = False
+) -> Plan | GradoodError:
+    """What a detector would read of a network, or the error with which it refuses.
+
+    Args:
+        detector: to plan for.
+        network: the observed model.
+        probe: see `probe_of`.
+        trial: whether to read one row as planned, too.
+    """
+    try:
+        plan = detector.plan(network, probe)
+        if trial:
+            reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
+            gather(network, probe[:1].clone(), reads)
+    except GradoodError as error:
+        return error
+    return plan
+
+
+def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | None:
+    """Why a detector cannot learn from the data there is; None if it can, or learns nothing.
+
+    Args:
+        detector: any.
+        fit: whether there is data to fit on.
+        labels: whether that has labels.
+    """
+    if not isinstance(detector, Learner):
+        return None
+    if not fit:
+        return DataError("it learns from in-distribution training data, and none was given.")
+    if detector.labels and not labels:
+        return DataError("it learns from class labels, and the fit data has none.")
+    return None
+
+
+def no_detector_left(left_out: Mapping[str, str]) -> ConfigError:
+    """The error where every detector had to be left out.
+
+    Args:
+        left_out: the reasons, by name.
+    """
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+    return ConfigError(f"no detector can be run on this model and data. {reasons}")
+
+
+def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
+    """Refuse labels that are not the model's classes, before hours of work.
+
+    Args:
+        name: of the data, for messages.
+        labels: (n,) int64, or None.
+        classes: number of logits.
+
+    Raises:
+        DataError: a label is none of the model's classes.
+    """
+    if labels is None or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
+            f"{classes - 1}. Is it the data this model was trained on, with the right label column?"
+        )
+
+
+def observed(model: nn.Module, inputs: Inputs, *, head: str | None = None) -> Network:
+    """The network as observed on `inputs`; an input that does not fit has a `DataError` of its own.
+
+    Raises:
+        TapError: the model cannot be read.
+        DataError: there is no input, it is not finite, or it has another shape or type than the
+            model's first layer takes.
+    """
+    module = unwrap(model)
+    finite = not inputs.is_floating_point() or bool(inputs[:2].isfinite().all())
+    if not inputs.numel() or not finite:
+        what = "hold NaN or infinity" if inputs.numel() else "are empty"
+        raise DataError(
+            f"the inputs {described(inputs)} {what}; expected some like those to be scored."
+        )
+    try:
+        return observe(module, inputs, head=head)
+    except GradoodError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        misfit = _misfit(module, inputs)
+        if misfit is None:
+            raise
+        raise DataError(f"{misfit}: {error}") from error
+
+
+def probe_of(inputs: Inputs) -> Inputs:
+    """At least 32 inputs to try things on: those given, then shifted and dimmed copies of them.
+
+    Args:
+        inputs: (batch ≥ 1, …).
+    """
+    inputs = inputs[: 2 * _PROBE]
+    copies = [inputs]
+    while sum(map(len, copies)) < _PROBE:
+        step = len(copies)
+        copy = torch.roll(inputs, step, -1)
+        copies.append(copy * (1.0 - 0.02 * step) if copy.is_floating_point() else copy)
+    return torch.cat(copies)
+
+
+def _misfit(module: nn.Module, inputs: Inputs) -> str | None:
+    """How the input plainly does not fit the model's first layer, if so."""
+    parameter = next(module.parameters(), None)
+    first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
+    expected: list[str] = []
+    floating = True
+    if isinstance(first, nn.Embedding):
+        floating = False
+        if inputs.is_floating_point():
+            expected.append("whole numbers")
+    elif isinstance(first, nn.modules.conv._ConvNd):
+        rank = len(first.kernel_size) + 2
+        if inputs.ndim != rank or inputs.shape[1] != first.in_channels:
+            expected.append(f"{rank} dimensions with {first.in_channels} channels")
+    elif isinstance(first, nn.Linear) and inputs.shape[1:].numel() != first.in_features:
+        expected.append(f"{first.in_features} features")
+    if floating and parameter is not None and inputs.dtype != parameter.dtype:
+        expected.append(f"{parameter.dtype}".replace("torch.", ""))
+    if not expected:
+        return None
+    return f"the input is {described(inputs)}; the model expects {' and '.join(expected)}"
+
+
+_FIRST = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+
+
+def _caller_level() -> int:
+    """The `stacklevel` of the first frame outside this package, seen from who asks."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,147 @@
+"""What a fit has seen so far: a part per detector, and which samples they were."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradood._engine.rows import Inputs
+from gradood.artifact import Override
+from gradood.errors import CalibrationError
+from gradood.functional.samples import Chunks
+from gradood.taps import positions
+
+__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override"]
+
+OVERLAP = "calibration overlaps the fit"
+"""What an override of that refusal is called."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DataSummary:
+    """Which samples were seen, and in what range their values lie.
+
+    Attributes:
+        chunks: of int64 content keys, one key per sample.
+        counts: (classes,) int64 samples of each true class, or None without (sound) labels.
+        low: (channels,) smallest value of each input channel, or of all.
+        high: (channels,) largest.
+    """
+
+    chunks: Chunks[Tensor]
+    counts: Tensor | None
+    low: Tensor
+    high: Tensor
+
+    @staticmethod
+    def of(
+        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, classes: int = 0
+    ) -> "DataSummary":
+        """One batch.
+
+        Args:
+            inputs: (batch ≥ 1, …).
+            keys: (batch,) their content keys.
+            labels: (batch,) true classes, or None.
+            classes: how many there are.
+        """
+        values = positions(inputs.detach(), min(1, inputs.ndim - 1))
+        if values.dtype == torch.bool:
+            values = values.to(torch.uint8)
+        known = None if labels is None else labels.cpu()
+        if known is not None and not bool(((known >= 0) & (known < classes)).all()):
+            known = None  # A detector that needs them has refused them; others do not look.
+        counts = None if known is None else torch.bincount(known, minlength=classes)
+        low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
+        return DataSummary(Chunks.of(keys.cpu()), counts, low, high)
+
+    @property
+    def keys(self) -> Tensor:
+        """(n,) int64. Cost: joins all batches."""
+        return torch.cat(tuple(self.chunks))
+
+    def bounds(self, example: Inputs) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each channel, or of all where channels are others.
+
+        Args:
+            example: (1, …) or more, of the inputs that the range is wanted for.
+        """
+        if example.ndim > 1 and len(self.low) in (1, example.shape[1]):
+            return self.low, self.high
+        return self.low.amin(), self.high.amax()
+
+    def merge(self, other: "DataSummary") -> "DataSummary":
+        """The samples of both."""
+        counts = None
+        if self.counts is not None and other.counts is not None:
+            counts = self.counts + other.counts
+        low, high, other_low, other_high = self.low, self.high, other.low, other.high
+        if low.shape != other_low.shape:  # Token ids of two lengths
+            low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
+            high, other_high = high.amax(0, keepdim=True), other_high.amax(0, keepdim=True)
+        return DataSummary(
+            self.chunks + other.chunks,
+            counts,
+            torch.minimum(low, other_low),
+            torch.maximum(high, other_high),
+        )
+
+
+class Partials(Mapping[str, Any]):
+    """Detector name → what it has seen of the fit data.
+
+    Attributes:
+        seen: which samples that was; None for none.
+        refused: why a detector that may be left out could not learn from them, by name.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        seen: DataSummary | None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
+        self._parts = dict(parts)
+        self.seen = seen
+        self.refused = dict(refused or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __repr__(self) -> str:
+        samples = 0 if self.seen is None else sum(map(len, self.seen.chunks))
+        return f"Partials({', '.join(self._parts) or 'no detector'}; {samples} samples)"
+
+
+def overlap_override(
+    calibrated: DataSummary, fitted: DataSummary | None, reason: str | None
+) -> tuple[Override, ...]:
+    """The override to stamp where calibration data was fitted on; refused without a reason.
+
+    Args:
+        calibrated: the calibration data.
+        fitted: the fit data, or None if nothing was fitted.
+        reason: why it is right, in the user's words.
+
+    Raises:
+        CalibrationError: samples are shared, and no reason is given.
+    """
+    keys = calibrated.keys
+    shared = 0 if fitted is None else int(torch.isin(keys, fitted.keys).sum())
+    if not shared:
+        return ()
+    finding = f"{shared} of {len(keys)} calibration samples were also fitted on"
+    if not reason or not reason.strip():
+        raise CalibrationError(
+            f"{finding}, so their scores are not those of new data and no false-alarm rate can be "
+            "promised. Give held-out data, or say why it is right with allow_overlap='reason'."
+        )
+    return (Override(what=OVERLAP, reason=reason.strip(), details=(finding,)),)

@@ -1,0 +1,278 @@
+"""Commands that make a saved detector: ``gradood fit`` and ``gradood calibrate``."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+
+from gradood.cli._groups import flag, option
+from gradood.cli._options import (
+    METHODS,
+    BoundModelOptions,
+    Force,
+    Json,
+    LoadingOptions,
+    MethodOptions,
+    ModelOptions,
+    PreprocessOptions,
+)
+from gradood.cli._output import data, document, pairs, say
+from gradood.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gradood.calibration._curve import How
+    from gradood.data import ImageDataset
+    from gradood.models._load import LoadedModel
+    from gradood.monitor import Monitor
+
+__all__ = ["calibrate", "fit"]
+
+GUARANTEE = "Promise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedMethodOptions(MethodOptions):
+    """The detectors, and how they decide together."""
+
+    combine: Annotated[
+        str | None,
+        option(
+            "NAME",
+            "Make one decision of several methods: fisher, stouffer, cauchy or min.",
+            panel=METHODS,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitFiles:
+    """What a fit reads and writes."""
+
+    source: Annotated[
+        str,
+        option(
+            "PATH",
+            "In-distribution training images: a folder or Parquet, with a slice such as [:2000].",
+            "--data",
+        ),
+    ]
+    out: Annotated[Path, option("FILE", "Where the detector goes: one safetensors file.")]
+    force: Force = False
+
+    def __post_init__(self) -> None:
+        _check_target(self.out, force=self.force)
+
+
+def fit(
+    model: ModelOptions,
+    methods: FusedMethodOptions,
+    preprocessing: PreprocessOptions,
+    loading: LoadingOptions,
+    files: FitFiles,
+    json: Json = False,
+) -> None:
+    """Fit detectors on a model's own training data, in one pass, and save them in one file.
+
+    The file needs calibration before it decides: gradood calibrate.
+    """
+    changes = preprocessing.values()
+    methods.select()  # Before the model is built, as that may take long.
+    loaded = model.load(changes)
+    images = loading.open(files.source, loaded.preprocess)
+    monitor = _monitor(loaded, images, methods)
+    monitor.fit(loading.loader(images))
+    for name, reason in monitor.left_out.items():
+        say(f"left out {name}: {reason}")
+    monitor.save(files.out)
+    learned = len(images) if monitor.states else 0
+    result = {
+        **_saved(files.out),
+        "left_out": monitor.left_out,
+        "fit": {"path": files.source, "n": learned, "labels": images.labeled},
+        "subject": loaded.to_dict(),
+    }
+    if json:
+        document(result)
+    else:
+        data(_fit_lines(result))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuaranteeOptions:
+    """The false-alarm rate that is promised."""
+
+    PANEL: ClassVar[str] = GUARANTEE
+
+    fpr: Annotated[
+        float,
+        option("SHARE", "Share of in-distribution inputs that may be flagged."),
+    ] = 0.05
+    mode: Annotated[
+        str,
+        option(
+            "marginal|pac",
+            "marginal: on average over calibrations; pac: for this one, with --confidence.",
+        ),
+    ] = "marginal"
+    confidence: Annotated[float, option("SHARE", "Of mode pac.")] = 0.95
+    per_class: Annotated[
+        bool,
+        flag("Keep it for each predicted class."),
+    ] = False
+    allow_overlap: Annotated[
+        str | None,
+        option("REASON", "Calibrate although some data was fitted on; kept in the file."),
+    ] = None
+
+    def check(self) -> str:
+        """The promise in words.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        from gradood.calibration import Promise
+
+        promise = Promise(self.fpr, cast(Any, self.mode), self.confidence)
+        return f"{promise}{', for each predicted class' if self.per_class else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateFiles:
+    """What a calibration reads and writes."""
+
+    detector: Annotated[Path, option("FILE", "A fitted detector.")]
+    source: Annotated[
+        str,
+        option(
+            "PATH",
+            "In-distribution images that the detector was not fitted on: a folder or "
+            "Parquet, with a slice such as [:2000].",
+            "--data",
+        ),
+    ]
+    out: Annotated[Path, option("FILE", "Where the result goes; may be the same file.")]
+    force: Force = False
+
+    def __post_init__(self) -> None:
+        _check_target(self.out, force=self.force, source=self.detector)
+
+
+def calibrate(
+    model: BoundModelOptions,
+    guarantee: GuaranteeOptions,
+    loading: LoadingOptions,
+    files: CalibrateFiles,
+    json: Json = False,
+) -> None:
+    """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
+
+    Images are preprocessed as they were in the fit.
+    """
+    promise = guarantee.check()
+    import gradood
+    from gradood.artifact import check
+    from gradood.data import Preprocess
+
+    check(files.detector)  # Before the model is built, as that may take long.
+    loaded = model.load()
+    monitor = gradood.load(files.detector, loaded.model, override=model.override)
+    fitted = monitor.preprocess
+    preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
+    images = loading.open(files.source, preprocess, labeled=False)
+    monitor.calibrate(loading.loader(images), **asdict(guarantee))
+    monitor.save(files.out)
+    result = {**_saved(files.out), "data": {"path": files.source, "n": len(images)}}
+    if json:
+        document(result)
+    else:
+        data(_calibrate_lines(result, promise))
+
+
+def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None:
+    """Refuse a file that would be lost, before hours of work rather than after.
+
+    Args:
+        out: where the detector is to go.
+        force: whether another file may be replaced.
+        source: the file that the detector came from, which may always be replaced.
+
+    Raises:
+        ConfigError: there is another file already, or no such folder.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {str(out)!r}: its folder does not exist; make it first.")
+    if out.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is a folder; name a file.")
+    own = source is not None and out.exists() and out.samefile(source)
+    if out.exists() and not own and not force:
+        raise ConfigError(f"--out {str(out)!r} is there already; name another, or give --force.")
+
+
+def _monitor(
+    loaded: "LoadedModel", images: "ImageDataset", methods: FusedMethodOptions
+) -> "Monitor":
+    """A monitor of the methods, of which those that were not named may be left out."""
+    from gradood.bench import check_classes, example_of
+    from gradood.monitor import Monitor
+
+    selection = methods.select()
+    monitor = Monitor(
+        loaded.model,
+        dict(selection.detectors),
+        combine=cast("How | None", methods.combine),
+        preprocess=asdict(loaded.preprocess),
+        skip_unusable=selection.detectors.keys() - selection.required,
+    )
+    # Also a monitor that learns nothing must know its model to be saved.
+    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
+    return monitor
+
+
+def _saved(file: Path) -> dict[str, Any]:
+    """What the file on disk says of itself, verified once more: plain values."""
+    from gradood.artifact import check
+
+    verified = check(file)
+    manifest = verified.manifest
+    return {
+        "file": str(file),
+        "bytes": verified.size,
+        "sha256": verified.sha256,
+        "detectors": {
+            record.name: {"method": record.method, "options": record.options}
+            for record in manifest.detectors
+        },
+        "combine": manifest.combine,
+        "calibration": manifest.calibration,
+        "overrides": [override.reason for override in manifest.overrides],
+    }
+
+
+def _fit_lines(result: Mapping[str, Any]) -> str:
+    subject, learned = result["subject"], result["fit"]
+    labels = "with labels" if learned["labels"] else "without labels"
+    fitted = f"{learned['n']:,} images of {learned['path']}, {labels}"
+    lines = {
+        "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
+        "sha256": result["sha256"],
+        "model": f"{subject['model']} ({subject['class']}, {subject['parameters']:,} parameters)",
+        "fitted on": fitted if learned["n"] else "nothing, as these methods do not learn",
+        "detectors": ", ".join(result["detectors"]),
+        "combined": result["combine"] or "no",
+        "calibrated": "no: it scores but does not decide until gradood calibrate",
+    }
+    return pairs(lines)
+
+
+def _calibrate_lines(result: Mapping[str, Any], promise: str) -> str:
+    lines = {
+        "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
+        "sha256": result["sha256"],
+        "detectors": ", ".join(result["detectors"]),
+        "combined": result["combine"] or "no",
+        "promise": promise,
+        "calibrated": f"on {result['data']['n']:,} images of {result['data']['path']}",
+    }
+    if result["overrides"]:
+        lines["overridden"] = "; ".join(result["overrides"])
+    return pairs(lines)

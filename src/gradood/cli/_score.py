@@ -1,0 +1,201 @@
+"""``gradood score``."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from gradood.cli._exits import Exit
+from gradood.cli._groups import argument, option
+from gradood.cli._options import (
+    RUN,
+    BatchSize,
+    BoundModelOptions,
+    ImageColumn,
+    Json,
+    PreprocessOptions,
+    device_name,
+)
+from gradood.cli._output import data, document, pairs, say
+from gradood.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gradood.batch import Settings, Summary
+    from gradood.data import Preprocess
+    from gradood.models._load import LoadedModel
+
+__all__ = ["score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFiles:
+    """What a scoring job reads and writes, beside the images."""
+
+    detector: Annotated[Path, option("FILE", "A calibrated detector.")]
+    out: Annotated[Path, option("DIR", "Folder for the results; the same one to go on.")]
+
+    def __post_init__(self) -> None:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
+            raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """How a scoring job runs."""
+
+    PANEL: ClassVar[str] = RUN
+
+    image_column: ImageColumn = "image"
+    batch_size: BatchSize = 64
+    workers: Annotated[
+        int | None,
+        option("N", "Processes that decode; one per core, at most 8, if not given.", least=0),
+    ] = None
+    shard_rows: Annotated[
+        int,
+        option("N", "Rows of a file of results: what a killed run repeats at most.", least=1),
+    ] = 2048
+    max_bad_fraction: Annotated[
+        float,
+        option(
+            "SHARE",
+            "Stop once more than this share of all rows could not be scored.",
+            least=0,
+            most=1,
+        ),
+    ] = 0.05
+    max_pixels: Annotated[
+        int,
+        option("N", "Larger images are not decoded.", least=1),
+    ] = 50_000_000
+    decode_timeout: Annotated[
+        float,
+        option(
+            "SECONDS",
+            "Longest that reading and decoding one image may take, where processes decode.",
+            least=0,
+        ),
+    ] = 120.0
+
+    def settings(self) -> "Settings":
+        """The same for the library."""
+        from gradood.batch import Settings
+
+        return Settings(
+            batch_size=self.batch_size,
+            shard_rows=self.shard_rows,
+            max_pixels=self.max_pixels,
+            max_bad_fraction=self.max_bad_fraction,
+            workers=_cores() if self.workers is None else self.workers,
+            decode_timeout=self.decode_timeout,
+        )
+
+
+def score(
+    source: Annotated[
+        str,
+        argument(
+            "INPUT",
+            "Path or URL of a folder of images, of Parquet, or of a list (.txt) of paths "
+            "and URLs; a slice such as [:2000] may follow.",
+        ),
+    ],
+    files: ScoreFiles,
+    model: BoundModelOptions,
+    preprocessing: PreprocessOptions,
+    job: JobOptions,
+    json: Json = False,
+) -> None:
+    """Score images from a folder, a list or Parquet, into Parquet.
+
+    Every image becomes a row, the unusable ones with a status and a reason; then the exit code is
+    4. A run that was cut short goes on when it is started again.
+    """
+    changes = preprocessing.values()
+    from gradood.artifact import read
+    from gradood.batch import list_images, load_predictor, score_images
+
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
+    images = list_images(source, image_column=job.image_column)
+    loaded = model.load(changes)
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
+    )
+    preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
+    try:
+        summary = score_images(
+            predictor.monitor,
+            images,
+            files.out,
+            preprocess=preprocess,
+            identity=predictor.identity(asdict(preprocess), device_name(model.device)),
+            settings=job.settings(),
+        )
+    except KeyboardInterrupt:
+        say(f"finished shards are in {files.out}; run the same again to go on")
+        raise
+    _print(summary, json=json)
+
+
+def _preprocess(
+    stored: Mapping[str, Any] | None, loaded: "LoadedModel", options: Mapping[str, Any]
+) -> "Preprocess":
+    """As the detector was fitted; scores of inputs made otherwise would mean nothing."""
+    from gradood.data import Preprocess
+
+    if stored is None:
+        say("warning: the detector does not say how images were preprocessed; as the model says")
+        return loaded.preprocess
+    try:
+        fitted = Preprocess(**stored)
+    except TypeError as error:
+        raise ConfigError(
+            f"the detector was fitted with {dict(stored)!r}, which are no options of "
+            "gradood.data.Preprocess; score such images from Python."
+        ) from error
+    for name, value in options.items():
+        asked = getattr(replace(fitted, **{name: value}), name)
+        if asked != getattr(fitted, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is {asked!r}, but the detector was fitted with "
+                f"{getattr(fitted, name)!r}; leave it out, or fit again."
+            )
+    return fitted
+
+
+def _cores() -> int:
+    available = getattr(os, "sched_getaffinity", None)
+    cores = len(available(0)) if available is not None else os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def _print(summary: "Summary", *, json: bool) -> None:
+    if json:
+        document(summary.to_dict())
+    else:
+        data(_lines(summary))
+    if summary.stopped is not None:
+        say(f"error: stopped: {summary.stopped}; --max-bad-fraction sets the limit.")
+    if summary.unscored:
+        raise typer.Exit(Exit.BAD_ITEMS)
+
+
+def _lines(summary: "Summary") -> str:
+    scored = summary.finished - summary.unscored
+    lines = {
+        "wrote": f"{summary.out} ({summary.shards:,} shards, {summary.resumed:,} of them before)",
+        "rows": f"{summary.finished:,} of {summary.rows:,}",
+        "scored": f"{scored:,}",
+    }
+    for name, count in summary.flagged.items():
+        if name == "decision" and len(summary.flagged) == 2:
+            continue  # That of the one detector.
+        lines[f"out-of-distribution ({name})"] = f"{count:,} of the scored"
+    for status, count in summary.statuses.items():
+        if status != "ok":
+            lines[f"status {status}"] = f"{count:,}"
+    return pairs(lines)

@@ -1,0 +1,192 @@
+"""A saved monitor: what its file says, and how that is bound to its model again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradood._engine.batches import Batch
+from gradood._engine.binding import Binding, observed
+from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.partials import DataSummary
+from gradood._engine.roster import combination
+from gradood._engine.scoring import score_batch
+from gradood.artifact import Artifact, DetectorRecord, Manifest, Override, differences, mismatch
+from gradood.artifact.canary import Canary, compare, tolerance
+from gradood.artifact.fingerprint import Fingerprint
+from gradood.artifact.tensors import to_torch, unpack
+from gradood.calibration._rule import DecisionRule
+from gradood.detectors.base import Detector, Plan, State
+from gradood.errors import ArtifactError, ConfigError, GradoodError
+from gradood.evidence import LOGITS, gather, reads_from_plain
+from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.registry import create
+from gradood.taps import device_of, unwrap
+
+__all__ = ["KEYS", "Saved", "canary_outputs", "restore"]
+
+KEYS = "fit/keys"
+"""Name of the tensor that says which samples were fitted on."""
+
+
+def restore(
+    artifact: Artifact, model: nn.Module, known: Fingerprint, *, source: str, override: str | None
+) -> tuple[MonitorOptions, MonitorState]:
+    """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
+
+    Args:
+        artifact: what was read of the file.
+        model: the classifier.
+        known: its fingerprint.
+        source: the file, for messages.
+        override: why a differing model is right, or None.
+    """
+    manifest = artifact.verified.manifest
+    tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
+    lines = differences(manifest.model.fingerprint, known)
+    what = repr(source)
+    if lines and not override:
+        raise mismatch(lines, what)
+    saved = Saved.of(manifest, tensors)
+    try:
+        unbound, state, changes = saved.bound(model)
+    except ArtifactError:
+        raise
+    except (GradoodError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        raise mismatch([*lines, f"it cannot be run as before ({error})"], what) from error
+    lines += changes
+    if lines and not override:
+        raise mismatch(lines, what)
+    if lines and override:
+        stamp = Override(what="model mismatch", reason=override, details=tuple(lines))
+        state = replace(state, overrides=(*state.overrides, stamp))
+    options = MonitorOptions(unbound=unbound, bare=manifest.bare, preprocess=manifest.preprocess)
+    return options, state
+
+
+def canary_outputs(bound: DetectorSet, inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Logits (8, classes) and scores (8,) by detector, of the canary inputs.
+
+    Args:
+        bound: the detectors, with what they learned.
+        inputs: (8, …).
+    """
+    network = bound.binding.network
+    logits = gather(network, inputs.to(network.device), (LOGITS,), None).logits.cpu()
+    return logits, score_batch(bound, Batch(inputs)).scores
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Saved:
+    """All that a file says, before it meets a model.
+
+    Attributes:
+        manifest: as it was written.
+        detectors: by name, with their options.
+        plans: what a score reads, by name; not what a fit would.
+        states: what was learned, by name.
+        rule: what decides, or None.
+        canary: inputs with known outputs.
+        fitted: which samples were fitted on, or None.
+    """
+
+    manifest: Manifest
+    detectors: Mapping[str, Detector]
+    plans: Mapping[str, Plan]
+    states: dict[str, State]
+    rule: DecisionRule | None
+    canary: Canary
+    fitted: DataSummary | None
+
+    @staticmethod
+    def of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> "Saved":
+        """What manifest and tensors say.
+
+        Raises:
+            ArtifactError: they do not fit together, or name what this gradood does not have.
+        """
+        if manifest.canary is None:
+            raise ArtifactError("the file has no canary inputs, so its model cannot be recognized.")
+        detectors = {record.name: _created(record, tensors) for record in manifest.detectors}
+        plans = {
+            record.name: Plan(reads_from_plain([unpack(read, tensors) for read in record.reads]))
+            for record in manifest.detectors
+        }
+        states: dict[str, State] = {
+            record.name: {key: tensors[name] for key, name in record.state.items()}
+            for record in manifest.detectors
+            if record.state
+        }
+        try:
+            combine: Any = manifest.combine
+            combination(combine, len(detectors))
+        except ConfigError as error:
+            raise ArtifactError(f"the monitor of this file cannot be made: {error}") from error
+        rule, canary = _rule(manifest, tensors, plans), Canary.restore(manifest.canary, tensors)
+        fitted = _fitted(manifest, tensors, canary.inputs)
+        return Saved(manifest, detectors, plans, states, rule, canary, fitted)
+
+    def bound(self, model: nn.Module) -> tuple[UnboundSet, MonitorState, list[str]]:
+        """The monitor's parts on a model, and what differs on the canary, in words.
+
+        Args:
+            model: the classifier.
+
+        Raises:
+            GradoodError, RuntimeError: it cannot be run as before.
+        """
+        module, head = unwrap(model), self.manifest.model.head
+        network = observed(model, self.canary.inputs.to(device_of(module)), head=head)
+        combine: Any = self.manifest.combine
+        unbound = UnboundSet(model=model, detectors=self.detectors, combine=combine, head=head)
+        detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
+        state = MonitorState(
+            bound=replace(detectors, states=dict(self.states)),
+            fitted=self.fitted,
+            rule=self.rule,
+            canary=self.canary.inputs,
+            overrides=self.manifest.overrides,
+        )
+        assert state.bound is not None
+        logits, scores = canary_outputs(state.bound, self.canary.inputs)
+        allowed = tolerance(self.canary, module)
+        return unbound, state, compare(self.canary, logits, scores, allowed)
+
+
+def _created(record: DetectorRecord, tensors: Mapping[str, Tensor]) -> Detector:
+    try:
+        return create(record.method, **unpack(record.options, tensors))
+    except ArtifactError:
+        raise
+    except (GradoodError, TypeError) as error:
+        raise ArtifactError(
+            f"the detector {record.name!r} of this file cannot be made: {error}"
+        ) from error
+
+
+def _rule(
+    manifest: Manifest, tensors: Mapping[str, Tensor], plans: Mapping[str, Plan]
+) -> DecisionRule | None:
+    if manifest.calibration is None:
+        return None
+    rule = DecisionRule.from_plain(manifest.calibration, tensors)
+    if rule.each.keys() != plans.keys():
+        raise ArtifactError("the calibration is of other detectors than the file holds.")
+    # Canonical JSON sorts its keys; results come in the order of the monitor.
+    return replace(rule, each={name: rule.each[name] for name in plans})
+
+
+def _fitted(
+    manifest: Manifest, tensors: Mapping[str, Tensor], inputs: Tensor
+) -> DataSummary | None:
+    if manifest.fit is None:
+        return None
+    if KEYS not in tensors:
+        raise ArtifactError("the file does not say which samples were fitted on.")
+    counts = manifest.fit.class_counts
+    summary = DataSummary.of(inputs, tensors[KEYS])
+    return replace(summary, counts=None if counts is None else torch.tensor(counts))

@@ -1,0 +1,148 @@
+"""A monitor saved as an artifact: nothing pickled, and nothing written that could not be read."""
+
+import os
+
+import torch
+from torch import Tensor
+
+from gradood._bibliography import bibliography
+from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.partials import DataSummary
+from gradood._engine.roster import USABLE, usable_name
+from gradood._engine.rows import row_count
+from gradood.artifact import DetectorRecord, FitSummary, Manifest, ModelRecord, write
+from gradood.artifact.canary import Canary, synthesize
+from gradood.artifact.fingerprint import fingerprint
+from gradood.artifact.tensors import from_torch, pack, to_torch
+from gradood.calibration._rule import DecisionRule
+from gradood.errors import ArtifactError, NotFittedError
+from gradood.evidence import Activation, Gradient, reads_to_plain
+from gradood.monitor._saved import KEYS, Saved, canary_outputs
+from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.registry import detector_class
+
+__all__ = ["save"]
+
+_SEED = 0
+
+
+def save(path: str | os.PathLike[str], options: MonitorOptions, state: MonitorState) -> None:
+    """See `gradood.Monitor.save`.
+
+    Args:
+        path: of the file.
+        options: of the monitor.
+        state: likewise.
+    """
+    state.require_fitted(options.unbound)
+    bound = state.bound
+    if bound is None:
+        raise NotFittedError(
+            "nothing was run on this monitor yet, so there is nothing to save: fit, calibrate or "
+            "bind it first."
+        )
+    tensors: dict[str, Tensor] = {}
+    detectors = tuple(_detector(name, bound, tensors) for name in bound.detectors)
+    stated = set(tensors)
+    rule, fitted = state.rule, state.fitted
+    if rule is not None:
+        tensors |= rule.tensors()
+    if fitted is not None:
+        tensors[KEYS] = fitted.keys.sort().values
+    records = {name for record in detectors for name in record.state.values()}
+    arrays = tuple(sorted((stated | set(tensors)) - records))
+    canary, canary_tensors = _canary(bound, state).record()
+    tensors |= canary_tensors
+    manifest = Manifest(
+        torch=str(torch.__version__),
+        bare=options.bare,
+        detectors=detectors,
+        combine=options.unbound.combine,
+        model=_model(options.unbound, bound),
+        preprocess=None if options.preprocess is None else dict(options.preprocess),
+        calibration=None if rule is None else rule.to_plain(),
+        fit=None if fitted is None else _summary(fitted),
+        seeds={"canary": _SEED} | _split_seed(rule),
+        overrides=state.overrides,
+        canary=canary,
+        arrays=arrays,
+    )
+    stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
+
+    def loadable(written: Manifest) -> None:
+        """Raise unless `gradood.load` would take it; `write` itself compares the tensors."""
+        Saved.of(written, {name: to_torch(array) for name, array in stored.items()})
+
+    write(os.fspath(path), manifest, stored, loadable)
+
+
+def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> DetectorRecord:
+    """The record of one detector; its tensors are added to `tensors`."""
+    detector, state = bound.detectors[name], bound.states.get(name, {})
+    if not usable_name(name):
+        raise ArtifactError(
+            f"a detector is called {name!r}, as an older file allowed; expected {USABLE}. Make a "
+            "new monitor with other names, and fit and calibrate it."
+        )
+    if detector_class(detector.name) is not type(detector):
+        raise ArtifactError(
+            f"{detector!r} cannot be saved, as the registry knows another class as "
+            f"{detector.name!r}; register it in the entry-point group gradood.detectors."
+        )
+    options, more = pack(detector.options(), f"detectors/{name}/options")
+    reads, _ = pack(reads_to_plain(bound.binding.plans[name].reads), "")
+    names = {key: f"detectors/{name}/state/{key}" for key in state}
+    tensors |= more
+    tensors |= {names[key]: tensor for key, tensor in state.items()}
+    known = bibliography().get(detector.paper)
+    return DetectorRecord(
+        name=name,
+        method=detector.name,
+        options=options,
+        reads=tuple(reads),
+        state=names,
+        title=detector.title,
+        paper=str(known or ""),
+        fails_when=detector.fails_when,
+    )
+
+
+def _model(unbound: UnboundSet, bound: DetectorSet) -> ModelRecord:
+    network = bound.binding.network
+    sites = [
+        read.site.layer
+        for name in bound.detectors
+        for read in bound.binding.plans[name].reads
+        if isinstance(read, Activation | Gradient)
+    ]
+    return ModelRecord(
+        kind=type(network.module).__name__,
+        layers=tuple(dict.fromkeys(sites)),
+        head=network.head.layer if network.head_found else unbound.head,
+        classes=network.classes,
+        input_shape=tuple(network.example.shape[1:]),
+        input_dtype=str(network.example.dtype).removeprefix("torch."),
+        fingerprint=fingerprint(unbound.model),
+    )
+
+
+def _summary(fitted: DataSummary) -> FitSummary:
+    counts = None if fitted.counts is None else tuple(fitted.counts.tolist())
+    return FitSummary(samples=len(fitted.keys), class_counts=counts)
+
+
+def _split_seed(rule: DecisionRule | None) -> dict[str, int]:
+    return {} if rule is None or rule.fusion is None else {"split": rule.fusion.seed}
+
+
+def _canary(bound: DetectorSet, state: MonitorState) -> Canary:
+    """Synthetic inputs in the range of the data seen, or those loaded, and what they give."""
+    inputs = state.canary
+    if inputs is None:
+        example = bound.binding.network.example.cpu()
+        data = state.fitted or state.calibrated
+        if data is None:
+            data = DataSummary.of(example, torch.zeros(row_count(example), dtype=torch.int64))
+        inputs = synthesize(example, *data.bounds(example), seed=_SEED)
+    logits, scores = canary_outputs(bound, inputs)
+    return Canary.of(bound.binding.network.module, inputs, logits, scores, _SEED)

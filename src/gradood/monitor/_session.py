@@ -1,0 +1,186 @@
+"""A monitor's work: every method computes from one state, and changes it in one swap, at the end.
+
+A method that raises, or is interrupted, leaves the state as it was.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import reduce
+
+from gradood._engine.batches import Batch, Data
+from gradood._engine.binding import Binding
+from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.fitting import accumulate_batches, finish
+from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
+from gradood._engine.progress import on_terminal, shown_batches
+from gradood._engine.rows import Inputs
+from gradood._engine.scoring import finite_batches, score_batches
+from gradood.calibration import Promise
+from gradood.calibration._rule import DecisionRule
+from gradood.calibration.results import BatchScores, Results
+from gradood.errors import CalibrationError, DataError, NotFittedError
+from gradood.evidence import KEYS, LOGITS, Read
+from gradood.monitor._state import MonitorOptions, MonitorState, summary
+
+__all__ = ["Session"]
+
+_SWAP = threading.Lock()
+"""Held where a state takes the place of the one that it was made from. One for all monitors, as it
+is never held for long, and a monitor with a lock of its own could not be copied or sent."""
+
+
+class Session:
+    """A monitor's options, its state, and the work that turns one state into the next.
+
+    Args:
+        options: of the monitor.
+        state: to start from.
+        progress: whether to show a bar on long work; None does on a terminal only.
+    """
+
+    def __init__(self, options: MonitorOptions, state: MonitorState, progress: bool | None) -> None:
+        self.options = options
+        self.state = state
+        self._progress = on_terminal() if progress is None else progress
+
+    def __str__(self) -> str:
+        return summary(self.options, self.state)
+
+    @property
+    def unbound(self) -> UnboundSet:
+        """The model, and all detectors that were given."""
+        return self.options.unbound
+
+    # -- binding and fitting --------------------------------------------------------------
+
+    def bind(self, inputs: Inputs) -> Binding:
+        """What a fit reads of the model, observed on `inputs` unless it was before."""
+        bound = self.state.learning
+        if bound is None:
+            bound = self.unbound.bind(self.unbound.moved(inputs))
+            self._keep(bound)
+        else:
+            bound.reader.ready(inputs)
+        return bound.binding
+
+    def fit(self, data: Data) -> None:
+        """Learn from all of the fit data; without a detector that learns, only bind."""
+        partials, bound = self._accumulated(data)
+        if bound is not None and bound.learners:
+            self._learn(bound, partials)
+        else:
+            self._keep(bound)
+
+    def accumulate(self, data: Data) -> Partials:
+        """What some of the fit data contributes."""
+        partials, bound = self._accumulated(data)
+        self._keep(bound)
+        return partials
+
+    def finish(self, partials: Partials) -> None:
+        """Learn from everything accumulated."""
+        bound = self.state.learning
+        if not (bound or self.unbound).learners:
+            return
+        if bound is None:
+            raise NotFittedError(
+                "finish was called before accumulate on this monitor, which has not seen the model "
+                "run: call monitor.bind(inputs) first."
+            )
+        self._learn(self.unbound.unfitted(bound), partials)
+
+    def _accumulated(self, data: Data) -> tuple[Partials, DetectorSet | None]:
+        unbound, bound = self.unbound, self.state.learning
+        if bound is not None:
+            bound = unbound.unfitted(bound)
+        stream = self._batches(data, "fit", labels=bool((bound or unbound).learners))
+        return accumulate_batches(unbound, bound, stream)
+
+    # -- scoring and deciding -------------------------------------------------------------
+
+    def score(self, data: Data) -> BatchScores:
+        """Scores of every sample.
+
+        Raises:
+            NotFittedError: a detector that learns was not fitted.
+        """
+        state = self._fitted()
+        return self._scored(state, data, "score", ())
+
+    def predict(self, data: Data) -> Results:
+        """Decisions about every sample.
+
+        Raises:
+            CalibrationError: there is no rule yet.
+        """
+        state = self.state
+        if state.rule is None:
+            raise CalibrationError(
+                "nothing was promised yet, so nothing can be decided: call "
+                "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
+            )
+        scores = self._scored(state, data, "predict", (LOGITS,))
+        return state.rule.results(scores, state.stamps)
+
+    def calibrate(
+        self, data: Data, promise: Promise, *, per_class: bool, allow_overlap: str | None
+    ) -> None:
+        """Thresholds that keep a promise; see `gradood.Monitor.calibrate`."""
+        before, unbound = self._fitted(), self.unbound
+        summaries: list[DataSummary] = []
+
+        def summarize(batch: Batch, scores: BatchScores) -> None:
+            summaries.append(DataSummary.of(batch.inputs, scores.keys))
+
+        batches = finite_batches(self._batches(data, "calibrate"), "calibration")
+        scores, bound = score_batches(unbound, before.bound, batches, (LOGITS, KEYS), summarize)
+        if not summaries:
+            raise DataError("calibrate was given no sample; give held-out in-distribution data.")
+        samples = reduce(DataSummary.merge, summaries)
+        overlap = overlap_override(samples, before.fitted, allow_overlap)
+        rule = DecisionRule.of(scores, promise, combine=unbound.combine, per_class=per_class)
+        others = tuple(override for override in before.overrides if override.what != OVERLAP)
+        with _SWAP:
+            if before.bound is not None and self.state.bound is not before.bound:
+                raise CalibrationError(
+                    "the monitor was fitted while it was calibrated, so the thresholds are those "
+                    "of other scores; calibrate again."
+                )
+            self.state = replace(
+                self.state,
+                bound=bound,
+                rule=rule,
+                calibrated=samples,
+                overrides=(*others, *overlap),
+            )
+
+    def _fitted(self) -> MonitorState:
+        """The state, if it can score."""
+        state = self.state
+        state.require_fitted(self.unbound)
+        return state
+
+    def _scored(
+        self, state: MonitorState, data: Data, what: str, extra: tuple[Read, ...]
+    ) -> BatchScores:
+        batches = self._batches(data, what)
+        scores, bound = score_batches(self.unbound, state.bound, batches, extra)
+        self._keep(bound)
+        return scores
+
+    def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
+        return shown_batches(data, what, bar=self._progress, labels=labels)
+
+    # -- swaps ----------------------------------------------------------------------------
+
+    def _learn(self, bound: DetectorSet, partials: Partials) -> None:
+        """A fit: nothing that was calibrated or overridden before holds any longer."""
+        fitted = self.unbound.checked(finish(bound, partials))
+        with _SWAP:
+            self.state = MonitorState(bound=fitted, fitted=partials.seen)
+
+    def _keep(self, bound: DetectorSet | None) -> None:
+        """A binding, unless another thread was first."""
+        with _SWAP:
+            self.state = self.state.with_binding(bound)

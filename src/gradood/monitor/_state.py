@@ -1,0 +1,156 @@
+"""What a monitor was made with, and what it has observed, learned and promised since."""
+
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.partials import DataSummary
+from gradood._engine.roster import Detectors, combination, roster
+from gradood.artifact import Override
+from gradood.calibration._curve import How
+from gradood.calibration._rule import DecisionRule
+from gradood.errors import NotFittedError, UnknownNameError, suggest
+from gradood.taps import unwrap
+
+__all__ = ["MonitorOptions", "MonitorState", "summary"]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MonitorOptions:
+    """The arguments of a monitor, checked.
+
+    Attributes:
+        unbound: the model, and all detectors that were given.
+        bare: whether a single detector was given, without a list or mapping.
+        preprocess: how images became the inputs, in plain values, or None.
+    """
+
+    unbound: UnboundSet
+    bare: bool
+    preprocess: Mapping[str, Any] | None = None
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        detectors: Detectors,
+        combine: How | None,
+        head: str | None,
+        preprocess: Mapping[str, Any] | None,
+        skip_unusable: bool | Collection[str],
+    ) -> "MonitorOptions":
+        """The options, from the arguments of `gradood.Monitor`.
+
+        Raises:
+            UnknownNameError: no detector of that name.
+            ConfigError: see there.
+        """
+        named, bare = roster(detectors)
+        unwrap(model)
+        unbound = UnboundSet(
+            model=model,
+            detectors=named,
+            combine=combination(combine, len(named)),
+            head=head,
+            required=_required(named, skip_unusable),
+        )
+        plain = None if preprocess is None else deepcopy(dict(preprocess))
+        return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MonitorState:
+    """All that changes in a monitor: one value, which is replaced as a whole.
+
+    Attributes:
+        bound: the detectors that score, with what they learned; None before the first batch.
+        refit: the detectors as a new fit reads the model, where those that score were loaded and
+            only know what a score reads; None otherwise.
+        fitted: which samples were fitted on; None for none.
+        calibrated: which samples were calibrated on.
+        rule: what decides; None before `calibrate`.
+        canary: (8, …) inputs of the file this was loaded from, or None.
+        overrides: refusals that were overridden.
+    """
+
+    bound: DetectorSet | None = None
+    refit: DetectorSet | None = None
+    fitted: DataSummary | None = None
+    calibrated: DataSummary | None = None
+    rule: DecisionRule | None = None
+    canary: Tensor | None = None
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def learning(self) -> DetectorSet | None:
+        """The detectors that a fit starts from; None if they are yet to be bound."""
+        if self.bound is None or self.bound.binding.fits or not self.bound.learners:
+            return self.bound
+        return self.refit
+
+    def with_binding(self, bound: DetectorSet | None) -> "MonitorState":
+        """The state with a binding, unless it has one by now.
+
+        Args:
+            bound: made for a state without one; None changes nothing.
+        """
+        if bound is None or self.learning is not None:
+            return self
+        if self.bound is None:
+            return replace(self, bound=bound)
+        return replace(self, refit=bound) if bound.binding.fits else self
+
+    def require_fitted(self, unbound: UnboundSet) -> None:
+        """Raise where a detector that learns was not fitted.
+
+        Args:
+            unbound: the detectors, where none are bound yet.
+
+        Raises:
+            NotFittedError: names them.
+        """
+        unfitted = unbound.learners if self.bound is None else self.bound.unfitted
+        if unfitted:
+            raise NotFittedError(
+                f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
+            )
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The refusals that were overridden, each with its reason."""
+        return tuple(f"{override.what}: {override.reason}" for override in self.overrides)
+
+
+def summary(options: MonitorOptions, state: MonitorState) -> str:
+    """A monitor in a line: its model, detectors, whether it is fitted, and its promise.
+
+    Args:
+        options: of the monitor.
+        state: likewise.
+    """
+    detectors = state.bound or options.unbound
+    parts = [type(unwrap(options.unbound.model)).__name__, ", ".join(detectors.detectors)]
+    if detectors.learners:
+        fitted = state.bound is not None and not state.bound.unfitted
+        parts.append("fitted" if fitted else "not fitted")
+    if options.unbound.combine is not None:
+        parts.append(f"combined by {options.unbound.combine}")
+    if state.rule is None:
+        parts.append("not calibrated")
+    else:
+        promise = state.rule.promise
+        parts.append(f"{promise}, {promise.mode}, calibrated on {state.rule.samples} samples")
+    return "; ".join(parts)
+
+
+def _required(names: Collection[str], skip: bool | Collection[str]) -> frozenset[str] | None:
+    """Names of the detectors that must not be left out; None for all of them."""
+    if isinstance(skip, bool):
+        return frozenset() if skip else None
+    unknown = sorted(set(skip) - set(names))
+    if unknown:
+        raise UnknownNameError(f"skip_unusable names {unknown[0]!r}; {suggest(unknown[0], names)}")
+    return frozenset(names) - set(skip)

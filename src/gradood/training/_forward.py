@@ -1,0 +1,199 @@
+"""Forward pass of a training step: its batch, the model under autograd, and the objective."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gradood.functional.logits import energy, max_logit, max_softmax
+from gradood.taps import Head, logits_of
+from gradood.taps._capture import captured
+from gradood.training._terms import Loss
+from gradood.training.losses import (
+    CrossEntropy,
+    EnergyMarginLoss,
+    InputGradientPenalty,
+    LogitNorm,
+    MixtureExposure,
+    OutlierExposure,
+    VirtualOutliers,
+)
+from gradood.training.recipe import Recipe
+
+__all__ = [
+    "Objective",
+    "PartBatch",
+    "SCORES",
+    "TrainingForward",
+    "differentiable_kernels",
+    "penalized",
+    "set_training",
+    "widened",
+]
+
+SCORES = {"energy": energy, "msp": max_softmax, "max-logit": max_logit}
+"""Differentiable scores by their name in a recipe's gradient penalty; higher on outliers."""
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PartBatch:
+    """Inputs of one forward pass: a part of a step, on the device of the model.
+
+    Attributes:
+        x: (batch, …), in-distribution samples first.
+        labels: (n_id,) int64.
+        total: rows of the whole step.
+        total_id: in-distribution samples of the whole step.
+        share: of the in-distribution sample in the other rows, if they are mixtures; else None.
+        virtual: (m, width) virtual outliers in feature space, or None.
+    """
+
+    x: Tensor
+    labels: Tensor
+    total: int
+    total_id: int
+    share: float | None = None
+    virtual: Tensor | None = None
+
+
+class Objective(nn.Module):
+    """Weighted sum of the terms of a loss. Its parameters, if there are any, are those of VOS.
+
+    Args:
+        loss: the terms, their margins resolved to numbers.
+        head: of the model; only VOS needs it.
+        virtual: for VOS.
+    """
+
+    def __init__(
+        self, loss: Loss, *, head: Head | None = None, virtual: VirtualOutliers | None = None
+    ) -> None:
+        super().__init__()
+        self.loss = loss
+        self.virtual = virtual
+        self._head = head
+        self._classification = (
+            LogitNorm(temperature=loss.temperature)
+            if loss.classification == "logit-norm"
+            else CrossEntropy(label_smoothing=loss.label_smoothing)
+        )
+        self._margin = self._penalty = None
+        if loss.margin is not None:
+            self._margin = EnergyMarginLoss(
+                m_in=float(loss.margin.m_in), m_out=float(loss.margin.m_out)
+            )
+        if loss.gradient is not None:
+            self._penalty = InputGradientPenalty(
+                m_in=float(loss.gradient.m_in),
+                m_out=float(loss.gradient.m_out),
+                reduction=loss.gradient.reduction,
+            )
+
+    def forward(self, logits: Tensor, batch: PartBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimize, a scalar, and its terms before their weights.
+
+        Args:
+            logits: (batch, classes), at least float32.
+            batch: whose `x` is the very tensor that the logits were computed from.
+        """
+        loss, n_id = self.loss, len(batch.labels)
+        terms = {"classification": self._classification(logits[:n_id], batch.labels)}
+        weights = {"classification": 1.0}
+        if loss.margin is not None and self._margin is not None:
+            terms["margin"] = self._margin(energy(logits), n_id=n_id)
+            weights["margin"] = loss.margin.weight
+        if loss.gradient is not None and self._penalty is not None and loss.gradient.weight:
+            score = SCORES[loss.gradient.score](logits)
+            terms["gradient"] = self._penalty(score, batch.x, n_id=n_id, total=batch.total)
+            weights["gradient"] = loss.gradient.weight
+        if loss.exposure is not None:
+            terms["exposure"] = OutlierExposure()(logits, n_id=n_id)
+            weights["exposure"] = loss.exposure.weight
+        if loss.mixing is not None and batch.share is not None:
+            terms["mixing"] = MixtureExposure()(logits[n_id:], batch.labels, share=batch.share)
+            weights["mixing"] = loss.mixing.weight
+        if loss.virtual is not None and self.virtual is not None:
+            virtual = self._virtual_logits(logits, batch)
+            terms["virtual"] = self.virtual(logits[:n_id], virtual, total=batch.total_id)
+            weights["virtual"] = loss.virtual.weight
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _virtual_logits(self, logits: Tensor, batch: PartBatch) -> Tensor | None:
+        """Logits of the virtual outliers, by the current weights of the head."""
+        if batch.virtual is None or self._head is None:
+            return None
+        module = self._head.module
+        weight, bias = module.weight, getattr(module, "bias", None)
+        assert isinstance(weight, Tensor)
+        weight = weight.flatten(1)
+        return F.linear(batch.virtual.to(weight), weight, bias).to(logits)
+
+
+class TrainingForward(nn.Module):
+    """Model and objective in one module, so that distributed training wraps both.
+
+    Args:
+        model: trained in place.
+        objective: what is minimized.
+        recipe: precision and terms.
+        head: whose input features are recorded, for VOS; else None.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, recipe: Recipe, *, head: Head | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self._penalized = penalized(recipe)
+        self._half = recipe.precision == "bf16"
+        self._head = head
+        self.features: Tensor | None = None
+
+    def forward(self, batch: PartBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and terms; with a head, `features` keeps those of the in-distribution samples."""
+        x = batch.x.detach().requires_grad_() if self._penalized else batch.x
+        activations: list[Tensor] = []
+        with ExitStack() as stack:
+            if self._head is not None:
+                stack.enter_context(captured(self.model, self._head.site, activations.append))
+            if self._penalized:
+                stack.enter_context(differentiable_kernels())
+            if self._half:
+                stack.enter_context(torch.autocast(x.device.type, dtype=torch.bfloat16))
+            logits = logits_of(self.model(x))
+        if self._head is not None:
+            self.features = self._head.features(activations[0].detach())[: len(batch.labels)]
+        return self.objective(widened(logits), replace(batch, x=x))
+
+
+def penalized(recipe: Recipe) -> bool:
+    """Whether a step differentiates twice."""
+    return recipe.loss.gradient is not None and recipe.loss.gradient.weight > 0
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Logits in at least float32."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+@contextmanager
+def differentiable_kernels() -> Iterator[None]:
+    """Attention by its math kernel inside: the fused kernels have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def set_training(model: nn.Module, statistics: str) -> None:
+    """Training mode; under ``"frozen"`` the batch norms stay in evaluation mode."""
+    model.train()
+    if statistics == "frozen":
+        for module in model.modules():
+            if isinstance(module, _NORMS):
+                module.eval()

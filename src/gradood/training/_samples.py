@@ -1,0 +1,192 @@
+"""Random order, augmentation and collation of the samples of a data set, each by position."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from gradood._engine.batches import inputs_in, labels_in
+from gradood.data import ImageDataset, Preprocess
+from gradood.data._workers import in_worker
+from gradood.data.dataloader import decoded_batches
+from gradood.errors import DataError
+from gradood.training._randomness import Order, seed_for
+from gradood.training.recipe import Augment
+
+__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of"]
+
+_CACHE_BYTES = 2**31
+
+
+class Samples(Dataset[Any]):
+    """A part of a data set in an endless random order, one permutation after another.
+
+    The sample at a position, and how it is augmented, depend on the seed and that position alone.
+    Decoded images are cached if all of them take no more than 2 GiB, and if they are known to be
+    the same at every read: of this library's own data sets with its own preprocessing. Other data
+    sets, which may have random transforms, are read anew every time.
+
+    Args:
+        dataset: map-style; items are images, or pairs or mappings of image and label.
+        indices: the part of it.
+        purpose: ``"id"``, whose items must have labels, or another name.
+        seed: of the run.
+        augment: see `Augment`.
+        black: value per channel of the padding.
+
+    Raises:
+        DataError: the part is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        indices: Sequence[int],
+        *,
+        purpose: str,
+        seed: int,
+        augment: Augment | None = None,
+        black: Tensor | None = None,
+    ) -> None:
+        if not len(indices):
+            raise DataError(f"no {purpose} samples are left to train on; give more.")
+        self.dataset = dataset
+        self.indices = indices
+        self.purpose = purpose
+        self.order = Order(len(indices), seed=seed, purpose=purpose)
+        self._seed = seed
+        self._augment = augment
+        self._black = black
+        self._cacheable = decodes_alike(dataset)
+        self._cache: dict[int, tuple[Tensor, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        """The image and label (−1 without one) at a position of the endless order."""
+        image, label = self.item(self.order[position])
+        if self._augment is not None:
+            rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
+            image = augmented(image, self._augment, rng, self._black)
+        return image, label
+
+    def batch(self, positions: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Images (n, …) and labels (n,) at some positions, decoded in this process."""
+        return _collate([self[position] for position in positions])
+
+    def batches(
+        self, positions: Iterable[Sequence[int]], *, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches at given positions, decoded ahead by worker processes if there are any."""
+        # As they come: a long run has millions of positions.
+        return decoded_batches(self, positions, workers=workers, collate=_collate)
+
+    def where(self, position: int) -> str:
+        """The image at a position, as an error message names it."""
+        return f"image {self.indices[self.order[position]]} of the {self.purpose} data"
+
+    def plain(self, places: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Images (n, …) and labels (n,) at some places of the part, not augmented."""
+        return _collate([self.item(place) for place in places])
+
+    def item(self, place: int) -> tuple[Tensor, int]:
+        """The image and label at a place of the part, not augmented.
+
+        Raises:
+            DataError: the image is none, or holds NaN or infinity; or it has no label.
+        """
+        if self._cache is not None and place in self._cache:
+            return self._cache[place]
+        item = self.dataset[self.indices[place]]
+        image, label = image_of(item), -1
+        if not bool(image.isfinite().all()):
+            # Here, as it would be in the statistics of batch norm before any loss shows it.
+            raise DataError(
+                f"image {self.indices[place]} of the {self.purpose} data holds NaN or infinity; "
+                "expected numbers. Repair it, or leave it out."
+            )
+        if self.purpose == "id":
+            label = label_of(item)
+        if self._cacheable and self._cache is None and not in_worker():
+            self._cacheable = image.nbytes * len(self.indices) <= _CACHE_BYTES
+            self._cache = {} if self._cacheable else None
+        if self._cache is not None:
+            self._cache[place] = image, label
+        return image, label
+
+
+def decodes_alike(dataset: Any) -> bool:
+    """Whether an image file is decoded at each read, with the same result every time.
+
+    Args:
+        dataset: of any kind; only this library's own, and parts of them, are known to do so.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return all(map(decodes_alike, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return decodes_alike(dataset.dataset)
+    return isinstance(dataset, ImageDataset) and isinstance(dataset.preprocess, Preprocess)
+
+
+def image_of(item: Any) -> Tensor:
+    """The image in an item of a data set.
+
+    Raises:
+        DataError: there is none.
+    """
+    image = inputs_in(item)
+    if not isinstance(image, Tensor):
+        raise DataError(
+            f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
+            "tensor, a pair (image, label), or a mapping with 'image' and 'label'."
+        )
+    return image
+
+
+def label_of(item: Any) -> int:
+    """The label in an item of a data set.
+
+    Raises:
+        DataError: there is none, or it is no whole number.
+    """
+    value = labels_in(item)
+    try:
+        label = int(value)
+        whole = label == float(value) and label >= 0
+    except (TypeError, ValueError):
+        whole, label = False, -1
+    if not whole:
+        raise DataError(
+            f"the label of an in-distribution sample is {value!r}; expected a whole number ≥ 0. "
+            "Training needs labels: give pairs (image, label)."
+        )
+    return label
+
+
+def augmented(image: Tensor, augment: Augment, rng: random.Random, black: Tensor | None) -> Tensor:
+    """A random crop of the padded image, then a flip; (channels, height, width) as before."""
+    pad = augment.crop_padding
+    top, left, flip = rng.randint(0, 2 * pad), rng.randint(0, 2 * pad), rng.random() < 0.5
+    if pad and image.ndim == 3:
+        height, width = image.shape[1:]
+        padded = image.new_zeros(len(image), height + 2 * pad, width + 2 * pad)
+        if black is not None:
+            padded += black.to(image).view(-1, 1, 1)
+        padded[:, pad : pad + height, pad : pad + width] = image
+        image = padded[:, top : top + height, left : left + width]
+    return image.flip(-1) if augment.flip and flip else image
+
+
+def _collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    shapes = sorted({tuple(image.shape) for image, _ in items})
+    if len(shapes) > 1:
+        raise DataError(
+            f"images of one batch differ in size: {', '.join(map(str, shapes[:3]))}; expected "
+            "one. Set Preprocess(resize=…, crop=…)."
+        )
+    images = torch.stack([image for image, _ in items])
+    return images, torch.tensor([label for _, label in items], dtype=torch.int64)
