@@ -4,23 +4,28 @@
 PYTHON ?= $(shell command -v python3 || command -v python)
 BIN := .venv/bin
 BOOTSTRAP = @$(PYTHON) scripts/bootstrap.py
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # What an outer environment sets must not reach into ours.
 unexport PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-full lint bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: ## train a small network on digits, fit every detector, print the table (no download of data)
 	$(BOOTSTRAP) demo
 	$(BIN)/gradood demo $(ARGS)
 
-test: ## the whole suite; what needs ../shared or CUDA skips with a reason where there is none
+test: ## every test; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-full: ## the same with every contract check on every network, some 30 minutes of one core
+	$(BOOTSTRAP) test
+	$(PYTEST) --full $(ARGS)
 
 lint: ## style, format, types, import contracts: what CI and pre-commit run
 	$(BOOTSTRAP) dev

@@ -29,6 +29,15 @@ _TYPED = [
 install_import_hook(_TYPED, "beartype.beartype")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full``, which a change need not run."""
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="the full product of the contract suite, and every row of the reference scores",
+    )
+
+
 def has_shared() -> bool:
     """Whether the real images and weights are there."""
     return (SHARED / "data").is_dir() and (SHARED / "weights").is_dir()
@@ -42,6 +51,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to run what a change need not."""
+    return request.config.getoption("--full")
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Every test starts from the same random state, whatever ran before it."""
@@ -51,7 +66,11 @@ def seed() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, and say why."""
+    """Skip what this machine cannot run, and say why; start slow tests first.
+
+    A long test that starts last would keep one worker busy while the others wait.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     missing = {}
     if not has_shared():
         missing["real"] = pytest.mark.skip(reason=NO_SHARED)

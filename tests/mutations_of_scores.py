@@ -1,6 +1,6 @@
 """Faults in the mathematics: functions, detectors and metrics."""
 
-from planting import Mutation, contract, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
@@ -14,7 +14,7 @@ MUTATIONS = (
         "GradNorm with the paper's sign",
         "detectors/gradnorm.py",
         {"return -last_layer_gradient_norm(": "return last_layer_gradient_norm("},
-        (contract("gradnorm", "mlp", "higher-means-out"), FORMULAS),
+        (contract("gradnorm", "plain-cnn", "higher-means-out"), FORMULAS),
     ),
     Mutation(
         "GradNorm's softmax in float32",
@@ -174,7 +174,7 @@ MUTATIONS = (
         "functional/moments.py",
         {"self.scatter + other.scatter + weighted.T @ shift": "self.scatter + other.scatter"},
         (
-            contract("mahalanobis", "mlp", "fit-batches-do-not-matter"),
+            contract("mahalanobis", "resnet", "fit-batches-do-not-matter"),
             "functional/test_moments.py::test_equal_to_the_moments_of_all",
         ),
     ),
@@ -258,7 +258,7 @@ MUTATIONS = (
         "MSP over the batch",
         "functional/logits.py",
         {"-torch.softmax(logits, 1)": "-torch.softmax(logits, 0)"},
-        (contract("msp", "mlp", "any-subset"),),
+        (contract("msp", "conv-head", "any-subset"),),
     ),
     Mutation(
         "energy forgets its temperature outside",
@@ -274,7 +274,7 @@ MUTATIONS = (
         "detectors/_shared/labels.py",
         {"(labels < 0) | (labels >= evidence.classes)": "labels < -1000"},
         (
-            contract("mahalanobis", "mlp", "labels-out-of-range"),
+            contract("mahalanobis", "conv-head", "labels-out-of-range"),
             "test_monitor.py::test_labels_beyond_the_classes_are_refused",
         ),
     ),

@@ -1,12 +1,11 @@
-"""Plants faults in copies of the source, each in a process of its own, and runs the checks on them.
+"""Faults planted in copies of the source, each run in a process of its own.
 
-A fault is a small change of the source; the checks it names must all fail with it. They are named
-checks of the contract suite, golden tests with their arguments, or unit tests. `results` loads
-torch once and forks for every fault; the package itself is imported in the children only.
+The checks that a fault names must all fail with it. They are rows of the contract suite's covering
+array, golden tests with their arguments, or unit tests. `results` and `searches` load torch once
+and fork for every fault; the package itself is imported in the children only.
 """
 
 import importlib
-import inspect
 import json
 import os
 import shutil
@@ -15,109 +14,46 @@ import tempfile
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-__all__ = ["PACKAGE", "UNTOUCHED", "Check", "Mutation", "Result", "contract", "golden", "results"]
+from faults import PACKAGE, TESTS, Check, Mutation, Result
 
-TESTS = Path(__file__).resolve().parent
-PACKAGE = TESTS.parent / "src" / "gradood"
+__all__ = ["UNTOUCHED", "preload", "results", "searches", "untouched"]
+
 UNTOUCHED = "nothing"
 _AT_ONCE = 2
 
 
-@dataclass(frozen=True)
-class Check:
-    """A check by name, run where a faulty copy is what `import gradood` finds."""
-
-    name: str
-    run: Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One fault.
-
-    Attributes:
-        name: what is wrong.
-        file: inside the package.
-        changes: text that occurs there exactly once → what replaces it.
-        checks: all of which must fail; a string is a unit test, ``file::function`` under
-            ``tests/unit``, at least one case of which must fail.
-    """
-
-    name: str
-    file: str
-    changes: dict[str, str]
-    checks: tuple[Check | str, ...]
-
-    def applied(self) -> str:
-        """The faulty source."""
-        text = (PACKAGE / self.file).read_text("utf-8")
-        for old, new in self.changes.items():
-            assert text.count(old) == 1, (
-                f"{self.name}: {old!r} is {text.count(old)}× in {self.file}"
-            )
-            text = text.replace(old, new)
-        return text
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the checks said.
-
-    Attributes:
-        name: of the mutation.
-        caught: checks that failed → the first line of the reason.
-        missed: checks that passed.
-        broken: why there is no answer, or None.
-    """
-
-    name: str
-    caught: dict[str, str]
-    missed: tuple[str, ...]
-    broken: str | None
-
-
-def contract(variant: str, network: str, check: str) -> Check:
-    """A check of the public contract suite."""
-
-    def run() -> None:
-        from variants import VARIANTS
-
-        from gradood.testing import Subject, networks, run_check
-
-        run_check(check, Subject(VARIANTS[variant].make(), networks()[network]))
-
-    return Check(f"{check} of {variant} on {network}", run)
-
-
-def golden(test: str, **arguments: object) -> Check:
-    """A golden test as ``module.function``, both without ``test_``, called with these arguments."""
-
-    def run() -> None:
-        import numpy as np
-
-        module, name = test.split(".")
-        function = getattr(importlib.import_module(f"test_{module}"), f"test_{name}")
-        fixtures = {"rng": np.random.default_rng(11)}
-        wanted = inspect.signature(function).parameters
-        function(**arguments, **{key: fixtures[key] for key in fixtures if key in wanted})
-
-    return Check(f"{test} {arguments}", run)
+def untouched(mutations: Iterable[Mutation]) -> Mutation:
+    """No fault, with every check of these."""
+    every = {_name(check): check for mutation in mutations for check in mutation.checks}
+    return Mutation(UNTOUCHED, "__init__.py", {}, tuple(every.values()))
 
 
 def results(mutations: Sequence[Mutation]) -> Iterator[Result]:
-    """Of no fault, with every check, to see that they pass; then of each fault with its own."""
-    _preload()
-    every = tuple({_name(check): check for m in mutations for check in m.checks}.values())
-    todo = deque((Mutation(UNTOUCHED, "__init__.py", {}, every), *mutations))
-    running: deque[_Planted] = deque()
+    """What the checks of each fault say of it."""
+    return _in_children(mutations, _run)
+
+
+def searches(mutations: Sequence[Mutation]) -> Iterator[Result]:
+    """The first row of the covering array that each fault breaks, else the first other test.
+
+    The fault's own checks only say where to begin; it need not have any.
+    """
+    return _in_children(mutations, _search)
+
+
+def _in_children(
+    mutations: Sequence[Mutation], task: Callable[[Mutation, Path], Result]
+) -> Iterator[Result]:
+    preload()
+    todo, running = deque(mutations), deque[_Planted]()
     while todo or running:
         if todo and len(running) < _AT_ONCE:
-            running.append(_Planted(todo.popleft()))
+            running.append(_Planted(todo.popleft(), task))
         else:
             yield running.popleft().result()
 
@@ -126,7 +62,7 @@ def _name(check: Check | str) -> str:
     return check if isinstance(check, str) else check.name
 
 
-def _preload() -> None:
+def preload() -> None:
     """Everything slow that the checks import, but nothing of the package, and no thread."""
     import torch
 
@@ -141,9 +77,9 @@ def _preload() -> None:
 
 
 class _Planted:
-    """A fault in a copy of the package, whose checks run in a process of their own."""
+    """A fault in a copy of the package, and a task done with it in a process of its own."""
 
-    def __init__(self, mutation: Mutation) -> None:
+    def __init__(self, mutation: Mutation, task: Callable[[Mutation, Path], Result]) -> None:
         self._mutation = mutation
         self._folder = tempfile.TemporaryDirectory(prefix="gradood-fault-")
         folder = Path(self._folder.name)
@@ -155,7 +91,7 @@ class _Planted:
             try:
                 log = (folder / "log.txt").open("w")
                 with log, redirect_stdout(log), redirect_stderr(log):
-                    result = _run(mutation, folder)
+                    result = task(mutation, folder)
                 (folder / "answer.json").write_text(json.dumps(asdict(result)))
             except BaseException:
                 traceback.print_exc()
@@ -173,31 +109,85 @@ class _Planted:
 
 
 def _run(mutation: Mutation, folder: Path) -> Result:
-    """In the child: the package has not been imported yet."""
-    assert not any(name.split(".")[0] == "gradood" for name in sys.modules)
-    # First on the path, so that no installed copy, editable or not, is taken instead.
-    sys.path[:0] = [str(folder), *(str(TESTS / part) for part in ("contract", "golden"))]
+    """In the child: the checks of the fault; the package has not been imported yet."""
+    _find_first(folder)
     units = tuple(check for check in mutation.checks if isinstance(check, str))
     # Unit tests first: their conftest checks shapes in what is imported after it.
     failed, broken = _units(units) if units else ({}, None)
+    if (error := _import(mutation)) is not None:
+        return Result(mutation.name, {}, (), error)
+    for check in mutation.checks:
+        if isinstance(check, Check) and (words := _failure(check.run)) is not None:
+            failed[check.name] = words
+    _assert_tested(folder)
+    missed = tuple(n for n in map(_name, mutation.checks) if n not in failed)
+    return Result(mutation.name, failed, missed, broken)
+
+
+def _search(mutation: Mutation, folder: Path) -> Result:
+    """In the child: rows of the covering array until one fails, else golden and unit tests."""
+    _find_first(folder)
+    if (error := _import(mutation)) is not None:
+        return Result(mutation.name, {"import": error}, (), None)
+    from covering import run_row
+
+    for row in _rows_by_relevance(mutation):
+        if (words := _failure(lambda row=row: run_row(row))) is not None:
+            _assert_tested(folder)
+            return Result(mutation.name, {"contract" + repr(row): words}, (), None)
+    os.environ["PYTHONPATH"] = str(folder)  # for tests that start processes
+    failed, broken = _pytest(["-x", "-m", "not real", str(TESTS / "golden"), str(TESTS / "unit")])
+    _assert_tested(folder)
+    return Result(mutation.name, failed, () if failed else ("everything",), broken)
+
+
+def _rows_by_relevance(mutation: Mutation) -> list[tuple[str, str, str]]:
+    """The covering array, first what resembles the fault's own checks or concerns its file."""
+    from covering import covering_array
+    from variants import VARIANTS
+
+    own = [check.row for check in mutation.checks if isinstance(check, Check) and check.row]
+    module = "gradood." + mutation.file.removesuffix(".py").replace("/", ".")
+    concerned = {n for n, v in VARIANTS.items() if type(v.make()).__module__ == module}
+    concerned |= {row[0] for row in own}
+
+    def distance(row: tuple[str, str, str]) -> tuple[bool, bool, bool]:
+        return row not in own, row[2] not in {r[2] for r in own}, row[0] not in concerned
+
+    return sorted(covering_array(), key=distance)
+
+
+def _find_first(folder: Path) -> None:
+    """Make the copy what `import gradood` finds, whatever is installed, editable or not."""
+    assert not any(name.split(".")[0] == "gradood" for name in sys.modules)
+    sys.path[:0] = [str(folder), *(str(TESTS / part) for part in ("contract", "golden"))]
+
+
+def _import(mutation: Mutation) -> str | None:
+    """Import the changed module; the error in words if it cannot be."""
     try:
         module = mutation.file.removesuffix(".py").replace("/", ".")
         importlib.import_module(f"gradood.{module}".removesuffix(".__init__"))
     except Exception as error:
-        return Result(mutation.name, {}, (), f"the copy cannot be imported: {error!r}")
+        return f"the copy cannot be imported: {error!r}"
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", ImportWarning)
-    for check in mutation.checks:
-        if isinstance(check, Check):
-            try:
-                check.run()
-            except (Exception, KeyboardInterrupt) as error:
-                words = f"{type(error).__name__}: {error}".strip()
-                failed[check.name] = words.splitlines()[0][:200]
+    return None
+
+
+def _failure(run: Callable[[], object]) -> str | None:
+    """The first line of why it failed, or None."""
+    try:
+        run()
+    except (Exception, KeyboardInterrupt) as error:
+        words = f"{type(error).__name__}: {error}".strip()
+        return words.splitlines()[0][:200]
+    return None
+
+
+def _assert_tested(folder: Path) -> None:
     origin = Path(str(sys.modules["gradood"].__file__)).resolve()
     assert origin.is_relative_to(folder.resolve()), f"{origin} was tested, not the copy"
-    missed = tuple(n for n in map(_name, mutation.checks) if n not in failed)
-    return Result(mutation.name, failed, missed, broken)
 
 
 class _Failures:
@@ -216,13 +206,16 @@ class _Failures:
 
 def _units(tests: Sequence[str]) -> tuple[dict[str, str], str | None]:
     """Which unit tests fail, and whether pytest itself did."""
+    failed, broken = _pytest([str(TESTS / "unit" / test) for test in tests])
+    return {test: words for test, words in failed.items() if test in tests}, broken
+
+
+def _pytest(arguments: Sequence[str]) -> tuple[dict[str, str], str | None]:
+    """Which tests fail, and whether pytest itself did."""
     import pytest
 
     failures = _Failures()
-    arguments = ["-q", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={TESTS.parent}"]
-    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is loaded already
-    code = int(
-        pytest.main([*arguments, *(str(TESTS / "unit" / t) for t in tests)], plugins=[failures])
-    )
-    found = {test: words for test, words in failures.found.items() if test in tests}
-    return found, None if code in (0, 1) else f"pytest ended with {code}"
+    options = ["-q", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={TESTS.parent}"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is loaded already
+    code = int(pytest.main([*options, *arguments], plugins=[failures]))
+    return failures.found, None if code in (0, 1) else f"pytest ended with {code}"

@@ -4,39 +4,49 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import Check
 from mutations import MUTATIONS
 from planting import UNTOUCHED
 
-DRIVER = Path(__file__).with_name("mutations.py")
+TESTS = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, dict]:
-    """Fault → what its checks said; one process for all, as importing torch takes longest."""
+def planted() -> Iterator[Callable[[str], dict]]:
+    """Fault → what its checks said; one process for many, as importing torch takes longest."""
     if not hasattr(os, "fork"):
         pytest.skip("needs processes that fork")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(DRIVER)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["name"]: line for line in lines}
+    program = [sys.executable, str(TESTS / "mutations.py"), "--serve"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, env=environment) as driver:
+        assert driver.stdin is not None and driver.stdout is not None
+
+        def plant(name: str) -> dict:
+            print(name, file=driver.stdin, flush=True)
+            line = driver.stdout.readline()
+            assert line, "the process that plants the faults has ended; its errors are on stderr"
+            return json.loads(line)
+
+        yield plant
+        driver.stdin.close()
 
 
 @pytest.mark.slow
-def test_the_checks_pass_where_no_fault_is_planted(found):
-    assert (found[UNTOUCHED]["caught"], found[UNTOUCHED]["broken"]) == ({}, None)
+def test_the_checks_pass_where_no_fault_is_planted(planted):
+    outcome = planted(UNTOUCHED)
+    assert (outcome["caught"], outcome["broken"]) == ({}, None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_a_planted_fault_is_caught(found, mutation):
-    outcome = found[mutation.name]
+def test_a_planted_fault_is_caught(planted, mutation):
+    outcome = planted(mutation.name)
     assert (outcome["missed"], outcome["broken"]) == ([], None)
 
 
@@ -46,3 +56,12 @@ def test_every_fault_has_a_name_of_its_own_and_a_place():
     for mutation in MUTATIONS:
         assert mutation.checks and mutation.changes
         compile(mutation.applied(), mutation.file, "exec")
+
+
+def test_contract_checks_of_faults_are_rows_of_the_covering_array(monkeypatch):
+    """What only the full product has does not run for a change; `--search` finds another row."""
+    monkeypatch.syspath_prepend(str(TESTS / "contract"))
+    from covering import covering_array
+
+    rows = {c.row for m in MUTATIONS for c in m.checks if isinstance(c, Check) and c.row}
+    assert rows - set(covering_array()) == set()

@@ -114,6 +114,8 @@ MOVED = {
     "subject": "models.load",
     "taps.observation": "taps.observe",
     "taps.stages": "taps.graph",
+    "testing.checks.company": "testing.checks.isolation",
+    "testing.subject": "testing.case",
     "training.certificate": "training.robustness",
     "training.feed": "training.steps",
     "training.kmeans": "training.sampler",

@@ -9,7 +9,7 @@ import torch
 
 import gradood
 from gradood.detectors.base import Detector
-from gradood.testing import Subject, applicable, checks, networks
+from gradood.testing import Case, networks
 
 ALL = tuple(networks())
 
@@ -185,17 +185,6 @@ FAILS = {
 
 
 @cache
-def subject(variant: str, network: str) -> Subject:
-    """One subject for all checks, so that a detector is fitted once per network."""
-    return Subject(VARIANTS[variant].make(), networks()[network])
-
-
-def cases() -> list[tuple[str, str, str]]:
-    """(variant, network, check); a check of the detector alone comes once."""
-    found: list[tuple[str, str, str]] = []
-    for variant in VARIANTS.values():
-        names = applicable(variant.make())
-        for network in variant.networks:
-            first = network == variant.networks[0]
-            found += [(variant.name, network, n) for n in names if first or not checks()[n].once]
-    return found
+def case(variant: str, network: str) -> Case:
+    """One case for all checks, so that a detector is fitted once per network."""
+    return Case(VARIANTS[variant].make(), networks()[network])

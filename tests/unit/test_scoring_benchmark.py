@@ -34,7 +34,7 @@ def test_bad_images_kills_and_restarts(benchmark, tmp_path, monkeypatch):
     bench = benchmark.Bench(tmp_path, images=300, shard_rows=20, workers=1, batch_size=16)
     bench.prepare(bad=0.04)
     seconds = bench.uninterrupted()
-    bench.killed(3, seconds)
+    bench.killed(2, seconds)
     assert bench.failures == []
     assert len(bench.expected) == 12
     assert bench.found["rows"] == 300

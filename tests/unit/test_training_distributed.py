@@ -19,7 +19,7 @@ from gradood.training import Options, Trainer, TrainingData, load_recipe
 from gradood.training.distributed import Processes, joined
 
 torch.set_num_threads(1)
-folder, *jobs = sys.argv[1:]
+jobs = sys.argv[1:]
 for_all = ["batch.id=9", "validation.id=3", "validation.aux=8", "schedule.epochs=2",
            "augment.crop_padding=1", "optimizer.lr=0.05", "checkpoint.every=2"]
 
@@ -27,7 +27,7 @@ def stop(done):
     if done == 7:
         raise InterruptedError
 
-def fit(method, action):
+def fit(out, method, action):
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Conv2d(2, 6, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(96, 8), nn.Tanh(),
@@ -51,8 +51,7 @@ def fit(method, action):
         changes += ["loss.virtual.queue=4", "loss.virtual.drawn=9", "loss.virtual.start=0.2"]
     data = TrainingData(id=TensorDataset(x, torch.arange(n) % 3), aux=TensorDataset(aux))
     options = Options(log_every=1, after_step=stop if action == "interrupt" else None)
-    trainer = Trainer(model, load_recipe(method, changes), data, out=f"{folder}/{method}",
-                      options=options)
+    trainer = Trainer(model, load_recipe(method, changes), data, out=out, options=options)
     try:
         trainer.fit(resume=action == "resume")
     except InterruptedError:
@@ -60,8 +59,8 @@ def fit(method, action):
 
 with joined("cpu"):
     for job in jobs:
-        method, _, action = job.partition(":")
-        fit(method, action)
+        out, method, action = job.split(":")
+        fit(out, method, action)
 """
 METHODS = ("greg", "greg+", "vos")
 
@@ -72,8 +71,8 @@ def port() -> int:
         return free.getsockname()[1]
 
 
-def launch(folder: Path, processes: int, jobs: tuple[str, ...]) -> None:
-    """As torchrun does."""
+def launch(processes: int, jobs: list[str]) -> None:
+    """As torchrun does; a job is ``folder:method:action``."""
     plain = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
     common = plain | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
     if processes > 1:
@@ -81,7 +80,7 @@ def launch(folder: Path, processes: int, jobs: tuple[str, ...]) -> None:
         common |= address | {"WORLD_SIZE": str(processes)}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder), *jobs],
+            [sys.executable, "-c", PROGRAM, *jobs],
             env=common | ({"RANK": str(rank)} if processes > 1 else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,22 +99,23 @@ def weights(folder: Path, method: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> tuple[Path, Path]:
-    """Every method trained by one process, and by two."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    launch(one, 1, METHODS)
-    launch(two, 2, METHODS)
-    return one, two
+def folders(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Every method trained by one process, and by two; and GReg by two, interrupted and resumed."""
+    one, two, again = (tmp_path_factory.mktemp(name) for name in ("one", "two", "again"))
+    launch(1, [f"{one / method}:{method}:" for method in METHODS])
+    resumed = [f"{again / 'greg'}:greg:{action}" for action in ("interrupt", "resume")]
+    launch(2, [f"{two / method}:{method}:" for method in METHODS] + resumed)
+    return one, two, again
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_what_one_trains(folders, method):
     """The last step of an epoch has six samples: the parts are uneven."""
-    one, two = (weights(folder, method) for folder in folders)
+    one, two = (weights(folder, method) for folder in folders[:2])
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-9, atol=1e-11)
-    a, b = ((f / method / "steps.csv").read_text().splitlines() for f in folders)
+    a, b = ((f / method / "steps.csv").read_text().splitlines() for f in folders[:2])
     assert len(a) == len(b) > 10
     for ours, theirs in zip(a[1:], b[1:], strict=True):
         left, right = ([float(cell) for cell in line.split(",")] for line in (ours, theirs))
@@ -123,9 +123,9 @@ def test_two_processes_train_what_one_trains(folders, method):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_of_two_is_resumed_bit_for_bit(folders, tmp_path):
-    launch(tmp_path, 2, ("greg:interrupt", "greg:resume"))
-    whole, resumed = (weights(folder, "greg") for folder in (folders[1], tmp_path))
+def test_an_interrupted_run_of_two_is_resumed_bit_for_bit(folders):
+    _, two, again = folders
+    whole, resumed = (weights(folder, "greg") for folder in (two, again))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    logs = [(folder / "greg" / "steps.csv").read_text() for folder in (folders[1], tmp_path)]
+    logs = [(folder / "greg" / "steps.csv").read_text() for folder in (two, again)]
     assert logs[0] == logs[1]

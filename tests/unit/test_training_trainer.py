@@ -130,23 +130,23 @@ def test_a_run_killed_from_outside_goes_on(tmp_path):
         "from pathlib import Path\n"
         "from test_training_trainer import Options, Trainer, data, net, recipe\n"
         "torch.set_num_threads(1)\n"
-        "options = Options(after_step=lambda done: time.sleep(0.05))\n"
+        "options = Options(after_step=lambda done: time.sleep(0.1))\n"
         f"out = Path({str(tmp_path / 'killed')!r})\n"
-        "Trainer(net(), recipe('greg', 'checkpoint.every=2', 'schedule.epochs=40'), data(),\n"
+        "Trainer(net(), recipe('greg', 'checkpoint.every=2', 'schedule.epochs=12'), data(),\n"
         "        out=out, options=options).fit()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": SOURCE}
     )
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if checkpoint.exists() and load(checkpoint).document["step"] >= 6:
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    chosen = recipe("greg", "checkpoint.every=2", "schedule.epochs=40")
+    chosen = recipe("greg", "checkpoint.every=2", "schedule.epochs=12")
     resumed, whole = net(seed=3), net()
     Trainer(resumed, chosen, data(), out=tmp_path / "killed").fit(resume=True)
     Trainer(whole, chosen, data(), out=tmp_path / "whole").fit()

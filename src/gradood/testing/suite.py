@@ -8,10 +8,10 @@ from typing import Literal
 
 from gradood.detectors.base import Detector
 from gradood.errors import MeaninglessScoreWarning, UnknownNameError, suggest
+from gradood.testing.case import Case
 from gradood.testing.checks import CHECKS, Check
 from gradood.testing.networks import ContractNetwork
 from gradood.testing.networks import networks as contract_networks
-from gradood.testing.subject import Subject
 
 __all__ = ["Outcome", "applicable", "check_detector", "checks", "run_check"]
 
@@ -47,12 +47,12 @@ def applicable(detector: Detector) -> tuple[str, ...]:
     return tuple(n for n, check in CHECKS.items() if detector.learns or not check.learners)
 
 
-def run_check(name: str, subject: Subject) -> Outcome:
+def run_check(name: str, case: Case) -> Outcome:
     """Run one check.
 
     Args:
         name: of the check.
-        subject: a detector on a network; one may be used for all checks, which saves fits.
+        case: a detector on a network; one may be used for all checks, which saves fits.
 
     Raises:
         AssertionError: the detector lacks the property; says on which network, and what differed.
@@ -61,20 +61,20 @@ def run_check(name: str, subject: Subject) -> Outcome:
     check = CHECKS.get(name)
     if check is None:
         raise UnknownNameError(f"no check {name!r}; {suggest(name, CHECKS)}")
-    where = f"{name}: {subject.detector!r} on {subject.network.name}"
+    where = f"{name}: {case.detector!r} on {case.network.name}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MeaninglessScoreWarning)
         try:
-            refusal = None if check.once else subject.refusal
+            refusal = None if check.once else case.refusal
             if refusal is None or check.refused:
-                check.run(subject)
+                check.run(case)
         except AssertionError as error:
             raise AssertionError(f"{where}: {error}") from error
         except Exception as error:
             raise AssertionError(f"{where}: {type(error).__name__}: {error}") from error
     if refusal is None:
-        return Outcome(name, subject.network.name, "passed")
-    return Outcome(name, subject.network.name, "refused", str(refusal))
+        return Outcome(name, case.network.name, "passed")
+    return Outcome(name, case.network.name, "refused", str(refusal))
 
 
 def check_detector(
@@ -113,13 +113,13 @@ def check_detector(
     outcomes: list[Outcome] = []
     failures: list[AssertionError] = []
     for network in chosen:
-        subject = Subject(detector, network)
+        case = Case(detector, network)
         for name in names:
             once = name in CHECKS and CHECKS[name].once
             if once and network is not chosen[0]:
                 continue
             try:
-                outcomes.append(run_check(name, subject))
+                outcomes.append(run_check(name, case))
             except AssertionError as error:
                 failures.append(error)
     if failures:

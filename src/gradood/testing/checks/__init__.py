@@ -1,10 +1,10 @@
 """Every check, by theme."""
 
 from gradood.testing.checks.check import Check
-from gradood.testing.checks.company import COMPANY
 from gradood.testing.checks.deciding import DECIDING
 from gradood.testing.checks.declaration import DECLARATION
 from gradood.testing.checks.inputs import INPUTS
+from gradood.testing.checks.isolation import ISOLATION
 from gradood.testing.checks.learning import LEARNING
 from gradood.testing.checks.model import MODEL
 from gradood.testing.checks.numbers import NUMBERS
@@ -23,7 +23,7 @@ CHECKS: dict[str, Check] = {
     **MODEL,
     **LEARNING,
     **DECIDING,
-    **COMPANY,
+    **ISOLATION,
     **THREADS,
 }
 """Name → check, in the order in which they run."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gradood.testing.subject import Subject
+from gradood.testing.case import Case
 
 __all__ = ["Check", "Collection"]
 
@@ -14,14 +14,14 @@ class Check:
 
     Attributes:
         name: kebab-case.
-        run: raises AssertionError where a subject lacks it.
+        run: raises AssertionError where a case lacks it.
         once: whether it is about the detector alone, so that one network is enough.
         learners: whether it is about detectors that learn only.
         refused: whether it also runs where the detector refuses the network.
     """
 
     name: str
-    run: Callable[[Subject], None]
+    run: Callable[[Case], None]
     once: bool = False
     learners: bool = False
     refused: bool = False
@@ -37,10 +37,10 @@ class Collection(dict[str, Check]):
 
     def check(
         self, *, once: bool = False, learners: bool = False, refused: bool = False
-    ) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+    ) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
         """Add a function under its own name, underscores as hyphens."""
 
-        def add(run: Callable[[Subject], None]) -> Callable[[Subject], None]:
+        def add(run: Callable[[Case], None]) -> Callable[[Case], None]:
             name = run.__name__.replace("_", "-")
             assert name not in self, f"two checks are called {name!r}"
             self[name] = Check(name, run, once, learners, refused)

@@ -10,8 +10,8 @@ from gradood.artifact import check
 from gradood.errors import UninformativeScoreWarning, UnknownNameError
 from gradood.monitor import load
 from gradood.registry import detector_class
+from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
-from gradood.testing.subject import Subject
 
 __all__ = ["DECIDING"]
 
@@ -19,25 +19,25 @@ DECIDING = Collection()
 
 
 @DECIDING.check()
-def saved_and_loaded(subject: Subject) -> None:
+def saved_and_loaded(case: Case) -> None:
     """Saved and loaded onto the same network, scores and decisions are the same to the last bit."""
     try:
-        registered = detector_class(subject.detector.name) is type(subject.detector)
+        registered = detector_class(case.detector.name) is type(case.detector)
     except UnknownNameError:
         registered = False
     if not registered:  # Only what the registry names can be found again.
         return
-    model = subject.network.model()
-    monitor = subject.fitted(model)
+    model = case.network.model()
+    monitor = case.fitted(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UninformativeScoreWarning)
-        monitor.calibrate(subject.network.inputs(64, seed=3), fpr=0.1)
-    before = monitor.predict(subject.x)
+        monitor.calibrate(case.network.inputs(64, seed=3), fpr=0.1)
+    before = monitor.predict(case.x)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "detector.safetensors"
         monitor.save(path)
         again = load(path, model)
-        after = again.predict(subject.x)
+        after = again.predict(case.x)
         for name in ("score", "p_value", "is_ood", "label"):
             was, found = getattr(before, name), getattr(after, name)
             assert torch.equal(was, found), f"{name} changed: {was.tolist()}, {found.tolist()}"
@@ -47,18 +47,18 @@ def saved_and_loaded(subject: Subject) -> None:
 
 
 @DECIDING.check()
-def decided(subject: Subject) -> None:
+def decided(case: Case) -> None:
     """p-values lie in (0, 1]; what is not finite is out-of-distribution."""
-    monitor = subject.fitted(subject.network.model())
+    monitor = case.fitted(case.network.model())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UninformativeScoreWarning)
-        monitor.calibrate(subject.network.inputs(64, seed=3), fpr=0.1)
-    result = monitor.predict(subject.x)
-    assert len(result) == len(subject.x) == len(result.p_value)
+        monitor.calibrate(case.network.inputs(64, seed=3), fpr=0.1)
+    result = monitor.predict(case.x)
+    assert len(result) == len(case.x) == len(result.p_value)
     assert bool(((result.p_value > 0) & (result.p_value <= 1)).all()), result.p_value
     assert torch.equal(result.is_ood, result.p_value <= 0.1), "in marginal mode they agree"
-    if subject.x.is_floating_point():
-        broken = subject.x.clone()
+    if case.x.is_floating_point():
+        broken = case.x.clone()
         broken[0].view(-1)[0] = torch.nan
         found = monitor.predict(broken)
         assert found.status[0] == "nonfinite_input" and bool(found.is_ood[0]), found.status

@@ -8,8 +8,8 @@ import re
 from torch import Tensor
 
 from gradood.detectors.base import Detector, Learner
+from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
-from gradood.testing.subject import Subject
 
 __all__ = ["DECLARATION"]
 
@@ -17,10 +17,10 @@ DECLARATION = Collection()
 
 
 @DECLARATION.check(once=True)
-def constructor_only_stores(subject: Subject) -> None:
+def constructor_only_stores(case: Case) -> None:
     """Every argument is kept as given, under its own name, and nothing else is."""
-    given = subject.detector.options()
-    again = type(subject.detector)(**given)
+    given = case.detector.options()
+    again = type(case.detector)(**given)
     assert vars(again).keys() == given.keys(), (
         f"the constructor leaves {sorted(vars(again))}; its arguments are {sorted(given)}"
     )
@@ -29,17 +29,17 @@ def constructor_only_stores(subject: Subject) -> None:
 
 
 @DECLARATION.check(once=True)
-def constructor_is_keyword_only(subject: Subject) -> None:
+def constructor_is_keyword_only(case: Case) -> None:
     """Arguments go by name, and each has a default."""
-    for name, parameter in inspect.signature(type(subject.detector)).parameters.items():
+    for name, parameter in inspect.signature(type(case.detector)).parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY, f"{name} is not keyword-only"
         assert parameter.default is not parameter.empty, f"{name} has no default"
 
 
 @DECLARATION.check(once=True)
-def options_round_trip(subject: Subject) -> None:
+def options_round_trip(case: Case) -> None:
     """`options` gives what makes the same detector again, with the same `repr`; so does a copy."""
-    detector = subject.detector
+    detector = case.detector
     for again in (type(detector)(**detector.options()), copy.deepcopy(detector)):
         assert repr(again) == repr(detector), f"{again!r} was made from {detector!r}"
         assert again.options().keys() == detector.options().keys()
@@ -51,18 +51,18 @@ def options_round_trip(subject: Subject) -> None:
 
 
 @DECLARATION.check(once=True)
-def class_is_final(subject: Subject) -> None:
+def class_is_final(case: Case) -> None:
     """A `@final` class directly below `Detector` or `Learner`, so that nothing is overridden."""
-    kind = type(subject.detector)
+    kind = type(case.detector)
     assert getattr(kind, "__final__", False), f"{kind.__name__} is not marked @final"
     assert kind.__bases__ in ((Detector,), (Learner,)), f"{kind.__name__} derives from elsewhere"
     assert kind.learns == issubclass(kind, Learner), "learns, and not being a Learner, contradict"
 
 
 @DECLARATION.check(once=True)
-def says_what_it_is(subject: Subject) -> None:
+def says_what_it_is(case: Case) -> None:
     """Name, title, needs, cost and failures are declared; the docstring cites, explains, costs."""
-    kind = type(subject.detector)
+    kind = type(case.detector)
     # Two methods end in ++ where their papers do.
     kebab = re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*(\+\+)?", kind.name)
     assert kebab, f"{kind.name!r} is not kebab-case"
@@ -79,9 +79,9 @@ def says_what_it_is(subject: Subject) -> None:
 
 
 @DECLARATION.check(once=True)
-def cites_a_known_paper(subject: Subject) -> None:
+def cites_a_known_paper(case: Case) -> None:
     """Citation keys of a detector of this package are in its `references.bib`."""
-    kind = type(subject.detector)
+    kind = type(case.detector)
     if kind.__module__.split(".")[0] != "gradood":
         return
     bib = importlib.resources.files("gradood").joinpath("references.bib").read_text("utf-8")

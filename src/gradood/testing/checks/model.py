@@ -9,9 +9,9 @@ from torch import nn
 
 from gradood.errors import GradoodError
 from gradood.evidence import Gradient, ParameterNorm, Perturbed
+from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
 from gradood.testing.snapshot import left_alone
-from gradood.testing.subject import Subject
 
 __all__ = ["MODEL"]
 
@@ -19,139 +19,135 @@ MODEL = Collection()
 
 
 @MODEL.check(refused=True)
-def model_left_as_found(subject: Subject) -> None:
+def model_left_as_found(case: Case) -> None:
     """Weights, buffers, gradients, flags, hooks, random state and grad mode stay; also if refused.
 
     The model comes half in training mode, with gradients on some parameters.
     """
-    model = _lived_in(subject)
-    monitor = subject.unfitted(model)
+    model = _lived_in(case)
+    monitor = case.unfitted(model)
     with left_alone(model, "binding and fitting"):
         try:
-            monitor.bind(subject.data()[0][0])
-            monitor.fit(subject.data())
+            monitor.bind(case.data()[0][0])
+            monitor.fit(case.data())
         except GradoodError:
-            if subject.refusal is None:
+            if case.refusal is None:
                 raise
             return
     with left_alone(model, "scoring"):
-        subject.agree(monitor.score(subject.x), subject.scores, "a model in training mode")
+        case.agree(monitor.score(case.x), case.scores, "a model in training mode")
 
 
 @MODEL.check()
-def exception_in_the_forward(subject: Subject) -> None:
+def exception_in_the_forward(case: Case) -> None:
     """An error raised inside the model passes through, and leaves the model as found."""
-    _explode(subject, _BoomError)
+    _explode(case, _BoomError)
 
 
 @MODEL.check()
-def interrupt_in_the_forward(subject: Subject) -> None:
+def interrupt_in_the_forward(case: Case) -> None:
     """Ctrl-C inside the model's forward passes through, and leaves the model as found."""
-    _explode(subject, KeyboardInterrupt)
+    _explode(case, KeyboardInterrupt)
 
 
 @MODEL.check()
-def foreign_hooks(subject: Subject) -> None:
+def foreign_hooks(case: Case) -> None:
     """Hooks that others put on the model stay, keep firing, and keep their order and effect."""
-    model = subject.network.model()
+    model = case.network.model()
     fired: list[str] = []
     modules = dict(model.named_modules())
-    layers = [name for name in (*subject.binding.network.layers, "") if name in modules]
+    layers = [name for name in (*case.binding.network.layers, "") if name in modules]
     for name in layers:
         modules[name].register_forward_hook(lambda *_, name=name: fired.append(name))
         modules[name].register_forward_pre_hook(lambda *_: None)
-    monitor = subject.fitted(model)
+    monitor = case.fitted(model)
     with left_alone(model, "scoring a model with hooks"):
         fired.clear()
-        subject.agree(monitor.score(subject.x), subject.scores, "a model with other hooks")
+        case.agree(monitor.score(case.x), case.scores, "a model with other hooks")
     silent = set(layers) - set(fired)
     assert not silent, f"hooks of others on {', '.join(sorted(silent))} did not fire"
 
 
 @MODEL.check()
-def grad_modes(subject: Subject) -> None:
+def grad_modes(case: Case) -> None:
     """Inside no_grad, enable_grad and inference mode, a fit and a score are the same."""
     for mode in (torch.enable_grad, torch.inference_mode):
-        model = subject.network.model()
+        model = case.network.model()
         with mode(), left_alone(model, f"working inside {mode.__name__}"):
-            monitor = subject.fitted(model)
-            subject.agree(
-                monitor.score(subject.x.clone()), subject.scores, f"inside {mode.__name__}"
-            )
-        subject.agree(monitor.score(subject.x), subject.scores, f"after {mode.__name__}")
+            monitor = case.fitted(model)
+            case.agree(monitor.score(case.x.clone()), case.scores, f"inside {mode.__name__}")
+        case.agree(monitor.score(case.x), case.scores, f"after {mode.__name__}")
     with torch.no_grad():
-        subject.agree(subject.monitor.score(subject.x), subject.scores, "inside no_grad")
+        case.agree(case.monitor.score(case.x), case.scores, "inside no_grad")
     with torch.inference_mode():
-        x = subject.x.clone()
-    subject.agree(subject.monitor.score(x), subject.scores, "inputs made in inference mode")
+        x = case.x.clone()
+    case.agree(case.monitor.score(x), case.scores, "inputs made in inference mode")
 
 
 @MODEL.check()
-def autocast(subject: Subject) -> None:
+def autocast(case: Case) -> None:
     """Inside bfloat16 autocast the scores are finite and the model is left as found.
 
     Gradients per sample (`ParameterNorm`) need not survive it.
     """
-    if any(isinstance(read, ParameterNorm) for read in subject.reads):
+    if any(isinstance(read, ParameterNorm) for read in case.reads):
         return
-    model = subject.network.model()
+    model = case.network.model()
     with torch.autocast("cpu", torch.bfloat16), left_alone(model, "working inside autocast"):
-        scores = subject.fitted(model).score(subject.x)
+        scores = case.fitted(model).score(case.x)
     assert bool(scores.isfinite().all()), f"{scores.tolist()} inside autocast"
 
 
 @MODEL.check()
-def frozen_model(subject: Subject) -> None:
+def frozen_model(case: Case) -> None:
     """Whether parameters require gradients does not matter."""
-    model = subject.network.model()
-    model.requires_grad_(subject.network.frozen)
-    subject.agree(
-        subject.fitted(model).score(subject.x), subject.scores, "requires_grad the other way"
-    )
+    model = case.network.model()
+    model.requires_grad_(case.network.frozen)
+    case.agree(case.fitted(model).score(case.x), case.scores, "requires_grad the other way")
 
 
 @MODEL.check()
-def copied_model(subject: Subject) -> None:
+def copied_model(case: Case) -> None:
     """A deep copy of a model that is being watched scores the same, and holds no hook of ours."""
-    model = copy.deepcopy(subject.model)
-    subject.agree(subject.fitted(model).score(subject.x), subject.scores, "a copy of the model")
+    model = copy.deepcopy(case.model)
+    case.agree(case.fitted(model).score(case.x), case.scores, "a copy of the model")
 
 
 @MODEL.check()
-def wrapped_model(subject: Subject) -> None:
+def wrapped_model(case: Case) -> None:
     """DataParallel, torch.compile and modules around the classifier do not matter."""
     wrappers: dict[str, Callable[[nn.Module], Any]] = {
         "a compiled DataParallel": lambda model: torch.compile(
             nn.DataParallel(model), backend="eager"
         ),
     }
-    if not _names_a_layer(subject):
+    if not _names_a_layer(case):
         wrappers["Sequential"] = lambda model: nn.Sequential(nn.Sequential(model))
     for name, wrap in wrappers.items():
-        model = wrap(subject.network.model())
+        model = wrap(case.network.model())
         with left_alone(model, f"working on {name}"):
-            subject.agree(subject.fitted(model).score(subject.x), subject.scores, f"inside {name}")
+            case.agree(case.fitted(model).score(case.x), case.scores, f"inside {name}")
 
 
 @MODEL.check()
-def one_look(subject: Subject) -> None:
+def one_look(case: Case) -> None:
     """Scoring a batch is one forward, and at most one backward per objective; none for parameters.
 
     Each `Perturbation` adds a forward; `ParameterNorm` takes passes of its own kind.
     """
-    reads = subject.reads
+    reads = case.reads
     if any(isinstance(read, ParameterNorm) for read in reads):
         return
     steps = {read.perturbation for read in reads if isinstance(read, Perturbed)}
     objectives = {read.objective for read in reads if isinstance(read, Gradient)}
     objectives |= {step.objective for step in steps}
-    forwards, backwards = _passes(subject)
+    forwards, backwards = _passes(case)
     assert forwards == 1 + len(steps), f"{forwards} forwards for one batch, {len(steps)} steps"
     assert backwards == len(objectives), f"{backwards} backwards for {len(objectives)} objectives"
 
 
-def _passes(subject: Subject) -> tuple[int, int]:
-    monitor, model = subject.monitor, subject.model
+def _passes(case: Case) -> tuple[int, int]:
+    monitor, model = case.monitor, case.model
     forwards: list[int] = []
     backwards: list[int] = []
     original = torch.autograd.grad
@@ -163,7 +159,7 @@ def _passes(subject: Subject) -> tuple[int, int]:
     handle = model.register_forward_pre_hook(lambda *_: forwards.append(1))
     torch.autograd.grad = counted
     try:
-        monitor.score(subject.x)
+        monitor.score(case.x)
     finally:
         torch.autograd.grad = original
         handle.remove()
@@ -174,11 +170,11 @@ class _BoomError(Exception):
     """Raised by the model of a check."""
 
 
-def _explode(subject: Subject, error: type[BaseException]) -> None:
+def _explode(case: Case, error: type[BaseException]) -> None:
     """Let the model raise at its first, its last and some forwards between, and look after each."""
-    model = _lived_in(subject)
+    model = _lived_in(case)
     # The last leaf to run before the head, so that every reading has been made by then.
-    layer = list(subject.binding.network.layers)[-2]
+    layer = list(case.binding.network.layers)[-2]
     left = [10**9]
 
     def bomb(*_: object) -> None:
@@ -187,31 +183,31 @@ def _explode(subject: Subject, error: type[BaseException]) -> None:
             raise error
 
     model.get_submodule(layer).register_forward_pre_hook(bomb)
-    subject.fitted(model).score(subject.x)
+    case.fitted(model).score(case.x)
     runs = 10**9 - left[0]
     for run in sorted({2, runs // 2, runs}):
         left[0] = run
-        monitor = subject.unfitted(model)
+        monitor = case.unfitted(model)
         with left_alone(model, f"{error.__name__} in forward {run} of {runs}"):
             try:
-                monitor.bind(subject.data()[0][0])
-                monitor.fit(subject.data())
-                monitor.score(subject.x)
+                monitor.bind(case.data()[0][0])
+                monitor.fit(case.data())
+                monitor.score(case.x)
             except error:
                 pass
             else:
                 raise AssertionError(f"{error.__name__} in forward {run} of {runs} was swallowed")
         assert left[0] == 0, "the model ran on after it raised"
         left[0] = 10**9
-    subject.agree(subject.fitted(model).score(subject.x), subject.scores, "after the errors")
+    case.agree(case.fitted(model).score(case.x), case.scores, "after the errors")
 
 
-def _lived_in(subject: Subject) -> nn.Module:
+def _lived_in(case: Case) -> nn.Module:
     """A model as users have them: some parts in training mode, gradients on some parameters.
 
     It draws random numbers in its forward, as samplers do.
     """
-    model = subject.network.model()
+    model = case.network.model()
     model.register_forward_hook(_draw)
     for i, module in enumerate(model.modules()):
         module.training = i % 3 != 1
@@ -225,10 +221,10 @@ def _draw(*_: object) -> None:
     torch.rand(1)
 
 
-def _names_a_layer(subject: Subject) -> bool:
+def _names_a_layer(case: Case) -> bool:
     """Whether an option names a layer or parameter, whose name a wrapper would change."""
-    known = {name for name, _ in subject.model.named_modules()}
-    known |= {name for name, _ in subject.model.named_parameters()}
-    options = subject.detector.options().values()
+    known = {name for name, _ in case.model.named_modules()}
+    known |= {name for name, _ in case.model.named_parameters()}
+    options = case.detector.options().values()
     given = [v for o in options for v in (o if isinstance(o, list | tuple) else [o])]
     return any(isinstance(value, str) and value in known for value in given)

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from gradood.errors import GradoodError
 from gradood.monitor import Monitor
+from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
-from gradood.testing.subject import Subject
 
 __all__ = ["ORIENTATION"]
 
@@ -38,7 +38,7 @@ class _Opposing(nn.Module):
 
 
 @ORIENTATION.check(once=True)
-def higher_means_out(subject: Subject) -> None:
+def higher_means_out(case: Case) -> None:
     """Where an input of no class is plain to see, it scores above every input of a class.
 
     On a network of its own: one unit per class, strong and alone on inputs of its class, while
@@ -50,7 +50,7 @@ def higher_means_out(subject: Subject) -> None:
         labels = torch.arange(504) % _CLASSES
         known = 3.0 * torch.eye(_CLASSES)[labels] + 0.1 * torch.randn(504, _CLASSES)
         blank = 0.01 * torch.randn(16, _CLASSES)
-    monitor = Monitor(model, subject.detector, progress=False)
+    monitor = Monitor(model, case.detector, progress=False)
     try:
         monitor.bind(known)
         monitor.fit([(known[:480], labels[:480])])

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import gradood.monitor
 from gradood.taps import logits_of
+from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
-from gradood.testing.subject import Subject
 
 __all__ = ["THREADS"]
 
@@ -24,34 +24,34 @@ _LONGEST = 60.0
 
 
 @THREADS.check()
-def two_threads_first_batch(subject: Subject) -> None:
+def two_threads_first_batch(case: Case) -> None:
     """Two new monitors on one model, and one that is shared, are first used by two threads."""
-    model = subject.network.model()
+    model = case.network.model()
     for monitors in (
-        [subject.unfitted(model) for _ in range(2)],
-        [subject.unfitted(model)] * 2,
+        [case.unfitted(model) for _ in range(2)],
+        [case.unfitted(model)] * 2,
     ):
         together: list[Callable[[], Tensor]] = [
-            lambda monitor=monitor: _first_scores(subject, monitor) for monitor in monitors
+            lambda monitor=monitor: _first_scores(case, monitor) for monitor in monitors
         ]
         for scores in _at_once(together):
-            assert torch.equal(scores, subject.scores), "a first use beside another gives others"
+            assert torch.equal(scores, case.scores), "a first use beside another gives others"
         for monitor in monitors:
-            later = monitor.score(subject.x)
-            assert torch.equal(later, subject.scores), "other scores ever after"
+            later = monitor.score(case.x)
+            assert torch.equal(later, case.scores), "other scores ever after"
 
 
 @THREADS.check()
-def load_beside_score(subject: Subject) -> None:
+def load_beside_score(case: Case) -> None:
     """A saved monitor is loaded while another scores on the same model; both are right."""
-    monitor, expected = subject.monitor, subject.scores
+    monitor, expected = case.monitor, case.scores
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "saved.safetensors"
         monitor.save(path)
         loaded, scores = _at_once(
             [
-                lambda: gradood.monitor.load(path, subject.model, progress=False).score(subject.x),
-                lambda: monitor.score(subject.x),
+                lambda: gradood.monitor.load(path, case.model, progress=False).score(case.x),
+                lambda: monitor.score(case.x),
             ]
         )
     assert torch.equal(scores, expected), "scores beside a load are others"
@@ -59,9 +59,9 @@ def load_beside_score(subject: Subject) -> None:
 
 
 @THREADS.check()
-def training_thread_keeps_its_mode(subject: Subject) -> None:
+def training_thread_keeps_its_mode(case: Case) -> None:
     """A thread that trains the model sees no other mode, gradient, hook or output by a score."""
-    model = subject.network.model().train()
+    model = case.network.model().train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.momentum = 0.0  # Its statistics stay, so that scores do.
@@ -69,8 +69,8 @@ def training_thread_keeps_its_mode(subject: Subject) -> None:
             module.p = 0.0
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
-    wanted = subject.fitted(model).score(subject.x)
-    step = _training_step(model, subject.x)
+    wanted = case.fitted(model).score(case.x)
+    step = _training_step(model, case.x)
     expected = step()
     wrong: list[str] = []
     stop = threading.Event()
@@ -86,7 +86,7 @@ def training_thread_keeps_its_mode(subject: Subject) -> None:
 
     def score() -> Tensor:
         try:
-            return subject.fitted(model).score(subject.x)
+            return case.fitted(model).score(case.x)
         finally:
             stop.set()
 
@@ -96,14 +96,14 @@ def training_thread_keeps_its_mode(subject: Subject) -> None:
 
     scores, _ = _at_once([score, training])
     assert not wrong, f"a score changed {', '.join(dict.fromkeys(wrong))} in a training thread"
-    subject.agree(scores, wanted, "beside a training thread", relative=1e-12)
+    case.agree(scores, wanted, "beside a training thread", relative=1e-12)
 
 
-def _first_scores(subject: Subject, monitor: gradood.monitor.Monitor) -> Tensor:
-    monitor.bind(subject.data()[0][0])
-    if subject.learns:
-        monitor.fit(subject.data())
-    return monitor.score(subject.x)
+def _first_scores(case: Case, monitor: gradood.monitor.Monitor) -> Tensor:
+    monitor.bind(case.data()[0][0])
+    if case.learns:
+        monitor.fit(case.data())
+    return monitor.score(case.x)
 
 
 def _training_step(model: nn.Module, x: Tensor) -> Callable[[], Tensor]:

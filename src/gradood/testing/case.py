@@ -13,7 +13,7 @@ from gradood.evidence import Reads
 from gradood.monitor import Monitor
 from gradood.testing.networks import ContractNetwork
 
-__all__ = ["Labeled", "Subject", "total"]
+__all__ = ["Case", "Labeled", "Subject", "total"]
 
 Labeled = list[tuple[Tensor, Tensor]]
 """A fit loader: batches of inputs and labels."""
@@ -22,7 +22,7 @@ _FIT = 64
 _HELD_OUT = 16
 
 
-class Subject:
+class Case:
     """A detector, a network, and what fitting and scoring once on it gave.
 
     Checks may use `monitor` and `model` for scoring, and must leave both as they are; a check that
@@ -116,12 +116,12 @@ class Subject:
         monitor.bind(data[0][0])
         return monitor.fit(data) if self.learns else monitor
 
-    def in_double(self) -> "Subject":
+    def in_double(self) -> "Case":
         """The same on a float64 copy of the network."""
         return _Double(self.detector, self.network)
 
     def agree(self, got: Tensor, expected: Tensor, what: str, *, relative: float = 1e-5) -> None:
-        """Raise unless two sets of this subject's scores are the same to a relative precision.
+        """Raise unless two sets of this case's scores are the same to a relative precision.
 
         A score near zero is compared relative to how far scores are apart (their interquartile
         range): a logit that happens to be near zero is no more precise than its neighbors.
@@ -154,7 +154,11 @@ class Subject:
         return max(high - low, 1e-300)
 
 
-class _Double(Subject):
+Subject = Case
+"""The name that `Case` had in 0.1.0."""
+
+
+class _Double(Case):
     @cached_property
     def x(self) -> Tensor:
         return super().x.double()

@@ -1,6 +1,6 @@
-"""Faults in how a model is read: hooks, evidence, batches and the monitor."""
+"""Planted faults in how a model is read: hooks, evidence, batches and the monitor."""
 
-from planting import Mutation, contract, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
@@ -52,7 +52,7 @@ MUTATIONS = (
         "gradients need a model that is not frozen",
         "taps/tap.py",
         {"        if not upstream:\n": "        if not upstream and tensor.requires_grad:\n"},
-        (contract("gaia-a", "frozen", "score-has-its-form"),),
+        (contract("gaia-a", "dict-output", "score-has-its-form"),),
     ),
     Mutation(
         "a graph outlives its look",
@@ -175,7 +175,7 @@ MUTATIONS = (
         "inference mode stays on",
         "taps/isolation.py",
         {"if torch.is_inference_mode_enabled():": "if False:"},
-        (contract("gaia-a", "mlp", "grad-modes"),),
+        (contract("gaia-a", "conv-head", "grad-modes"),),
     ),
     Mutation(
         "the ReLU after a residual sum is not seen",
@@ -274,14 +274,14 @@ MUTATIONS = (
         "a fit keeps its last batch only",
         "engine/fitting.py",
         {"return part if total is None else learner.merge(total, part)": "return part"},
-        (contract("knn:euclidean", "gelu-mlp", "fit-batches-do-not-matter"),),
+        (contract("knn:euclidean", "frozen", "fit-batches-do-not-matter"),),
     ),
     Mutation(
         "rows with NaN score as zeros do",
         "engine/scoring.py",
         {"score.masked_fill(lost, torch.inf)": "score"},
         (
-            contract("energy", "mlp", "nonfinite-rows"),
+            contract("energy", "transformer", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
         ),
     ),
@@ -300,6 +300,6 @@ MUTATIONS = (
                 "        score = detectors.measure(name, requests, alone.evidence)\n"
             )
         },
-        (contract("energy", "mlp", "one-look"),),
+        (contract("energy", "groupnorm", "one-look"),),
     ),
 )
