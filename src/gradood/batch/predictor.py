@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradood.artifact import Artifact
 from gradood.artifact.fingerprint import fingerprint
-from gradood.monitor.monitor import from_artifact
+from gradood.monitor.loading import from_artifact
 
 if TYPE_CHECKING:
     from gradood.monitor import Monitor

@@ -75,14 +75,12 @@ def gather(
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
-        last = len(gradients) - 1
         for i, (objective, targets) in enumerate(gradients.items()):
             scalar = _scalar(network, objective, graphs)
             receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
-            tap.backward(scalar, receivers, keep=i < last)
+            tap.backward(scalar, receivers, keep=i + 1 < len(gradients))
     found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
-    for gradient in set(steps.values()) - wanted.keys():
-        del found[gradient]
+    found = {read: tensor for read, tensor in found.items() if read in wanted}
     found |= _beside_the_forward(network, x, wanted)
     found[LOGITS] = logits.detach()
     if with_head:

@@ -38,8 +38,7 @@ def intervals(
     goes in steps of which this takes the worst. Percentiles of a bootstrap leave out the truth up
     to twice as often as they should, with few samples or tied scores.
 
-    Average precision: percentiles of a bootstrap that draws each set from itself. Of sets that do
-    not overlap its interval is (1, 1).
+    Average precision: percentiles of a bootstrap; of sets that do not overlap (1, 1).
 
     Args:
         id_scores: (n,) of in-distribution samples.
@@ -55,8 +54,7 @@ def intervals(
         ConfigError: `level` or `draws` is out of range.
         DataError: as `summary`.
 
-    Cost:
-        `draws` passes over the sorted scores: about 0.4 ms each for 20,000 samples.
+    Cost: `draws` passes over the sorted scores: about 0.4 ms each for 20,000 samples.
 
     Example:
         >>> low, high = intervals([0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.5])["auroc"]
@@ -67,10 +65,10 @@ def intervals(
     if draws < 1:
         raise ConfigError(f"draws={draws!r}; expected a whole number > 0.")
     counts = Counts.of(id_scores, ood_scores)
-    n, m = int(counts.inside.sum()), int(counts.outside.sum())
     low, high = _average_precisions(counts, draws, level, seed)
+    sizes = int(counts.inside.sum()), int(counts.outside.sum())
     return {
-        "auroc": area_interval(counts.auroc(), counts.auroc_variance(), n, m, reach),
+        "auroc": area_interval(counts.auroc(), counts.auroc_variance(), *sizes, reach),
         "aupr_in": (low[0], high[0]),
         "aupr_out": (low[1], high[1]),
         **rate_intervals(counts, reach),

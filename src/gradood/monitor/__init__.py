@@ -4,6 +4,7 @@ from gradood._engine.partials import Partials
 from gradood._engine.roster import Detectors
 from gradood.monitor.evaluation import Table, evaluate
 from gradood.monitor.inspection import Inspection, inspect
-from gradood.monitor.monitor import Monitor, load
+from gradood.monitor.loading import load
+from gradood.monitor.monitor import Monitor
 
 __all__ = ["Detectors", "Inspection", "Monitor", "Partials", "Table", "evaluate", "inspect", "load"]

@@ -86,9 +86,10 @@ class Shell:
             name: None if child is None else copies[id(child)]
             for name, child in self.children.items()
         }
-        contents = (known["_parameters"].copy(), known["_buffers"].copy(), children)
-        self._pairs = list(zip(self._own.values(), contents, strict=True))
-        self._ids = self._identities(known)
+        parameters, buffers = known["_parameters"].copy(), known["_buffers"].copy()
+        self._pairs = list(zip(self._own.values(), (parameters, buffers, children), strict=True))
+        # Of what was taken over, whatever another thread has put there since.
+        self._ids = self._identities(known, parameters, buffers, self.children)
         self._template = {**known, **self._fixed}
         if known.get("_compiled_call_impl") is not None:
             self._template["_compiled_call_impl"] = None
@@ -135,13 +136,19 @@ class Shell:
 
     def _knows(self, held: dict[str, Any]) -> bool:
         try:
-            return held == self._known and self._identities(held) == self._ids
+            inner = held["_parameters"], held["_buffers"], held["_modules"]
+            return held == self._known and self._identities(held, *inner) == self._ids
         except Exception:  # Comparing is the user's code, and of tensors has no truth value.
             return False
 
-    def _identities(self, held: dict[str, Any]) -> list[Any]:
+    def _identities(
+        self,
+        held: dict[str, Any],
+        parameters: dict[str, Any],
+        buffers: dict[str, Any],
+        modules: dict[str, Any],
+    ) -> list[Any]:
         """Names and identities of what a module holds, where equality does not tell."""
-        parameters, buffers, modules = held["_parameters"], held["_buffers"], held["_modules"]
         found: list[Any] = []
         if parameters:
             found += parameters

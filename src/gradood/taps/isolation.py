@@ -72,8 +72,10 @@ def left_as_found(model: nn.Module | Views) -> Iterator[View]:
 
 
 def only_thread() -> bool:
-    """Whether no thread but this one runs Python."""
-    return threading.active_count() == 1 and len(sys._current_frames()) == 1
+    """Whether no thread but this one runs Python that could draw random numbers."""
+    # The thread that looks after progress bars draws none, and stays once there was a bar.
+    harmless = sum(thread.name == "tqdm_monitor" for thread in threading.enumerate())
+    return len(sys._current_frames()) - harmless == 1
 
 
 class Generators:

@@ -72,6 +72,13 @@ def test_every_generator_that_a_forward_draws_from_is_set_back():
         first = draws()
         monitor.score(x)
         assert [first, draws()] == expected
+        # The thread that looks after progress bars is not taken for one that may draw.
+        from tqdm import tqdm
+        list(tqdm(range(2), file=open("/dev/null", "w")))
+        random.seed(1); np.random.seed(1); torch.manual_seed(1)
+        first = draws()
+        monitor.score(x)
+        assert [first, draws()] == expected
     """)
 
 

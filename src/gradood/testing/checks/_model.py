@@ -9,6 +9,7 @@ from torch import nn
 
 from gradood.errors import GradoodError
 from gradood.evidence import Gradient, ParameterNorm, Perturbed
+from gradood.taps.isolation import only_thread
 from gradood.testing._snapshot import left_alone
 from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
@@ -205,7 +206,8 @@ def _explode(case: Case, error: type[BaseException]) -> None:
 def _lived_in(case: Case) -> nn.Module:
     """A model as users have them: some parts in training mode, gradients on some parameters.
 
-    It draws random numbers in its forward, as samplers do.
+    It draws random numbers in its forward, as samplers do; not so beside other threads, where the
+    generator is not set back.
     """
     model = case.network.model()
     model.register_forward_hook(_draw)
@@ -218,7 +220,8 @@ def _lived_in(case: Case) -> nn.Module:
 
 
 def _draw(*_: object) -> None:
-    torch.rand(1)
+    if only_thread():
+        torch.rand(1)
 
 
 def _names_a_layer(case: Case) -> bool:

@@ -1,0 +1,88 @@
+"""Saved monitors loaded from artifacts, bound to their model again."""
+
+import os
+
+from torch import nn
+
+from gradood.artifact import Artifact, read
+from gradood.artifact.fingerprint import Fingerprint, fingerprint
+from gradood.monitor._saved import restore
+from gradood.monitor._session import Session
+from gradood.monitor.monitor import Monitor
+
+__all__ = ["from_artifact", "load"]
+
+
+def load(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """A saved monitor, bound to its model again.
+
+    The file is verified to the last bit before anything in it is used; nothing in it is executed
+    or imported. Parameters, buffers and structure of the model must be those it was saved with,
+    and eight stored inputs must give the stored logits and scores.
+
+    Args:
+        path: written by `Monitor.save`.
+        model: the classifier it was fitted on; wrapped, compiled or moved to another device as you
+            like.
+        override: why a differing model is right, if it is; stamped on every result.
+        progress: as for `Monitor`.
+
+    Returns:
+        The monitor, which gives the scores it gave before: on the same version of torch and kind
+        of device to the last bit.
+
+    Raises:
+        ModelMismatchError: the model is another one; says what differs.
+        ArtifactError: the file is damaged, too new, or names what this gradood does not have.
+        DataError: there is no file.
+
+    Cost:
+        Reading the file and all parameters, and one forward pass of eight inputs.
+    """
+    source = os.fspath(path)
+    artifact = read(source)
+    return from_artifact(
+        artifact,
+        model,
+        fingerprint(model),
+        source=source,
+        override=override,
+        progress=progress,
+    )
+
+
+def from_artifact(
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None = None,
+    progress: bool | None = None,
+) -> Monitor:
+    """`load` of a file that was read already, on a model whose fingerprint is known.
+
+    Args:
+        artifact: from `gradood.artifact.read`.
+        model: as for `load`.
+        known: the fingerprint of the model.
+        source: the file, for messages.
+        override: as for `load`.
+        progress: as for `load`.
+
+    Raises:
+        ModelMismatchError: as for `load`.
+        ArtifactError: as for `load`.
+
+    Cost: one forward pass of eight inputs.
+    """
+    options, state = restore(artifact, model, known, source=source, override=override)
+    monitor = Monitor.__new__(Monitor)
+    monitor._session = Session(options, state, progress)
+    return monitor
