@@ -91,13 +91,13 @@ MUTATIONS = (
         "the model's own modules are switched and hooked",
         "taps/_shell.py",
         {"made = None if script else _made(kind)": "made = None if script else original"},
-        (contract("energy", "mlp", "model-left-as-found"), VIEWED, RESTORED),
+        (contract("energy", "resnet", "model-left-as-found"), VIEWED, RESTORED),
     ),
     Mutation(
         "the model is read in the mode it is in",
         "taps/_shell.py",
         {'            "training": False,\n': ""},
-        (contract("energy", "no-bias-dropout", "training-thread-keeps-its-mode"), VIEWED),
+        (contract("energy", "densenet", "training-thread-keeps-its-mode"), VIEWED),
     ),
     Mutation(
         "references to other modules are not followed",

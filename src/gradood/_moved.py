@@ -15,7 +15,7 @@ __all__ = ["MOVED", "install"]
 
 MOVED = {
     "artifact.atomic": "_io.atomic",
-    "artifact.canonical": "_io.json",
+    "artifact.canonical": "_io.canonical",
     "artifact.strict": "_io.records",
     "batches": "_engine.batches",
     "bench.arena": "bench.runner",

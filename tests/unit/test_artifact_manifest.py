@@ -10,7 +10,7 @@ import pytest
 from artifact_samples import sample
 
 import gradood
-from gradood._io.json import MAX_DEPTH, check_plain, encode, parse
+from gradood._io.canonical import MAX_DEPTH, check_plain, encode, parse
 from gradood._io.records import SINCE, decode
 from gradood.artifact import FORMAT, Format, Manifest, Override, check, read
 from gradood.artifact.manifest import check_version, manifest_rules

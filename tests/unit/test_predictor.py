@@ -30,7 +30,7 @@ def test_model_and_file_are_hashed_once(saved, monkeypatch):
         return fingerprint_module.fingerprint(hashed)
 
     monkeypatch.setattr(predictor_module, "fingerprint", counted)
-    monkeypatch.setattr("gradood.monitor.monitor.fingerprint", counted)
+    monkeypatch.setattr("gradood.monitor.loading.fingerprint", counted)
     loaded = load_predictor(read(file), model, source=str(file))
     assert len(calls) == 1
     assert loaded.identity({"mode": "L"}, "cpu") == Identity(

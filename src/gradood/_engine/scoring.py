@@ -133,7 +133,7 @@ def _score_shard(detectors: DetectorSet, shard: Shard) -> tuple[BatchScores, dic
         for name, key in keys.items()
         if key in stored and len(stored[key]) == shard.size
     }
-    none = torch.empty(0, dtype=torch.int64)
+    none = torch.empty(0, dtype=torch.int64, device="cpu")
     new = {name: [none.double()] for name in detectors.detectors if name not in known}
     labels, nonfinite = [none], [none.bool()]
     refused: dict[str, str] = {}

@@ -24,8 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gradood._io.canonical import encode
 from gradood._io.hashing import tensor_digest
-from gradood._io.json import encode
 from gradood.errors import GradoodWarning
 
 __all__ = ["Cache", "Place", "default_folder", "key_of"]

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gradood._io.json import inside
+from gradood._io.canonical import inside
 from gradood.errors import ConfigError, GradoodError, suggest
 
 __all__ = [

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradood._io.json import encode, parse
+from gradood._io.canonical import encode, parse
 from gradood.errors import ArtifactError
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradood._io.canonical import encode
 from gradood._io.hashing import plain_setting, update_state
-from gradood._io.json import encode
 from gradood.artifact.identity import Fingerprint
 from gradood.taps import unwrap
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gradood import __version__
-from gradood._io.json import check_plain, encode
+from gradood._io.canonical import check_plain, encode
 from gradood._io.records import Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
 from gradood.errors import ArtifactError

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from gradood._io.canonical import encode
 from gradood._io.content import contents_digest
 from gradood._io.hashing import files_digest, plain_setting
-from gradood._io.json import encode
 from gradood.artifact.fingerprint import fingerprint
 from gradood.taps import unwrap
 

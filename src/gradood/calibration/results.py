@@ -90,9 +90,9 @@ class BatchScores:
             names: of the detectors.
             size: number of samples.
         """
-        score = torch.full((size,), torch.inf, dtype=torch.float64)
-        label = torch.full((size,), -1, dtype=torch.int64)
-        nonfinite = torch.ones(size, dtype=torch.bool)
+        score = torch.full((size,), torch.inf, dtype=torch.float64, device="cpu")
+        label = torch.full((size,), -1, dtype=torch.int64, device="cpu")
+        nonfinite = torch.ones(size, dtype=torch.bool, device="cpu")
         return BatchScores(dict.fromkeys(names, score), label, nonfinite, torch.zeros_like(label))
 
     @staticmethod

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from gradood._engine.binding import Binding
 from gradood.detectors.base import Detector, Learner, Plan
-from gradood.errors import GradoodError
+from gradood.errors import GradoodError, UnknownNameError
 from gradood.evidence import Reads
 from gradood.monitor import Monitor
+from gradood.registry import detector_class
 from gradood.testing.networks import ContractNetwork
 
 __all__ = ["Case", "Labeled", "Subject", "total"]
@@ -41,6 +42,14 @@ class Case:
     def x(self) -> Tensor:
         """Held-out inputs."""
         return self.network.inputs(_HELD_OUT, seed=1)
+
+    @property
+    def registered(self) -> bool:
+        """Whether the registry names this detector, so that a saved one can be loaded."""
+        try:
+            return detector_class(self.detector.name) is type(self.detector)
+        except UnknownNameError:
+            return False
 
     @property
     def learns(self) -> bool:

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from gradood.artifact import check
-from gradood.errors import UninformativeScoreWarning, UnknownNameError
+from gradood.errors import UninformativeScoreWarning
 from gradood.monitor import load
-from gradood.registry import detector_class
 from gradood.testing.case import Case
 from gradood.testing.checks.check import Collection
 
@@ -21,11 +20,7 @@ DECIDING = Collection()
 @DECIDING.check()
 def saved_and_loaded(case: Case) -> None:
     """Saved and loaded onto the same network, scores and decisions are the same to the last bit."""
-    try:
-        registered = detector_class(case.detector.name) is type(case.detector)
-    except UnknownNameError:
-        registered = False
-    if not registered:  # Only what the registry names can be found again.
+    if not case.registered:  # Only what the registry names can be found again.
         return
     model = case.network.model()
     monitor = case.fitted(model)
