@@ -135,7 +135,7 @@ class Reader:
         for start in range(0, size, step):
             rows = slice(start, min(start + step, size))
             evidence = self._evidence(shard, {}, known, rows, None)
-            lost = torch.zeros(evidence.size, dtype=torch.bool)
+            lost = torch.zeros(evidence.size, dtype=torch.bool, device="cpu")
             yield BatchReading(evidence, lost)
 
     def place(self, shard: Shard) -> Place | None:
@@ -237,5 +237,5 @@ def _row_bytes(tensor: Tensor) -> int:
 def _put(fresh: dict[Read, Tensor], read: Read, part: Tensor, rows: slice, size: int) -> None:
     """A batch's part of a reading, at its place."""
     if read not in fresh:
-        fresh[read] = torch.empty((size, *part.shape[1:]), dtype=part.dtype)
+        fresh[read] = torch.empty((size, *part.shape[1:]), dtype=part.dtype, device="cpu")
     fresh[read][rows] = part

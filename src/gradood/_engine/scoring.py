@@ -42,7 +42,7 @@ def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = 
     for name, requests in reads.items():
         score = detectors.measure(name, requests, reading.evidence)
         scores[name] = score.masked_fill(lost, torch.inf)
-    none = torch.zeros(size, dtype=torch.int64)
+    none = torch.zeros(size, dtype=torch.int64, device="cpu")
     label = reading.predicted(lost) if LOGITS in extra else none
     keys = reading.evidence[KEYS].cpu() if KEYS in extra else none
     return BatchScores(scores, label, reading.nonfinite.cpu(), keys)

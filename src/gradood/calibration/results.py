@@ -43,10 +43,10 @@ def benjamini_hochberg(p_values: Tensor, fdr: float) -> Tensor:
             f"p_values of shape {tuple(p.shape)} are no p-values; expected (m,) from 0 to 1."
         )
     ordered = p.sort().values
-    places = torch.arange(1, len(p) + 1, dtype=torch.float64)
+    places = torch.arange(1, len(p) + 1, dtype=torch.float64, device=p.device)
     below = (ordered <= fdr * places / max(1, len(p))).nonzero()
     if not len(below):
-        return torch.zeros(len(p), dtype=torch.bool)
+        return torch.zeros(len(p), dtype=torch.bool, device=p.device)
     return p <= ordered[below[-1, 0]]
 
 
@@ -155,7 +155,9 @@ class Result:
         Returns:
             (N,) bool.
         """
-        bad = torch.tensor([status != "ok" for status in self.status], dtype=torch.bool)
+        bad = torch.tensor(
+            [status != "ok" for status in self.status], dtype=torch.bool, device="cpu"
+        )
         return benjamini_hochberg(self.p_value, fdr) | bad
 
 

@@ -189,4 +189,4 @@ def _fitted(
         raise ArtifactError("the file does not say which samples were fitted on.")
     counts = manifest.fit.class_counts
     summary = DataSummary.of(inputs, tensors[KEYS])
-    return replace(summary, counts=None if counts is None else torch.tensor(counts))
+    return replace(summary, counts=None if counts is None else torch.tensor(counts, device="cpu"))

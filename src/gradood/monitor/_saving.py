@@ -142,7 +142,9 @@ def _canary(bound: DetectorSet, state: MonitorState) -> Canary:
         example = bound.binding.network.example.cpu()
         data = state.fitted or state.calibrated
         if data is None:
-            data = DataSummary.of(example, torch.zeros(row_count(example), dtype=torch.int64))
+            data = DataSummary.of(
+                example, torch.zeros(row_count(example), dtype=torch.int64, device="cpu")
+            )
         inputs = synthesize(example, *data.bounds(example), seed=_SEED)
     logits, scores = canary_outputs(bound, inputs)
     return Canary.of(bound.binding.network.module, inputs, logits, scores, _SEED)
