@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import os
@@ -141,8 +142,10 @@ def test_a_run_killed_from_outside_goes_on(tmp_path):
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if checkpoint.exists() and load(checkpoint).document["step"] >= 6:
-            break
+        # Replaced between the header and the tensors that are read, a file fits itself no longer.
+        with contextlib.suppress(ArtifactError):
+            if checkpoint.exists() and load(checkpoint).document["step"] >= 6:
+                break
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
