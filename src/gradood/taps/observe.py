@@ -81,7 +81,7 @@ def _run(views: Views, rows: Tensor) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
         before = Generators.now(views)
-        with escapes(views.model, view) as escaped:
+        with escapes(view) as escaped:
             given = rows[:1].clone()
             version = given._version
             alone = logits_of(_first_output(view, given))

@@ -5,7 +5,7 @@ read, so that other threads may run or train it meanwhile. See ADR 0017.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradood.errors import TapError
 from gradood.taps._references import redirect
-from gradood.taps._shell import Shared, Shell
+from gradood.taps._shell import Shell, require_shareable
 from gradood.taps.wrap import wrapped_name
 
 __all__ = ["View", "Views", "held_tensors", "is_runnable_itself"]
@@ -24,12 +24,31 @@ class View:
 
     Attributes:
         module: its root.
+        model: the model.
+        originals: modules of the model that must not run in its place, by id; of a view that is
+            the model itself, all of them.
         direct: whether it is the model itself, which other threads may run too.
+        in_training: whether a module of the model was in training mode.
     """
 
-    def __init__(self, module: nn.Module, *, direct: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        model: nn.Module | None = None,
+        originals: Mapping[int, nn.Module] | None = None,
+        *,
+        in_training: bool = False,
+    ) -> None:
         self.module = module
-        self.direct = direct
+        self.model = module if model is None else model
+        self.originals = {} if originals is None else originals
+        self.direct = model is None
+        self.in_training = in_training
+
+    def names(self) -> dict[int, str]:
+        """Names of the model's `originals`, by id."""
+        named = self.model.named_modules()
+        return {id(module): name for name, module in named if id(module) in self.originals}
 
     def find(self, name: str) -> nn.Module | None:
         """The module of that name, or None."""
@@ -37,10 +56,6 @@ class View:
         for part in name.split(".") if name else ():
             found = None if found is None else found._modules.get(part)
         return found
-
-    def copies(self, name: str) -> bool:
-        """Whether the module of that name is a copy, and not run in the model itself."""
-        return not self.direct and not isinstance(self.find(name), Shared | None)
 
     def separate(self, module: str, name: str, copies: dict[int, Tensor]) -> None:
         """Give a module a copy of one of its tensors.
@@ -101,7 +116,8 @@ class Views:
         """
         if self.direct:
             _require_runnable(self.model)
-            yield View(self.model, direct=True)
+            yield View(self.model, originals={id(module): module for module in self.model.modules()})
+            _require_runnable(self.model)
             return
         try:
             tree = self._idle.pop()
@@ -110,11 +126,12 @@ class Views:
         while tree is None or not tree.follow(self._harmless):
             tree = _Tree(self.model)
         try:
-            view = View(tree.root)
+            view = View(tree.root, self.model, tree.originals, in_training=tree.in_training)
             copies: dict[int, Tensor] = {}
             for module, name in self.written:
                 view.separate(module, name, copies)
             yield view
+            tree.require_shareable()
         finally:
             tree.restore()
             self._idle.append(tree)
@@ -137,6 +154,8 @@ class _Tree:
         for shell in self._shells:
             shell.learn(self._copies)
         self.root = self._copies[id(model)]
+        self.originals = {id(s.original): s.original for s in self._shells if not s.shared}
+        self.in_training = False
 
     def follow(self, harmless: "weakref.WeakValueDictionary[int, Any]") -> bool:
         """Become what the model is now; False if a module was replaced, which takes a new tree."""
@@ -144,9 +163,16 @@ class _Tree:
         for shell in self._shells:
             if not shell.follow(self._copies, places):
                 return False
+        self.in_training = any([original.training for original in self.originals.values()])
         if places:
             redirect(places, self._copies, harmless)
         return True
+
+    def require_shareable(self) -> None:
+        """Raise where a part that cannot be copied was switched to training mode meanwhile."""
+        for shell in self._shells:
+            if shell.shared:
+                require_shareable(shell.original)
 
     def restore(self) -> None:
         """Let go of what a forward left."""
