@@ -36,8 +36,12 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs without graph, on a device.
 
     Raises:
-        DataError: they hold no data.
+        DataError: they hold no data, or are sparse.
     """
+    if inputs.layout != torch.strided:
+        raise DataError(
+            f"the input is sparse ({inputs.layout}); expected a dense tensor: inputs.to_dense()."
+        )
     if inputs.device.type == "meta":
         raise DataError("the input is on the meta device and holds no data; give real tensors.")
     return inputs.detach().to(device)

@@ -26,9 +26,12 @@ from gradood.evidence.requests import (
     Perturbed,
     Read,
 )
-from gradood.taps import Head, Network, Reading, Site, Tap, logits_of, positions
+from gradood.taps import Head, Network, OverwrittenError, Reading, Site, Tap, logits_of, positions
 
 __all__ = ["gather"]
+
+_TRIES = 3
+"""Of a look in the middle of which another thread changes the model's weights."""
 
 
 def gather(
@@ -43,7 +46,8 @@ def gather(
         labels: (batch,) true classes, passed on.
 
     Raises:
-        TapError: something asked for cannot be read.
+        TapError: something asked for cannot be read, or the model's weights were changed in the
+            middle of each of three tries.
         NotFittedError: a step along what a detector learns, without its state.
 
     Cost:
@@ -51,6 +55,15 @@ def gather(
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
     asked = Reads(reads)
+    for _ in range(_TRIES - 1):
+        try:
+            return _gathered(network, x, asked, labels)
+        except OverwrittenError:
+            continue
+    return _gathered(network, x, asked, labels)
+
+
+def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) -> Evidence:
     wanted = dict.fromkeys(asked)
     steps = input_gradients(network, x, wanted)
     gradients = _by_objective((*wanted, *steps.values()))

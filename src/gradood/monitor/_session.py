@@ -44,6 +44,10 @@ class Session:
         self.state = state
         self._progress = on_terminal() if progress is None else progress
 
+    def copy(self) -> "Session":
+        """The same options and state, which from now on change apart."""
+        return Session(self.options, self.state, self._progress)
+
     def __str__(self) -> str:
         return summary(self.options, self.state)
 

@@ -79,6 +79,13 @@ class Monitor:
         options = MonitorOptions.of(model, detectors, combine, head, preprocess, skip_unusable)
         self._session = Session(options, MonitorState(), progress)
 
+    def __copy__(self) -> "Monitor":
+        """A monitor of the same model, as it is now; what is learned later is learned apart."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._session = self._session.copy()
+        return made
+
     def __repr__(self) -> str:
         return f"Monitor({self._session})"
 
@@ -100,9 +107,13 @@ class Monitor:
 
     @property
     def states(self) -> dict[str, State]:
-        """What each fitted detector has learned: named tensors."""
+        """What each fitted detector has learned: named tensors; copies, of the monitor's own."""
         bound = self._session.state.bound
-        return {} if bound is None else dict(bound.states)
+        states = {} if bound is None else bound.states
+        return {
+            name: {key: tensor.clone() for key, tensor in state.items()}
+            for name, state in states.items()
+        }
 
     @property
     def combine(self) -> How | None:

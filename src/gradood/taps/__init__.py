@@ -6,7 +6,7 @@ from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.network import LastMap, Layer, Network
 from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
-from gradood.taps.tap import Reading, Tap
+from gradood.taps.tap import OverwrittenError, Reading, Tap
 from gradood.taps.view import View, Views
 from gradood.taps.wrap import logits_of, unwrap
 
@@ -16,6 +16,7 @@ __all__ = [
     "LastMap",
     "Layer",
     "Network",
+    "OverwrittenError",
     "Reading",
     "Site",
     "Stage",

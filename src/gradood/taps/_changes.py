@@ -1,4 +1,4 @@
-"""What a forward changes in place in a model, found when the model is observed, and kept from it."""
+"""What a forward changes in place in a model, found when it is observed, and kept from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradood.taps._copying import TENSOR, Kind, alike, kind_of
 from gradood.taps._references import Search
-from gradood.taps._shell import held_roots
+from gradood.taps._shell import attributes_of
 from gradood.taps.view import View, Views
 
 __all__ = ["Changes", "Name", "changes_of"]
@@ -24,7 +24,7 @@ class Changes:
 
     Attributes:
         parameters: those that it wrote, or gave other data or another flag.
-        attributes: those behind which it changed something, hooks among them.
+        attributes: those behind which it changed something.
         prevented: those of both whose tensors it would have written; the writes went to copies,
             which the rest of the forward did not see.
     """
@@ -83,13 +83,13 @@ def changes_of(views: Views, view: View, *, put_back: bool) -> Iterator[Changes]
 
 
 def _states(views: Views, view: View) -> list[tuple[Name, Kind, Any, Any]]:
-    """Values that attributes and hooks lead to, and their states."""
+    """Values that attributes lead to, and their states."""
     search = Search(view.originals, views.harmless)
     found: list[tuple[Name, Kind, Any, Any]] = []
     for name, module in views.model.named_modules():
-        for attribute, held in held_roots(module):
+        for attribute, held in attributes_of(module):
             known = len(search.reached)
-            search.explore(held, deep=True)
+            search.explore([held], deep=True)
             for value in list(search.reached.values())[known:]:
                 kind = kind_of(value, any_size=True)
                 if kind is not None and (kind.state is not None or kind is TENSOR):

@@ -16,11 +16,21 @@ from torch import Tensor, nn
 
 from gradood.taps._values import (
     VALUES,
+    cell_parts,
     container_base,
     copy_of_subclass,
     copy_of_tensor,
+    held_values,
+    named_state,
+    put_cell,
+    put_entries,
+    put_items,
+    put_named,
+    put_subclass,
     same,
+    slot_names,
     state_of,
+    subclass_parts,
 )
 
 __all__ = [
@@ -35,7 +45,6 @@ __all__ = [
     "compiled_original",
     "is_plain",
     "kind_of",
-    "slot_names",
 ]
 
 _LARGEST = 10_000
@@ -196,7 +205,7 @@ def _copy_dict(value: Any, copier: Copier) -> Any:
 
 def _function_parts(value: FunctionType) -> Iterable[Any]:
     named = (value.__defaults__, value.__kwdefaults__)
-    return [*(value.__closure__ or ()), *(part for part in named if part), *_held(value)]
+    return [*(value.__closure__ or ()), *(part for part in named if part), *held_values(value)]
 
 
 def _copy_function(value: FunctionType, copier: Copier) -> FunctionType:
@@ -212,16 +221,9 @@ def _copy_function(value: FunctionType, copier: Copier) -> FunctionType:
     return made
 
 
-def _cell_parts(value: CellType) -> Iterable[Any]:
-    try:
-        return (value.cell_contents,)
-    except ValueError:  # not yet assigned
-        return ()
-
-
 def _copy_cell(value: CellType, copier: Copier) -> CellType:
     made = copier.keep(value, CellType())
-    for contents in _cell_parts(value):
+    for contents in cell_parts(value):
         made.cell_contents = copier.of(contents)
     return made
 
@@ -246,23 +248,10 @@ def _proxied(value: Any) -> Any:
     return value.__reduce_ex__.__self__  # A proxy forwards every attribute to its object.
 
 
-def _held(value: Any) -> list[Any]:
-    return list(getattr(value, "__dict__", {}).copy().values())
-
-
-def slot_names(kind: type) -> tuple[str, ...]:
-    """Attributes of a class's instances that are not in their `__dict__`."""
-    names: list[str] = []
-    for parent in kind.__mro__:
-        own = vars(parent).get("__slots__", ())
-        names.extend([own] if isinstance(own, str) else own)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
-
-
 def _object_parts(value: Any) -> Iterable[Any]:
     missing = object()
     slots = [getattr(value, name, missing) for name in slot_names(type(value))]
-    return [*_held(value), *(part for part in slots if part is not missing)]
+    return [*held_values(value), *(part for part in slots if part is not missing)]
 
 
 def _copy_object(value: Any, copier: Copier) -> Any:
@@ -283,70 +272,17 @@ def _entries(value: Any) -> list[Any]:
     return list(value)
 
 
-def _put_entries(value: Any, state: list[Any]) -> None:
-    value.clear()
-    (value.update if isinstance(value, set) else value.extend)(state)
-
-
-def _put_items(value: Any, state: list[Any]) -> None:
-    value.clear()
-    value.update(zip(state[::2], state[1::2], strict=True))
-
-
-def _put_cell(value: CellType, state: list[Any]) -> None:
-    if state:
-        value.cell_contents = state[0]
-    else:
-        del value.cell_contents
-
-
-def _named_state(value: Any) -> list[Any]:
-    held = {name: getattr(value, name) for name in slot_names(type(value)) if hasattr(value, name)}
-    return [part for named in (*held.items(), *getattr(value, "__dict__", {}).copy().items()) for part in named]
-
-
-def _put_named(value: Any, state: list[Any]) -> None:
-    before = dict(zip(state[::2], state[1::2], strict=True))
-    for name in _named_state(value)[::2]:
-        if name not in before:
-            object.__delattr__(value, name)
-    for name, part in before.items():
-        if getattr(value, name, before) is not part:
-            object.__setattr__(value, name, part)
-
-
-def _subclass_parts(value: Any) -> list[Any]:
-    base: Any = container_base(type(value))
-    entries = _dict_parts_of(base, value) if issubclass(base, dict) else base.__iter__(value)
-    return [*entries, *_held(value)]
-
-
-def _dict_parts_of(base: Any, value: Any) -> list[Any]:
-    return [part for entry in list(base.items(value)) for part in entry]
-
-
 def _copy_subclass(value: Any, copier: Copier) -> Any:
     base = container_base(type(value))
     return copy_of_subclass(value, base, lambda made: copier.keep(value, made), copier.of)
 
 
-def _put_subclass(value: Any, state: list[Any]) -> None:
-    base: Any = container_base(type(value))
-    entries = state[: len(state) - len(_held(value))]
-    base.clear(value)
-    if issubclass(base, dict):
-        for key, entry in zip(entries[::2], entries[1::2], strict=True):
-            base.__setitem__(value, key, entry)
-    else:
-        (base.update if base is set else base.extend)(value, entries)
-
-
-_LIST = Kind(_entries, _copy_list, _entries, _put_entries)
-_SET = Kind(_entries, _copy_set, _entries, _put_entries)
+_LIST = Kind(_entries, _copy_list, _entries, put_entries)
+_SET = Kind(_entries, _copy_set, _entries, put_entries)
 _TUPLE = Kind(lambda value: value, _copy_tuple)
-_DICT = Kind(_dict_parts, _copy_dict, lambda value: list(_dict_parts(value)), _put_items)
-_SUBCLASS = Kind(_subclass_parts, _copy_subclass, _subclass_parts, _put_subclass)
-_FROZEN_SUBCLASS = Kind(_subclass_parts, _copy_subclass)
+_DICT = Kind(_dict_parts, _copy_dict, lambda value: list(_dict_parts(value)), put_items)
+_SUBCLASS = Kind(subclass_parts, _copy_subclass, subclass_parts, put_subclass)
+_FROZEN_SUBCLASS = Kind(subclass_parts, _copy_subclass)
 _VALUE = Kind(
     lambda _: (),
     lambda value, copier: copier.keep(value, VALUES[type(value)][0](value)),
@@ -359,7 +295,7 @@ COMPILED = Kind(
     lambda value: (compiled_original(value),),
     lambda value, copier: copier.of(compiled_original(value)),
 )
-OBJECT = Kind(_object_parts, _copy_object, _named_state, _put_named)
+OBJECT = Kind(_object_parts, _copy_object, named_state, put_named)
 _PROXY = Kind(
     lambda value: (_proxied(value),),
     lambda value, copier: weakref.proxy(copier.of(_proxied(value))),
@@ -373,10 +309,10 @@ _CONTAINER_TYPES: dict[type, Kind] = {
 CONTAINERS = (_LIST, _SET, _TUPLE, _DICT, _SUBCLASS, _FROZEN_SUBCLASS)
 MUTABLE = (_LIST, _SET, _DICT, _SUBCLASS, _VALUE)
 _OTHER_TYPES: dict[type, Kind] = {
-    CellType: Kind(_cell_parts, _copy_cell, lambda value: list(_cell_parts(value)), _put_cell),
+    CellType: Kind(cell_parts, _copy_cell, lambda value: list(cell_parts(value)), put_cell),
     MethodType: Kind(lambda value: (value.__self__, value.__func__), _copy_method),
     partial: Kind(
-        lambda value: [value.func, *value.args, *value.keywords.values(), *_held(value)],
+        lambda value: [value.func, *value.args, *value.keywords.values(), *held_values(value)],
         _copy_partial,
     ),
     _LruCache: Kind(lambda value: (value.__wrapped__,), _copy_cached),

@@ -62,10 +62,10 @@ def refuse_escapes(view: View) -> Iterator[None]:
     originals = view.originals
 
     def seen(module: object) -> None:
-        if originals.get(id(module)) is module and isinstance(module, nn.Module):
-            if module.training or not view.direct:
-                refused.append(module)
-                raise _Refused
+        own = originals.get(id(module))
+        if own is not None and (own.training or not view.direct):
+            refused.append(own)
+            raise _Refused
 
     codes = _method_codes(originals.values()) if view.in_training else frozenset()
 

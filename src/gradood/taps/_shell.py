@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps._copying import compiled_original, is_plain, slot_names
+from gradood.taps._copying import compiled_original, is_plain
+from gradood.taps._values import slot_names
 from gradood.taps.wrap import wrapped_name
 
-__all__ = ["CALLED", "Shared", "Shell", "held_roots", "require_shareable"]
+__all__ = ["Shared", "Shell", "attributes_of", "require_shareable"]
 
 _EVERY_MODULE = vars(nn.Module())
 _HOOK_TABLES = tuple(
@@ -20,7 +21,7 @@ _HOOK_TABLES = tuple(
     for name, value in _EVERY_MODULE.items()
     if isinstance(value, dict) and ("forward" in name or "backward" in name)
 )
-CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _HELD = ("_parameters", "_buffers", "_modules")
 _SHARDED = frozenset({"FullyShardedDataParallel", "FSDPModule"})
 
@@ -64,7 +65,7 @@ class Shell:
         self._open: tuple[str, ...] = ()
         self._template: dict[str, Any] = {}
         self._pairs = [(own, {}) for own in self._own.values()]
-        self._watched = [self._tables[name] for name in CALLED]
+        self._watched = [self._tables[name] for name in _CALLED]
         self.children: dict[str, nn.Module | None] = (
             {} if self.shared else vars(original)["_modules"].copy()
         )
@@ -205,16 +206,13 @@ class Shared(nn.Module):
         return getattr(self.__dict__["_original"], name)
 
 
-def held_roots(module: nn.Module) -> list[tuple[str, list[Any]]]:
-    """What a module holds beside its children and tensors, by name; its hooks by their table's."""
-    held = vars(module)
-    tables = [(name, list(held.get(name, {}).values())) for name in CALLED]
-    own = [
-        (name, [value])
-        for name, value in held.copy().items()
+def attributes_of(module: nn.Module) -> list[tuple[str, Any]]:
+    """What a module holds beside its children, tensors and hooks, by name."""
+    return [
+        (name, value)
+        for name, value in vars(module).copy().items()
         if name not in _EVERY_MODULE and not isinstance(value, Tensor)
     ]
-    return [(name, values) for name, values in (*tables, *own) if values]
 
 
 def require_shareable(original: nn.Module) -> None:

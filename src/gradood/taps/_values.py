@@ -1,4 +1,4 @@
-"""Values that a forward may change in place, and are no tensors: how each is copied and compared."""
+"""States of values that a forward may change in place: how they are copied, kept and set back."""
 
 import itertools
 import pickle
@@ -6,15 +6,33 @@ import random
 from array import array
 from ast import literal_eval
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
+from types import CellType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["VALUES", "copy_of_subclass", "copy_of_tensor", "container_base", "same", "state_of"]
+__all__ = [
+    "VALUES",
+    "cell_parts",
+    "container_base",
+    "copy_of_subclass",
+    "copy_of_tensor",
+    "held_values",
+    "named_state",
+    "put_cell",
+    "put_entries",
+    "put_items",
+    "put_named",
+    "put_subclass",
+    "same",
+    "slot_names",
+    "state_of",
+    "subclass_parts",
+]
 
 _BASES: tuple[type, ...] = (OrderedDict, dict, list, deque, set, frozenset, tuple)
 
@@ -24,7 +42,9 @@ def container_base(kind: type) -> type | None:
     return next((base for base in _BASES if issubclass(kind, base)), None)
 
 
-def copy_of_subclass(value: Any, base: Any, keep: Callable[[Any], Any], of: Callable[..., Any]) -> Any:
+def copy_of_subclass(
+    value: Any, base: Any, keep: Callable[[Any], Any], of: Callable[..., Any]
+) -> Any:
     """A copy of a container of a user's class, made without running the class's own methods.
 
     Args:
@@ -61,9 +81,97 @@ def copy_of_tensor(value: Tensor) -> Tensor:
     if value.is_inference():
         return value
     copy = value.detach().clone()
-    copy = torch.nn.Parameter(copy, value.requires_grad) if type(value) is torch.nn.Parameter else copy
+    copy = (
+        torch.nn.Parameter(copy, value.requires_grad) if type(value) is torch.nn.Parameter else copy
+    )
     copy.__dict__.update(value.__dict__)
     return copy
+
+
+def slot_names(kind: type) -> tuple[str, ...]:
+    """Attributes of a class's instances that are not in their `__dict__`."""
+    names: list[str] = []
+    for parent in kind.__mro__:
+        own = vars(parent).get("__slots__", ())
+        names.extend([own] if isinstance(own, str) else own)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def cell_parts(value: CellType) -> Iterable[Any]:
+    """What a cell holds; nothing before it is assigned."""
+    try:
+        return (value.cell_contents,)
+    except ValueError:  # not yet assigned
+        return ()
+
+
+def put_entries(value: Any, state: list[Any]) -> None:
+    """Set back the entries of a list, deque or set."""
+    value.clear()
+    (value.update if isinstance(value, set) else value.extend)(state)
+
+
+def put_items(value: Any, state: list[Any]) -> None:
+    """Set back the entries of a dict."""
+    value.clear()
+    value.update(zip(state[::2], state[1::2], strict=True))
+
+
+def put_cell(value: CellType, state: list[Any]) -> None:
+    """Set back what a cell holds."""
+    if state:
+        value.cell_contents = state[0]
+    else:
+        del value.cell_contents
+
+
+def named_state(value: Any) -> list[Any]:
+    """Names and values of an object's attributes, in turn."""
+    held = {name: getattr(value, name) for name in slot_names(type(value)) if hasattr(value, name)}
+    return [
+        part
+        for named in (*held.items(), *getattr(value, "__dict__", {}).copy().items())
+        for part in named
+    ]
+
+
+def put_named(value: Any, state: list[Any]) -> None:
+    """Set back an object's attributes."""
+    before = dict(zip(state[::2], state[1::2], strict=True))
+    for name in named_state(value)[::2]:
+        if name not in before:
+            object.__delattr__(value, name)
+    for name, part in before.items():
+        if getattr(value, name, before) is not part:
+            object.__setattr__(value, name, part)
+
+
+def subclass_parts(value: Any) -> list[Any]:
+    """Entries and attributes of a container of a user's class."""
+    base: Any = container_base(type(value))
+    entries = _dict_parts_of(base, value) if issubclass(base, dict) else base.__iter__(value)
+    return [*entries, *held_values(value)]
+
+
+def _dict_parts_of(base: Any, value: Any) -> list[Any]:
+    return [part for entry in list(base.items(value)) for part in entry]
+
+
+def put_subclass(value: Any, state: list[Any]) -> None:
+    """Set back the entries of a container of a user's class."""
+    base: Any = container_base(type(value))
+    entries = state[: len(state) - len(held_values(value))]
+    base.clear(value)
+    if issubclass(base, dict):
+        for key, entry in zip(entries[::2], entries[1::2], strict=True):
+            base.__setitem__(value, key, entry)
+    else:
+        (base.update if base is set else base.extend)(value, entries)
+
+
+def held_values(value: Any) -> list[Any]:
+    """Values of an object's attributes, without those in slots."""
+    return list(getattr(value, "__dict__", {}).copy().values())
 
 
 def _copy_generator(value: torch.Generator) -> torch.Generator:
@@ -109,8 +217,14 @@ def _set_array(value: "np.ndarray[Any, Any]", state: "np.ndarray[Any, Any]") -> 
         value[...] = state
 
 
-VALUES: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any, Any], None]]] = {
-    torch.Generator: (_copy_generator, lambda v: v.get_state(), lambda v, state: v.set_state(state)),
+VALUES: dict[
+    type, tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any, Any], None]]
+] = {
+    torch.Generator: (
+        _copy_generator,
+        lambda v: v.get_state(),
+        lambda v, state: v.set_state(state),
+    ),
     np.random.Generator: (deepcopy, _numpy_state, _set_numpy),
     np.random.RandomState: (deepcopy, _numpy_state, _set_numpy),
     random.Random: (_copy_random, lambda v: v.getstate(), lambda v, state: v.setstate(state)),

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         head: name of the head, or None to search for it.
 
     Raises:
-        TapError: the model returns no logits or other tensors first, mixes the samples of a batch,
+        TapError: a tensor of the model holds no data, the model returns no logits or other tensors first, mixes the samples of a batch,
             or calls its own modules past its attributes while it is in training mode.
 
     Cost:
@@ -42,7 +43,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         Twice that if the model reaches its own modules through global variables.
     """
     module = unwrap(model)
-    device_of(module)  # refuses one without weights
+    _require_data(module)
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
     views = Views(module)
     try:
@@ -58,6 +59,19 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         seen = _settled(views, rows)
     _refuse_mixing(module, seen.recording.logits.detach(), seen.alone, len(rows))
     return seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
+
+
+def _require_data(module: nn.Module) -> None:
+    device_of(module)  # refuses one without weights
+    if any(hasattr(each, "_hf_hook") for each in module.modules()):
+        return  # accelerate loads each layer when it runs
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    empty = [name for name, tensor in tensors if tensor.device.type == "meta"]
+    if empty:
+        raise TapError(
+            f"{len(empty)} tensors of the model are on the meta device and hold no data, such as "
+            f"{empty[0]!r}; expected a model that can run: load its weights first."
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,16 +97,16 @@ class _Run:
 
 def _settled(views: Views, rows: Tensor) -> _Run:
     """A run in which all that the model changes is apart from the model; the views learn what."""
+    seen = _run(views, rows)
     for _ in range(_RUNS):
-        seen = _run(views, rows)
         if seen.escaped:
             return seen
-        known = {*views.written, *views.stateful}
-        changes = seen.changes
+        changes, known = seen.changes, {*views.written, *views.stateful}
         views.written = tuple(dict.fromkeys((*views.written, *seen.written, *changes.parameters)))
         views.stateful = tuple(dict.fromkeys((*views.stateful, *changes.attributes)))
         if views.direct or not changes.prevented - known:
             break
+        seen = _run(views, rows)
     if seen.changes.prevented:
         names = ", ".join(sorted(".".join(filter(None, name)) for name in seen.changes.prevented))
         _LOG.warning("the model's forward changes in place, in the model itself: %s", names)

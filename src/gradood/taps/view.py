@@ -5,7 +5,7 @@ read, so that other threads may run or train it meanwhile. See ADR 0017.
 """
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradood.errors import TapError
 from gradood.taps._references import Place, redirect
-from gradood.taps._shell import CALLED, Shell, require_shareable
+from gradood.taps._shell import Shell, require_shareable
 from gradood.taps._values import copy_of_tensor
 from gradood.taps.wrap import wrapped_name
 
@@ -78,13 +78,12 @@ class View:
                 copies[id(tensor)] = copy_of_tensor(tensor)
             place[name] = copies[id(tensor)]
 
-    def places(self, module: str, name: str) -> list[Place]:
-        """Where a module holds an attribute, or the hooks of a table."""
-        holder = self.find(module)
-        held: dict[str, Any] = {} if holder is None else vars(holder)
-        if name in CALLED and name in held:
-            return [(held[name], key) for key in held[name]]
-        return [(held, name)] if name in held else []
+    def places(self, names: Iterable[tuple[str, str]]) -> list[Place]:
+        """Where modules hold attributes, given by the names of both."""
+        found = ((self.find(module), name) for module, name in names)
+        return [
+            (vars(held), name) for held, name in found if held is not None and name in vars(held)
+        ]
 
 
 class Views:
@@ -97,8 +96,8 @@ class Views:
         model: the unwrapped model.
         written: (module, attribute) names of tensors that the forward changes in place; every
             view has its own.
-        stateful: likewise of attributes, and tables of hooks, behind which it changes anything
-            else; every view has copies of all that they lead to.
+        stateful: likewise of attributes behind which it changes anything else; every view has
+            copies of all that they lead to.
         direct: the model's forward reaches its own modules past any view, so that the model
             itself is run; it must then be in evaluation mode.
         draws: the forward may draw from NumPy's or Python's global random generator.
@@ -134,7 +133,9 @@ class Views:
         """
         if self.direct:
             _require_runnable(self.model)
-            yield View(self.model, originals={id(module): module for module in self.model.modules()})
+            yield View(
+                self.model, originals={id(module): module for module in self.model.modules()}
+            )
             _require_runnable(self.model)
             return
         try:
@@ -150,7 +151,7 @@ class Views:
             copies: dict[int, Tensor] = {}
             for module, name in self.written:
                 view.separate(module, name, copies)
-            deep = [place for names in self.stateful for place in view.places(*names)]
+            deep = view.places(self.stateful)
             if places or deep:
                 redirect(places, {**tree.copies, **copies}, self.harmless, deep)
             yield view
@@ -189,7 +190,7 @@ class _Tree:
         for shell in self._shells:
             if not shell.follow(self.copies, places):
                 return False
-        self.in_training = any([original.training for original in self.originals.values()])
+        self.in_training = any(original.training for original in self.originals.values())
         return True
 
     def require_shareable(self) -> None:
