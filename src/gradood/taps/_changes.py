@@ -109,7 +109,7 @@ def _aliases(view: View) -> list[tuple[Name, Tensor, Tensor]]:
             alias = made.get(id(parameter))
             if alias is None:
                 alias = nn.Parameter(parameter.data, parameter.requires_grad)
-                alias.__dict__.update(parameter.__dict__)
+                vars(alias).update(vars(parameter))
                 made[id(parameter)] = alias
             module._parameters[attribute] = alias
             found.append(((name, attribute), parameter, alias))

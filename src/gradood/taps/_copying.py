@@ -4,19 +4,18 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache, partial
 from operator import is_
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from types import CellType, FunctionType, MethodType
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from gradood.taps._values import (
     VALUES,
     cell_parts,
+    compiled_original,
     container_base,
     copy_of_subclass,
     copy_of_tensor,
@@ -42,52 +41,14 @@ __all__ = [
     "OBJECT",
     "TENSOR",
     "alike",
-    "compiled_original",
-    "is_plain",
     "kind_of",
 ]
 
 _LARGEST = 10_000
 """Entries of the largest container that is looked through."""
-_LEAVES: frozenset[type] = frozenset(
-    (
-        *(bool, bytes, complex, float, int, str, type(None), type(Ellipsis), range, slice, type),
-        *(torch.Size, torch.dtype, torch.device),
-        *(torch.layout, torch.memory_format, BuiltinFunctionType, ModuleType),
-    )
-)
 _OPAQUE_ROOTS = frozenset({"torch", "numpy", "weakref", "threading", "logging", "builtins"})
 """Packages whose objects hold no user's modules, or may not be copied."""
 _LruCache = type(lru_cache(lambda: None))
-
-
-def is_plain(value: object, *, tensors: bool = True) -> bool:
-    """Whether a value leads to no module and is not changed in place.
-
-    Args:
-        value: any object.
-        tensors: whether a tensor, or a tuple of them, is plain.
-    """
-    kind = type(value)
-    if kind in _LEAVES:
-        return True
-    if kind is tuple or kind is frozenset:
-        return all(is_plain(v, tensors=tensors) for v in cast("tuple[object, ...]", value))
-    if kind is FunctionType:
-        function = cast("FunctionType", value)
-        return not (
-            function.__closure__
-            or function.__dict__
-            or function.__defaults__
-            or function.__kwdefaults__
-        )
-    return isinstance(value, type | Enum) or (tensors and isinstance(value, Tensor))
-
-
-def compiled_original(value: object) -> Any:
-    """What `torch.compile` was given to make a function, or None."""
-    held = getattr(value, "__dict__", None)
-    return held.get("_torchdynamo_orig_callable") if isinstance(held, dict) else None
 
 
 class Copier:

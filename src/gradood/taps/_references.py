@@ -18,9 +18,9 @@ from gradood.taps._copying import (
     TENSOR,
     Copier,
     Kind,
-    is_plain,
     kind_of,
 )
+from gradood.taps._values import is_plain
 
 __all__ = ["Place", "Search", "redirect"]
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps._copying import compiled_original, is_plain
-from gradood.taps._values import slot_names
+from gradood.taps._values import compiled_original, is_plain, slot_names
 from gradood.taps.wrap import wrapped_name
 
 __all__ = ["Shared", "Shell", "attributes_of", "require_shareable"]

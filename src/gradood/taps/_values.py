@@ -8,8 +8,9 @@ from ast import literal_eval
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from types import CellType
-from typing import Any
+from enum import Enum
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,10 +19,12 @@ from torch import Tensor
 __all__ = [
     "VALUES",
     "cell_parts",
+    "compiled_original",
     "container_base",
     "copy_of_subclass",
     "copy_of_tensor",
     "held_values",
+    "is_plain",
     "named_state",
     "put_cell",
     "put_entries",
@@ -34,7 +37,43 @@ __all__ = [
     "subclass_parts",
 ]
 
+_LEAVES: frozenset[type] = frozenset(
+    (
+        *(bool, bytes, complex, float, int, str, type(None), type(Ellipsis), range, slice, type),
+        *(torch.Size, torch.dtype, torch.device),
+        *(torch.layout, torch.memory_format, BuiltinFunctionType, ModuleType),
+    )
+)
 _BASES: tuple[type, ...] = (OrderedDict, dict, list, deque, set, frozenset, tuple)
+
+
+def is_plain(value: object, *, tensors: bool = True) -> bool:
+    """Whether a value leads to no module and is not changed in place.
+
+    Args:
+        value: any object.
+        tensors: whether a tensor, or a tuple of them, is plain.
+    """
+    kind = type(value)
+    if kind in _LEAVES:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(is_plain(v, tensors=tensors) for v in cast("tuple[object, ...]", value))
+    if kind is FunctionType:
+        function = cast("FunctionType", value)
+        return not (
+            function.__closure__
+            or function.__dict__
+            or function.__defaults__
+            or function.__kwdefaults__
+        )
+    return isinstance(value, type | Enum) or (tensors and isinstance(value, Tensor))
+
+
+def compiled_original(value: object) -> Any:
+    """What `torch.compile` was given to make a function, or None."""
+    held = getattr(value, "__dict__", None)
+    return held.get("_torchdynamo_orig_callable") if isinstance(held, dict) else None
 
 
 def container_base(kind: type) -> type | None:
@@ -84,7 +123,7 @@ def copy_of_tensor(value: Tensor) -> Tensor:
     copy = (
         torch.nn.Parameter(copy, value.requires_grad) if type(value) is torch.nn.Parameter else copy
     )
-    copy.__dict__.update(value.__dict__)
+    vars(copy).update(vars(value))
     return copy
 
 

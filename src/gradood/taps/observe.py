@@ -35,8 +35,9 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         head: name of the head, or None to search for it.
 
     Raises:
-        TapError: a tensor of the model holds no data, the model returns no logits or other tensors first, mixes the samples of a batch,
-            or calls its own modules past its attributes while it is in training mode.
+        TapError: a tensor of the model holds no data, or the model returns no logits or other
+            tensors first, mixes the samples of a batch, or calls its own modules past its
+            attributes while it is in training mode.
 
     Cost:
         Two forwards of at most two rows, one of them with its graph, and a copy of the buffers.
