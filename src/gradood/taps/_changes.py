@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradood.taps._copying import TENSOR, Kind, alike, kind_of
@@ -45,8 +45,8 @@ def changes_of(views: Views, view: View, *, put_back: bool) -> Iterator[Changes]
     """Watch one or more forwards of a view; complete after the block.
 
     Tensors of the model that an operation is about to write are not written, whatever leads to
-    them. Parameters are given to the view as other objects with the same data. Of other values, the
-    state is kept and compared.
+    them. Parameters are compared to the view's aliases of them. Of other values, the state is kept
+    and compared.
 
     Args:
         views: of the model.
@@ -67,7 +67,7 @@ def changes_of(views: Views, view: View, *, put_back: bool) -> Iterator[Changes]
             if parameter is not None and (name, attribute) not in views.written:
                 storages.setdefault(_storage(parameter), set()).add((name, attribute))
     storages.pop(0, None)
-    changes = Changes([] if view.direct else _aliases(view))
+    changes = Changes(view.aliases)
     with _Writes(storages) as writes:
         yield changes
     changes.prevented = writes.names
@@ -95,24 +95,6 @@ def _states(views: Views, view: View) -> list[tuple[Name, Kind, Any, Any]]:
                 if kind is not None and (kind.state is not None or kind is TENSOR):
                     state = None if kind.state is None else kind.state(value)
                     found.append(((name, attribute), kind, value, state))
-    return found
-
-
-def _aliases(view: View) -> list[tuple[Name, Tensor, Tensor]]:
-    """Give a view parameters that are other objects than the model's, with the same data."""
-    made: dict[int, nn.Parameter] = {}
-    found: list[tuple[Name, Tensor, Tensor]] = []
-    for name, module in view.module.named_modules():
-        for attribute, parameter in module._parameters.items():
-            if type(parameter) is not nn.Parameter or parameter.is_inference():
-                continue
-            alias = made.get(id(parameter))
-            if alias is None:
-                alias = nn.Parameter(parameter.data, parameter.requires_grad)
-                vars(alias).update(vars(parameter))
-                made[id(parameter)] = alias
-            module._parameters[attribute] = alias
-            found.append(((name, attribute), parameter, alias))
     return found
 
 

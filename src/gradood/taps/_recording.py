@@ -145,9 +145,12 @@ class Recording:
         """
         logits = self.logits
         counts = {name: len(calls) for name, calls in self._seen.items()}
+        known = (self._views, example)
         candidates = [
-            HeadCandidate(n, self._module.get_submodule(n), seen, counts.get(n, 1), self._views)
-            for n, seen in self._candidates
+            HeadCandidate(
+                layer, self._module.get_submodule(layer), seen, counts.get(layer, 1), *known
+            )
+            for layer, seen in self._candidates
         ]
         found: Head | str
         features: Tensor | None = None

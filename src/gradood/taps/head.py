@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps.isolation import left_as_found
+from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.view import Views
 
@@ -39,6 +39,7 @@ class Head:
         error: largest difference from the model's own logits on the probe, relative to the
             largest logit.
         views: of the model.
+        example: (1, …) an input, to see weights that the model changes in its forward.
     """
 
     layer: str
@@ -47,13 +48,15 @@ class Head:
     reduction: str
     error: float
     views: Views = field(repr=False)
+    example: Tensor = field(repr=False)
 
     @property
     def weight(self) -> Tensor:
         """(classes, width), as it is now in evaluation mode; no gradient.
 
         Cost:
-            Nothing if it is a parameter; else that of entering a view.
+            Nothing if it is a parameter; else that of entering a view. A forward of one input if
+            the model changes the parameter in its forward.
         """
         return self.linear()[0]
 
@@ -64,6 +67,9 @@ class Head:
 
     def linear(self) -> tuple[Tensor, Tensor | None]:
         """`weight` and `bias` together."""
+        inside = f"{self.layer}."
+        if any(name == self.layer or name.startswith(inside) for name, _ in self.views.written):
+            return self._during_a_forward()
         own = self.module._parameters
         if own.get("weight") is not None and ("bias" in own or not hasattr(self.module, "bias")):
             return _linear(self.module)
@@ -76,6 +82,17 @@ class Head:
                 if type(hook).__module__.startswith("torch.nn.utils."):
                     cast("Callable[..., None]", hook)(module, ())
             return _linear(module)
+
+    def _during_a_forward(self) -> tuple[Tensor, Tensor | None]:
+        found: list[tuple[Tensor, Tensor | None]] = []
+        with left_as_found(self.views) as view:
+            module = view.find(self.layer) or self.module
+            handle = module.register_forward_hook(lambda own, *_: found.append(_linear(own)))
+            try:
+                view.module(self.example.to(device_of(self.views.model)).clone())
+            finally:
+                handle.remove()
+        return found[-1]
 
     def features(self, seen: Tensor) -> Tensor:
         """Features (batch, width) from what the head's layer takes; differentiable."""
@@ -92,6 +109,7 @@ class HeadCandidate:
         seen: what it took.
         calls: how often it ran in the forward.
         views: of the model.
+        example: (1, …) an input of the model.
     """
 
     layer: str
@@ -99,6 +117,7 @@ class HeadCandidate:
     seen: Tensor
     calls: int
     views: Views = field(repr=False)
+    example: Tensor = field(repr=False)
 
 
 def _linear(module: Any) -> tuple[Tensor, Tensor | None]:
@@ -190,7 +209,8 @@ def refuse_features_first(
 def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
     seen = candidate.seen
     site = Site(candidate.layer, "input")
-    head = Head(candidate.layer, candidate.module, site, "as given", 0.0, candidate.views)
+    known = (candidate.views, candidate.example)
+    head = Head(candidate.layer, candidate.module, site, "as given", 0.0, *known)
     weight, bias = head.linear()
     if weight.shape[0] != logits.shape[1]:
         return None, f"gives {weight.shape[0]} values, not {logits.shape[1]}"

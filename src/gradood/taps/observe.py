@@ -47,6 +47,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
     _require_data(module)
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
     views = Views(module)
+    views.observing = True
     try:
         seen = _settled(views, rows)
         escaped = seen.escaped
@@ -58,6 +59,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         _LOG.info("the model is run itself, as no view can follow its calls of %s", escaped[0])
         views = Views(module, direct=True)
         seen = _settled(views, rows)
+    views.observing = False
     _refuse_mixing(module, seen.recording.logits.detach(), seen.alone, len(rows))
     return seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
 
@@ -102,10 +104,12 @@ def _settled(views: Views, rows: Tensor) -> _Run:
     for _ in range(_RUNS):
         if seen.escaped:
             return seen
+        if views.direct:
+            break
         changes, known = seen.changes, {*views.written, *views.stateful}
         views.written = tuple(dict.fromkeys((*views.written, *seen.written, *changes.parameters)))
         views.stateful = tuple(dict.fromkeys((*views.stateful, *changes.attributes)))
-        if views.direct or not changes.prevented - known:
+        if not changes.prevented - known:
             break
         seen = _run(views, rows)
     if seen.changes.prevented:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ class View:
             the model itself, all of them.
         direct: whether it is the model itself, which other threads may run too.
         in_training: whether a module of the model was in training mode.
+        aliases: names, the parameters, and what the view has in their place; see `alias`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class View:
         self.originals = {} if originals is None else originals
         self.direct = model is None
         self.in_training = in_training
+        self.aliases: list[tuple[tuple[str, str], Tensor, Tensor]] = []
 
     def names(self) -> dict[int, str]:
         """Names of the model's `originals`, by id."""
@@ -78,6 +80,27 @@ class View:
                 copies[id(tensor)] = copy_of_tensor(tensor)
             place[name] = copies[id(tensor)]
 
+    def alias(self, copies: dict[int, Tensor]) -> None:
+        """Have other objects with the same data in place of the parameters.
+
+        So that a forward gives the model's own no other data, flags or attributes.
+
+        Args:
+            copies: id of a tensor → its copy, which is left; added to.
+        """
+        separate = set(map(id, copies.values()))
+        for name, module in self.module.named_modules():
+            for attribute, parameter in module._parameters.items():
+                plain = type(parameter) is nn.Parameter and not parameter.is_inference()
+                if parameter is None or not plain or id(parameter) in separate:
+                    continue
+                if id(parameter) not in copies:
+                    made = nn.Parameter(parameter.data, parameter.requires_grad)
+                    vars(made).update(vars(parameter))
+                    copies[id(parameter)] = made
+                module._parameters[attribute] = own = cast("nn.Parameter", copies[id(parameter)])
+                self.aliases.append(((name, attribute), parameter, own))
+
     def places(self, names: Iterable[tuple[str, str]]) -> list[Place]:
         """Where modules hold attributes, given by the names of both."""
         found = ((self.find(module), name) for module, name in names)
@@ -101,6 +124,9 @@ class Views:
         direct: the model's forward reaches its own modules past any view, so that the model
             itself is run; it must then be in evaluation mode.
         draws: the forward may draw from NumPy's or Python's global random generator.
+
+    Attributes:
+        observing: whether views have aliases of the parameters.
     """
 
     def __init__(
@@ -117,6 +143,7 @@ class Views:
         self.stateful = stateful
         self.direct = direct
         self.draws = draws
+        self.observing = False
         self._idle: list[_Tree] = []
         self.harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
@@ -151,6 +178,8 @@ class Views:
             copies: dict[int, Tensor] = {}
             for module, name in self.written:
                 view.separate(module, name, copies)
+            if self.observing:
+                view.alias(copies)
             deep = view.places(self.stateful)
             if places or deep:
                 redirect(places, {**tree.copies, **copies}, self.harmless, deep)

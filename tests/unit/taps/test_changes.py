@@ -74,7 +74,9 @@ def rep(value):
         return value.n
     if callable(value):
         return rep(value.__closure__[0].cell_contents)
-    return {k: rep(v) for k, v in vars(value).items()} if hasattr(value, "__dict__") else repr(value)
+    if isinstance(value, Plain):
+        return {key: rep(part) for key, part in vars(value).items()}
+    return repr(value)
 
 
 CASES = {
