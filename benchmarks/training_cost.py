@@ -11,6 +11,7 @@ released way is measured beside: a second forward inside `torch.autograd.functio
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from gradood.bench.folder import commit
 from gradood.functional.logits import energy
 from gradood.training import ClusterEnergySampler, EnergyMarginLoss, InputGradientPenalty
 from gradood.training._forward import set_training
+from gradood.training._kernels import differentiable_kernels
 from gradood.training.sampler import candidates
 
 KNOWN = 64
@@ -63,7 +65,8 @@ class Setting:
         """Energy fine-tuning, or GReg."""
         set_training(self.model, self.statistics)
         x = (self.x if x is None else x).detach().requires_grad_(penalized)
-        logits = self.model(x)
+        with differentiable_kernels() if penalized else nullcontext():
+            logits = self.model(x)
         energies = self.energies(logits)
         loss = nn.functional.cross_entropy(logits[:KNOWN], self.labels)
         loss = loss + 0.1 * self.margin(energies, n_id=KNOWN)

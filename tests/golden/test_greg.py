@@ -122,14 +122,41 @@ def test_inactive_rows_count_as_zero_in_the_means():
     assert float(loss(energies, x, n_id=3).detach()) == pytest.approx(norm / 3)
 
 
-def test_no_active_row_is_exactly_zero_and_differentiates_nothing(monkeypatch):
+def test_no_active_row_is_exactly_zero_and_differentiates_nothing_twice(monkeypatch):
     net, x = network(training=True), inputs().requires_grad_()
     energies = energy(net(x))
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: pytest.fail("a second derivative"))
     loss = InputGradientPenalty(m_in=-1e6, m_out=1e6)
     found = loss(energies, x, n_id=N_ID)
-    assert float(found) == 0.0
-    assert not found.requires_grad
+    assert float(found.detach()) == 0.0
+    found.backward()
+    for tensor in (x, *net.parameters()):
+        assert tensor.grad is not None and bool(tensor.grad.eq(0).all())
+
+
+@pytest.mark.parametrize("far", [math.inf, 1e200])
+@pytest.mark.parametrize("reduction", ["released", "paper"])
+def test_infinite_energies_without_an_active_row_have_a_gradient_of_zero(far, reduction):
+    net, x = network(training=False), inputs().requires_grad_()
+    with torch.no_grad():
+        net[-1].bias[0] = far  # The gradient of the energy is then not a number, or 0.
+    energies = -energy(net(x))
+    loss = InputGradientPenalty(m_in=-1e6, m_out=1e300, reduction=reduction)
+    found = loss(energies, x, n_id=N_ID + N_AUX)
+    assert float(found.detach()) == 0.0
+    found.backward()
+    for tensor in (x, *net.parameters()):
+        assert tensor.grad is not None and bool(tensor.grad.eq(0).all())
+
+
+def test_a_penalty_without_an_active_row_adds_nothing_to_the_gradient_of_other_terms():
+    net, x = network(training=True), inputs()
+    plain = parameter_gradients(energy(net(x)).square().mean(), net)
+    given = x.clone().requires_grad_()
+    energies = energy(net(given))
+    penalty = InputGradientPenalty(m_in=-1e6, m_out=1e6)(energies, given, n_id=N_ID)
+    both = parameter_gradients(energies.square().mean() + penalty, net)
+    assert all(torch.equal(a, b) for a, b in zip(plain, both, strict=True))
 
 
 @pytest.mark.parametrize("reduction", ["released", "paper"])
