@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
 __all__ = ["Geometry", "convolution"]
 
@@ -58,7 +58,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
 
     Cost: of the second derivative, one forward and one gradient to the weight.
     """
-    share = _Parameters.apply(weight, bias, x, geometry)
+    share = _Parameters.apply(weight, bias, (x,), geometry)
     return _Convolution.apply(x, weight, bias, share, geometry)
 
 
@@ -66,18 +66,21 @@ class _Parameters(Function):
     """A zero that hands the gradient of the output on to weight and bias.
 
     A function in Python is not told which of its gradients are wanted. As a node of its own, this
-    one is passed by when the gradient to the input alone is.
+    one is passed by when the gradient to the input alone is. So the input is not among its inputs
+    for autograd; it is in a tuple.
     """
 
     @staticmethod
-    def forward(weight: Tensor, bias: Tensor | None, x: Tensor, geometry: Geometry) -> Tensor:
-        return x.new_zeros(()).expand(geometry.output(x, weight))
+    def forward(
+        weight: Tensor, bias: Tensor | None, source: tuple[Tensor], geometry: Geometry
+    ) -> Tensor:
+        return weight.new_zeros(()).expand(geometry.output(source[0], weight))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        weight, _, x, ctx.geometry = inputs
+        weight, _, source, ctx.geometry = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(weight, x)
+        ctx.save_for_backward(weight, *source)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -129,7 +132,6 @@ class _InputGradient(Function):
         ctx.save_for_backward(g, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         g, weight = ctx.saved_tensors
         to_weight = None

@@ -40,7 +40,7 @@ class _ClosedForms(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         replacement = _REPLACEMENTS.get(func)
-        if replacement is None or not torch.is_grad_enabled() or _packed():
+        if replacement is None or not torch.is_grad_enabled() or _recorded():
             return func(*args, **(kwargs or {}))
         return replacement(func, *args, **(kwargs or {}))
 
@@ -57,10 +57,11 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     x, running, affine = input, (running_mean, running_var), (weight, bias)
-    others = (*running, *affine)
+    others = [other for other in (*running, *affine) if other is not None]
     several = x.ndim > 1 and x.numel() > x.shape[1]
-    whole = training or None not in running
-    if not _plain(x, *others) or not several or not whole:
+    fits = several and all(other.shape == x.shape[1:2] for other in others)
+    known = training or (running_mean is not None and running_var is not None)
+    if not fits or not known or not _plain(x, *others):
         return func(x, *running, *affine, training, momentum, eps)
     return batch_norm(x, running, affine, training=training, momentum=momentum, eps=eps)
 
@@ -91,10 +92,10 @@ _REPLACEMENTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 }
 
 
-def _packed() -> bool:
-    """Whether saved tensors go through hooks, as in activation checkpointing, or may do so."""
+def _recorded() -> bool:
+    """Whether operations are traced, or saved tensors go through hooks, as in checkpointing."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is None or top(True) is not None
+    return top is None or top(True) is not None or torch.jit.is_tracing()
 
 
 def _plain(x: Tensor, *others: Tensor | None) -> bool:

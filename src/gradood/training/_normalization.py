@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
 __all__ = ["batch_norm"]
 
@@ -54,6 +54,14 @@ def batch_norm(
 def _shaped(values: Tensor, x: Tensor) -> Tensor:
     """Numbers of the channels, to be broadcast over x."""
     return values.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def _refuse_third() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "batch norm was to be differentiated three times; its closed form ends with the second "
+            "derivative. Call the model outside of differentiable_kernels()."
+        )
 
 
 def _products(v: Tensor, g: Tensor, center: Tensor) -> Tensor:
@@ -110,10 +118,10 @@ class _ByBatchGradient(Function):
         ctx.save_for_backward(*tensors, *output)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, v: Tensor | None, to_weight: Tensor | None, to_bias: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        _refuse_third()
         g, x, weight, mean, scale, q, sum_gx, sum_g = ctx.saved_tensors
         given_g = given_x = given_weight = None
         if v is not None:
@@ -183,10 +191,10 @@ class _ByRunningGradient(Function):
         ctx.save_for_backward(g, x, weight, mean, scale)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, v: Tensor | None, to_weight: Tensor | None, to_bias: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        _refuse_third()
         g, x, weight, mean, scale = ctx.saved_tensors
         given_g = given_x = given_weight = None
         if v is not None:
