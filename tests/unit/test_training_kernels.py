@@ -212,6 +212,7 @@ OTHERS = {
     "same": lambda x: nn.Conv2d(4, 4, 3, padding="same")(x),
     "one image": lambda x: nn.Conv2d(4, 4, 3)(x[0]),
     "no rows": lambda x: nn.Conv2d(4, 4, 3)(x[:0]),
+    "one step for all": lambda x: F.conv2d(x, torch.ones(4, 4, 3, 3), None, [1], [0], [2]),
     "transposed": lambda x: nn.ConvTranspose2d(4, 4, 3)(x),
     "instance norm": lambda x: nn.InstanceNorm2d(4)(x),
     "traced": lambda x: torch.jit.trace(nn.BatchNorm2d(4).eval(), x.detach())(x),
@@ -243,13 +244,14 @@ def test_autocast_and_no_grad_are_left_to_torch(used):
     assert used == []
 
 
-def test_a_single_value_per_channel_is_refused_as_by_torch():
+def test_wrong_shapes_are_refused_as_by_torch():
     with differentiable_kernels(), pytest.raises(ValueError, match="more than 1 value per channel"):
         nn.BatchNorm1d(3)(torch.zeros(1, 3, requires_grad=True))
     with differentiable_kernels(), pytest.raises(RuntimeError, match="running_mean"):
         F.batch_norm(torch.zeros(2, 3, requires_grad=True), torch.zeros(2), torch.ones(2))
-    with differentiable_kernels(), pytest.raises(RuntimeError, match="channels"):
-        nn.Conv2d(3, 3, 1)(torch.zeros(2, 4, 2, 2, requires_grad=True))
+    for shape, said in (((2, 4, 2, 2), "channels"), ((2, 3, 1, 1), "Kernel size can't be greater")):
+        with differentiable_kernels(), pytest.raises(RuntimeError, match=said):
+            nn.Conv2d(3, 3, 2)(torch.zeros(shape, requires_grad=True))
 
 
 def test_checkpointed_layers_are_differentiated_twice():

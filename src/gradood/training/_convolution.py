@@ -132,7 +132,8 @@ class _InputGradient(Function):
         ctx.save_for_backward(g, weight)
 
     @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (v,) = gradients
         g, weight = ctx.saved_tensors
         to_weight = None
         if ctx.needs_input_grad[1]:

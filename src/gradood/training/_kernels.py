@@ -78,10 +78,12 @@ def _convolution(
 ) -> Tensor:
     n = weight.ndim - 2
     steps = [[step] * n if isinstance(step, int) else step for step in (stride, padding, dilation)]
-    fits = isinstance(padding, int | tuple) and input.ndim == n + 2 and input.numel()
-    if not fits or not _plain(input, weight, bias):
-        return func(input, weight, bias, stride, padding, dilation, groups)
-    return convolution(input, weight, bias, Geometry(*map(list, steps), groups))
+    fits = input.ndim == n + 2 and all(not isinstance(s, str) and len(s) == n for s in steps)
+    if fits and _plain(input, weight, bias):
+        geometry = Geometry(list(steps[0]), list(steps[1]), list(steps[2]), groups)
+        if min(geometry.output(input, weight)) > 0:
+            return convolution(input, weight, bias, geometry)
+    return func(input, weight, bias, stride, padding, dilation, groups)
 
 
 _REPLACEMENTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
@@ -94,8 +96,9 @@ _REPLACEMENTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 
 def _recorded() -> bool:
     """Whether operations are traced, or saved tensors go through hooks, as in checkpointing."""
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is None or top(True) is not None or torch.jit.is_tracing()
+    autograd = getattr(torch._C, "_autograd", None)
+    top = getattr(autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(True) is not None or torch._C._is_tracing()
 
 
 def _plain(x: Tensor, *others: Tensor | None) -> bool:

@@ -118,10 +118,9 @@ class _ByBatchGradient(Function):
         ctx.save_for_backward(*tensors, *output)
 
     @staticmethod
-    def backward(
-        ctx: Any, v: Tensor | None, to_weight: Tensor | None, to_bias: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         _refuse_third()
+        v, to_weight, to_bias = gradients
         g, x, weight, mean, scale, q, sum_gx, sum_g = ctx.saved_tensors
         given_g = given_x = given_weight = None
         if v is not None:
@@ -191,10 +190,9 @@ class _ByRunningGradient(Function):
         ctx.save_for_backward(g, x, weight, mean, scale)
 
     @staticmethod
-    def backward(
-        ctx: Any, v: Tensor | None, to_weight: Tensor | None, to_bias: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         _refuse_third()
+        v, to_weight, to_bias = gradients
         g, x, weight, mean, scale = ctx.saved_tensors
         given_g = given_x = given_weight = None
         if v is not None:
