@@ -64,10 +64,15 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """Every test starts from the same random state, whatever ran before it."""
+    """Every test starts from the same random state, whatever ran before it.
+
+    Where no device is in use, `torch.manual_seed` would note the call and its stack for each kind.
+    """
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
