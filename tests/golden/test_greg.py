@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood.functional.logits import energy
 from gradood.training import EnergyMarginLoss, InputGradientPenalty
 from gradood.training._forward import Objective, PartBatch
+from gradood.training._kernels import differentiable_kernels
 from gradood.training._terms import Gradient, Loss, Margin
 
 N_ID, N_AUX = 4, 3
@@ -97,6 +98,19 @@ def test_value_and_parameter_gradient_equal_the_jacobian_oracle(training, reduct
     got = ours(net, x, m_in, m_out, reduction)
     expected = naive_penalty(net, x, m_in, m_out, reduction)
     assert float(expected.detach()) > 1e-3
+    torch.testing.assert_close(got, expected, **EXACT)
+    for a, b in zip(parameter_gradients(got, net), parameter_gradients(expected, net), strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["coupled", "frozen"])
+@pytest.mark.parametrize("reduction", ["released", "paper"])
+def test_the_kernels_of_training_equal_the_jacobian_oracle(training, reduction):
+    net, x = network(training=training), inputs()
+    m_in, m_out = margins(net, x)
+    with differentiable_kernels():
+        got = ours(net, x, m_in, m_out, reduction)
+    expected = naive_penalty(net, x, m_in, m_out, reduction)
     torch.testing.assert_close(got, expected, **EXACT)
     for a, b in zip(parameter_gradients(got, net), parameter_gradients(expected, net), strict=True):
         torch.testing.assert_close(a, b, **EXACT)
