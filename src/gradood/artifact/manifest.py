@@ -8,8 +8,9 @@ from typing import Any
 
 from gradood import __version__
 from gradood._io.canonical import check_plain, encode
-from gradood._io.records import Rules, Words, decode, to_plain
+from gradood._io.records import SINCE, Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
+from gradood.artifact.numerics import NumericsRecord
 from gradood.errors import ArtifactError
 
 __all__ = [
@@ -52,7 +53,7 @@ class Format:
         return f"{self.major}.{self.minor}"
 
 
-FORMAT = Format(major=1, minor=0)
+FORMAT = Format(major=1, minor=1)
 """What this gradood writes."""
 
 
@@ -181,6 +182,7 @@ class Manifest:
         notes: for people.
         canary: inputs with known outputs, or None.
         arrays: names of further tensors, that `calibration` or options refer to.
+        numerics: how the model was run for all this, or None if unknown, as in files before 1.1.
     """
 
     format: Format = FORMAT
@@ -199,6 +201,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     canary: CanaryRecord | None = None
     arrays: tuple[str, ...] = ()
+    numerics: NumericsRecord | None = field(default=None, metadata={SINCE: (1, 1)})
 
     def __post_init__(self) -> None:
         _expect(bool(self.detectors), "detectors is empty; expected at least one.")

@@ -21,7 +21,10 @@ from gradood.calibration._rule import DecisionRule
 from gradood.detectors.base import Detector, Plan, State
 from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.evidence import LOGITS, gather, reads_from_plain
+from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
+from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
 from gradood.taps import device_of, unwrap
 
@@ -51,7 +54,7 @@ def restore(
         raise mismatch(lines, what)
     saved = Saved.of(manifest, tensors)
     try:
-        unbound, state, changes = saved.bound(model)
+        unbound, state, changes = saved.bound(model, known)
     except ArtifactError:
         raise
     except (GradoodError, RuntimeError) as error:
@@ -130,29 +133,39 @@ class Saved:
         fitted = _fitted(manifest, tensors, canary.inputs)
         return Saved(manifest, detectors, plans, states, rule, canary, fitted)
 
-    def bound(self, model: nn.Module) -> tuple[UnboundSet, MonitorState, list[str]]:
+    def bound(
+        self, model: nn.Module, known: Fingerprint
+    ) -> tuple[UnboundSet, MonitorState, list[str]]:
         """The monitor's parts on a model, and what differs on the canary, in words.
 
         Args:
             model: the classifier.
+            known: its fingerprint.
 
         Raises:
             GradoodError, RuntimeError: it cannot be run as before.
         """
         module, head = unwrap(model), self.manifest.model.head
-        network = observed(model, self.canary.inputs.to(device_of(module)), head=head)
-        combine: Any = self.manifest.combine
-        unbound = UnboundSet(model=model, detectors=self.detectors, combine=combine, head=head)
-        detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
+        device = device_of(module)
+        settings = self.manifest.numerics or numerics(device)
+        content = ModelContent(known, settings, TensorVersions(module))
+        with applied_autocast(settings, device):
+            network = observed(model, self.canary.inputs.to(device), head=head)
+            combine: Any = self.manifest.combine
+            unbound = UnboundSet(model=model, detectors=self.detectors, combine=combine, head=head)
+            detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
+            bound = replace(detectors, states=dict(self.states))
+            logits, scores = canary_outputs(bound, self.canary.inputs)
+        snapshot = ModelSnapshot(network, content, self.canary.inputs, logits)
         state = MonitorState(
-            bound=replace(detectors, states=dict(self.states)),
+            bound=bound,
             fitted=self.fitted,
             rule=self.rule,
             canary=self.canary.inputs,
             overrides=self.manifest.overrides,
+            fit_model=snapshot if self.states else None,
+            calibration_model=None if self.rule is None else snapshot,
         )
-        assert state.bound is not None
-        logits, scores = canary_outputs(state.bound, self.canary.inputs)
         allowed = tolerance(self.canary, module)
         return unbound, state, compare(self.canary, logits, scores, allowed)
 
