@@ -27,7 +27,7 @@ from gradood.errors import ArtifactError, ModelMismatchError, NotFittedError
 from gradood.evidence import Activation, Gradient, reads_to_plain
 from gradood.monitor._model_snapshot import ModelContent
 from gradood.monitor._numerics import applied_autocast, numerics
-from gradood.monitor._saved import KEYS, Saved, canary_outputs
+from gradood.monitor._saved import KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
 
@@ -186,5 +186,6 @@ def _canary(bound: DetectorSet, state: MonitorState) -> Canary:
                 example, torch.zeros(row_count(example), dtype=torch.int64, device="cpu")
             )
         inputs = synthesize(example, *data.bounds(example), seed=_SEED)
-    logits, scores = canary_outputs(bound, inputs)
-    return Canary.of(bound.binding.network.module, inputs, logits, scores, _SEED)
+    network = bound.binding.network
+    logits, scores = canary_logits(network, inputs), canary_scores(bound, inputs)
+    return Canary.of(network.module, inputs, logits, scores, _SEED)
