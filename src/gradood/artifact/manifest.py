@@ -34,6 +34,7 @@ _WORDS = Words(
     options="an object",
     missing="{where} lacks the key {key!r}; the file is incomplete.",
 )
+_MOST_DETECTORS, _MOST_READS = 1_000, 50_000
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -206,6 +207,12 @@ class Manifest:
     def __post_init__(self) -> None:
         _expect(bool(self.detectors), "detectors is empty; expected at least one.")
         names = [detector.name for detector in self.detectors]
+        reads = sum(len(detector.reads) for detector in self.detectors)
+        _expect(
+            len(names) <= _MOST_DETECTORS and reads <= _MOST_READS,
+            f"there are {len(names):,} detectors with {reads:,} reads; expected at most "
+            f"{_MOST_DETECTORS:,} and {_MOST_READS:,}.",
+        )
         _expect(len(set(names)) == len(names), f"two detectors are called alike in {names}.")
         _expect(bool(_VERSION.fullmatch(self.library)), f"library is {self.library[:80]!r}.")
         _expect(
