@@ -111,7 +111,10 @@ def calibrated(*path, value):
         (option("knn", "k", 10**18), "parts do not fit together|cannot be run as before"),
         (option("knn", "k", 10**30), "beyond 64 bits"),
         (lambda m, a: detector(m, "knn").update(reads=[]), "parts do not fit|cannot be run"),
-        (lambda m, a: m.update(combine="stouffer"), "combine='stouffer'.* calibrated with 'fisher'"),
+        (
+            lambda m, a: m.update(combine="stouffer"),
+            "combine='stouffer'.* calibrated with 'fisher'",
+        ),
         (lambda m, a: m.update(combine=None), "combine=None, but was calibrated with 'fisher'"),
         (lambda m, a: m["fit"].update(class_counts=[2**64 - 1] * 3), "parts do not fit together"),
         (calibrated("detectors", "knn", "promise", "fpr", value=1e-320), "parts do not fit"),

@@ -46,7 +46,7 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."
     )
-    state_shapes = {"temperature": "float"}
+    state_shapes = ("temperature: float",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

@@ -194,7 +194,6 @@ class Saved:
         allowed = tolerance(self.canary, module)
         return unbound, state, compare(self.canary, logits, scores, allowed)
 
-
     def _check_states(self, sizes: Mapping[str, int]) -> None:
         """Raise where a state is not of the types and sizes that its detector makes here."""
         for name, detector in self.detectors.items():

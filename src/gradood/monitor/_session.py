@@ -221,9 +221,7 @@ class Session:
 
     # -- swaps ----------------------------------------------------------------------------
 
-    def _learn(
-        self, bound: DetectorSet, partials: Partials, content: ModelContent | None
-    ) -> None:
+    def _learn(self, bound: DetectorSet, partials: Partials, content: ModelContent | None) -> None:
         """A fit: nothing that was calibrated or overridden before holds any longer."""
         fitted = self.unbound.checked(finish(bound, partials))
         snapshot = self._snapshot(fitted, content, "fitted")

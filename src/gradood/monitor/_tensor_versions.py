@@ -71,12 +71,11 @@ def _probes(tensors: list[Tensor]) -> list[tuple[Tensor, tuple[int, ...]]]:
     step = max(1, len(plain) // _PROBES)
     probes: list[tuple[Tensor, tuple[int, ...]]] = []
     for tensor in plain[step - 1 :: step][-_PROBES:]:
-        row = tensor.detach().flatten(1)[0] if tensor.ndim > 1 else tensor.detach()
-        place = int(row.float().abs().argmax())
-        inner = torch.unravel_index(torch.tensor(place), tensor.shape[1:]) if tensor.ndim > 1 else ()
-        index = (0, *map(int, inner)) if tensor.ndim > 1 else (place,)
-        if float(tensor.detach()[index]) == float(tensor.detach()[index]):  # NaN equals nothing.
-            probes.append((tensor, index))
+        values = tensor.detach()[:1].flatten()
+        place = values.float().abs().argmax().cpu()
+        index = torch.unravel_index(place, (1, *tensor.shape[1:]))
+        if not bool(values.isnan().any()):  # NaN equals nothing.
+            probes.append((tensor, tuple(map(int, index))))
     return probes
 
 

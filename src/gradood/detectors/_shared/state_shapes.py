@@ -1,7 +1,7 @@
 """What a detector's state is made of: types and sizes, declared in words and compared."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -17,23 +17,24 @@ _ANY = "_"
 
 
 def misfits(
-    shapes: Mapping[str, str], state: Mapping[str, Tensor], sizes: Mapping[str, int]
+    shapes: Iterable[str], state: Mapping[str, Tensor], sizes: Mapping[str, int]
 ) -> Iterator[str]:
     """How a state is not as declared, in words.
 
     Args:
-        shapes: name → type and sizes, such as ``"float classes features"``. A name that ends in
-            ``?`` may be absent, one with ``*`` stands for several. A size with the same word is the
-            same throughout; ``_`` is any.
+        shapes: name, type and sizes, such as ``"mean: float classes features"``. A name that ends
+            in ``?`` may be absent, one with ``*`` stands for several. A size with the same word is
+            the same throughout; ``_`` is any.
         state: to be compared.
         sizes: word → size, where it is known.
 
-    >>> list(misfits({"mean": "float width"}, {"mean": torch.zeros(2, 3)}, {"width": 3}))
+    >>> list(misfits(["mean: float width"], {"mean": torch.zeros(2, 3)}, {"width": 3}))
     ["'mean' is torch.float32 (2, 3); expected float (width,)"]
     """
     known = dict(sizes)
     left = set(state)
-    for declared, words in shapes.items():
+    for shape in shapes:
+        declared, _, words = shape.partition(": ")
         pattern = re.compile(re.escape(declared.rstrip("?")).replace(r"\*", r"\d+"))
         names = [name for name in state if pattern.fullmatch(name)]
         if not names and not declared.endswith("?"):
