@@ -242,7 +242,8 @@ def _spec(name: str, dtype: Any, shape: Any) -> Spec:
             f"tensor {name!r} has shape {str(shape)[:80]}; expected at most {_MAX_DIMENSIONS} "
             "sizes, each an integer of at least 0."
         )
-    if ITEM_SIZES[dtype] * math.prod(filter(None, shape)) >= 2**63:
+    # No bytes bound the sizes of an empty tensor, and its strides would overflow.
+    if 0 in shape and ITEM_SIZES[dtype] * math.prod(filter(None, shape)) >= 2**63:
         raise ArtifactError(
             f"tensor {name!r} has shape {str(shape)[:80]}, too large for any memory; the file is "
             "refused."
