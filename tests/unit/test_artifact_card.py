@@ -135,7 +135,13 @@ def test_gradood_verify(file, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith(f"{file}: intact\n")
-    for part in (f"{FORMAT}, written by gradood", "knn", "MLP, 2 classes", check(file).sha256, "a test"):
+    for part in (
+        f"{FORMAT}, written by gradood",
+        "knn",
+        "MLP, 2 classes",
+        check(file).sha256,
+        "a test",
+    ):
         assert part in out
 
 
