@@ -13,6 +13,7 @@ GradoodError
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
 ├── MeaninglessScoreWarning               the method says little on this model
+├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
@@ -31,6 +32,7 @@ __all__ = [
     "GradoodError",
     "GradoodWarning",
     "MeaninglessScoreWarning",
+    "ModelChangedWarning",
     "ModelMismatchError",
     "NotFittedError",
     "TapError",
@@ -95,6 +97,10 @@ class GradoodWarning(UserWarning):
 
 class MeaninglessScoreWarning(GradoodWarning):
     """The method runs, but says little about this model."""
+
+
+class ModelChangedWarning(GradoodWarning):
+    """Weights, layers or numerical settings are not those of the fit or the calibration."""
 
 
 class UninformativeScoreWarning(GradoodWarning):

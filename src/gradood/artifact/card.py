@@ -68,6 +68,11 @@ def _model(manifest: Manifest) -> list[str]:
         lines.append(f"- Head: `{_code(model.head)}`")
     if layers:
         lines.append(f"- Layers read: {layers}")
+    if (run := manifest.numerics) is not None:
+        lines.append(
+            f"- Run on {_text(run.device)}, autocast {run.autocast or 'off'}, float32 products "
+            f"{_text(run.float32_matmul)}"
+        )
     return [*lines, "", "The detector refuses any other model."]
 
 
@@ -194,6 +199,9 @@ def _hashes(verified: Verified) -> list[str]:
         f"- File: `{verified.sha256}` ({verified.size:,} bytes)",
         f"- Manifest: `{verified.manifest_sha256}`",
         f"- Tensors: `{verified.payload_sha256}` ({len(verified.specs)} of them)",
+        "",
+        "They show damage, and are no signature: whoever can write the file can make them anew. "
+        "Compare the file's hash with one that you got another way.",
     ]
 
 

@@ -4,12 +4,13 @@ A method that raises, or is interrupted, leaves the state as it was.
 """
 
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 
 from gradood._engine.batches import Batch, Data
-from gradood._engine.binding import Binding
+from gradood._engine.binding import Binding, caller_level
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
@@ -19,8 +20,9 @@ from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
-from gradood.errors import CalibrationError, DataError, NotFittedError
+from gradood.errors import CalibrationError, DataError, ModelChangedWarning, NotFittedError
 from gradood.evidence import KEYS, LOGITS, Read
+from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._state import MonitorOptions, MonitorState, summary
 
 __all__ = ["Session"]
@@ -66,17 +68,20 @@ class Session:
 
     def fit(self, data: Data) -> None:
         """Learn from all of the fit data; without a detector that learns, only bind."""
+        content = self._content() if self.unbound.learners else None
         partials, bound = self._accumulated(data)
         if bound is not None and bound.learners:
-            self._learn(bound, partials)
+            self._learn(bound, partials, content)
         else:
             self._keep(bound)
 
     def accumulate(self, data: Data) -> Partials:
         """What some of the fit data contributes."""
+        content = self._content()
         partials, bound = self._accumulated(data)
         self._keep(bound)
-        return partials
+        snapshot = self._snapshot(bound, content, "fitted")
+        return partials if snapshot is None else partials.read_off(frozenset({snapshot.digest}))
 
     def finish(self, partials: Partials) -> None:
         """Learn from everything accumulated."""
@@ -88,7 +93,7 @@ class Session:
                 "finish was called before accumulate on this monitor, which has not seen the model "
                 "run: call monitor.bind(inputs) first."
             )
-        self._learn(self.unbound.unfitted(bound), partials)
+        self._learn(self.unbound.unfitted(bound), partials, self._content())
 
     def _accumulated(self, data: Data) -> tuple[Partials, DetectorSet | None]:
         unbound, bound = self.unbound, self.state.learning
@@ -106,7 +111,9 @@ class Session:
             NotFittedError: a detector that learns was not fitted.
         """
         state = self._fitted()
-        return self._scored(state, data, "score", ())
+        scores = self._scored(state, data, "score", ())
+        self._compare(state.fit_model, "fitted")
+        return scores
 
     def predict(self, data: Data) -> Results:
         """Decisions about every sample.
@@ -121,13 +128,14 @@ class Session:
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
         scores = self._scored(state, data, "predict", (LOGITS,))
+        self._compare(state.calibration_model, "calibrated")
         return state.rule.results(scores, state.stamps)
 
     def calibrate(
         self, data: Data, promise: Promise, *, per_class: bool, allow_overlap: str | None
     ) -> None:
         """Thresholds that keep a promise; see `gradood.Monitor.calibrate`."""
-        before, unbound = self._fitted(), self.unbound
+        before, unbound, content = self._fitted(), self.unbound, self._content()
         summaries: list[DataSummary] = []
 
         def summarize(batch: Batch, scores: BatchScores) -> None:
@@ -140,6 +148,7 @@ class Session:
         samples = reduce(DataSummary.merge, summaries)
         overlap = overlap_override(samples, before.fitted, allow_overlap)
         rule = DecisionRule.of(scores, promise, combine=unbound.combine, per_class=per_class)
+        snapshot = None if bound is None else self._calibrated_on(before, bound, content)
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
             if before.bound is not None and self.state.bound is not before.bound:
@@ -153,6 +162,7 @@ class Session:
                 rule=rule,
                 calibrated=samples,
                 overrides=(*others, *overlap),
+                calibration_model=snapshot,
             )
 
     def _fitted(self) -> MonitorState:
@@ -172,15 +182,66 @@ class Session:
     def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
         return shown_batches(data, what, bar=self._progress, labels=labels)
 
+    # -- the model ------------------------------------------------------------------------
+
+    def _content(self) -> ModelContent | None:
+        """What the model holds now, to be compared once its statistics are made."""
+        return ModelContent.of(self.unbound.model)
+
+    def _snapshot(
+        self, bound: DetectorSet | None, content: ModelContent | None, what: str
+    ) -> ModelSnapshot | None:
+        """The model that a pass over data began with; warns if the pass ended with another."""
+        if bound is None or content is None:
+            return None
+        snapshot = ModelSnapshot.of(bound.binding.network, content)
+        changes = snapshot.changes()
+        if changes:
+            _warn(f"the model changed while it was {what}: {'; '.join(changes)}", _AGAIN[what])
+        return snapshot
+
+    def _calibrated_on(
+        self, before: MonitorState, bound: DetectorSet, content: ModelContent | None
+    ) -> ModelSnapshot | None:
+        """The model that was calibrated on; warns if it is not the one that was fitted on."""
+        snapshot, fitted = self._snapshot(bound, content, "calibrated"), before.fit_model
+        if fitted is None:
+            return snapshot
+        changes = fitted.differences(content) or fitted.changes()
+        if not changes:
+            return fitted
+        _warn(f"the model is not as it was fitted on: {'; '.join(changes)}", _AGAIN["fitted"])
+        return snapshot
+
+    def _compare(self, snapshot: ModelSnapshot | None, what: str) -> None:
+        """Warn if the model is not as it was fitted, or calibrated, on."""
+        changes = [] if snapshot is None else snapshot.changes()
+        if changes:
+            _warn(f"the model is not as it was {what} on: {'; '.join(changes)}", _AGAIN[what])
+
     # -- swaps ----------------------------------------------------------------------------
 
-    def _learn(self, bound: DetectorSet, partials: Partials) -> None:
+    def _learn(self, bound: DetectorSet, partials: Partials, content: ModelContent | None) -> None:
         """A fit: nothing that was calibrated or overridden before holds any longer."""
         fitted = self.unbound.checked(finish(bound, partials))
+        snapshot = self._snapshot(fitted, content, "fitted")
+        if snapshot is not None and partials.models - {snapshot.digest}:
+            _warn("parts of the fit were read off a model with other weights", _AGAIN["fitted"])
         with _SWAP:
-            self.state = MonitorState(bound=fitted, fitted=partials.seen)
+            self.state = MonitorState(bound=fitted, fitted=partials.seen, fit_model=snapshot)
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""
         with _SWAP:
             self.state = self.state.with_binding(bound)
+
+
+_AGAIN = {
+    "fitted": "Fit and calibrate again, or give the model back what it had.",
+    "calibrated": "Calibrate again, or give the model back what it had.",
+}
+
+
+def _warn(finding: str, advice: str) -> None:
+    """A `ModelChangedWarning` at the line that called into this package."""
+    warnings.warn(f"{finding}. {advice}", ModelChangedWarning, stacklevel=caller_level())

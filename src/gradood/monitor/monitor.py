@@ -235,14 +235,17 @@ class Monitor:
         results = self._session.predict(data)
         return next(iter(results.values())) if self._session.options.bare else results
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, override: str | None = None) -> None:
         """Save what was learned and promised in one file, which `gradood.load` reads.
 
         Args:
             path: a safetensors file; replaced atomically if it exists. The model is not in it, but
                 what tells it from any other.
+            override: why it is right that the model changed since it was fitted or calibrated on,
+                if it did; stamped on every result of what is loaded.
 
         Raises:
+            ModelMismatchError: the model changed since; says what differs.
             NotFittedError: a detector that learns was not fitted, or nothing was run yet.
             ArtifactError: an option of a detector cannot be saved.
             OSError: the file cannot be written; what was there is unchanged.
@@ -250,7 +253,7 @@ class Monitor:
         Cost:
             One forward pass of eight inputs, and reading all parameters.
         """
-        save(path, self._session.options, self._session.state)
+        save(path, self._session.options, self._session.state, override)
 
     def bind(self, x: Inputs) -> Binding:
         """Observe the model on inputs like those to come, and plan what to read.
