@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gradood.errors import TapError, suggest
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head, linear_weight
-from gradood.taps.isolation import device_of
+from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.tap import Tap
 from gradood.taps.view import Views
@@ -125,12 +125,15 @@ class Network:
         """The normalization layers, or, if there are none, the layers that feed a ReLU alone."""
         if self.norms:
             return self.norms
-        return tuple(
-            layer
-            for layer in self.layers.values()
-            if layer.positive == layer.output
-            and linear_weight_or_kernel(self.module.get_submodule(layer.name))
-        )
+        with left_as_found(self.views) as view:  # as a weight may be computed where it is read
+            return tuple(
+                layer
+                for layer in self.layers.values()
+                if layer.positive == layer.output
+                and linear_weight_or_kernel(
+                    view.find(layer.name) or self.module.get_submodule(layer.name)
+                )
+            )
 
     @property
     def attends(self) -> bool:

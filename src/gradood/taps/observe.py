@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import GradoodError, TapError
+from gradood.taps._changes import Changes, changes_of
 from gradood.taps._escape import escapes
 from gradood.taps._recording import Recording
 from gradood.taps.head import exact_products
-from gradood.taps.isolation import Generators, device_of, left_as_found
+from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
 from gradood.taps.wrap import logits_of, unwrap
@@ -18,6 +19,8 @@ from gradood.taps.wrap import logits_of, unwrap
 __all__ = ["observe"]
 
 _LOG = logging.getLogger(__name__)
+_RUNS = 3
+"""Of an observation, until it finds nothing more that must be kept from the model."""
 
 
 def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Network:
@@ -43,7 +46,7 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
     views = Views(module)
     try:
-        seen = _run(views, rows)
+        seen = _settled(views, rows)
         escaped = seen.escaped
     except _CopyFailed as failure:
         if not _runs_itself(module, rows):
@@ -52,9 +55,8 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
     if seen is None or escaped:
         _LOG.info("the model is run itself, as no view can follow its calls of %s", escaped[0])
         views = Views(module, direct=True)
-        seen = _run(views, rows)
+        seen = _settled(views, rows)
     _refuse_mixing(module, seen.recording.logits.detach(), seen.alone, len(rows))
-    views.written = seen.written
     return seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
 
 
@@ -68,6 +70,7 @@ class _Run:
         overwrites: whether the model changes the tensor that it is given.
         written: (module, attribute) names of tensors that the model changes in place.
         escaped: names of the model's modules that ran in place of the view's.
+        changes: what else it changes in the model.
     """
 
     alone: Tensor
@@ -75,21 +78,42 @@ class _Run:
     overwrites: bool
     written: tuple[tuple[str, str], ...]
     escaped: tuple[str, ...]
+    changes: Changes
+
+
+def _settled(views: Views, rows: Tensor) -> _Run:
+    """A run in which all that the model changes is apart from the model; the views learn what."""
+    for _ in range(_RUNS):
+        seen = _run(views, rows)
+        if seen.escaped:
+            return seen
+        known = {*views.written, *views.stateful}
+        changes = seen.changes
+        views.written = tuple(dict.fromkeys((*views.written, *seen.written, *changes.parameters)))
+        views.stateful = tuple(dict.fromkeys((*views.stateful, *changes.attributes)))
+        if views.direct or not changes.prevented - known:
+            break
+    if seen.changes.prevented:
+        names = ", ".join(sorted(".".join(filter(None, name)) for name in seen.changes.prevented))
+        _LOG.warning("the model's forward changes in place, in the model itself: %s", names)
+    return seen
 
 
 def _run(views: Views, rows: Tensor) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
         before = Generators.now(views)
-        with escapes(views.model, view) as escaped:
+        watched = changes_of(views, view, put_back=only_thread())
+        with escapes(view) as escaped, watched as changes:
             given = rows[:1].clone()
             version = given._version
             alone = logits_of(_first_output(view, given))
             overwrites = given._version != version
+            changes.note()
             recording = _recorded(views, view, rows)
         views.draws = before.host_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
-    return _Run(alone, recording, overwrites, written, tuple(escaped))
+    return _Run(alone, recording, overwrites, written, tuple(escaped), changes)
 
 
 class _CopyFailed(Exception):
