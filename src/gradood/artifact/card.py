@@ -89,6 +89,7 @@ def _promise(manifest: Manifest) -> list[str]:
     found = list(_records(manifest.calibration, ""))
     lines = [line for name, record in found for line in _promised(name, record)]
     lines = lines or [f"- Calibrated: `{_code(_value(manifest.calibration))}`"]
+    lines += _copies(manifest.calibration)
     if manifest.combine is not None:
         lines.append(
             f"- The detectors are combined into one decision by `{_code(manifest.combine)}`."
@@ -128,6 +129,49 @@ def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     count = f", from {samples:,} calibration samples" if isinstance(samples, int) else ""
     classes = ", within each predicted class" if record.get("per_class") is True else ""
     yield f"- {subject} most {rate} false alarms, {how}{count}{classes}."
+    yield from (f"  - {sentence}" for sentence in _terms(record, combined=name == "combined"))
+
+
+def _terms(record: Mapping[str, Any], *, combined: bool) -> Iterator[str]:
+    """What else a calibration record says of its promise."""
+    shared = _sharing(record)
+    if shared:
+        listed = ", ".join(map(str, shared[:_CLASSES_SHOWN]))
+        more = len(shared) - _CLASSES_SHOWN
+        yield (
+            f"Too rare for thresholds of their own: classes {listed}"
+            f"{f' and {more} more' if more > 0 else ''}. They share one with each other and with "
+            "classes never seen; the promise is on them together, and may not hold within one."
+        )
+    tolerance, infinite = record.get("tolerance"), record.get("infinite")
+    if _number(tolerance) and tolerance > 0:
+        yield f"Scores that differ by no more than {tolerance:.2g} count as equal (rounding)."
+    elif not combined:
+        yield (
+            "Rounding is not allowed for: copies of one input may be decided apart in batches of "
+            "another size, or on another machine. Calibrated again, they are not."
+        )
+    if _number(infinite) and infinite > 0:
+        yield f"{infinite:,} of the samples had no finite score; inputs like these are flagged."
+
+
+def _sharing(record: Mapping[str, Any]) -> list[int]:
+    """The classes that have no threshold of their own, ascending."""
+    groups = record.get("groups")
+    classes = [g.get("classes") for g in groups or [] if isinstance(g, Mapping)]
+    known = [c for c in classes if isinstance(c, list) and all(type(k) is int for k in c)]
+    alone = {c[0] for c in known if len(c) == 1}
+    return sorted({k for c in known for k in c} - alone)
+
+
+def _copies(calibration: Any) -> Iterator[str]:
+    """Whether calibration samples are copies, where the record says so."""
+    contents = calibration.get("contents") if isinstance(calibration, Mapping) else None
+    if type(contents) is int and calibration.get("fewer_copies"):
+        yield (
+            f"- The calibration samples have {contents:,} distinct contents. The promise holds "
+            "whether the copies among them are in the nature of the data or came about by sampling."
+        )
 
 
 def _fit(manifest: Manifest) -> list[str]:

@@ -17,7 +17,7 @@ class Group:
     """Calibration samples that stand for the same kind of input.
 
     Attributes:
-        scores: (n,) float64, ascending.
+        scores: (n,) float64, ascending; the last may be +inf.
         classes: (k,) int64, the predicted classes they are of.
         rank: the threshold is the rank-th largest; see `deciding_rank`.
     """
@@ -28,7 +28,7 @@ class Group:
 
     @property
     def threshold(self) -> float:
-        """An input is flagged if its score is above."""
+        """An input is flagged if its score is above, by more than the tolerance."""
         return float(self.scores[len(self.scores) - self.rank])
 
 
@@ -94,6 +94,14 @@ class Groups:
         if len(self.classes):
             known = self.classes[at.clamp(max=len(self.classes) - 1)] == predicted
         return self.of[torch.where(known, at, len(self.classes))]
+
+    def own(self, predicted: Tensor) -> Tensor:
+        """Whether the group of each row is that of its class alone: (N,) bool."""
+        single = [int(g.classes[0]) if len(g.classes) == 1 else None for g in self.members]
+        rows = self.rows(predicted)
+        owner = torch.tensor([-1 if c is None else c for c in single], device="cpu")[rows]
+        alone = torch.tensor([c is not None for c in single], device="cpu")[rows]
+        return alone & (owner == predicted)
 
 
 def _rest(counts: np.ndarray, need: int) -> np.ndarray:
