@@ -86,10 +86,10 @@ def _promise(manifest: Manifest) -> list[str]:
             "**None.** The detector was not calibrated: it gives scores, but neither p-values nor "
             "decisions, and promises no false-alarm rate."
         ]
-    found = list(_records(manifest.calibration, ""))
-    lines = [line for name, record in found for line in _promised(name, record)]
+    found = dict(_records(manifest.calibration, ""))
+    lines = [line for name, record in found.items() for line in _promised(name, record)]
     lines = lines or [f"- Calibrated: `{_code(_value(manifest.calibration))}`"]
-    lines += _copies(manifest.calibration)
+    lines += _terms(manifest.calibration, found)
     if manifest.combine is not None:
         lines.append(
             f"- The detectors are combined into one decision by `{_code(manifest.combine)}`."
@@ -128,31 +128,39 @@ def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     samples = record.get("samples")
     count = f", from {samples:,} calibration samples" if isinstance(samples, int) else ""
     classes = ", within each predicted class" if record.get("per_class") is True else ""
-    yield f"- {subject} most {rate} false alarms, {how}{count}{classes}."
-    yield from (f"  - {sentence}" for sentence in _terms(record, combined=name == "combined"))
+    tolerance, infinite = record.get("tolerance"), record.get("infinite")
+    ties = ""
+    if _number(tolerance) and tolerance > 0:
+        ties = f"; scores that differ by at most {tolerance:.2g} count as equal"
+    lost = ""
+    if _number(infinite) and infinite > 0:
+        lost = f" ({infinite:,} of them without a finite score, as inputs that are always flagged)"
+    yield f"- {subject} most {rate} false alarms, {how}{count}{lost}{classes}{ties}."
 
 
-def _terms(record: Mapping[str, Any], *, combined: bool) -> Iterator[str]:
-    """What else a calibration record says of its promise."""
-    shared = _sharing(record)
-    if shared:
+def _terms(calibration: Any, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the promise covers and what not, where the records say so."""
+    sharing = {tuple(shared): name for name, r in records.items() if (shared := _sharing(r))}
+    for shared, name in sharing.items():
         listed = ", ".join(map(str, shared[:_CLASSES_SHOWN]))
         more = len(shared) - _CLASSES_SHOWN
         yield (
-            f"Too rare for thresholds of their own: classes {listed}"
-            f"{f' and {more} more' if more > 0 else ''}. They share one with each other and with "
-            "classes never seen; the promise is on them together, and may not hold within one."
+            f"- **Not within each class:** {f'for `{_code(name)}` ' if len(sharing) > 1 else ''}"
+            f"classes {listed}{f' and {more} more' if more > 0 else ''} have too few calibration "
+            "samples and share a threshold with each other and with classes never seen. The "
+            "promise is on them together, and may be broken within one of them."
         )
-    tolerance, infinite = record.get("tolerance"), record.get("infinite")
-    if _number(tolerance) and tolerance > 0:
-        yield f"Scores that differ by no more than {tolerance:.2g} count as equal (rounding)."
-    elif not combined:
+    if any(name != "combined" and not record.get("tolerance") for name, record in records.items()):
         yield (
-            "Rounding is not allowed for: copies of one input may be decided apart in batches of "
-            "another size, or on another machine. Calibrated again, they are not."
+            "- Rounding is not allowed for: copies of one input may be decided differently in "
+            "batches of another size or on another machine. A new calibration allows for it."
         )
-    if _number(infinite) and infinite > 0:
-        yield f"{infinite:,} of the samples had no finite score; inputs like these are flagged."
+    contents = calibration.get("contents") if isinstance(calibration, Mapping) else None
+    if type(contents) is int and calibration.get("fewer_copies"):
+        yield (
+            f"- The calibration samples have {contents:,} distinct contents. The promise holds "
+            "whether the copies among them are in the nature of the data or came about by sampling."
+        )
 
 
 def _sharing(record: Mapping[str, Any]) -> list[int]:
@@ -161,17 +169,7 @@ def _sharing(record: Mapping[str, Any]) -> list[int]:
     classes = [g.get("classes") for g in groups or [] if isinstance(g, Mapping)]
     known = [c for c in classes if isinstance(c, list) and all(type(k) is int for k in c)]
     alone = {c[0] for c in known if len(c) == 1}
-    return sorted({k for c in known for k in c} - alone)
-
-
-def _copies(calibration: Any) -> Iterator[str]:
-    """Whether calibration samples are copies, where the record says so."""
-    contents = calibration.get("contents") if isinstance(calibration, Mapping) else None
-    if type(contents) is int and calibration.get("fewer_copies"):
-        yield (
-            f"- The calibration samples have {contents:,} distinct contents. The promise holds "
-            "whether the copies among them are in the nature of the data or came about by sampling."
-        )
+    return sorted({k for c in known for k in c if k >= 0} - alone)
 
 
 def _fit(manifest: Manifest) -> list[str]:

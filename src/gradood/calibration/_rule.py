@@ -95,9 +95,9 @@ class DecisionRule:
         need = required(promise) if combine is None else required_fused(promise)
         if contents.distinct < need:
             raise CalibrationError(
-                f"{len(batch)} calibration samples were given, with only {contents.distinct} distinct "
-                f"contents among them (the others are copies); {promise} needs at least {need} "
-                f"distinct ones. Add {need - contents.distinct}, or promise less."
+                f"{len(batch)} calibration samples were given, with only {contents.distinct} "
+                f"distinct contents among them, as the others are copies; {promise} needs at least "
+                f"{need} distinct ones. Add {need - contents.distinct}, or promise less."
             )
         fewer = tuple(
             _learned(batch.rows(rows), promise, combine, per_class, allowed)
