@@ -265,7 +265,8 @@ def rounding(name: str, plan: Plan) -> Iterator[Row]:
         for (kind, condition), group in lines.items():
             worst = max(group)
             broken, before = (sum(line[i] for line in group) for i in (3, 4))
-            yield Row(name, share, kind, condition, *worst[:3], broken, before, len(group))
+            mean, error, method = worst[:3]
+            yield Row(name, share, kind, condition, mean, error, method, broken, before, len(group))
 
 
 def estimate(rates: Tensor) -> tuple[float, float]:
@@ -424,7 +425,7 @@ def page(rows: list[Row], plan: Plan, seconds: float) -> tuple[str, bool]:
 
 def main() -> int:
     """Score, deal, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--networks", default="resnet20,plain-cnn,transformer")
     parser.add_argument("--out", type=Path)

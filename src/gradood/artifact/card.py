@@ -128,12 +128,12 @@ def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     samples = record.get("samples")
     count = f", from {samples:,} calibration samples" if isinstance(samples, int) else ""
     classes = ", within each predicted class" if record.get("per_class") is True else ""
-    tolerance, infinite = record.get("tolerance"), record.get("infinite")
+    tolerance, infinite = (_amount(record.get(key)) for key in ("tolerance", "infinite"))
     ties = ""
-    if _number(tolerance) and tolerance > 0:
+    if tolerance:
         ties = f"; scores that differ by at most {tolerance:.2g} count as equal"
     lost = ""
-    if _number(infinite) and infinite > 0:
+    if infinite:
         lost = f" ({infinite:,} of them without a finite score, as inputs that are always flagged)"
     yield f"- {subject} most {rate} false alarms, {how}{count}{lost}{classes}{ties}."
 
@@ -150,7 +150,10 @@ def _terms(calibration: Any, records: Mapping[str, Mapping[str, Any]]) -> Iterat
             "samples and share a threshold with each other and with classes never seen. The "
             "promise is on them together, and may be broken within one of them."
         )
-    if any(name != "combined" and not record.get("tolerance") for name, record in records.items()):
+    if any(
+        name != "combined" and not _amount(record.get("tolerance"))
+        for name, record in records.items()
+    ):
         yield (
             "- Rounding is not allowed for: copies of one input may be decided differently in "
             "batches of another size or on another machine. A new calibration allows for it."
@@ -237,6 +240,11 @@ def _hashes(verified: Verified) -> list[str]:
         f"- Manifest: `{verified.manifest_sha256}`",
         f"- Tensors: `{verified.payload_sha256}` ({len(verified.specs)} of them)",
     ]
+
+
+def _amount(value: Any) -> float:
+    """A number above 0; 0 for anything else."""
+    return value if _number(value) and value > 0 else 0
 
 
 def _number(value: Any) -> bool:

@@ -89,8 +89,6 @@ class DecisionRule:
         """
         allowed = tolerances or {}
         rule = _learned(batch, promise, combine, per_class, allowed)
-        for calibration in (*rule.each.values(), *([rule.fused] if rule.fused else [])):
-            warn_of_ties(calibration)
         contents = Contents.of(batch.keys)
         need = required(promise) if combine is None else required_fused(promise)
         if contents.distinct < need:
@@ -99,6 +97,8 @@ class DecisionRule:
                 f"distinct contents among them, as the others are copies; {promise} needs at least "
                 f"{need} distinct ones. Add {need - contents.distinct}, or promise less."
             )
+        for calibration in (*rule.each.values(), *([rule.fused] if rule.fused else [])):
+            warn_of_ties(calibration)
         fewer = tuple(
             _learned(batch.rows(rows), promise, combine, per_class, allowed)
             for rows in contents.with_fewer_copies()

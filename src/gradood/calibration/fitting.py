@@ -34,18 +34,9 @@ def calibrate(
 
     Per class (a Mondrian taxonomy), an input is compared only with samples of its predicted class.
     Classes that have fewer samples than the promise needs, and classes never seen, form one group,
-    together with the smallest of the others if they are too few even so. This is still exact:
-
-    - *p-values, and marginal decisions.* The groups are formed from class counts in which the input
-      is counted too. So they do not change when the input changes places with any calibration
-      sample, and given the groups it is as likely to be the j-th of its group as any other. (Groups
-      formed from the calibration counts alone would not do: that a class came out rare says
-      that the calibration part of its group holds less of it than the inputs to come.)
-    - *PAC decisions.* Given the predicted classes, scores are independent, and nothing has looked
-      at them. For a class on its own that is the usual case. For a merged group the promise is on
-      its false-alarm rate with the classes in the shares they have in the calibration data:
-      exceedances are then a sum of independent unequal events, whose lower tail is at most
-      binomial (Hoeffding 1956). It holds for each group by itself, not for all at once.
+    together with the smallest of the others if they are too few even so: the promise is on the
+    group then, not on each class in it (`Calibration.class_conditional`). The module
+    `gradood.calibration._mondrian` says why this is exact.
 
     Args:
         scores: (n,) of any real dtype; higher = more OOD. +inf or NaN for a sample without a finite
