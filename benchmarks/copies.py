@@ -264,7 +264,7 @@ def rounding(name: str, plan: Plan) -> Iterator[Row]:
                 lines.setdefault((kind, condition), []).append(line)
         for (kind, condition), group in lines.items():
             worst = max(group)
-            broken, before = (sum(line[i] for line in group) for i in (3, 4))
+            broken, before = sum(line[3] for line in group), sum(line[4] for line in group)
             mean, error, method = worst[:3]
             yield Row(name, share, kind, condition, mean, error, method, broken, before, len(group))
 

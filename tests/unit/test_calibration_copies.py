@@ -88,6 +88,29 @@ def test_scores_that_move_within_the_tolerance_keep_the_rate(promise, rng):
     assert np.mean(rates) <= promise.fpr + 1e-3
 
 
+@ties
+@pytest.mark.parametrize("how", ["fisher", "stouffer", "cauchy", "min"])
+def test_a_combination_is_decided_by_the_least_that_its_scores_may_be(how, rng):
+    size, tolerance = 900, 1e-6
+    atom = rng.random(size) < 0.2
+    scores = {
+        name: torch.from_numpy(
+            np.where(atom, 1.8 + tolerance * (rng.random(size) - 0.5), rng.standard_normal(size))
+        )
+        for name in "ab"
+    }
+    label, nonfinite = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.bool)
+    known = BatchScores(scores, label, nonfinite, torch.arange(size))
+    rule = DecisionRule.of(known, Promise(), combine=how, tolerances=dict.fromkeys("ab", tolerance))
+    new = torch.tensor([1.8 + tolerance / 2, 1.8 - tolerance / 2, 9.0]).double()
+    asked = BatchScores({"a": new, "b": new}, label[:3], nonfinite[:3], torch.arange(3))
+    found = rule.results(asked).combined
+    assert found is not None
+    assert found.is_ood.tolist() == [False, False, True]
+    assert bool((found.p_value[:2] >= atom[300:].mean() * 0.5).all())
+    assert rule.fusion is not None and found.score.equal(rule.fusion.statistic(asked.scores))
+
+
 @pytest.mark.parametrize("bad", [-1.0, math.inf, math.nan])
 def test_a_tolerance_is_a_finite_number(bad):
     with pytest.raises(ConfigError, match="expected a finite number"):

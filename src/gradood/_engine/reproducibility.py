@@ -26,7 +26,8 @@ _ULPS = 4
 class RowSample:
     """A bounded sample of a data set: its most frequent contents, then its first rows.
 
-    Any content with more than 1/65 of the rows is in it, wherever it occurs [misra1982repeated].
+    Any content with more than 1/65 of the rows is among the 64 that are counted, wherever it occurs
+    [misra1982repeated]; the 16 with the largest counts are given.
 
     Cost:
         O(1) per row; memory of at most 80 rows.
@@ -63,7 +64,7 @@ class RowSample:
 
     def rows(self) -> Iterator[tuple[int, Inputs]]:
         """At most 16 rows of distinct contents (1, …), on the CPU, each with its key."""
-        frequent = {k: self._frequent[k] for k, n in self._counts.most_common(_ROWS) if n > 1}
+        frequent = {key: self._frequent[key] for key, _ in self._counts.most_common(_ROWS)}
         chosen = frequent | {k: kept for k, kept in self._first.items() if k not in frequent}
         yield from list(chosen.items())[:_ROWS]
 
