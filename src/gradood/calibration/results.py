@@ -165,7 +165,7 @@ class Result:
 
         Where `is_ood` bounds the share of false alarms among in-distribution samples, this bounds
         the expected share of false alarms among the samples selected. Samples without a finite
-        score are always selected.
+        score are always selected, which the bound does not cover.
 
         Args:
             fdr: false discovery rate, between 0 and 1.
