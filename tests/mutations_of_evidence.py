@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "ties are decided to the last bit",
         "calibration/conformal.py",
-        {"mine_values - self.tolerance": "mine_values"},
+        {"values[mine] - self.tolerance": "values[mine]"},
         (
             "test_calibration_copies.py"
             "::test_p_values_and_decisions_are_the_definition_with_a_tolerance",

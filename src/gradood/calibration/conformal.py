@@ -214,12 +214,11 @@ class Calibration:
         above = torch.zeros(len(values), dtype=torch.int64)
         for number in rows.unique().tolist():
             mine = rows == number
-            known = groups.members[number].scores
-            ordered, mine_values = known.to(kind).double(), values[mine]
-            places = torch.searchsorted(ordered, mine_values - self.tolerance)
+            ordered = groups.members[number].scores.to(kind).double()
+            above[mine] = len(ordered) - torch.searchsorted(ordered, values[mine] - self.tolerance)
             # Rounded to a coarser type, a finite score may be infinite; it is below +inf even so.
-            places[mine_values == torch.inf] = len(known) - int(known.isinf().sum())
-            above[mine] = len(ordered) - places
+            infinite = int(groups.members[number].scores.isinf().sum())
+            above[mine & (values == torch.inf)] = infinite
         samples = torch.tensor([len(group.scores) for group in groups.members])
         ranks = torch.tensor([group.rank for group in groups.members])
         return above, samples[rows], ranks[rows]
