@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 import gradood
 from gradood._engine.reproducibility import _tolerance
+from gradood._engine.rows import jittered
 from gradood.bench.folder import commit
 from gradood.calibration import Promise, required
 from gradood.calibration._curve import How
@@ -67,10 +68,10 @@ class Plan:
         samplings: calibrations per line of the second table.
     """
 
-    rows: int = 200
+    rows: int = 160
     fit: int = 200
-    repeats: int = 60
-    fused: int = 30
+    repeats: int = 40
+    fused: int = 20
     samplings: int = 400
 
 
@@ -140,14 +141,15 @@ def conditions(monitor: gradood.Monitor, x: Tensor) -> dict[str, Scores]:
     }
 
 
-def scored(name: str, plan: Plan) -> dict[str, Scores]:
-    """Scores in every condition."""
+def scored(name: str, plan: Plan) -> tuple[dict[str, Scores], Scores]:
+    """Scores in every condition, and of inputs moved by one unit in the last place."""
     model, x, y = inputs_of(name, plan)
     methods = [method.name for method in gradood.methods()]
     monitor = gradood.Monitor(model, methods, skip_unusable=True, progress=False)
     monitor.fit(list(zip(x[: plan.fit].split(50), y[: plan.fit].split(50), strict=True)))
     rows = x[plan.fit :]
-    found = conditions(monitor, rows)
+    found, moved = conditions(monitor, rows), jittered(rows)
+    assert moved is not None
     with tempfile.TemporaryDirectory() as folder:
         monitor.save(f"{folder}/d.safetensors")
         torch.save((model, rows), f"{folder}/model.pt")
@@ -155,7 +157,7 @@ def scored(name: str, plan: Plan) -> dict[str, Scores]:
         subprocess.run(child, env=os.environ | OTHER, check=True)
         for batch, scores in torch.load(f"{folder}/scores.pt", weights_only=True).items():
             found[f"other instructions, {batch}"] = scores
-    return found
+    return found, monitor.score(list(moved.split(64)))
 
 
 def child(folder: str) -> None:
@@ -169,13 +171,15 @@ def child(folder: str) -> None:
 # ---------------------------------------------------------------- rounding
 
 
-def allowed(found: dict[str, Scores], copied: int) -> dict[str, float]:
+def allowed(found: dict[str, Scores], moved: Scores, copied: int) -> dict[str, float]:
     """Tolerances, as `Monitor.calibrate` measures them on the copied image and 15 others."""
     size = len(next(iter(found["by 64"].values())))
     probe = torch.tensor([copied, *[row for row in range(16) if row != copied][:15]])
-    of = torch.cat([torch.arange(size), probe])
+    of = torch.cat([torch.arange(size), probe, probe])
     return {
-        name: _tolerance(torch.cat([scores, found["singly"][name][probe]]), of, size)
+        name: _tolerance(
+            torch.cat([scores, found["singly"][name][probe], moved[name][probe]]), of, size
+        )
         for name, scores in found["by 64"].items()
     }
 
@@ -191,7 +195,12 @@ def picked(scores: Scores, rows: Tensor) -> BatchScores:
 
 
 def deals(
-    found: dict[str, Scores], share: float, copied: int, repeats: int, combine: How | None
+    found: dict[str, Scores],
+    tolerances: dict[str, float],
+    share: float,
+    copied: int,
+    repeats: int,
+    combine: How | None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """False-alarm rates (repeats,) by condition, with tolerances and to the last bit.
 
@@ -200,7 +209,7 @@ def deals(
     unless they are combined.
     """
     rng = np.random.default_rng(copied)
-    size, tolerances = len(next(iter(found["by 64"].values()))), allowed(found, copied)
+    size = len(next(iter(found["by 64"].values())))
     names = tuple(found["by 64"])
     rates = torch.empty(2, len(found), repeats, dtype=torch.float64)
     for repeat in range(repeats):
@@ -238,27 +247,29 @@ def at_percentile(scores: Tensor) -> int:
 
 
 def tried(
-    found: dict[str, Scores], share: float, plan: Plan
+    found: dict[str, Scores], moved: Scores, share: float, plan: Plan
 ) -> Iterator[tuple[str, str, dict[str, Tensor], dict[str, Tensor]]]:
     """Kind, name, and by condition the rates with tolerances and to the last bit."""
     for name in found["by 64"]:
         mine = {condition: {name: scores[name]} for condition, scores in found.items()}
         copied = at_percentile(mine["by 64"][name])
-        yield "methods", name, *deals(mine, share, copied, plan.repeats, None)
+        tolerances = allowed(mine, moved, copied)
+        yield "methods", name, *deals(mine, tolerances, share, copied, plan.repeats, None)
     batch = picked(found["by 64"], torch.arange(plan.rows))
     for how in get_args(How):
         rule = DecisionRule.of(batch, PROMISE, combine=how)
         assert rule.fusion is not None
         copied = at_percentile(rule.fusion.statistic(batch.scores))
-        yield "combinations", how, *deals(found, share, copied, plan.fused, how)
+        tolerances = allowed(found, moved, copied)
+        yield "combinations", how, *deals(found, tolerances, share, copied, plan.fused, how)
 
 
 def rounding(name: str, plan: Plan) -> Iterator[Row]:
     """The lines of one network."""
-    found = scored(name, plan)
+    found, moved = scored(name, plan)
     for share in SHARES:
         lines: dict[tuple[str, str], list[tuple[float, float, str, bool, bool]]] = {}
-        for kind, method, now, before in tried(found, share, plan):
+        for kind, method, now, before in tried(found, moved, share, plan):
             for condition, rates in now.items():
                 line = (*estimate(rates), method, above(rates), above(before[condition]))
                 lines.setdefault((kind, condition), []).append(line)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradood._engine.batches import Batch
 from gradood._engine.detector_set import DetectorSet
-from gradood._engine.rows import Inputs, row, stacked
+from gradood._engine.rows import Inputs, jittered, row, stacked
 from gradood._engine.scoring import score_batch
 from gradood.calibration.results import BatchScores
 from gradood.errors import DataError, TapError
@@ -75,10 +75,11 @@ def tolerances(
     """Within what difference two scores of a detector count as equal.
 
     Four times the largest difference seen between scores of the same content: among its copies in
-    the calibration, and for a sample of rows also scored singly and together. Other batch sizes and
-    instruction sets, which were not tried, may round otherwise; hence the margin, and a floor of
-    1e-5 of the spread, from the 5th to the 95th percentile of the finite scores, and of four units
-    in the last place of float32.
+    the calibration, and for a sample of rows also scored singly, together, and with inputs moved by
+    one unit in the last place. The last stands for other instruction sets, which cannot be tried:
+    what they round otherwise moves scores as much. The margin is for rows that were not sampled.
+    The floor is 1e-5 of the spread, from the 5th to the 95th percentile of the finite scores, and
+    four units in the last place of float32.
 
     Args:
         detectors: that scored.
@@ -86,7 +87,7 @@ def tolerances(
         calibrated: scores of all calibration rows, with their keys.
 
     Cost:
-        17 forward passes of at most 16 rows for all detectors; O(n log n) for n scores.
+        18 forward passes of at most 16 rows for all detectors; O(n log n) for n scores.
     """
     again = list(_again(detectors, sample))
     keys = torch.cat([calibrated.keys, *(keys for keys, _ in again)])
@@ -100,11 +101,13 @@ def tolerances(
 
 
 def _again(detectors: DetectorSet, sample: RowSample) -> Iterator[tuple[Tensor, BatchScores]]:
-    """The sampled rows scored singly and together: their keys and scores."""
+    """The sampled rows scored singly, together, and jittered: their keys and scores."""
     rows = dict(sample.rows())
     single = [(torch.tensor([key], device="cpu"), kept) for key, kept in rows.items()]
     together = stacked(list(rows.values()))
-    for keys, inputs in [*single, (torch.tensor([*rows], device="cpu"), together)]:
+    larger = single if together is None else [(torch.tensor([*rows], device="cpu"), together)]
+    moved = [(keys, jittered(inputs)) for keys, inputs in larger]
+    for keys, inputs in [*single, *larger, *moved]:
         if inputs is None:
             continue
         try:

@@ -18,6 +18,7 @@ __all__ = [
     "described",
     "emptied",
     "finite_rows",
+    "jittered",
     "moved",
     "refuse_nonfinite",
     "row",
@@ -61,6 +62,19 @@ def stacked(rows: Sequence[Inputs]) -> Inputs | None:
     if len({part.shape[1:] for part in rows}) != 1:
         return None
     return torch.cat(list(rows))
+
+
+def jittered(inputs: Inputs) -> Inputs | None:
+    """The inputs, each number moved by one unit in the last place of the largest, up or down.
+
+    By a seeded draw. None for whole numbers, which cannot be moved so little.
+    """
+    if not inputs.is_floating_point():
+        return None
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    up = torch.randint(0, 2, inputs.shape, generator=generator, device="cpu").bool()
+    unit = torch.finfo(inputs.dtype).eps * inputs.abs().amax()
+    return inputs + torch.where(up.to(inputs.device), unit, -unit)
 
 
 def described(inputs: Inputs) -> str:

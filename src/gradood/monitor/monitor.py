@@ -214,7 +214,7 @@ class Monitor:
             DataError: no data, or inputs that are not finite.
 
         Cost:
-            One pass over the data, and 17 of at most 16 rows.
+            One pass over the data, and 18 of at most 16 rows.
         """
         promise = Promise(fpr=fpr, mode=mode, confidence=confidence)
         self._session.calibrate(data, promise, per_class=per_class, allow_overlap=allow_overlap)
