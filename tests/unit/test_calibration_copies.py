@@ -12,6 +12,7 @@ from torch import nn
 import gradood
 from gradood import Monitor
 from gradood._engine.reproducibility import RowSample
+from gradood._engine.rows import jittered
 from gradood.artifact import card, check
 from gradood.calibration import Promise, calibrate, required
 from gradood.calibration._copies import Contents
@@ -382,3 +383,34 @@ def test_inputs_without_a_score_are_kept_in_a_calibration(tmp_path):
     assert "of them without a finite score" in text
     with pytest.raises(CalibrationError, match=r"have no finite score\. .* always flagged"):
         monitor.calibrate(x[x[:, 0] > 1.2], fpr=0.1)
+
+
+def test_token_ids_of_two_lengths_are_calibrated():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.fc = nn.Embedding(50, 16), nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.fc(self.words(x).mean(1))
+
+    torch.manual_seed(0)
+    draws = [torch.randint(0, 50, (40, n), generator=GENERATOR) for n in (6, 9)]
+    monitor = Monitor(Words().eval(), "energy").calibrate(draws, fpr=0.1)
+    made = monitor._session.state.rule.each["energy"]
+    assert made.samples == 80 and 0 < made.tolerance < 1e-3
+    sample = RowSample()
+    for draw in draws:
+        sample.add(draw, content_keys(draw))
+    assert len(dict(sample.rows())) == 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_jittered_inputs_move_by_one_unit_in_the_last_place_of_the_largest(dtype):
+    x = torch.linspace(-4, 2, 60, dtype=dtype).reshape(4, 15)
+    state = torch.get_rng_state()
+    moved, unit = jittered(x), 4 * torch.finfo(dtype).eps
+    assert moved is not None and moved.dtype == dtype
+    assert 0 < float((moved - x).abs().max()) <= 2 * unit
+    assert moved.equal(jittered(x)) and torch.get_rng_state().equal(state)
+    assert jittered(torch.arange(6)) is None
