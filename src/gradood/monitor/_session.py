@@ -15,6 +15,7 @@ from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
 from gradood._engine.progress import on_terminal, shown_batches
+from gradood._engine.reproducibility import RowSample, tolerances
 from gradood._engine.rows import Inputs
 from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
@@ -137,17 +138,25 @@ class Session:
         """Thresholds that keep a promise; see `gradood.Monitor.calibrate`."""
         before, unbound, content = self._fitted(), self.unbound, self._content()
         summaries: list[DataSummary] = []
+        sample = RowSample()
 
         def summarize(batch: Batch, scores: BatchScores) -> None:
             summaries.append(DataSummary.of(batch.inputs, scores.keys))
+            sample.add(batch.inputs, scores.keys)
 
         batches = finite_batches(self._batches(data, "calibrate"), "calibration")
         scores, bound = score_batches(unbound, before.bound, batches, (LOGITS, KEYS), summarize)
-        if not summaries:
+        if not summaries or bound is None:
             raise DataError("calibrate was given no sample; give held-out in-distribution data.")
         samples = reduce(DataSummary.merge, summaries)
         overlap = overlap_override(samples, before.fitted, allow_overlap)
-        rule = DecisionRule.of(scores, promise, combine=unbound.combine, per_class=per_class)
+        rule = DecisionRule.of(
+            scores,
+            promise,
+            combine=unbound.combine,
+            per_class=per_class,
+            tolerances=tolerances(bound, sample, scores),
+        )
         snapshot = None if bound is None else self._calibrated_on(before, bound, content)
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
