@@ -13,6 +13,7 @@ from gradood import _moved
 if TYPE_CHECKING:
     from gradood import errors as errors
     from gradood import metrics as metrics
+    from gradood import plots as plots
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
@@ -39,7 +40,7 @@ _HOMES = {
     "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
-_MODULES = ("errors", "metrics")
+_MODULES = ("errors", "metrics", "plots")
 
 
 _moved.install()

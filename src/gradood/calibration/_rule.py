@@ -88,6 +88,8 @@ class DecisionRule:
                 label=batch.label,
                 status=status,
                 overrides=overrides,
+                logits=batch.kept.get("logits"),
+                features=batch.kept.get("features"),
             )
 
         each = {name: result(batch.scores[name], self.each[name]) for name in self.each}
