@@ -179,7 +179,7 @@ def test_tables_and_inspections_are_shown(monitor):
     table = gradood.evaluate(monitor, id=X[100:], ood={"far": X[:50] * 3}, level=None)
     assert table._repr_html_().count("<tr>") == 3 and "FPR95" in table._repr_html_()
     found = gradood.inspect(MODEL, X[:4], ["energy", "gaia-z"])
-    assert repr(found) == "Inspection(4 classes, head 3, 4 layers; 1 of 2 detectors work)"
+    assert repr(found) == "Inspection(4 classes, head 3, 4 layers; 2 of 2 detectors work)"
     assert "<table>" in found._repr_html_() and "gaia-z" in found._repr_html_()
 
 
