@@ -142,7 +142,7 @@ def report(
     for file in (target, target.with_suffix(".json")):
         if file.exists() and not force:
             raise ConfigError(
-                f"{str(file)!r} is there already; name another --out, or give --force."
+                f"{str(file)!r} is there already; name another with --out, or give --force."
             )
     from gradood.bench import read_results
     from gradood.report import Report
