@@ -98,7 +98,16 @@ def run(found: list[Block], *, here: bool, network: bool) -> int:
             copy_of_the_tree(folder)
         python = Path(name) / "README.py"
         python.write_text(program(found), encoding="utf-8")
-        outer = ("PYTHONPATH", "VIRTUAL_ENV")
+        # What an outer environment, or make with ARGS of its own, would hand on.
+        outer = (
+            "PYTHONPATH",
+            "VIRTUAL_ENV",
+            "ARGS",
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "MAKEOVERRIDES",
+            "MFLAGS",
+        )
         environment = {key: value for key, value in os.environ.items() if key not in outer}
         code = subprocess.run(
             ["bash", "-c", script(found, python, network=network)], cwd=folder, env=environment
