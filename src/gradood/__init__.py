@@ -72,4 +72,5 @@ def _public(value: Any) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    dunders = (name for name in globals() if name.startswith("__"))
+    return sorted({*dunders, *__getattr__("__all__")})

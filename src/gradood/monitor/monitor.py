@@ -216,7 +216,7 @@ class Monitor(Generic[R]):
 
         Args:
             data: held-out in-distribution data, drawn like the inputs to come, none of it fitted
-                on. Labels are ignored.
+                on, and none that the network was trained on. Labels are ignored.
             fpr: share of in-distribution inputs that may be flagged.
             mode: what `fpr` bounds: ``"marginal"`` the false-alarm rate on average over
                 calibration sets, ``"pac"`` that of this one, with `confidence`.
