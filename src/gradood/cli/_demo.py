@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+Out = Annotated[
+    Path | None,
+    option("DIR", "Keep the network, its images and a calibrated detector here, to go on with."),
+]
+
 _METRICS = """\
 FPR95  of the unknown images, the percentage still taken for known where 95 % of the known ones
        are kept; lower is better.
@@ -40,12 +45,7 @@ above, for the commands of README.md; or gradood methods, for what to choose fro
 
 
 def demo(
-    out: Annotated[
-        Path | None,
-        option(
-            "DIR", "Keep the network, its images and a calibrated detector here, to go on with."
-        ),
-    ] = None,
+    out: Out = None,
     json: Json = False,
     seed: Annotated[int, option("N", "Of the split and the training.")] = 0,
     epochs: Annotated[int, option("N", "Passes over the training digits.", least=1)] = 12,

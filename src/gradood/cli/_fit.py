@@ -145,8 +145,8 @@ class CalibrateFiles:
         str,
         option(
             "PATH",
-            "In-distribution images that neither the detector was fitted on nor the network trained "
-            "on: a folder or Parquet, with a slice such as [:2000].",
+            "In-distribution images that neither the detector was fitted on nor the network "
+            "trained on: a folder or Parquet, with a slice such as [:2000].",
             "--data",
         ),
     ]
