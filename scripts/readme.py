@@ -109,6 +109,7 @@ def run(found: list[Block], *, here: bool, network: bool) -> int:
             "MFLAGS",
         )
         environment = {key: value for key, value in os.environ.items() if key not in outer}
+        environment.setdefault("OMP_NUM_THREADS", "1")  # A second thread costs more than it brings.
         code = subprocess.run(
             ["bash", "-c", script(found, python, network=network)], cwd=folder, env=environment
         ).returncode
