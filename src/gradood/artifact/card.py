@@ -215,6 +215,8 @@ def _limits(manifest: Manifest) -> list[str]:
         "- An input with a NaN or infinity always counts as out-of-distribution.",
         "- It does not tell whether a prediction is right, and is no defense against inputs made "
         "to deceive it.",
+        "- The promise assumes calibration images that the network was not trained on, which this "
+        "file cannot show. Its hashes tell damage, and are no signature.",
     ]
 
 

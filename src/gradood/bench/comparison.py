@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
+
+_WORK = {"fit": "learning from", "metrics": "computing"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,6 +107,7 @@ def compare(
     required: Collection[str] = (),
     level: float | None = 0.95,
     cache: ReadingCache | None = None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
@@ -119,6 +122,7 @@ def compare(
         required: names of detectors that must not be left out.
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
+        told: called with a line at the beginning of each part of the work.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -131,7 +135,7 @@ def compare(
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
-    clock = _Clock()
+    clock = _Clock(told)
     with clock("fit"):
         if sets.fit is not None:
             bound = fit(bound, shards_of(sets.fit, labels=True))
@@ -236,10 +240,12 @@ def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float |
 class _Clock:
     """Seconds by name, in the order measured."""
 
+    told: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        self.told(f"{_WORK.get(name, 'scoring')} {name.removeprefix('ood ')} …")
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

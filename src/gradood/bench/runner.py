@@ -84,10 +84,13 @@ def run(
         if len(entries) > 1:
             weights = ", ".join(map(str, entry.subject.weights)) or "its own weights"
             told(f"{name}: {entry.subject.spec}, {weights}")
-        comparison, choice = _compared(entry, settings, selection)
+        comparison, choice = _compared(entry, settings, selection, told)
         scores[name] = {"id": dict(comparison.known)}
         scores[name] |= {ood: dict(methods) for ood, methods in comparison.unknown.items()}
+        told("intervals and comparisons …")
         figures, seconds = _figures(comparison, settings)
+        if settings.costs:
+            told("time and memory of each method …")
         facts = _facts(entry, comparison, choice, settings, seconds)
         runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
         pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
@@ -182,7 +185,7 @@ def _ranking(runs: Sequence[RunRecord]) -> RankingRecord:
 
 
 def _compared(
-    entry: LoadedEntry, settings: Settings, selection: Selection
+    entry: LoadedEntry, settings: Settings, selection: Selection, told: Callable[[str], None]
 ) -> tuple[Comparison, Choice]:
     example = entry.example
     cache = entry.kept(settings, example)
@@ -197,6 +200,7 @@ def _compared(
         required=selection.required,
         level=None,
         cache=cache,
+        told=told,
     )
     return comparison, choice
 

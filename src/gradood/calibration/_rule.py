@@ -140,6 +140,8 @@ class DecisionRule:
                 status=status,
                 class_conditional=decision.class_conditional,
                 overrides=overrides,
+                logits=batch.kept.get("logits"),
+                features=batch.kept.get("features"),
             )
 
         each = {name: result(batch.scores[name], name) for name in self.each}

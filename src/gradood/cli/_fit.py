@@ -117,7 +117,7 @@ class GuaranteeOptions:
     confidence: Annotated[float, option("SHARE", "Of mode pac.")] = 0.95
     per_class: Annotated[
         bool,
-        flag("Keep it for each predicted class."),
+        flag("Keep it within each predicted class that has images enough; rare ones share."),
     ] = False
     allow_overlap: Annotated[
         str | None,
@@ -145,8 +145,8 @@ class CalibrateFiles:
         str,
         option(
             "PATH",
-            "In-distribution images that the detector was not fitted on: a folder or "
-            "Parquet, with a slice such as [:2000].",
+            "In-distribution images that neither the detector was fitted on nor the network "
+            "trained on: a folder or Parquet, with a slice such as [:2000].",
             "--data",
         ),
     ]

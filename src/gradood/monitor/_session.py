@@ -5,7 +5,7 @@ A method that raises, or is interrupted, leaves the state as it was.
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import reduce
 
@@ -21,8 +21,14 @@ from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
-from gradood.errors import CalibrationError, DataError, ModelChangedWarning, NotFittedError
-from gradood.evidence import KEYS, LOGITS, Read
+from gradood.errors import (
+    CalibrationError,
+    ConfigError,
+    DataError,
+    ModelChangedWarning,
+    NotFittedError,
+)
+from gradood.evidence import FEATURES, KEYS, LOGITS, Basic, Read
 from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._state import MonitorOptions, MonitorState, summary
 
@@ -116,19 +122,25 @@ class Session:
         self._compare(state.fit_model, "fitted")
         return scores
 
-    def predict(self, data: Data) -> Results:
+    def predict(self, data: Data, keep: Collection[str] = ()) -> Results:
         """Decisions about every sample.
 
+        Args:
+            data: as `gradood.Monitor.predict` takes it.
+            keep: see there.
+
         Raises:
+            ConfigError: something else is to be kept.
             CalibrationError: there is no rule yet.
         """
+        kept = _kept(keep)
         state = self.state
         if state.rule is None:
             raise CalibrationError(
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
-        scores = self._scored(state, data, "predict", (LOGITS,))
+        scores = self._scored(state, data, "predict", (LOGITS,), kept)
         self._compare(state.calibration_model, "calibrated")
         return state.rule.results(scores, state.stamps)
 
@@ -181,10 +193,15 @@ class Session:
         return state
 
     def _scored(
-        self, state: MonitorState, data: Data, what: str, extra: tuple[Read, ...]
+        self,
+        state: MonitorState,
+        data: Data,
+        what: str,
+        extra: tuple[Read, ...],
+        keep: tuple[Basic, ...] = (),
     ) -> BatchScores:
         batches = self._batches(data, what)
-        scores, bound = score_batches(self.unbound, state.bound, batches, extra)
+        scores, bound = score_batches(self.unbound, state.bound, batches, extra, keep=keep)
         self._keep(bound)
         return scores
 
@@ -254,3 +271,13 @@ _AGAIN = {
 def _warn(finding: str, advice: str) -> None:
     """A `ModelChangedWarning` at the line that called into this package."""
     warnings.warn(f"{finding}. {advice}", ModelChangedWarning, stacklevel=caller_level())
+
+
+def _kept(names: Collection[str]) -> tuple[Basic, ...]:
+    """The readings to keep, by name."""
+    known = {"logits": LOGITS, "features": FEATURES}
+    if isinstance(names, str) or not set(names) <= set(known):
+        raise ConfigError(
+            f"keep={names!r}; expected some of {tuple(known)}, as in keep=('logits', 'features')."
+        )
+    return tuple(known[name] for name in dict.fromkeys(names))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from torch import Tensor, nn
 
@@ -17,7 +17,28 @@ from gradood.errors import NotFittedError, UnknownNameError, suggest
 from gradood.monitor._model_snapshot import ModelSnapshot
 from gradood.taps import unwrap
 
-__all__ = ["MonitorOptions", "MonitorState", "summary"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from gradood.calibration.results import Result, Results
+
+    R = TypeVar("R", bound=Result | Results, default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
+__all__ = ["Keywords", "MonitorOptions", "MonitorState", "R", "summary"]
+
+
+class Keywords(TypedDict, total=False):
+    """The options of `gradood.Monitor`, for type checkers."""
+
+    combine: How | None
+    head: str | None
+    preprocess: Mapping[str, Any] | None
+    skip_unusable: bool | Collection[str]
+    progress: bool | None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

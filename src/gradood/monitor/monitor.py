@@ -3,15 +3,15 @@
 import os
 from collections.abc import Collection, Mapping
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Unpack, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from gradood._engine.batches import Data
 from gradood._engine.binding import Binding
 from gradood._engine.fitting import merge
 from gradood._engine.partials import Partials
-from gradood._engine.roster import Detectors
+from gradood._engine.roster import Detectors, SeveralDetectors
 from gradood._engine.rows import Inputs
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
@@ -19,12 +19,13 @@ from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector, State
 from gradood.monitor._saving import save
 from gradood.monitor._session import Session
-from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
+from gradood.monitor._summary import MonitorSummary, summary_of
 
 __all__ = ["Monitor"]
 
 
-class Monitor:
+class Monitor(Generic[R]):
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
@@ -65,6 +66,20 @@ class Monitor:
     torch.Size([2])
     """
 
+    @overload
+    def __init__(
+        self: "Monitor[Result]",
+        model: nn.Module,
+        detectors: str | Detector,
+        **options: Unpack[Keywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Monitor[Results]",
+        model: nn.Module,
+        detectors: SeveralDetectors,
+        **options: Unpack[Keywords],
+    ) -> None: ...
     def __init__(
         self,
         model: nn.Module,
@@ -81,6 +96,13 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"Monitor({self._session})"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def summary(self) -> MonitorSummary:
+        """Model, promise, and every detector's state, threshold and cost, as a table to print."""
+        return summary_of(self._session.options, self._session.state)
 
     @property
     def model(self) -> nn.Module:
@@ -122,7 +144,7 @@ class Monitor:
 
     # -- fitting --------------------------------------------------------------------------
 
-    def fit(self, data: Data) -> "Monitor":
+    def fit(self, data: Data) -> "Monitor[R]":
         """Learn from in-distribution data, in one pass for all detectors.
 
         Args:
@@ -155,6 +177,10 @@ class Monitor:
 
     # -- scoring --------------------------------------------------------------------------
 
+    @overload
+    def score(self: "Monitor[Result]", data: Data) -> Tensor: ...
+    @overload
+    def score(self: "Monitor[Results]", data: Data) -> dict[str, Tensor]: ...
     def score(self, data: Data) -> Any:
         """Scores of every sample; higher = more out-of-distribution.
 
@@ -185,7 +211,7 @@ class Monitor:
         confidence: float = 0.95,
         per_class: bool = False,
         allow_overlap: str | None = None,
-    ) -> "Monitor":
+    ) -> "Monitor[R]":
         """Set the thresholds at which `predict` calls an input out-of-distribution.
 
         Scores that differ by no more than the rounding of the model, which is measured here, count
@@ -194,7 +220,7 @@ class Monitor:
 
         Args:
             data: held-out in-distribution data, drawn like the inputs to come, none of it fitted
-                on. Labels are ignored.
+                on, and none that the network was trained on. Labels are ignored.
             fpr: share of in-distribution inputs that may be flagged.
             mode: what `fpr` bounds: ``"marginal"`` the false-alarm rate on average over
                 calibration sets, ``"pac"`` that of this one, with `confidence`.
@@ -220,11 +246,15 @@ class Monitor:
         self._session.calibrate(data, promise, per_class=per_class, allow_overlap=allow_overlap)
         return self
 
-    def predict(self, data: Data) -> Result | Results:
+    def predict(
+        self, data: Data, *, keep: Collection[Literal["logits", "features"]] = ("logits",)
+    ) -> R:
         """Decide about every sample: out-of-distribution or not, with a p-value.
 
         Args:
             data: a tensor is one batch; any other iterable is a loader. Labels are ignored.
+            keep: what of the forward pass comes with the decisions: `Result.logits`, 8 bytes per
+                class and sample; `Result.features`, 4 per feature and sample.
 
         Returns:
             A `Result` for one detector given bare, otherwise a mapping of them by detector name;
@@ -233,11 +263,12 @@ class Monitor:
         Raises:
             CalibrationError: `calibrate` was not called.
             DataError: the input has another shape or type than the first batch seen.
+            TapError: the features are to be kept, and no head was found.
 
         Cost:
             As `score`.
         """
-        results = self._session.predict(data)
+        results: Any = self._session.predict(data, keep)
         return next(iter(results.values())) if self._session.options.bare else results
 
     def save(self, path: str | os.PathLike[str], *, override: str | None = None) -> None:
