@@ -26,10 +26,17 @@ __all__ = [
 Data = Tensor | np.ndarray | Iterable[Any]
 """One batch, as a tensor or array, or an iterable of batches."""
 
-INPUT_KEYS = ("pixel_values", "image", "x")
-"""Where a mapping holds inputs: the first of these keys that it has."""
-LABEL_KEYS = ("labels", "label", "y")
-"""Where a mapping holds labels, likewise; in a fit, a benchmark and training alike."""
+INPUT_KEYS = (
+    *("pixel_values", "image", "x", "img", "images", "imgs", "inputs", "input"),
+    *("jpg", "jpeg", "png", "webp"),  # WebDataset's, by the end of the file's name.
+)
+"""Where a mapping or a Parquet file holds inputs: the first of these names that it has."""
+LABEL_KEYS = (
+    *("labels", "label", "y", "target", "targets", "fine_label", "fine_labels"),
+    *("cls", "class", "class_id", "class_label"),
+)
+"""Where it holds labels, likewise; in a fit, a benchmark, training and files alike. The table of
+docs/inputs.md is held to these two."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

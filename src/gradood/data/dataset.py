@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, final, overload
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gradood.data._decode import decode
+from gradood.data._sampling import SEED, even_sample
 from gradood.data.image_source import ImageSource
 from gradood.data.preprocess import Preprocess
-from gradood.errors import DataError
+from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,8 +32,10 @@ class ImageDataset(Dataset[Any], ABC):
         preprocess: from a Pillow image to a tensor.
         classes: their names in the order of the labels, if known.
         labeled: whether items are pairs.
+        passed_over: how many files beside the images are none, by the end of their names.
     """
 
+    passed_over: Mapping[str, int]
     preprocess: Callable[["Image"], Tensor]
     classes: tuple[str, ...] | None
     labeled: bool
@@ -41,6 +44,7 @@ class ImageDataset(Dataset[Any], ABC):
         self.preprocess = Preprocess() if preprocess is None else preprocess
         self.classes = source.classes
         self.labeled = source.labeled
+        self.passed_over = source.passed_over
         self._source = source
         self._rows: Sequence[int] = range(len(source))
 
@@ -111,6 +115,37 @@ class ImageDataset(Dataset[Any], ABC):
         rows = self._rows
         part._rows = rows[items] if isinstance(items, slice) else [rows[int(i)] for i in items]
         return part
+
+    @final
+    def sample(self, count: int, *, seed: int = SEED) -> Self:
+        """The dataset of an even sample of its items, in their order.
+
+        Of each class its share, and at least one where there is room for all; within a class spread
+        over all of its items. Classes are those of folders, lists, columns or archives, also where
+        the dataset is without labels; where none are known, items are spread over the whole.
+        ``open_images("photos[:2000]")`` is ``open_images("photos").sample(2000)``, where
+        ``dataset[:2000]`` is the first 2,000 items, as for any sequence.
+
+        Args:
+            count: items wanted; all are taken where there are no more.
+            seed: of the draw.
+
+        Raises:
+            ConfigError: `count` is negative.
+        """
+        if count < 0:
+            raise ConfigError(f"count is {count}; expected a number of items, 0 or more.")
+        return self.subset(even_sample(self.groups(), count, seed=seed))
+
+    @final
+    def groups(self) -> Sequence[Hashable]:
+        """Of each item its class, whether the dataset has labels or not; None where none is known.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        groups = self._source.groups()
+        return [groups[row] for row in self._rows]
 
     @final
     def content(self) -> str:
