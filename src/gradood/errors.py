@@ -12,6 +12,7 @@ GradoodError
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
+├── CoverageWarning                       data lacks classes that other data has
 ├── MeaninglessScoreWarning               the method says little on this model
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
@@ -27,6 +28,7 @@ __all__ = [
     "BadImageError",
     "CalibrationError",
     "ConfigError",
+    "CoverageWarning",
     "DataError",
     "GradoodError",
     "GradoodWarning",
@@ -91,6 +93,10 @@ class ModelMismatchError(GradoodError, RuntimeError):
 
 class GradoodWarning(UserWarning):
     """Root of the warnings of this library."""
+
+
+class CoverageWarning(GradoodWarning):
+    """Data lacks classes that the data it stands for, or is compared with, has."""
 
 
 class MeaninglessScoreWarning(GradoodWarning):

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradood import __version__
 from gradood._io.canonical import check_plain, encode
-from gradood._io.records import Rules, Words, decode, to_plain
+from gradood._io.records import SINCE, Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
 from gradood.errors import ArtifactError
 
@@ -52,7 +52,7 @@ class Format:
         return f"{self.major}.{self.minor}"
 
 
-FORMAT = Format(major=1, minor=0)
+FORMAT = Format(major=1, minor=1)
 """What this gradood writes."""
 
 
@@ -111,10 +111,12 @@ class FitSummary:
     Attributes:
         samples: how many.
         class_counts: of each class, or None where there were no labels.
+        predicted_counts: of each predicted class, or None if unknown, as in files before 1.1.
     """
 
     samples: int
     class_counts: tuple[int, ...] | None
+    predicted_counts: tuple[int, ...] | None = field(default=None, metadata={SINCE: (1, 1)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,7 @@ class Manifest:
         counts = [self.model.classes, *self.model.input_shape]
         if self.fit is not None:
             counts += [self.fit.samples, *(self.fit.class_counts or ())]
+            counts += self.fit.predicted_counts or ()
         _expect(min(counts) >= 0, "a count or size is negative; expected at least 0.")
         if self.canary is not None:
             strangers = sorted(set(self.canary.scores) - set(names))

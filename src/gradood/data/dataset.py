@@ -18,7 +18,7 @@ from gradood.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageDataset"]
+__all__ = ["ImageDataset", "joint_sample"]
 
 
 class ImageDataset(Dataset[Any], ABC):
@@ -198,6 +198,33 @@ class ImageDataset(Dataset[Any], ABC):
             return None
         labels = self._source.labels()
         return max(int(labels.max()) + 1, 0) if len(labels) else 0
+
+
+def joint_sample(
+    datasets: Sequence[ImageDataset], count: int | None, *, first: bool = False
+) -> list[ImageDataset]:
+    """An even sample of several data sets as if they were one; see `ImageDataset.sample`.
+
+    Args:
+        datasets: of the same classes.
+        count: items wanted of all together; None for all.
+        first: take the first items instead.
+
+    Returns:
+        The part of each data set, which may be empty.
+    """
+    total = sum(map(len, datasets))
+    if count is None or count >= total:
+        return list(datasets)
+    groups = [group for dataset in datasets for group in dataset.groups()]
+    rows = range(count) if first else even_sample(groups, count)
+    parts: list[ImageDataset] = []
+    start = 0
+    for dataset in datasets:
+        stop = start + len(dataset)
+        parts.append(dataset.subset([row - start for row in rows if start <= row < stop]))
+        start = stop
+    return parts
 
 
 def _printable(name: str) -> str:

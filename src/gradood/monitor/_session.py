@@ -10,6 +10,7 @@ from functools import reduce
 
 from gradood._engine.batches import Batch, Data
 from gradood._engine.binding import Binding
+from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
@@ -99,14 +100,21 @@ class Session:
 
     # -- scoring and deciding -------------------------------------------------------------
 
-    def score(self, data: Data) -> BatchScores:
+    def score(self, data: Data, *, covered: bool = False) -> BatchScores:
         """Scores of every sample.
+
+        Args:
+            data: as for `gradood.Monitor.score`.
+            covered: warn if classes of the fit data are missing, by what the model predicts.
 
         Raises:
             NotFittedError: a detector that learns was not fitted.
         """
         state = self._fitted()
-        return self._scored(state, data, "score", ())
+        scores = self._scored(state, data, "score", (LOGITS,) if covered else ())
+        if covered:
+            _warn_of_missing(state, scores, "the in-distribution data", "The figures are of the ")
+        return scores
 
     def predict(self, data: Data) -> Results:
         """Decisions about every sample.
@@ -140,6 +148,7 @@ class Session:
         samples = reduce(DataSummary.merge, summaries)
         overlap = overlap_override(samples, before.fitted, allow_overlap)
         rule = DecisionRule.of(scores, promise, combine=unbound.combine, per_class=per_class)
+        _warn_of_missing(before, scores, "the calibration data", "The promise holds for the ")
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
             if before.bound is not None and self.state.bound is not before.bound:
@@ -184,3 +193,13 @@ class Session:
         """A binding, unless another thread was first."""
         with _SWAP:
             self.state = self.state.with_binding(bound)
+
+
+def _warn_of_missing(state: MonitorState, scores: BatchScores, data: str, effect: str) -> None:
+    """Warn where hardly any sample is predicted to be of classes that the fit data has."""
+    expected = None if state.fitted is None else state.fitted.predicted
+    if expected is None:
+        return
+    rare = rare_classes(expected, class_counts(scores.label, len(expected)))
+    effect += "others alone."
+    warn_of_rare(rare, len(expected), data=data, other="the fit data", effect=effect)

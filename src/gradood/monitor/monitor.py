@@ -208,6 +208,10 @@ class Monitor:
             NotFittedError: a detector that learns was not fitted.
             DataError: no data, or inputs that are not finite.
 
+        Warns:
+            CoverageWarning: the data lacks classes that the fit data has, by what the model
+                predicts.
+
         Cost:
             One pass over the data.
         """
