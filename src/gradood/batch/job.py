@@ -17,6 +17,7 @@ from gradood._engine.progress import progress_bar
 from gradood.batch._columns import Columns
 from gradood.batch._decoding import Chunk, ImageDecoder, decoded
 from gradood.batch._store import Store, open_store
+from gradood.batch._update import Update, coded, contents_digest, updated
 from gradood.batch.predictor import Forward, Identity, Predictor
 from gradood.data._extras import pillow
 from gradood.data._worker_pool import DECODE_TIMEOUT
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Summary", "score_images"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Settings:
         batch_size: images at once, at most.
         shard_rows: rows of a shard: what is lost if a job is killed.
         max_pixels: larger images are not decoded.
-        max_bad_fraction: stop once more than this share of all rows could not be scored.
+        max_bad_fraction: stop once more than this share of all rows could not be scored; looked
+            at after each shard.
         workers: processes that decode; 0 decodes in this one.
         decode_timeout: seconds that reading and decoding one image may take where processes
             decode, or None; then it is a row with the status ``timed_out``.
@@ -78,6 +80,12 @@ class Summary:
         out: its folder.
         source: the input, as the user named it.
         rows: of the input.
+        new: of these, that had not been scored.
+        changed: whose image is another than when it was scored, and was scored again.
+        kept: that were finished before.
+        gone: of images that are no longer there; what was said of them is in the folder
+            ``_removed``, and of the changed ones too.
+        passed_over: how many files of the input are no images, by the end of their names.
         finished: rows in finished shards.
         complete: whether these are all.
         stopped: why they are not, if that was a decision.
@@ -92,6 +100,11 @@ class Summary:
     out: str
     source: str
     rows: int
+    new: int
+    changed: int
+    kept: int
+    gone: int
+    passed_over: Mapping[str, int]
     finished: int
     complete: bool
     stopped: str | None
@@ -127,6 +140,11 @@ def score_images(
     the same folder then goes on, and makes the same bytes as if it had never stopped, given the
     same number of threads, unless the memory of the device ran out and batches were cut smaller.
 
+    Where the input has changed since, what is new or changed is scored into further shards; rows
+    of images that were changed or are gone are taken out of the shards before. Whether an image was
+    changed is told by size and times of its file, or by what its storage says of it (`stamps` of
+    an `ImageSource`); where nothing tells, it is scored again.
+
     Args:
         monitor: calibrated.
         listing: what to score, from `list_images`.
@@ -150,21 +168,25 @@ def score_images(
     """
     settings = Settings() if settings is None else settings
     began = time.monotonic()
-    decoder = ImageDecoder(listing, preprocess, max_pixels=settings.max_pixels)
-    job = _description(monitor, listing, identity, settings)
-    shards = math.ceil(len(listing) / settings.shard_rows)
-    with open_store(Path(out), job, shards=shards) as store:
-        resumed = len(store.done)
+    codes = coded(listing.stamps())  # Before any image is read, so that no change is missed.
+    job = _description(monitor, listing, contents_digest(codes), identity, settings)
+    with open_store(Path(out), job) as store:
+        update = updated(store, listing, codes, job, settings.shard_rows)
+        resumed = len(store.entries)
+        decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
+        code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
         stopped = _too_many(store, len(listing), settings)
         if stopped is None:
             with closing(_scored(monitor, decoder, store, settings)) as stream:
                 for shard, columns, batch in stream:
-                    table = columns.table(listing, identity.artifact)
-                    store.commit(shard, table, {**columns.counts(), "batch": batch})
+                    table = columns.table(update.source, identity.artifact)
+                    stamps = "".join(code_of[update.source.id(row)] for row in columns.rows)
+                    counts = {**columns.counts(), "batch": batch, "stamps": stamps}
+                    store.commit(shard, table, counts)
                     stopped = _too_many(store, len(listing), settings)
                     if stopped is not None:
                         break
-        summary = _summary(store, listing, stopped, resumed, time.monotonic() - began)
+        summary = _summary(store, listing, update, stopped, resumed, time.monotonic() - began)
         store.summarize(summary.to_dict())
     return summary
 
@@ -215,8 +237,8 @@ def _score_chunk(forward: Forward, chunk: Chunk, columns: Columns) -> None:
 
 def _too_many(store: Store, total: int, settings: Settings) -> str | None:
     """Why to stop, once it is certain that too many of all rows are bad and there are more."""
-    finished = sum(entry["rows"] for entry in store.done.values())
-    bad = sum(entry["unscored"] for entry in store.done.values())
+    finished = sum(entry["rows"] for entry in store.entries)
+    bad = sum(entry["unscored"] for entry in store.entries)
     if bad <= settings.max_bad_fraction * total or finished == total:
         return None
     return (
@@ -226,38 +248,49 @@ def _too_many(store: Store, total: int, settings: Settings) -> str | None:
 
 
 def _summary(
-    store: Store, listing: ImageSource, stopped: str | None, resumed: int, seconds: float
+    store: Store,
+    listing: ImageSource,
+    update: Update,
+    stopped: str | None,
+    resumed: int,
+    seconds: float,
 ) -> Summary:
     statuses: Counter[str] = Counter()
     flagged: Counter[str] = Counter()
-    for entry in store.done.values():
+    for entry in store.entries:
         statuses.update(entry["statuses"])
         flagged.update(entry["flagged"])
-    finished = sum(entry["rows"] for entry in store.done.values())
+    finished = sum(entry["rows"] for entry in store.entries)
     return Summary(
         out=str(store.folder),
         source=listing.source,
         rows=len(listing),
+        new=update.new,
+        changed=update.changed,
+        kept=update.kept,
+        gone=update.gone,
+        passed_over=dict(listing.passed_over),
         finished=finished,
         complete=finished == len(listing),
         stopped=stopped,
-        unscored=sum(entry["unscored"] for entry in store.done.values()),
+        unscored=sum(entry["unscored"] for entry in store.entries),
         statuses=dict(sorted(statuses.items())),
         flagged=dict(flagged),
-        shards=len(store.done),
+        shards=len(store.entries),
         resumed=resumed,
         seconds=round(seconds, 3),
     )
 
 
 def _description(
-    monitor: Predictor, source: ImageSource, identity: Identity, settings: Settings
+    monitor: Predictor, source: ImageSource, contents: str, identity: Identity, settings: Settings
 ) -> dict[str, Any]:
     """Everything that the results of a job depend on, as plain values in plain groups.
 
     Args:
         monitor: what scores.
-        source: what is scored; the contents of its files have no part.
+        source: what is scored.
+        contents: digest of what tells whether its files were changed.
         identity: of detector and model.
         settings: those that change no score are left out.
 
@@ -266,7 +299,12 @@ def _description(
     return {
         "format": _FORMAT,
         **asdict(identity),
-        "input": {"rows": len(source), "names": source.digest()},
+        "input": {
+            "place": source.place,
+            "rows": len(source),
+            "names": source.digest(),
+            "contents": contents,
+        },
         "detectors": list(monitor.detectors),
         "combine": monitor.combine,
         "overrides": list(monitor.overrides),

@@ -20,7 +20,10 @@ from gradood.data._storage import (
     local_path,
 )
 
-__all__ = ["FileSource", "ImageSource", "printable"]
+__all__ = ["FileSource", "ImageSource", "NAME_REMARK", "printable"]
+
+NAME_REMARK = "name_not_utf8"
+"""Status of a row whose name is no text, though its image is sound."""
 
 
 _NOTHING: Mapping[str, int] = {}
@@ -196,7 +199,7 @@ class FileSource(ImageSource):
         name = self._names[row]
         if name.isascii() or not any("\udc80" <= c <= "\udcff" for c in name):
             return None
-        return "name_not_utf8", "its name is not UTF-8; the id has \\xNN for such bytes"
+        return NAME_REMARK, "its name is not UTF-8; the id has \\xNN for such bytes"
 
     def hint(self, row: int) -> str:
         name = self._names[row]
