@@ -18,6 +18,7 @@ from gradood.data._storage import (
     file_digest,
     files_digest,
     joined,
+    local_path,
     parent_folder,
 )
 from gradood.data._tables import open_tables
@@ -118,6 +119,9 @@ class ParquetSource(ImageSource):
         except Exception as error:
             raise BadImageError(f"it cannot be read: {error}", "unreadable") from error
         return encoded_value(value)
+
+    def remote(self, row: int) -> bool:
+        return self._columns.points and local_path(self._pointed(row)) is None
 
     def label(self, row: int) -> int:
         if self._columns.plain:

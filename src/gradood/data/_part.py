@@ -47,6 +47,9 @@ class Part(ImageSource):
     def encoded(self, row: int) -> bytes | Path:
         return self._whole.encoded(self._rows[row])
 
+    def remote(self, row: int) -> bool:
+        return self._whole.remote(self._rows[row])
+
     def remark(self, row: int) -> tuple[str, str] | None:
         return self._whole.remark(self._rows[row])
 

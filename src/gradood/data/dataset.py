@@ -3,6 +3,7 @@
 import copy
 from abc import ABC
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final, overload
 
 import torch
@@ -82,6 +83,21 @@ class ImageDataset(Dataset[Any], ABC):
                 f"{source.where(row)} cannot be preprocessed: {type(error).__name__}: {error}"
             ) from error
         return (image, source.label(row)) if self.labeled else image
+
+    @final
+    def encoded(self, index: int, *, fetch: bool = True) -> bytes | Path | None:
+        """The content of an item's file, or where it is on this machine.
+
+        Args:
+            index: of the item.
+            fetch: whether to fetch it where it is behind a URL; else that gives None.
+
+        Raises:
+            IndexError: there is no such item.
+            BadImageError: it cannot be read.
+        """
+        row = self._rows[index]
+        return self._source.encoded(row) if fetch or not self._source.remote(row) else None
 
     @final
     def name(self, index: int) -> str:

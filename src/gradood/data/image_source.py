@@ -76,6 +76,10 @@ class ImageSource(ABC):
             BadImageError: it cannot be read.
         """
 
+    def remote(self, row: int) -> bool:
+        """Whether the image is a file of its own behind a URL."""
+        return False
+
     def remark(self, row: int) -> tuple[str, str] | None:
         """A status and a reason, if something is odd about the row itself."""
         return None
@@ -194,6 +198,9 @@ class FileSource(ImageSource):
 
     def encoded(self, row: int) -> bytes | Path:
         return encoded_file(self._place(row))
+
+    def remote(self, row: int) -> bool:
+        return local_path(self._place(row)) is None
 
     def remark(self, row: int) -> tuple[str, str] | None:
         name = self._names[row]
