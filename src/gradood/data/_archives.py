@@ -4,6 +4,7 @@ import os
 import stat
 import tarfile
 import threading
+import weakref
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -128,8 +129,11 @@ class Archive(ABC):
     def _opened(self) -> tuple[Any, Any]:
         process, opened, lock = self._owner
         if process != os.getpid():  # A position in a file is shared by forked processes.
+            if opened is not None:
+                opened.close()
             opened, lock = self._open(), threading.Lock()
             self._owner = (os.getpid(), opened, lock)
+            weakref.finalize(self, opened.close)
         return opened, lock
 
     def _usable(self, name: str) -> str | None:
@@ -197,7 +201,14 @@ class _Zip(Archive):
                     yield Member(name, info.file_size, number, f"{info.file_size}:{info.CRC:08x}")
 
     def _open(self) -> Any:
-        return zipfile.ZipFile(open_stream(self.uri))
+        stream = open_stream(self.uri)
+        try:
+            archive = zipfile.ZipFile(stream)
+        except BaseException:
+            stream.close()
+            raise
+        weakref.finalize(archive, stream.close)
+        return archive
 
     def _content(self, opened: Any, member: Member) -> bytes:
         infos = opened.infolist()
