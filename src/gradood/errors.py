@@ -12,6 +12,7 @@ GradoodError
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
+├── CacheWarning                          what was kept could not be used; results are the same
 ├── CoverageWarning                       data lacks classes that other data has
 ├── MeaninglessScoreWarning               the method says little on this model
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
@@ -26,6 +27,7 @@ from difflib import get_close_matches
 __all__ = [
     "ArtifactError",
     "BadImageError",
+    "CacheWarning",
     "CalibrationError",
     "ConfigError",
     "CoverageWarning",
@@ -93,6 +95,10 @@ class ModelMismatchError(GradoodError, RuntimeError):
 
 class GradoodWarning(UserWarning):
     """Root of the warnings of this library."""
+
+
+class CacheWarning(GradoodWarning):
+    """Something kept is damaged, or cannot be kept: it is computed again, with the same result."""
 
 
 class CoverageWarning(GradoodWarning):

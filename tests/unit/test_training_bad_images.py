@@ -85,7 +85,7 @@ def test_copies_among_the_outliers_are_told(folder, tmp_path):
     data = TrainingData(id=known, aux=aux, aux_classes=("x",))
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     own = recipe("oe")
-    own = replace(own, validation=replace(own.validation, aux=2), batch=replace(own.batch, aux=2))
+    own = replace(own, validation=replace(own.validation, aux=2))
     options = Options(progress=False)
     with pytest.warns(GradoodWarning, match=r"1 auxiliary outliers are images .*'copy\.png' is"):
         Trainer(net, own, data, out=tmp_path / "out", options=options).fit()

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, final
 
 from gradood._io.atomic import replace
 from gradood._io.lock import exclusive
+from gradood.batch._job_record import check_same, read_job
 from gradood.data._extras import parquet
 from gradood.errors import ConfigError, DataError
 
@@ -33,9 +34,6 @@ _LOG = logging.getLogger(__name__)
 _JOB, _MANIFEST, _SUMMARY = "_job.json", "_manifest.jsonl", "_summary.json"
 _SHARD = re.compile(r"scores-\d{5,}-of-\d{5,}(-update-\d{5,})?\.parquet")
 _REMOVED = "_removed"
-
-
-_MAY_CHANGE = ("input.rows", "input.names", "input.contents", "update")
 
 
 @final
@@ -242,57 +240,13 @@ def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
     with exclusive(folder):
         manifest, store = folder / _MANIFEST, Store(folder)
         if path.exists() and manifest.exists() and manifest.stat().st_size:
-            before = _read(path)
-            _check_same(folder, before, job)
+            before = read_job(path)
+            check_same(folder, before, job)
             store.begun_on, store.update = before["input"], before.get("update", 0)
         else:
             _write(path, job)
         store.load()
         yield store
-
-
-def _check_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
-    """Refuse to mix the results of two jobs."""
-    if not isinstance(before, dict):
-        before = {}
-    old, new = (
-        {key: value for key, value in _flat(one).items() if key not in _MAY_CHANGE}
-        for one in (before, now)
-    )
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if differing:
-        shown = "; ".join(
-            f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in differing
-        )
-        raise ConfigError(
-            f"{str(folder)!r} holds results of another job: {shown}. Run it as before to go on "
-            "with it, or name another folder."
-        )
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            found |= _flat(inner, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = json.loads(json.dumps(inner))  # Tuples are lists when read back.
-    return found
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:20]}…{text[-8:]}"
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{str(path)!r} cannot be read: {error}; expected what gradood wrote. Name another "
-            "folder, or delete this one."
-        ) from error
 
 
 def _encoded(table: Any) -> bytes:

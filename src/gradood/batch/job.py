@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,8 @@ from gradood._engine.progress import progress_bar
 from gradood.batch._columns import Columns
 from gradood.batch._decoding import Chunk, ImageDecoder, decoded
 from gradood.batch._store import Store, open_store
-from gradood.batch._update import Update, coded, contents_digest, updated
+from gradood.batch._summary import Summary, summary_of
+from gradood.batch._update import coded, contents_digest, updated
 from gradood.batch.predictor import Forward, Identity, Predictor
 from gradood.data._extras import pillow
 from gradood.data._worker_pool import DECODE_TIMEOUT
@@ -72,54 +72,6 @@ class Settings:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """How a job ended.
-
-    Attributes:
-        out: its folder.
-        source: the input, as the user named it.
-        rows: of the input.
-        new: of these, that had not been scored.
-        changed: whose image is another than when it was scored, and was scored again.
-        kept: that were finished before.
-        gone: of images that are no longer there; what was said of them is in the folder
-            ``_removed``, and of the changed ones too.
-        passed_over: how many files of the input are no images, by the end of their names.
-        finished: rows in finished shards.
-        complete: whether these are all.
-        stopped: why they are not, if that was a decision.
-        unscored: finished rows that could not be scored.
-        statuses: how many finished rows have each status.
-        flagged: how many scored rows each detector calls OOD; ``decision`` is that of all together.
-        shards: finished ones.
-        resumed: those of them that were there before this run.
-        seconds: of this run.
-    """
-
-    out: str
-    source: str
-    rows: int
-    new: int
-    changed: int
-    kept: int
-    gone: int
-    passed_over: Mapping[str, int]
-    finished: int
-    complete: bool
-    stopped: str | None
-    unscored: int
-    statuses: Mapping[str, int]
-    flagged: Mapping[str, int]
-    shards: int
-    resumed: int
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
 def score_images(
     monitor: Predictor,
     listing: ImageSource,
@@ -141,9 +93,7 @@ def score_images(
     same number of threads, unless the memory of the device ran out and batches were cut smaller.
 
     Where the input has changed since, what is new or changed is scored into further shards; rows
-    of images that were changed or are gone are taken out of the shards before. Whether an image was
-    changed is told by size and times of its file, or by what its storage says of it (`stamps` of
-    an `ImageSource`); where nothing tells, it is scored again.
+    of changed and gone images are taken out of those before (`gradood.batch._update`).
 
     Args:
         monitor: calibrated.
@@ -176,17 +126,17 @@ def score_images(
         decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
         code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
         stopped = _too_many(store, len(listing), settings)
-        if stopped is None:
-            with closing(_scored(monitor, decoder, store, settings)) as stream:
-                for shard, columns, batch in stream:
-                    table = columns.table(update.source, identity.artifact)
-                    stamps = "".join(code_of[update.source.id(row)] for row in columns.rows)
-                    counts = {**columns.counts(), "batch": batch, "stamps": stamps}
-                    store.commit(shard, table, counts)
-                    stopped = _too_many(store, len(listing), settings)
-                    if stopped is not None:
-                        break
-        summary = _summary(store, listing, update, stopped, resumed, time.monotonic() - began)
+        stream = _scored(monitor, decoder, store, settings) if stopped is None else None
+        with closing(stream) if stream is not None else nullcontext(()) as shards:
+            for shard, columns, batch in shards:
+                table = columns.table(update.source, identity.artifact)
+                stamps = "".join(code_of[update.source.id(row)] for row in columns.rows)
+                counts = {**columns.counts(), "batch": batch, "stamps": stamps}
+                store.commit(shard, table, counts)
+                stopped = _too_many(store, len(listing), settings)
+                if stopped is not None:
+                    break
+        summary = summary_of(store, listing, update, stopped, resumed, time.monotonic() - began)
         store.summarize(summary.to_dict())
     return summary
 
@@ -244,41 +194,6 @@ def _too_many(store: Store, total: int, settings: Settings) -> str | None:
     return (
         f"{bad} of the first {finished} rows could not be scored, more than "
         f"{settings.max_bad_fraction:g} of all {total}"
-    )
-
-
-def _summary(
-    store: Store,
-    listing: ImageSource,
-    update: Update,
-    stopped: str | None,
-    resumed: int,
-    seconds: float,
-) -> Summary:
-    statuses: Counter[str] = Counter()
-    flagged: Counter[str] = Counter()
-    for entry in store.entries:
-        statuses.update(entry["statuses"])
-        flagged.update(entry["flagged"])
-    finished = sum(entry["rows"] for entry in store.entries)
-    return Summary(
-        out=str(store.folder),
-        source=listing.source,
-        rows=len(listing),
-        new=update.new,
-        changed=update.changed,
-        kept=update.kept,
-        gone=update.gone,
-        passed_over=dict(listing.passed_over),
-        finished=finished,
-        complete=finished == len(listing),
-        stopped=stopped,
-        unscored=sum(entry["unscored"] for entry in store.entries),
-        statuses=dict(sorted(statuses.items())),
-        flagged=dict(flagged),
-        shards=len(store.entries),
-        resumed=resumed,
-        seconds=round(seconds, 3),
     )
 
 

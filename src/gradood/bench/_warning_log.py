@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import final
 
 from gradood.bench._record_inputs import WarningRecord
-from gradood.errors import CoverageWarning, GradoodWarning
+from gradood.errors import CacheWarning, CoverageWarning, GradoodWarning
 
 __all__ = ["WarningLog"]
 
@@ -14,6 +14,8 @@ __all__ = ["WarningLog"]
 @final
 class WarningLog:
     """Warnings of this library by the stage they were given in; all are given on.
+
+    Those of the cache are not kept, as they say nothing about results.
 
     Attributes:
         records: in order, each once.
@@ -41,7 +43,9 @@ class WarningLog:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def _note(self, stage: str, given: warnings.WarningMessage) -> None:
-        if not issubclass(given.category, GradoodWarning):
+        if not issubclass(given.category, GradoodWarning) or issubclass(
+            given.category, CacheWarning
+        ):
             return
         void = issubclass(given.category, CoverageWarning)
         record = WarningRecord(stage=stage, text=str(given.message), void=void)

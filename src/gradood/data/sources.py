@@ -72,10 +72,8 @@ def open_images(
               ``train-{000..012}.tar``, or a folder of nothing else (`ImageArchive`);
             - an image file.
 
-            A slice may follow, and must leave something. ``photos[:2000]`` draws 2,000 images
-            evenly: of each class its share, spread over the whole, always the same ones;
-            ``photos[2000:]`` takes those that this leaves. With both ends given, rows are counted
-            as in Python: ``photos[0:2000]`` are the first.
+            A slice may follow: ``photos[:2000]`` draws so many images evenly over the classes,
+            ``photos[2000:]`` are the rest, ``photos[0:2000]`` the first (docs/inputs.md).
         preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
         image_column: of Parquet files, where the images are; the default stands for any name in
