@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,10 +83,9 @@ def score_images(
 ) -> Summary:
     """Score every row of a source into Parquet shards.
 
-    Every row of the source is one row of the result, in the same order. One that cannot be decoded
-    or scored has a status and a reason, and is out-of-distribution with score +inf; one that can,
-    though not all of its file reached the model (CMYK, 16 bits, several frames), has a status, a
-    reason, and its score.
+    Every row of the source is one row of the result, in the same order. One that cannot be scored
+    has a status and a reason, and is out-of-distribution with score +inf; one that can, though not
+    all of its file reached the model (CMYK, 16 bits, several frames), has these and its score.
 
     Shards that are finished are kept whatever happens: an error, Ctrl-C, kill −9. The same job on
     the same folder then goes on, and makes the same bytes as if it had never stopped, given the
@@ -112,9 +111,7 @@ def score_images(
         NotFittedError: the monitor is not calibrated.
         OSError: `out` cannot be written; or processes that decode die of no row in particular.
 
-    Cost:
-        One look at each image. Memory: a few batches per process, one shard of scores, the names of
-        all images.
+    Cost: one look at each image. Memory: a few batches per process, one shard of scores, all names.
     """
     settings = Settings() if settings is None else settings
     began = time.monotonic()
@@ -125,25 +122,34 @@ def score_images(
         resumed = len(store.entries)
         decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
         code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
-        stopped = _too_many(store, len(listing), settings)
-        stream = _scored(monitor, decoder, store, settings) if stopped is None else None
-        with closing(stream) if stream is not None else nullcontext(()) as shards:
-            for shard, columns, batch in shards:
-                table = columns.table(update.source, identity.artifact)
-                stamps = "".join(code_of[update.source.id(row)] for row in columns.rows)
-                counts = {**columns.counts(), "batch": batch, "stamps": stamps}
-                store.commit(shard, table, counts)
-                stopped = _too_many(store, len(listing), settings)
-                if stopped is not None:
-                    break
+        with closing(_scored(monitor, decoder, store, settings)) as shards:
+            stopped = _kept(store, shards, code_of, identity.artifact, settings)
         summary = summary_of(store, listing, update, stopped, resumed, time.monotonic() - began)
         store.summarize(summary.to_dict())
     return summary
 
 
+def _kept(
+    store: Store,
+    shards: Iterator[tuple[int, ImageSource, Columns, int]],
+    code_of: Mapping[str, str],
+    artifact: str,
+    settings: Settings,
+) -> str | None:
+    """Write shards as they come; why it stopped before the last, or None."""
+    stopped = _too_many(store, len(code_of), settings)
+    while stopped is None and (found := next(shards, None)) is not None:
+        shard, source, columns, batch = found
+        table = columns.table(source, artifact)
+        stamps = "".join(map(code_of.__getitem__, table["id"].to_pylist()))
+        store.commit(shard, table, {**columns.counts(), "batch": batch, "stamps": stamps})
+        stopped = _too_many(store, len(code_of), settings)
+    return stopped
+
+
 def _scored(
     monitor: Predictor, decoder: ImageDecoder, store: Store, settings: Settings
-) -> Generator[tuple[int, Columns, int]]:
+) -> Generator[tuple[int, ImageSource, Columns, int]]:
     """The shards that are missing, one after another, and how many images went at once."""
     total, size, batch = len(decoder.source), settings.shard_rows, settings.batch_size
     missing = [shard for shard in range(math.ceil(total / size)) if shard not in store.done]
@@ -164,7 +170,7 @@ def _scored(
                 chunk = next(chunks)
                 _score_chunk(forward, chunk, columns)
                 bar.update(chunk.rows)
-            yield shard, columns, forward.limit
+            yield shard, decoder.source, columns, forward.limit
 
 
 def _cut(rows: range, batch: int) -> list[range]:

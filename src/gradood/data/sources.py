@@ -76,9 +76,8 @@ def open_images(
             ``photos[2000:]`` are the rest, ``photos[0:2000]`` the first (docs/inputs.md).
         preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
-        image_column: of Parquet files, where the images are; the default stands for any name in
-            the table of docs/inputs.md.
-        label_column: of Parquet files, where the labels are; likewise.
+        image_column: of Parquet files; the default is any name in the table of docs/inputs.md.
+        label_column: likewise.
         root: of image lists, the folder of the images; None for the list's own.
 
     Raises:
