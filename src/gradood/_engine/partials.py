@@ -26,6 +26,7 @@ class DataSummary:
     Attributes:
         chunks: of int64 content keys, one key per sample.
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
+        predicted: (classes,) int64 samples of each predicted class, or None if unknown.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
     """
@@ -34,6 +35,7 @@ class DataSummary:
     counts: Tensor | None
     low: Tensor
     high: Tensor
+    predicted: Tensor | None = None
 
     @staticmethod
     def of(
@@ -77,6 +79,9 @@ class DataSummary:
         counts = None
         if self.counts is not None and other.counts is not None:
             counts = self.counts + other.counts
+        predicted = None
+        if self.predicted is not None and other.predicted is not None:
+            predicted = self.predicted + other.predicted
         low, high, other_low, other_high = self.low, self.high, other.low, other.high
         if low.shape != other_low.shape:  # Token ids of two lengths
             low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
@@ -86,6 +91,7 @@ class DataSummary:
             counts,
             torch.minimum(low, other_low),
             torch.maximum(high, other_high),
+            predicted,
         )
 
 

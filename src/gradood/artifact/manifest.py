@@ -113,10 +113,12 @@ class FitSummary:
     Attributes:
         samples: how many.
         class_counts: of each class, or None where there were no labels.
+        predicted_counts: of each predicted class, or None if unknown, as in files before 1.1.
     """
 
     samples: int
     class_counts: tuple[int, ...] | None
+    predicted_counts: tuple[int, ...] | None = field(default=None, metadata={SINCE: (1, 1)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,7 @@ class Manifest:
         counts = [self.model.classes, *self.model.input_shape]
         if self.fit is not None:
             counts += [self.fit.samples, *(self.fit.class_counts or ())]
+            counts += self.fit.predicted_counts or ()
         _expect(min(counts) >= 0, "a count or size is negative; expected at least 0.")
         if self.canary is not None:
             strangers = sorted(set(self.canary.scores) - set(names))

@@ -4,18 +4,21 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data, Shard, shards_of
 from gradood._engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import roster
 from gradood._engine.scoring import score_shards
+from gradood.bench._record_inputs import WarningRecord
+from gradood.bench._warning_log import WarningLog
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
 from gradood.errors import DataError, GradoodWarning
@@ -61,6 +64,7 @@ class Comparison:
         plans: what each method reads; with its notes and caveats.
         seconds: time spent: ``fit``, ``id``, each out-of-distribution set by ``ood NAME``, and
             ``metrics``.
+        warnings: that were given on the way.
     """
 
     table: Table
@@ -72,6 +76,7 @@ class Comparison:
     left_out: Mapping[str, str]
     plans: Mapping[str, Plan]
     seconds: Mapping[str, float]
+    warnings: tuple[WarningRecord, ...] = ()
 
     @property
     def detectors(self) -> Mapping[str, Detector]:
@@ -112,7 +117,8 @@ def compare(
     """Fit the detectors that learn, score every set, and measure.
 
     A detector that cannot read this model, or lacks the data it learns from, or refuses them, is
-    left out with the reason, unless it is required. Warns if the model's accuracy is near chance.
+    left out with the reason, unless it is required. Warns if the model's accuracy is near chance,
+    or one of fit and in-distribution data lacks classes that the other has.
 
     Args:
         model: any classifier.
@@ -135,21 +141,47 @@ def compare(
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
-    clock = _Clock(told)
-    with clock("fit"):
+    clock, noted = _Clock(told), WarningLog()
+    with clock("fit"), noted("fit"):
         if sets.fit is not None:
             bound = fit(bound, shards_of(sets.fit, labels=True))
-    with clock("id"):
+    with clock("id"), noted("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
-    # Before the outliers, as whoever is warned may not want to wait for them.
-    accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+        # Before the outliers, as whoever is warned may not want to wait for them.
+        accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+    _warn_of_classes(sets, known.label, bound.binding.network.classes, noted)
     unknown: dict[str, BatchScores] = {}
     for name, data in sets.ood.items():
-        with clock(f"ood {name}"):
+        with clock(f"ood {name}"), noted(f"ood {name}"):
             unknown[name], bound = score_shards(bound, shards_of(data), what=name)
     if not bound.detectors:
         raise no_detector_left(bound.left_out)
-    return _compared(bound, known, unknown, accuracy, level, clock)
+    compared = _compared(bound, known, unknown, accuracy, level, clock)
+    return replace(compared, warnings=tuple(noted.records))
+
+
+def _warn_of_classes(sets: Sets, predicted: Tensor, classes: int, noted: WarningLog) -> None:
+    """Warn where one of fit and in-distribution data lacks classes that the other has."""
+    if sets.fit_labels is None:
+        return
+    labels = predicted if sets.id_labels is None else sets.id_labels
+    fitted, tested = (class_counts(one, classes) for one in (sets.fit_labels, labels))
+    with noted("fit"):
+        warn_of_rare(
+            rare_classes(tested, fitted),
+            classes,
+            data="the fit data",
+            other="the ID data",
+            effect="Methods that learn know next to nothing of them.",
+        )
+    with noted("id"):
+        warn_of_rare(
+            rare_classes(fitted, tested),
+            classes,
+            data="the ID data",
+            other="the fit data",
+            effect="The figures are of the others alone.",
+        )
 
 
 def _compared(

@@ -21,6 +21,7 @@ from gradood.bench._record_figures import (
 )
 from gradood.bench._record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
 from gradood.bench._tuning import FIXED, Choice, choose
+from gradood.bench._warning_log import WarningLog
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
 from gradood.bench.entries import LoadedEntry, open_all, suite_record
@@ -73,9 +74,12 @@ def run(
     selection = select(settings.methods, settings.options)
     settings = _without_unused_data(settings, selection)
     entries = open_all(settings)
-    warn_of_twins(entries)
+    noted = WarningLog()
+    with noted("data"):
+        warn_of_twins(entries)
     suite = suite_record(settings, entries[0])
-    warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
+    with noted("data"):
+        warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
     runs: list[RunRecord] = []
     pairs: list[ComparisonRow] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}
@@ -92,6 +96,7 @@ def run(
         if settings.costs:
             told("time and memory of each method …")
         facts = _facts(entry, comparison, choice, settings, seconds)
+        facts["warnings"] = (*noted.records, *comparison.warnings) or None
         runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
         pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
     record = Record(

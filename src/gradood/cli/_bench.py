@@ -106,6 +106,7 @@ def bench(
         label_column=running.label_column,
         limit=images.limit,
         fit_limit=images.fit_limit,
+        first_rows=images.first_rows,
         batch_size=running.batch_size,
         workers=running.workers,
         device=device_name(networks.device),

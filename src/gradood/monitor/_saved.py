@@ -245,6 +245,8 @@ def _fitted(
         return None
     if KEYS not in tensors:
         raise ArtifactError("the file does not say which samples were fitted on.")
-    counts = manifest.fit.class_counts
-    summary = DataSummary.of(inputs, tensors[KEYS])
-    return replace(summary, counts=None if counts is None else torch.tensor(counts, device="cpu"))
+    counts, predicted = (
+        None if known is None else torch.tensor(known, device="cpu")
+        for known in (manifest.fit.class_counts, manifest.fit.predicted_counts)
+    )
+    return replace(DataSummary.of(inputs, tensors[KEYS]), counts=counts, predicted=predicted)

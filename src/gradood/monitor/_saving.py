@@ -167,8 +167,11 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
 
 
 def _summary(fitted: DataSummary) -> FitSummary:
-    counts = None if fitted.counts is None else tuple(fitted.counts.tolist())
-    return FitSummary(samples=len(fitted.keys), class_counts=counts)
+    counts, predicted = (
+        None if known is None else tuple(known.tolist())
+        for known in (fitted.counts, fitted.predicted)
+    )
+    return FitSummary(samples=len(fitted.keys), class_counts=counts, predicted_counts=predicted)
 
 
 def _split_seed(rule: DecisionRule | None) -> dict[str, int]:

@@ -11,6 +11,7 @@ from functools import reduce
 
 from gradood._engine.batches import Batch, Data
 from gradood._engine.binding import Binding, caller_level
+from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
@@ -111,14 +112,20 @@ class Session:
 
     # -- scoring and deciding -------------------------------------------------------------
 
-    def score(self, data: Data) -> BatchScores:
+    def score(self, data: Data, *, covered: bool = False) -> BatchScores:
         """Scores of every sample.
+
+        Args:
+            data: as for `gradood.Monitor.score`.
+            covered: warn if classes of the fit data are missing, by what the model predicts.
 
         Raises:
             NotFittedError: a detector that learns was not fitted.
         """
         state = self._fitted()
-        scores = self._scored(state, data, "score", ())
+        scores = self._scored(state, data, "score", (LOGITS,) if covered else ())
+        if covered:
+            _warn_of_missing(state, scores, "the in-distribution data", "The figures are of the ")
         self._compare(state.fit_model, "fitted")
         return scores
 
@@ -170,6 +177,7 @@ class Session:
             tolerances=tolerances(bound, sample, scores),
         )
         snapshot = None if bound is None else self._calibrated_on(before, bound, content)
+        _warn_of_missing(before, scores, "the calibration data", "The promise holds for the ")
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
             if before.bound is not None and self.state.bound is not before.bound:
@@ -281,3 +289,13 @@ def _kept(names: Collection[str]) -> tuple[Basic, ...]:
             f"keep={names!r}; expected some of {tuple(known)}, as in keep=('logits', 'features')."
         )
     return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def _warn_of_missing(state: MonitorState, scores: BatchScores, data: str, effect: str) -> None:
+    """Warn where hardly any sample is predicted to be of classes that the fit data has."""
+    expected = None if state.fitted is None else state.fitted.predicted
+    if expected is None:
+        return
+    rare = rare_classes(expected, class_counts(scores.label, len(expected)))
+    effect += "others alone."
+    warn_of_rare(rare, len(expected), data=data, other="the fit data", effect=effect)

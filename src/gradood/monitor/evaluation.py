@@ -136,13 +136,16 @@ def evaluate(
     Raises:
         DataError: no set, or an empty one.
 
+    Warns:
+        CoverageWarning: `id` lacks classes that the fit data has, by what the model predicts.
+
     Cost:
         One pass per data set; the intervals about a second per method and 20,000 samples.
     """
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
     names = list(monitor.detectors)
-    known = _scores(monitor, id, names)
+    known = dict(monitor._session.score(id, covered=True).scores)
     rows = [
         row
         for name, data in ood.items()

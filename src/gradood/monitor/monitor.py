@@ -239,6 +239,10 @@ class Monitor(Generic[R]):
             NotFittedError: a detector that learns was not fitted.
             DataError: no data, or inputs that are not finite.
 
+        Warns:
+            CoverageWarning: the data lacks classes that the fit data has, by what the model
+                predicts.
+
         Cost:
             One pass over the data, and 18 of at most 16 rows.
         """

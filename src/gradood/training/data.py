@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,18 +62,22 @@ class DataSplit:
     Args:
         data: see `TrainingData`.
         recipe: its seed, augmentation, batch and validation.
+        left_out: how many images of each kind were left out before, for the record.
 
     Raises:
         DataError: a set is missing, has no length, or is too small.
     """
 
-    def __init__(self, data: TrainingData, recipe: Recipe) -> None:
+    def __init__(
+        self, data: TrainingData, recipe: Recipe, left_out: Mapping[str, int] | None = None
+    ) -> None:
         if recipe.loss.outliers and data.aux is None:
             raise DataError(
                 f"method {recipe.method!r} needs auxiliary outliers, and none were given; give "
                 "them (--aux), or choose plain, logit-norm or vos."
             )
         self._recipe = recipe
+        self._left_out = dict(left_out or {})
         self._data = data
         self.known, known_held = self._split(data.id, "id", recipe.validation.id)
         self.outliers: Samples | None = None
@@ -88,7 +92,7 @@ class DataSplit:
         counts = {"id": len(self.known), "id_held_out": len(self.held.id)}
         if self.outliers is not None and self.held.aux is not None:
             counts |= {"aux": len(self.outliers), "aux_held_out": len(self.held.aux)}
-        return counts
+        return counts | self._left_out
 
     def fingerprint(self) -> dict[str, Any]:
         """Plain values by which a resumed run knows its data again; see `different_data`.
