@@ -7,17 +7,17 @@ BOOTSTRAP = @$(PYTHON) scripts/bootstrap.py
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # What an outer environment sets must not reach into ours.
-unexport PYTHONHOME PYTHONPATH
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench clean
+.PHONY: help demo test test-full lint readme bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
-demo: ## train a small network on digits, fit every detector, print the table (no download of data)
+demo: ## train a small network on digits, compare every detector, decide; leaves demo/ (no download of data)
 	$(BOOTSTRAP) demo
-	$(BIN)/gradood demo $(ARGS)
+	$(BIN)/gradood demo --out demo $(ARGS)
 
 test: ## every test; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
@@ -33,11 +33,15 @@ lint: ## style, format, types, import contracts: what CI and pre-commit run
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/readme.py --types
+
+readme: ## run every command and program of the README, as printed, in a fresh working copy
+	@$(PYTHON) scripts/readme.py $(ARGS)
 
 bench: ## time and memory of each detector against the plain forward pass
 	$(BOOTSTRAP) demo
 	$(BIN)/python benchmarks/cost.py $(ARGS)
 
 clean: ## remove everything the other targets made, .venv too
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -187,10 +187,10 @@ def bench(recording: Recording) -> None:
         record = _command(
             *("bench", "--model", "resnet20", "--no-costs", "--no-cache", "--json"),
             *("--weights", str(SHARED / "weights" / "resnet20_cifar10.safetensors")),
-            *("--id", f"{data}/cifar10_test.parquet[:80]"),
-            *("--fit", f"{data}/cifar10_train_a.parquet[:300]"),
-            *("--ood", f"svhn={data}/svhn_test.parquet[:50]"),
-            *("--ood", f"near:cifar100={data}/cifar100_test.parquet[:50]"),
+            *("--id", f"{data}/cifar10_test.parquet[0:80]"),
+            *("--fit", f"{data}/cifar10_train_a.parquet[0:300]"),
+            *("--ood", f"svhn={data}/svhn_test.parquet[0:50]"),
+            *("--ood", f"near:cifar100={data}/cifar100_test.parquet[0:50]"),
             *("--out", folder),
         )
         for path, value in _leaves("bench", _plain(record)):

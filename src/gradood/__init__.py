@@ -13,6 +13,7 @@ from gradood import _moved
 if TYPE_CHECKING:
     from gradood import errors as errors
     from gradood import metrics as metrics
+    from gradood import plots as plots
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
@@ -39,7 +40,7 @@ _HOMES = {
     "load": "gradood.monitor",
     "methods": "gradood.registry",
 }
-_MODULES = ("errors", "metrics")
+_MODULES = ("errors", "metrics", "plots")
 
 
 _moved.install()
@@ -71,4 +72,5 @@ def _public(value: Any) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    dunders = (name for name in globals() if name.startswith("__"))
+    return sorted({*dunders, *__getattr__("__all__")})

@@ -12,7 +12,10 @@ GradoodError
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
+├── CacheWarning                          what was kept could not be used; results are the same
+├── CoverageWarning                       data lacks classes that other data has
 ├── MeaninglessScoreWarning               the method says little on this model
+├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
@@ -25,12 +28,15 @@ from difflib import get_close_matches
 __all__ = [
     "ArtifactError",
     "BadImageError",
+    "CacheWarning",
     "CalibrationError",
     "ConfigError",
+    "CoverageWarning",
     "DataError",
     "GradoodError",
     "GradoodWarning",
     "MeaninglessScoreWarning",
+    "ModelChangedWarning",
     "ModelMismatchError",
     "NotFittedError",
     "TapError",
@@ -93,8 +99,20 @@ class GradoodWarning(UserWarning):
     """Root of the warnings of this library."""
 
 
+class CacheWarning(GradoodWarning):
+    """Something kept is damaged, or cannot be kept: it is computed again, with the same result."""
+
+
+class CoverageWarning(GradoodWarning):
+    """Data lacks classes that the data it stands for, or is compared with, has."""
+
+
 class MeaninglessScoreWarning(GradoodWarning):
     """The method runs, but says little about this model."""
+
+
+class ModelChangedWarning(GradoodWarning):
+    """Weights, layers or numerical settings are not those of the fit or the calibration."""
 
 
 class UninformativeScoreWarning(GradoodWarning):

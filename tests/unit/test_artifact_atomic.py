@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -103,17 +104,28 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from artifact_samples import sample
 from gradood.artifact import write
-count = 0
-def dying(frame, event, argument):
-    global count
-    if event in ("c_call", "call"):
-        count += 1
-        if count == {point}:
-            os.kill(os.getpid(), 9)
-sys.setprofile(dying)
-write({target!r}, *sample(1, 5000))
-sys.setprofile(None)
-print(count)
+target = Path({target!r})
+write(target.with_name("warm"), *sample(1, 5000))  # Whatever is imported on first use has been.
+
+def save(point):
+    count = 0
+    def dying(frame, event, argument):
+        nonlocal count
+        if event in ("c_call", "call"):
+            count += 1
+            if count == point:
+                os.kill(os.getpid(), 9)
+    sys.setprofile(dying)
+    write(target, *sample(1, 5000))
+    sys.setprofile(None)
+    print(count, flush=True)
+
+for point in sys.stdin:
+    if os.fork() == 0:
+        save(int(point))
+        os._exit(0)
+    _, status = os.wait()
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -121,28 +133,31 @@ def test_killed_at_any_call_of_a_save_the_file_is_whole(tmp_path):
     """Not at random: at forty calls spread from the first to the last of one save."""
     target = tmp_path / "detector.safetensors"
     old = write(target, *sample(0, 5000)).sha256
-    new = write(tmp_path / "new", *sample(1, 5000)).sha256
-    (tmp_path / "new").unlink()
+    new = write(tmp_path / "warm", *sample(1, 5000)).sha256
+    program = DYING.format(tests=str(Path(__file__).parents[1]), target=str(target))
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=ENVIRONMENT) as saves:
+        assert saves.stdin is not None and saves.stdout is not None
 
-    def save(point: int) -> subprocess.CompletedProcess:
-        tests = str(Path(__file__).parents[1])
-        program = DYING.format(tests=tests, point=point, target=str(target))
-        command = [sys.executable, "-c", program]
-        return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+        def save(point: int) -> int:
+            """What a process of its own says or ends with, killed at that call."""
+            print(point, file=saves.stdin, flush=True)
+            return int(saves.stdout.readline())
 
-    whole = save(0)
-    assert whole.returncode == 0, whole.stderr
-    calls = int(whole.stdout)
-    assert check(target).sha256 == new
-    found = []
-    for point in {calls * step // 40 for step in range(1, 40)} | set(range(calls - 45, calls, 6)):
+        calls = save(0)
+        assert saves.stdout.readline() == "0\n"
+        assert check(target).sha256 == new
+        (tmp_path / "warm").unlink()
+        found = []
+        spread = {calls * step // 40 for step in range(1, 40)}
+        for point in spread | set(range(calls - 45, calls, 6)):
+            write(target, *sample(0, 5000))
+            assert names(tmp_path) == [target.name]
+            assert save(point) == -9
+            found.append(check(target).sha256)
+        assert set(found) == {old, new}
         write(target, *sample(0, 5000))
         assert names(tmp_path) == [target.name]
-        assert save(point).returncode == -9
-        found.append(check(target).sha256)
-    assert set(found) == {old, new}
-    write(target, *sample(0, 5000))
-    assert names(tmp_path) == [target.name]
 
 
 def test_stale_temporary_files_go_and_others_stay(target):
@@ -193,6 +208,42 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o400, 0o666])
+def test_a_file_keeps_its_mode(target, mode):
+    target.chmod(mode)
+    seen = []
+    replace(target, [b"new"], lambda file: seen.append(os.fstat(file.fileno()).st_mode))
+    assert target.read_bytes() == b"new" and stat.S_IMODE(target.stat().st_mode) == mode
+    assert not stat.S_IMODE(seen[0]) & ~mode  # Nobody else could read it meanwhile.
+
+
+def test_a_link_keeps_the_mode_of_its_file(target, tmp_path):
+    target.chmod(0o600)
+    (tmp_path / "link").symlink_to(target)
+    replace(tmp_path / "link", [b"new"], accept)
+    assert (tmp_path / "link").is_symlink() and target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe"])
+def test_only_a_file_is_replaced(tmp_path, kind):
+    place = tmp_path / "place"
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    else:
+        os.mkfifo(place)
+    before = os.lstat(place)
+    path = place
+    if kind == "link to a pipe":
+        path = tmp_path / "link"
+        path.symlink_to(place)
+    with pytest.raises(OSError, match=f"no file but a {kind.split()[-1]}; name another"):
+        replace(path, [b"new"], accept)
+    assert os.lstat(place) == before
+    assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
 
 
 def test_a_link_is_followed(tmp_path):

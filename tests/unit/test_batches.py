@@ -186,3 +186,34 @@ def test_single_images_with_their_labels_are_no_batches():
     samples = [(x, int(y)) for x, y in zip(X, Y, strict=True)]
     with pytest.raises(DataError, match=r"Single images with their labels .* DataLoader\(data"):
         list(batches(samples, labels=True))
+
+
+def test_the_table_of_names_is_that_of_the_docs():
+    from pathlib import Path
+
+    from gradood._engine.batches import INPUT_KEYS, LABEL_KEYS
+
+    text = (Path(__file__).resolve().parents[2] / "docs" / "inputs.md").read_text()
+    for kind, names in (("inputs", INPUT_KEYS), ("labels", LABEL_KEYS)):
+        assert f"| {kind} | {', '.join(f'`{name}`' for name in names)} |" in text
+
+
+def test_a_data_set_given_as_one_tensor_is_split(monkeypatch):
+    import gradood._engine.batches as module
+
+    x = torch.arange(40.0).view(10, 4)
+    assert [len(batch.inputs) for batch in batches(x)] == [10]
+    monkeypatch.setattr(module, "LARGE", 64)
+    pieces = [batch.inputs for batch in batches(x)]
+    assert [len(piece) for piece in pieces] == [4, 4, 2]
+    assert torch.equal(torch.cat(pieces), x)
+    assert [len(batch.inputs) for batch in batches(x.numpy())] == [4, 4, 2]
+    assert [len(batch.inputs) for batch in batches([x])] == [10]
+
+
+@pytest.mark.parametrize("inputs", ["img", "images", "inputs", "jpg"])
+@pytest.mark.parametrize("labels", ["target", "fine_label", "cls"])
+def test_keys_that_data_sets_use(inputs, labels):
+    x, y = torch.zeros(3, 2), torch.tensor([0, 1, 2])
+    (batch,) = batches([{inputs: x, labels: y, "other": "text"}], labels=True)
+    assert batch.inputs is x and batch.labels.tolist() == [0, 1, 2]

@@ -51,13 +51,13 @@ def test_the_names_beside_the_detectors_are_these():
     """A detector is added by its file alone; any other public name is added here on purpose."""
     assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
         *("Detector", "Learner", "Monitor", "Result", "Results", "Table"),
-        *("errors", "evaluate", "inspect", "load", "methods", "metrics"),
+        *("errors", "evaluate", "inspect", "load", "methods", "metrics", "plots"),
     ]
 
 
 def test_public_names_are_at_home_where_they_are_imported_from():
     homes = {name: getattr(gradood, name) for name in gradood.__all__}
-    modules = ("errors", "metrics")
+    modules = ("errors", "metrics", "plots")
     assert {n for n, v in homes.items() if getattr(v, "__module__", None) != "gradood"} == {
         *modules
     }

@@ -234,16 +234,19 @@ def test_a_slice_may_follow_whatever_is_scored(tmp_path, memory, monkeypatch):
     assert listing.encoded(0) == tmp_path / "images" / "1.png"
     assert listing.digest() != list_images(f"{tmp_path}/images[2:4]").digest()
     assert ids(list_images(f"file://{tmp_path}/images[-1:]")) == names[-1:]
-    assert ids(list_images("memory://d[:2]")) == names[:2]
+    assert ids(list_images("memory://d[0:2]")) == names[:2]
+    drawn = ids(list_images("memory://d[:2]"))
+    assert drawn == ids(list_images(f"{tmp_path}/images[:2]")) == names[1:4:2]
+    assert ids(list_images("memory://d[2:]")) == [name for name in names if name not in drawn]
     assert ids(list_images(f"{tmp_path}/images[:]")) == names
     pq.write_table(table(4), tmp_path / "a.parquet")
-    assert ids(list_images(f"{tmp_path}/a.parquet[2:]")) == [
+    assert ids(list_images(f"{tmp_path}/a.parquet[2:4]")) == [
         "a.parquet:2:p2.png",
         "a.parquet:3:p3.png",
     ]
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "list.txt", b"images/0.png\nimages/0.png\nimages/1.png\n")
-    assert ids(list_images("list.txt[1:]")) == ["images/0.png#2", "images/1.png"]
+    assert ids(list_images("list.txt[1:3]")) == ["images/0.png#2", "images/1.png"]
     put(tmp_path / "odd[:2]" / "own.png")
     assert ids(list_images("odd[:2]")) == ["own.png"]
 

@@ -121,9 +121,9 @@ def test_another_listing_or_monitor_is_refused(images, tmp_path):
         job(images, tmp_path / "out", Fake({"other": None}))
     with pytest.raises(ConfigError, match=r"overrides was \[\] and is \[\"reason\"\]"):
         job(images, tmp_path / "out", Fake(overrides=("reason",)))
-    (images / "39.png").rename(images / "zz.png")
-    with pytest.raises(ConfigError, match=r"holds results of another job: input.names was"):
-        job(images, tmp_path / "out")
+    images.rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"holds results of another job: input.place was"):
+        job(tmp_path / "elsewhere", tmp_path / "out")
 
 
 def test_a_job_that_finished_nothing_can_be_another(images, tmp_path):

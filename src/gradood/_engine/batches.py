@@ -16,6 +16,7 @@ __all__ = [
     "Data",
     "INPUT_KEYS",
     "LABEL_KEYS",
+    "LARGE",
     "Shard",
     "batches",
     "inputs_in",
@@ -26,10 +27,20 @@ __all__ = [
 Data = Tensor | np.ndarray | Iterable[Any]
 """One batch, as a tensor or array, or an iterable of batches."""
 
-INPUT_KEYS = ("pixel_values", "image", "x")
-"""Where a mapping holds inputs: the first of these keys that it has."""
-LABEL_KEYS = ("labels", "label", "y")
-"""Where a mapping holds labels, likewise; in a fit, a benchmark and training alike."""
+LARGE = 2**28
+"""Bytes of one tensor given as data beyond which it is no batch but a data set, and is split."""
+
+INPUT_KEYS = (
+    *("pixel_values", "image", "x", "img", "images", "imgs", "inputs", "input"),
+    *("jpg", "jpeg", "png", "webp"),  # WebDataset's, by the end of the file's name.
+)
+"""Where a mapping or a Parquet file holds inputs: the first of these names that it has."""
+LABEL_KEYS = (
+    *("labels", "label", "y", "target", "targets", "fine_label", "fine_labels"),
+    *("cls", "class", "class_id", "class_label"),
+)
+"""Where it holds labels, likewise; in a fit, a benchmark, training and files alike. The table of
+docs/inputs.md is held to these two."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -92,8 +103,9 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
     """The batches in `data`.
 
     Args:
-        data: a tensor is one batch; any other iterable yields batches: ``x``, ``(x, y)`` or a
-            mapping with one of `INPUT_KEYS` and of `LABEL_KEYS`.
+        data: a tensor is one batch, or several where it takes more than `LARGE` bytes; any other
+            iterable yields batches: ``x``, ``(x, y)`` or a mapping with one of `INPUT_KEYS` and of
+            `LABEL_KEYS`.
         labels: whether labels are wanted; if not, they are not even looked at.
 
     Raises:
@@ -101,7 +113,8 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
             pair (x, y), whose tensors would be read as two batches.
     """
     if isinstance(data, Tensor | np.ndarray):
-        yield _batch(data, labels)
+        for piece in _pieces(data):
+            yield _batch(piece, labels)
         return
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
         hint = " A mapping is one batch: give [batch]." if isinstance(data, Mapping) else ""
@@ -112,6 +125,16 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
     _refuse_pair(data)
     for item in data:
         yield _batch(item, labels)
+
+
+def _pieces(data: Tensor | np.ndarray) -> Iterator[Tensor | np.ndarray]:
+    """A whole data set given as one tensor, in parts that a model can be run on."""
+    if data.ndim == 0 or data.nbytes <= LARGE:
+        yield data
+        return
+    rows = max(1, LARGE * len(data) // data.nbytes)
+    for start in range(0, len(data), rows):
+        yield data[start : start + rows]
 
 
 def _refuse_pair(data: Iterable[Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gradood._engine.batches import Batch, Shard
 from gradood._engine.binding import REFUSALS, fit_refusal
+from gradood._engine.coverage import class_counts
 from gradood._engine.detector_set import DetectorSet, UnboundSet, detached
 from gradood._engine.partials import DataSummary, Partials
 from gradood._engine.progress import shown_shards
@@ -147,7 +148,7 @@ def merge(learners: Mapping[str, Learner], a: Partials, b: Partials) -> Partials
             if name in a and name not in refused
         }
     seen = None if a.seen is None or b.seen is None else a.seen.merge(b.seen)
-    return Partials(parts, seen, refused)
+    return Partials(parts, seen, refused, a.models | b.models)
 
 
 def finish(
@@ -198,7 +199,9 @@ def _check_labels(detectors: DetectorSet, name: str, evidence: Evidence) -> None
 def _summary(reading: BatchReading) -> DataSummary:
     evidence = reading.evidence
     assert reading.inputs is not None
-    return DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.classes)
+    predicted = class_counts(reading.predicted(reading.lost), evidence.classes)
+    summary = DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.classes)
+    return replace(summary, predicted=predicted)
 
 
 def _state_places(detectors: DetectorSet, shards: Sequence[Shard]) -> Mapping[str, Place]:

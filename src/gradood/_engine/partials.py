@@ -26,6 +26,7 @@ class DataSummary:
     Attributes:
         chunks: of int64 content keys, one key per sample.
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
+        predicted: (classes,) int64 samples of each predicted class, or None if unknown.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
     """
@@ -34,6 +35,7 @@ class DataSummary:
     counts: Tensor | None
     low: Tensor
     high: Tensor
+    predicted: Tensor | None = None
 
     @staticmethod
     def of(
@@ -77,6 +79,9 @@ class DataSummary:
         counts = None
         if self.counts is not None and other.counts is not None:
             counts = self.counts + other.counts
+        predicted = None
+        if self.predicted is not None and other.predicted is not None:
+            predicted = self.predicted + other.predicted
         low, high, other_low, other_high = self.low, self.high, other.low, other.high
         if low.shape != other_low.shape:  # Token ids of two lengths
             low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
@@ -86,6 +91,7 @@ class DataSummary:
             counts,
             torch.minimum(low, other_low),
             torch.maximum(high, other_high),
+            predicted,
         )
 
 
@@ -95,6 +101,7 @@ class Partials(Mapping[str, Any]):
     Attributes:
         seen: which samples that was; None for none.
         refused: why a detector that may be left out could not learn from them, by name.
+        models: digests of the models that they were read off; empty if unknown.
     """
 
     def __init__(
@@ -102,10 +109,12 @@ class Partials(Mapping[str, Any]):
         parts: Mapping[str, Any],
         seen: DataSummary | None,
         refused: Mapping[str, str] | None = None,
+        models: frozenset[str] = frozenset(),
     ) -> None:
         self._parts = dict(parts)
         self.seen = seen
         self.refused = dict(refused or {})
+        self.models = models
 
     def __getitem__(self, name: str) -> Any:
         return self._parts[name]
@@ -115,6 +124,10 @@ class Partials(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def read_off(self, models: frozenset[str]) -> "Partials":
+        """The same, with the digests of the models that they were read off."""
+        return Partials(self._parts, self.seen, self.refused, models)
 
     def __repr__(self) -> str:
         samples = 0 if self.seen is None else sum(map(len, self.seen.chunks))

@@ -8,9 +8,12 @@ from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, suggest
 from gradood.registry import create
 
-__all__ = ["Detectors", "USABLE", "combination", "roster", "usable_name"]
+__all__ = ["Detectors", "SeveralDetectors", "USABLE", "combination", "roster", "usable_name"]
 
-Detectors = str | Detector | Sequence[str | Detector] | Mapping[str, str | Detector]
+SeveralDetectors = Sequence[str | Detector] | Mapping[str, str | Detector]
+"""Several detectors, or several by names of their own."""
+
+Detectors = str | Detector | SeveralDetectors
 """A registry name or a detector, several of them, or several by names of their own."""
 
 USABLE = "a printable name without a slash or a bar"

@@ -14,18 +14,24 @@ from gradood._engine.readings import regrouped
 from gradood._engine.rows import finite_rows, refuse_nonfinite, row_count, selected
 from gradood._io.cache import Place
 from gradood.calibration.results import BatchScores
-from gradood.evidence import KEYS, LOGITS, Read
+from gradood.evidence import KEYS, LOGITS, Basic, Read
 
 __all__ = ["finite_batches", "score_batch", "score_batches", "score_shards"]
 
 
-def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = ()) -> BatchScores:
+def score_batch(
+    detectors: DetectorSet,
+    batch: Batch,
+    extra: tuple[Read, ...] = (),
+    keep: tuple[Basic, ...] = (),
+) -> BatchScores:
     """Scores of one batch; classes and content keys if LOGITS and KEYS are among `extra`.
 
     Args:
         detectors: bound, and fitted where they learn.
         batch: of any number of rows; its labels are not looked at.
         extra: read besides what the detectors ask for.
+        keep: read likewise, and kept with the scores: LOGITS or FEATURES.
 
     Raises:
         DataError: the batch does not fit the model.
@@ -35,7 +41,7 @@ def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = 
     if not size:
         return BatchScores.empty(detectors.detectors)
     reads = {name: detectors.reads(name) for name in detectors.detectors}
-    wanted = tuple(dict.fromkeys(chain(*reads.values(), extra)))
+    wanted = tuple(dict.fromkeys(chain(*reads.values(), extra, keep)))
     reading = detectors.reader.read(Batch(batch.inputs), wanted)
     lost = reading.lost
     scores: dict[str, Tensor] = {}
@@ -45,7 +51,14 @@ def score_batch(detectors: DetectorSet, batch: Batch, extra: tuple[Read, ...] = 
     none = torch.zeros(size, dtype=torch.int64, device="cpu")
     label = reading.predicted(lost) if LOGITS in extra else none
     keys = reading.evidence[KEYS].cpu() if KEYS in extra else none
-    return BatchScores(scores, label, reading.nonfinite.cpu(), keys)
+    nonfinite = reading.nonfinite.cpu()
+    kept = {read.name: _finite(reading.evidence[read], nonfinite) for read in keep}
+    return BatchScores(scores, label, nonfinite, keys, kept)
+
+
+def _finite(read: Tensor, nonfinite: Tensor) -> Tensor:
+    """A reading on the CPU, NaN of the inputs that are not finite, in whose place zeros were."""
+    return read.cpu().masked_fill(nonfinite.reshape(-1, *[1] * (read.ndim - 1)), torch.nan)
 
 
 def score_batches(
@@ -54,6 +67,7 @@ def score_batches(
     batches: Iterable[Batch],
     extra: tuple[Read, ...] = (),
     each: Callable[[Batch, BatchScores], None] = lambda batch, scores: None,
+    keep: tuple[Basic, ...] = (),
 ) -> tuple[BatchScores, DetectorSet | None]:
     """Scores of a stream of batches, and the detectors, which are bound on its first finite row.
 
@@ -63,6 +77,7 @@ def score_batches(
         batches: of any sizes. They are scored as they come.
         extra: see `score_batch`.
         each: called with each batch that was scored.
+        keep: see `score_batch`.
 
     Returns:
         Of every sample, in order; None beside them if no row showed what the model does.
@@ -77,7 +92,7 @@ def score_batches(
                 leading += row_count(inputs)
                 continue
             bound = unbound.bind(inputs if bool(finite.all()) else selected(inputs, finite))
-        scores = score_batch(bound, batch, extra)
+        scores = score_batch(bound, batch, extra, keep)
         each(batch, scores)
         parts.append(scores)
     names = unbound.detectors if bound is None else bound.detectors

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from gradood._io.canonical import encode
 from gradood._io.hashing import tensor_digest
-from gradood.errors import GradoodWarning
+from gradood.errors import CacheWarning
 
 __all__ = ["Cache", "Place", "default_folder", "key_of"]
 
@@ -108,7 +108,7 @@ class Place:
                 warnings.warn(
                     f"the cached file {str(pack)!r} is damaged ({error}); it is dropped, and what "
                     "it held is computed again.",
-                    GradoodWarning,
+                    CacheWarning,
                     stacklevel=2,
                 )
                 with suppress(OSError):
@@ -134,7 +134,7 @@ class Place:
             warnings.warn(
                 f"nothing more is kept in the cache {str(self._cache.folder)!r}: {error}; the run "
                 "goes on without. Make room, or name another folder with --cache.",
-                GradoodWarning,
+                CacheWarning,
                 stacklevel=2,
             )
         finally:

@@ -1,8 +1,11 @@
 """A folder of finished shards: each whole or absent, each said to be there only once it is.
 
 - ``_job.json``: what the job is made of. Another job does not write here.
-- ``scores-00000-of-00010.parquet``: a shard. Renamed into place when it is on the disk.
-- ``_manifest.jsonl``: a line for each finished shard, written after it.
+- ``scores-00000-of-00010.parquet``: a shard. Renamed into place when it is on the disk. Of later
+  runs on an input that has changed: ``scores-00000-of-00002-update-00001.parquet``.
+- ``_manifest.jsonl``: a line for each finished shard, written after it; of a file with several
+  lines, the last one that fits holds.
+- ``_removed``: rows of images that were changed or are gone, taken out of shards.
 - ``_summary.json``: the whole, when it is finished or was stopped.
 """
 
@@ -20,6 +23,7 @@ from typing import Any, BinaryIO, final
 
 from gradood._io.atomic import replace
 from gradood._io.lock import exclusive
+from gradood.batch._job_record import check_same, read_job
 from gradood.data._extras import parquet
 from gradood.errors import ConfigError, DataError
 
@@ -28,7 +32,8 @@ __all__ = ["Store", "open_store"]
 _LOG = logging.getLogger(__name__)
 # Programs that read a folder of Parquet pass over names that begin so.
 _JOB, _MANIFEST, _SUMMARY = "_job.json", "_manifest.jsonl", "_summary.json"
-_SHARD = re.compile(r"scores-\d{5,}-of-\d{5,}\.parquet")
+_SHARD = re.compile(r"scores-\d{5,}-of-\d{5,}(-update-\d{5,})?\.parquet")
+_REMOVED = "_removed"
 
 
 @final
@@ -37,17 +42,70 @@ class Store:
 
     Attributes:
         folder: where it is.
-        done: manifest line of each finished shard, by its number.
+        update: number of the run on a changed input, 0 for the first.
+        shards: how many that will have.
+        done: manifest line of each of its finished shards, by their number.
+        earlier: those of the shards of runs before it.
+        begun_on: the input of that run, from ``_job.json``; None for a new job.
     """
 
-    def __init__(self, folder: Path, shards: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._shards = shards
+        self.update = 0
+        self.shards = 0
         self.done: dict[int, dict[str, Any]] = {}
+        self.earlier: list[dict[str, Any]] = []
+        self.begun_on: Mapping[str, Any] | None = None
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Manifest lines of all finished shards."""
+        return [*self.earlier, *self.done.values()]
 
     def file(self, shard: int) -> Path:
-        """Where a shard is, or will be."""
-        return self.folder / f"scores-{shard:05d}-of-{self._shards:05d}.parquet"
+        """Where a shard of this run is, or will be."""
+        update = f"-update-{self.update:05d}" if self.update else ""
+        return self.folder / f"scores-{shard:05d}-of-{self.shards:05d}{update}.parquet"
+
+    def begin(self, job: Mapping[str, Any], update: int) -> None:
+        """Begin a run on a changed input: what was finished before is of earlier runs.
+
+        Args:
+            job: what it is made of.
+            update: its number.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._full():
+            _write(self.folder / _JOB, {**job, "update": update})
+        self.earlier, self.done, self.update = self.entries, {}, update
+
+    def rewrite(
+        self, entry: dict[str, Any], kept: Any, removed: Any, counts: Mapping[str, Any]
+    ) -> None:
+        """Take rows out of a shard of an earlier run; killed at any time, all or none are out.
+
+        Args:
+            entry: its manifest line, which is brought up to date.
+            kept: `pyarrow.Table` of the rows that stay.
+            removed: of the others, which are kept aside.
+            counts: of the rows that stay.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        name = str(entry["file"])
+        aside = self.folder / _REMOVED / f"{self.update:05d}-{name}"
+        content, gone = _encoded(kept), _encoded(removed)
+        digest = hashlib.sha256(content).hexdigest()
+        entry |= {"bytes": len(content), "sha256": digest, **counts}
+        with self._full():
+            aside.parent.mkdir(exist_ok=True)
+            replace(aside, [gone], _same(hashlib.sha256(gone).hexdigest()))
+            # The line first: until the file is replaced, the line before still fits it.
+            self._append(entry)
+            replace(self.folder / name, [content], _same(digest))
 
     def commit(self, shard: int, table: Any, counts: Mapping[str, Any]) -> None:
         """Write a shard, then its line of the manifest.
@@ -60,13 +118,10 @@ class Store:
         Raises:
             OSError: the disk is full, or cannot be written; nothing of the shard remains.
         """
-        stream = BytesIO()
-        # The same rows become the same bytes.
-        parquet().write_table(table, stream, compression="zstd", use_dictionary=True)
-        content = stream.getvalue()
-        file = self.file(shard)
+        content, file = _encoded(table), self.file(shard)
         digest = hashlib.sha256(content).hexdigest()
         line = {"shard": shard, "file": file.name, "bytes": len(content), "sha256": digest}
+        line |= {"update": self.update} if self.update else {}
         with self._full():
             replace(file, [content], _same(digest))
             self._append({**line, **counts})
@@ -90,42 +145,52 @@ class Store:
         path = self.folder / _MANIFEST
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        found = {}
+        lines: dict[str, list[dict[str, Any]]] = {}
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                found[int(entry["shard"])] = entry
-            except (ValueError, KeyError, TypeError) as error:
+                entry["shard"] = int(entry["shard"])
+                lines.setdefault(str(entry["file"]), []).append(entry)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"line {number} of {str(path)!r} cannot be read: {error}; expected what "
                     "gradood wrote. Name another folder, or delete this one."
                 ) from error
-        lost = [shard for shard, entry in found.items() if not self._intact(shard, entry)]
-        self.done = {shard: found[shard] for shard in sorted(found) if shard not in lost}
-        if lost or len(whole) < len(content) or len(self.done) < whole.count(b"\n"):
-            lines = "".join(_line(entry) for entry in self.done.values()).encode("ascii")
-            replace(path, [lines], _same(hashlib.sha256(lines).hexdigest()))
+        found = [self._intact(name, entries) for name, entries in lines.items()]
+        kept = [entry for entry in found if entry is not None]
+        lost = len(found) - len(kept)
+        kept.sort(key=lambda entry: (entry.get("update", 0), entry["shard"]))
+        self.earlier = [entry for entry in kept if entry.get("update", 0) != self.update]
+        own = [entry for entry in kept if entry.get("update", 0) == self.update]
+        self.done = {entry["shard"]: entry for entry in own}
+        if lost or len(whole) < len(content) or len(self.entries) < whole.count(b"\n"):
+            text = "".join(map(_line, self.entries)).encode("ascii")
+            replace(path, [text], _same(hashlib.sha256(text).hexdigest()))
         self._remove_strays()
         if lost:
             _LOG.warning(
                 "%d finished shards in %r are missing or damaged, and are made again",
-                len(lost),
+                lost,
                 str(self.folder),
             )
 
     def _remove_strays(self) -> None:
         """Remove shards of no line: whoever reads the folder would take them for finished."""
-        known = {entry["file"] for entry in self.done.values()}
+        known = {entry["file"] for entry in self.entries}
         for name in os.listdir(self.folder):
             if _SHARD.fullmatch(name) and name not in known:
                 (self.folder / name).unlink()
 
-    def _intact(self, shard: int, entry: Mapping[str, Any]) -> bool:
+    def _intact(self, name: str, lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The last of a file's lines that fits it; None if none does."""
+        if not _SHARD.fullmatch(name):
+            return None
         try:
-            with self.file(shard).open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest() == entry.get("sha256")
+            with (self.folder / name).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError:
-            return False
+            return None
+        return next((line for line in reversed(lines) if line.get("sha256") == digest), None)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = _line(entry).encode("ascii")
@@ -152,13 +217,13 @@ class Store:
 
 
 @contextmanager
-def open_store(folder: Path, job: Mapping[str, Any], *, shards: int) -> Iterator[Store]:
+def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
     """The folder of a job, new or begun before, held against other processes.
 
     Args:
         folder: made if it does not exist.
-        job: what the job is made of, plain values in plain groups.
-        shards: how many there will be.
+        job: what the job is made of, plain values in plain groups. ``input`` may be another than
+            before, but for its ``place``.
 
     Raises:
         ConfigError: another job's results are there, or other files, or a job is at work on it.
@@ -173,55 +238,22 @@ def open_store(folder: Path, job: Mapping[str, Any], *, shards: int) -> Iterator
             f"{str(folder)!r} holds files, but no job of gradood's; name a new or empty folder."
         )
     with exclusive(folder):
-        manifest = folder / _MANIFEST
+        manifest, store = folder / _MANIFEST, Store(folder)
         if path.exists() and manifest.exists() and manifest.stat().st_size:
-            _check_same(folder, _read(path), job)
+            before = read_job(path)
+            check_same(folder, before, job)
+            store.begun_on, store.update = before["input"], before.get("update", 0)
         else:
             _write(path, job)
-        store = Store(folder, shards)
         store.load()
         yield store
 
 
-def _check_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
-    """Refuse to mix the results of two jobs."""
-    if not isinstance(before, dict):
-        before = {}
-    old, new = _flat(before), _flat(now)
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if differing:
-        shown = "; ".join(
-            f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in differing
-        )
-        raise ConfigError(
-            f"{str(folder)!r} holds results of another job: {shown}. Run it as before to go on "
-            "with it, or name another folder."
-        )
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            found |= _flat(inner, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = json.loads(json.dumps(inner))  # Tuples are lists when read back.
-    return found
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:20]}…{text[-8:]}"
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{str(path)!r} cannot be read: {error}; expected what gradood wrote. Name another "
-            "folder, or delete this one."
-        ) from error
+def _encoded(table: Any) -> bytes:
+    """A Parquet file; the same rows become the same bytes."""
+    stream = BytesIO()
+    parquet().write_table(table, stream, compression="zstd", use_dictionary=True)
+    return stream.getvalue()
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from gradood._engine.progress import progress_bar
 from gradood.batch._columns import Columns
 from gradood.batch._decoding import Chunk, ImageDecoder, decoded
 from gradood.batch._store import Store, open_store
+from gradood.batch._summary import Summary, summary_of
+from gradood.batch._update import coded, contents_digest, updated
 from gradood.batch.predictor import Forward, Identity, Predictor
 from gradood.data._extras import pillow
 from gradood.data._worker_pool import DECODE_TIMEOUT
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Summary", "score_images"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Settings:
         batch_size: images at once, at most.
         shard_rows: rows of a shard: what is lost if a job is killed.
         max_pixels: larger images are not decoded.
-        max_bad_fraction: stop once more than this share of all rows could not be scored.
+        max_bad_fraction: stop once more than this share of all rows could not be scored; looked
+            at after each shard.
         workers: processes that decode; 0 decodes in this one.
         decode_timeout: seconds that reading and decoding one image may take where processes
             decode, or None; then it is a row with the status ``timed_out``.
@@ -70,43 +72,6 @@ class Settings:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """How a job ended.
-
-    Attributes:
-        out: its folder.
-        source: the input, as the user named it.
-        rows: of the input.
-        finished: rows in finished shards.
-        complete: whether these are all.
-        stopped: why they are not, if that was a decision.
-        unscored: finished rows that could not be scored.
-        statuses: how many finished rows have each status.
-        flagged: how many scored rows each detector calls OOD; ``decision`` is that of all together.
-        shards: finished ones.
-        resumed: those of them that were there before this run.
-        seconds: of this run.
-    """
-
-    out: str
-    source: str
-    rows: int
-    finished: int
-    complete: bool
-    stopped: str | None
-    unscored: int
-    statuses: Mapping[str, int]
-    flagged: Mapping[str, int]
-    shards: int
-    resumed: int
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
 def score_images(
     monitor: Predictor,
     listing: ImageSource,
@@ -118,14 +83,16 @@ def score_images(
 ) -> Summary:
     """Score every row of a source into Parquet shards.
 
-    Every row of the source is one row of the result, in the same order. One that cannot be decoded
-    or scored has a status and a reason, and is out-of-distribution with score +inf; one that can,
-    though not all of its file reached the model (CMYK, 16 bits, several frames), has a status, a
-    reason, and its score.
+    Every row of the source is one row of the result, in the same order. One that cannot be scored
+    has a status and a reason, and is out-of-distribution with score +inf; one that can, though not
+    all of its file reached the model (CMYK, 16 bits, several frames), has these and its score.
 
     Shards that are finished are kept whatever happens: an error, Ctrl-C, kill −9. The same job on
     the same folder then goes on, and makes the same bytes as if it had never stopped, given the
     same number of threads, unless the memory of the device ran out and batches were cut smaller.
+
+    Where the input has changed since, what is new or changed is scored into further shards; rows
+    of changed and gone images are taken out of those before (`gradood.batch._update`).
 
     Args:
         monitor: calibrated.
@@ -144,34 +111,45 @@ def score_images(
         NotFittedError: the monitor is not calibrated.
         OSError: `out` cannot be written; or processes that decode die of no row in particular.
 
-    Cost:
-        One look at each image. Memory: a few batches per process, one shard of scores, the names of
-        all images.
+    Cost: one look at each image. Memory: a few batches per process, one shard of scores, all names.
     """
     settings = Settings() if settings is None else settings
     began = time.monotonic()
-    decoder = ImageDecoder(listing, preprocess, max_pixels=settings.max_pixels)
-    job = _description(monitor, listing, identity, settings)
-    shards = math.ceil(len(listing) / settings.shard_rows)
-    with open_store(Path(out), job, shards=shards) as store:
-        resumed = len(store.done)
-        stopped = _too_many(store, len(listing), settings)
-        if stopped is None:
-            with closing(_scored(monitor, decoder, store, settings)) as stream:
-                for shard, columns, batch in stream:
-                    table = columns.table(listing, identity.artifact)
-                    store.commit(shard, table, {**columns.counts(), "batch": batch})
-                    stopped = _too_many(store, len(listing), settings)
-                    if stopped is not None:
-                        break
-        summary = _summary(store, listing, stopped, resumed, time.monotonic() - began)
+    codes = coded(listing.stamps())  # Before any image is read, so that no change is missed.
+    job = _description(monitor, listing, contents_digest(codes), identity, settings)
+    with open_store(Path(out), job) as store:
+        update = updated(store, listing, codes, job, settings.shard_rows)
+        resumed = len(store.entries)
+        decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
+        code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
+        with closing(_scored(monitor, decoder, store, settings)) as shards:
+            stopped = _kept(store, shards, code_of, identity.artifact, settings)
+        summary = summary_of(store, listing, update, stopped, resumed, time.monotonic() - began)
         store.summarize(summary.to_dict())
     return summary
 
 
+def _kept(
+    store: Store,
+    shards: Iterator[tuple[int, ImageSource, Columns, int]],
+    code_of: Mapping[str, str],
+    artifact: str,
+    settings: Settings,
+) -> str | None:
+    """Write shards as they come; why it stopped before the last, or None."""
+    stopped = _too_many(store, len(code_of), settings)
+    while stopped is None and (found := next(shards, None)) is not None:
+        shard, source, columns, batch = found
+        table = columns.table(source, artifact)
+        stamps = "".join(map(code_of.__getitem__, table["id"].to_pylist()))
+        store.commit(shard, table, {**columns.counts(), "batch": batch, "stamps": stamps})
+        stopped = _too_many(store, len(code_of), settings)
+    return stopped
+
+
 def _scored(
     monitor: Predictor, decoder: ImageDecoder, store: Store, settings: Settings
-) -> Generator[tuple[int, Columns, int]]:
+) -> Generator[tuple[int, ImageSource, Columns, int]]:
     """The shards that are missing, one after another, and how many images went at once."""
     total, size, batch = len(decoder.source), settings.shard_rows, settings.batch_size
     missing = [shard for shard in range(math.ceil(total / size)) if shard not in store.done]
@@ -192,7 +170,7 @@ def _scored(
                 chunk = next(chunks)
                 _score_chunk(forward, chunk, columns)
                 bar.update(chunk.rows)
-            yield shard, columns, forward.limit
+            yield shard, decoder.source, columns, forward.limit
 
 
 def _cut(rows: range, batch: int) -> list[range]:
@@ -215,8 +193,8 @@ def _score_chunk(forward: Forward, chunk: Chunk, columns: Columns) -> None:
 
 def _too_many(store: Store, total: int, settings: Settings) -> str | None:
     """Why to stop, once it is certain that too many of all rows are bad and there are more."""
-    finished = sum(entry["rows"] for entry in store.done.values())
-    bad = sum(entry["unscored"] for entry in store.done.values())
+    finished = sum(entry["rows"] for entry in store.entries)
+    bad = sum(entry["unscored"] for entry in store.entries)
     if bad <= settings.max_bad_fraction * total or finished == total:
         return None
     return (
@@ -225,39 +203,15 @@ def _too_many(store: Store, total: int, settings: Settings) -> str | None:
     )
 
 
-def _summary(
-    store: Store, listing: ImageSource, stopped: str | None, resumed: int, seconds: float
-) -> Summary:
-    statuses: Counter[str] = Counter()
-    flagged: Counter[str] = Counter()
-    for entry in store.done.values():
-        statuses.update(entry["statuses"])
-        flagged.update(entry["flagged"])
-    finished = sum(entry["rows"] for entry in store.done.values())
-    return Summary(
-        out=str(store.folder),
-        source=listing.source,
-        rows=len(listing),
-        finished=finished,
-        complete=finished == len(listing),
-        stopped=stopped,
-        unscored=sum(entry["unscored"] for entry in store.done.values()),
-        statuses=dict(sorted(statuses.items())),
-        flagged=dict(flagged),
-        shards=len(store.done),
-        resumed=resumed,
-        seconds=round(seconds, 3),
-    )
-
-
 def _description(
-    monitor: Predictor, source: ImageSource, identity: Identity, settings: Settings
+    monitor: Predictor, source: ImageSource, contents: str, identity: Identity, settings: Settings
 ) -> dict[str, Any]:
     """Everything that the results of a job depend on, as plain values in plain groups.
 
     Args:
         monitor: what scores.
-        source: what is scored; the contents of its files have no part.
+        source: what is scored.
+        contents: digest of what tells whether its files were changed.
         identity: of detector and model.
         settings: those that change no score are left out.
 
@@ -266,7 +220,12 @@ def _description(
     return {
         "format": _FORMAT,
         **asdict(identity),
-        "input": {"rows": len(source), "names": source.digest()},
+        "input": {
+            "place": source.place,
+            "rows": len(source),
+            "names": source.digest(),
+            "contents": contents,
+        },
         "detectors": list(monitor.detectors),
         "combine": monitor.combine,
         "overrides": list(monitor.overrides),

@@ -25,7 +25,7 @@ from gradood.artifact.canary import Canary, compare, precision_of, synthesize, t
 from gradood.bench._model_content import model_version
 from gradood.data._extras import pillow
 from gradood.detectors.base import Detector, Plan, source_module
-from gradood.errors import GradoodWarning
+from gradood.errors import CacheWarning
 from gradood.evidence import LOGITS, gather
 from gradood.taps import device_of, observe, unwrap
 
@@ -69,7 +69,7 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
                 f"nothing that is read of {type(module).__name__} is taken from the cache or kept "
                 f"in it, as the model cannot be told from others: {why}. Make that part of the "
                 "model a buffer, or a plain value, to have readings kept.",
-                GradoodWarning,
+                CacheWarning,
                 stacklevel=2,
             )
         return None
@@ -125,7 +125,7 @@ def _known_canary(
             f"the cache holds readings of another {type(module).__name__} with the same weights "
             "and code, which gives other logits: it depends on something that is no part of it. "
             "They are not used, and its own are kept apart.",
-            GradoodWarning,
+            CacheWarning,
             stacklevel=3,
         )
     digest = tensor_digest(logits)

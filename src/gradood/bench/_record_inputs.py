@@ -16,6 +16,7 @@ __all__ = [
     "SettingsRecord",
     "SuiteRecord",
     "TestSetRecord",
+    "WarningRecord",
 ]
 
 Group = Annotated[Literal["near", "far"], Expect(lambda group: True, "'near' or 'far'")]
@@ -114,6 +115,22 @@ class SuiteRecord(Part):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WarningRecord(Part):
+    """A warning of a run.
+
+    Attributes:
+        stage: when it was given: ``data``, ``fit``, ``id`` or ``ood NAME``.
+        text: of the warning.
+        void: whether figures that rest on that stage say nothing about the whole data, so that
+            nothing is recommended by them.
+    """
+
+    stage: str
+    text: str
+    void: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsRecord(Part):
     """Settings of a run; see `gradood.bench.Settings`."""
 
@@ -122,6 +139,7 @@ class SettingsRecord(Part):
     device: str | None = None
     limit: int | None = None
     fit_limit: int | None = None
+    first_rows: bool | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,20 +2,23 @@
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data, Shard, shards_of
 from gradood._engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import roster
 from gradood._engine.scoring import score_shards
+from gradood.bench._record_inputs import WarningRecord
+from gradood.bench._warning_log import WarningLog
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
 from gradood.errors import DataError, GradoodWarning
@@ -23,6 +26,8 @@ from gradood.monitor.evaluation import Row, Table, rows_of
 from gradood.taps import device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
+
+_WORK = {"fit": "learning from", "metrics": "computing"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,6 +64,7 @@ class Comparison:
         plans: what each method reads; with its notes and caveats.
         seconds: time spent: ``fit``, ``id``, each out-of-distribution set by ``ood NAME``, and
             ``metrics``.
+        warnings: that were given on the way.
     """
 
     table: Table
@@ -70,6 +76,7 @@ class Comparison:
     left_out: Mapping[str, str]
     plans: Mapping[str, Plan]
     seconds: Mapping[str, float]
+    warnings: tuple[WarningRecord, ...] = ()
 
     @property
     def detectors(self) -> Mapping[str, Detector]:
@@ -105,11 +112,13 @@ def compare(
     required: Collection[str] = (),
     level: float | None = 0.95,
     cache: ReadingCache | None = None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
     A detector that cannot read this model, or lacks the data it learns from, or refuses them, is
-    left out with the reason, unless it is required. Warns if the model's accuracy is near chance.
+    left out with the reason, unless it is required. Warns if the model's accuracy is near chance,
+    or one of fit and in-distribution data lacks classes that the other has.
 
     Args:
         model: any classifier.
@@ -119,6 +128,7 @@ def compare(
         required: names of detectors that must not be left out.
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
+        told: called with a line at the beginning of each part of the work.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -131,21 +141,47 @@ def compare(
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
-    clock = _Clock()
-    with clock("fit"):
+    clock, noted = _Clock(told), WarningLog()
+    with clock("fit"), noted("fit"):
         if sets.fit is not None:
             bound = fit(bound, shards_of(sets.fit, labels=True))
-    with clock("id"):
+    with clock("id"), noted("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
-    # Before the outliers, as whoever is warned may not want to wait for them.
-    accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+        # Before the outliers, as whoever is warned may not want to wait for them.
+        accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+    _warn_of_classes(sets, known.label, bound.binding.network.classes, noted)
     unknown: dict[str, BatchScores] = {}
     for name, data in sets.ood.items():
-        with clock(f"ood {name}"):
+        with clock(f"ood {name}"), noted(f"ood {name}"):
             unknown[name], bound = score_shards(bound, shards_of(data), what=name)
     if not bound.detectors:
         raise no_detector_left(bound.left_out)
-    return _compared(bound, known, unknown, accuracy, level, clock)
+    compared = _compared(bound, known, unknown, accuracy, level, clock)
+    return replace(compared, warnings=tuple(noted.records))
+
+
+def _warn_of_classes(sets: Sets, predicted: Tensor, classes: int, noted: WarningLog) -> None:
+    """Warn where one of fit and in-distribution data lacks classes that the other has."""
+    if sets.fit_labels is None:
+        return
+    labels = predicted if sets.id_labels is None else sets.id_labels
+    fitted, tested = (class_counts(one, classes) for one in (sets.fit_labels, labels))
+    with noted("fit"):
+        warn_of_rare(
+            rare_classes(tested, fitted),
+            classes,
+            data="the fit data",
+            other="the ID data",
+            effect="Methods that learn know next to nothing of them.",
+        )
+    with noted("id"):
+        warn_of_rare(
+            rare_classes(fitted, tested),
+            classes,
+            data="the ID data",
+            other="the fit data",
+            effect="The figures are of the others alone.",
+        )
 
 
 def _compared(
@@ -236,10 +272,12 @@ def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float |
 class _Clock:
     """Seconds by name, in the order measured."""
 
+    told: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        self.told(f"{_WORK.get(name, 'scoring')} {name.removeprefix('ood ')} …")
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

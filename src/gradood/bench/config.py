@@ -51,9 +51,11 @@ class Settings:
         preprocess: options of `Preprocess` that differ from the models' own.
         image_column: of Parquet files.
         label_column: of Parquet files.
-        limit: images of each test set, from its beginning; None for all.
-        fit_limit: images to fit on, from the beginning; None for all, 0 for none, and then the
-            suite's training images need not be there.
+        limit: images of each test set, drawn evenly (`gradood.data.ImageDataset.sample`); None for
+            all.
+        fit_limit: images to fit on, drawn evenly from all training images; None for all, 0 for
+            none, and then the suite's training images need not be there.
+        first_rows: take the first images instead of a draw, as gradood did before.
         batch_size: images at once.
         workers: processes that decode.
         device: where the models run.
@@ -75,6 +77,7 @@ class Settings:
     label_column: str = "label"
     limit: int | None = None
     fit_limit: int | None = None
+    first_rows: bool = False
     batch_size: int = 128
     workers: int = 0
     device: str = "cpu"
@@ -94,4 +97,5 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Those that a record tells beside the data and the networks."""
         names = ("batch_size", "workers", "device", "limit", "fit_limit")
-        return {name: getattr(self, name) for name in names}
+        first_rows = True if self.first_rows else None
+        return {name: getattr(self, name) for name in names} | {"first_rows": first_rows}

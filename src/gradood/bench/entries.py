@@ -23,6 +23,7 @@ from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.data import ImageDataset, Preprocess, loader, open_images
 from gradood.data._storage import file_digest, joined
+from gradood.data.dataset import joint_sample
 from gradood.data.sources import local_file
 from gradood.errors import ConfigError, DataError
 from gradood.models._load import Subject, load_subject
@@ -65,7 +66,7 @@ class LoadedEntry:
     @property
     def example(self) -> Tensor:
         """A few in-distribution images as one batch."""
-        return example_of(self.fit[0] if self.fit else self.id)
+        return example_of(next((fit for fit in self.fit if len(fit)), self.id))
 
     @property
     def fit_labels(self) -> Tensor | None:
@@ -148,17 +149,12 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     """
     subject = _subject(model, settings)
     suite = settings.suite
-    fit: list[ImageDataset] = []
-    left = settings.fit_limit
-    for path in suite.id.fit:
-        if left is None or left > 0:
-            fit.append(_images("fit", path, settings, subject.preprocess, limit=left))
-            left = None if left is None else left - len(fit[-1])
+    fit = [_images("fit", path, settings, subject.preprocess) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
         subject=subject,
-        fit=tuple(fit),
+        fit=tuple(joint_sample(fit, settings.fit_limit, first=settings.first_rows)),
         val=None if val is None else _images("validation", val, settings, subject.preprocess),
         id=_images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit),
         ood={
@@ -269,7 +265,9 @@ def _images(
         )
     except DataError as error:
         raise DataError(f"the {what} data: {error}") from error
-    return found[:limit]
+    if limit is None or limit >= len(found):
+        return found
+    return found[:limit] if settings.first_rows else found.sample(limit)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradood.bench.suite import Suite
 from gradood.data import open_images
+from gradood.data._archive_source import expanded
 from gradood.data._listing import LIST_EXTENSIONS, read_list
 from gradood.data._storage import file_digest
 from gradood.data.sources import split_slice
@@ -107,8 +108,9 @@ def take_inventory(suite: Suite, root: Path, *, image_column: str = "image") -> 
     faults: list[str] = []
     for path in suite.paths:
         file = split_slice(root / path)[0]
-        if not file.exists():
-            faults.append(f"{path} is missing")
+        missing = [part for part in expanded(str(file)) if not Path(part).exists()]
+        if missing and not file.exists():
+            faults += [f"{os.path.relpath(part, root)} is missing" for part in missing]
             continue
         digests[path] = file_digest(file) if file.is_file() else None
         wanted = suite.hashes.get(path)

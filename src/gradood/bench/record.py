@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from gradood._io.json import writable
 from gradood._io.markdown import cell, table
-from gradood._io.records import Expect, Rules, decode, to_plain
+from gradood._io.records import OMIT, Expect, Rules, decode, to_plain
 from gradood.bench._record_figures import (
     ComparisonRow,
     CostRow,
@@ -28,6 +28,7 @@ from gradood.bench._record_inputs import (
     SetRecord,
     SettingsRecord,
     SuiteRecord,
+    WarningRecord,
 )
 from gradood.errors import DataError
 
@@ -64,6 +65,7 @@ class RunRecord(Part):
         means: per method and group.
         cost: by label.
         seconds: spent, by what on.
+        warnings: that were given; None if there were none.
     """
 
     run: str
@@ -79,6 +81,7 @@ class RunRecord(Part):
     means: tuple[MeanRow, ...]
     cost: Mapping[str, CostRow] = field(default_factory=dict)
     seconds: Mapping[str, Measured] = field(default_factory=dict)
+    warnings: tuple[WarningRecord, ...] | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +171,8 @@ class Record(Part):
         """A page: the tables, then what they were made with."""
         lines = [f"# Out-of-distribution detection: {self.suite.title}", "", CAPTION, ""]
         for run in self.runs:
-            lines += [f"## {run.run}", "", self.table(run), "", *left_out_lines(run.left_out)]
+            lines += [f"## {run.run}", "", *_warning_lines(run), self.table(run), ""]
+            lines += left_out_lines(run.left_out)
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
         lines += [f"| {cell(name)} | {cell(value)} |" for name, value in self._facts()]
         lines += ["", "## Methods", "", *self._methods(), ""]
@@ -239,6 +243,12 @@ def _check_distinct(names: Sequence[str], where: str, key: str) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise DataError(f"{where}[{number}].{key} is {name!r} once more; expected another.")
+
+
+def _warning_lines(run: RunRecord) -> list[str]:
+    """One line of Markdown per warning, then an empty one; none without warnings."""
+    lines = [f"- warning ({cell(own.stage)}): {cell(own.text)}" for own in run.warnings or ()]
+    return [*lines, ""] if lines else []
 
 
 def left_out_lines(left_out: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from gradood.bench._record_figures import (
 )
 from gradood.bench._record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
 from gradood.bench._tuning import FIXED, Choice, choose
+from gradood.bench._warning_log import WarningLog
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
 from gradood.bench.entries import LoadedEntry, open_all, suite_record
@@ -73,9 +74,12 @@ def run(
     selection = select(settings.methods, settings.options)
     settings = _without_unused_data(settings, selection)
     entries = open_all(settings)
-    warn_of_twins(entries)
+    noted = WarningLog()
+    with noted("data"):
+        warn_of_twins(entries)
     suite = suite_record(settings, entries[0])
-    warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
+    with noted("data"):
+        warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
     runs: list[RunRecord] = []
     pairs: list[ComparisonRow] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}
@@ -84,11 +88,15 @@ def run(
         if len(entries) > 1:
             weights = ", ".join(map(str, entry.subject.weights)) or "its own weights"
             told(f"{name}: {entry.subject.spec}, {weights}")
-        comparison, choice = _compared(entry, settings, selection)
+        comparison, choice = _compared(entry, settings, selection, told)
         scores[name] = {"id": dict(comparison.known)}
         scores[name] |= {ood: dict(methods) for ood, methods in comparison.unknown.items()}
+        told("intervals and comparisons …")
         figures, seconds = _figures(comparison, settings)
+        if settings.costs:
+            told("time and memory of each method …")
         facts = _facts(entry, comparison, choice, settings, seconds)
+        facts["warnings"] = (*noted.records, *comparison.warnings) or None
         runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
         pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
     record = Record(
@@ -182,7 +190,7 @@ def _ranking(runs: Sequence[RunRecord]) -> RankingRecord:
 
 
 def _compared(
-    entry: LoadedEntry, settings: Settings, selection: Selection
+    entry: LoadedEntry, settings: Settings, selection: Selection, told: Callable[[str], None]
 ) -> tuple[Comparison, Choice]:
     example = entry.example
     cache = entry.kept(settings, example)
@@ -197,6 +205,7 @@ def _compared(
         required=selection.required,
         level=None,
         cache=cache,
+        told=told,
     )
     return comparison, choice
 

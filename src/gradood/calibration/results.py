@@ -1,13 +1,17 @@
 """Scores of a batch, and decisions about its samples."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from gradood.errors import ConfigError, DataError
+from gradood._io import html
+from gradood._io.dataframe import data_frame
+from gradood.calibration._batch_scores import BatchScores
+from gradood.calibration._rows import PREVIEW, Rows, positions, preview, share
+from gradood.errors import ConfigError, DataError, UnknownNameError, suggest
 
 __all__ = ["BatchScores", "Result", "Results", "Status", "benjamini_hochberg"]
 
@@ -54,75 +58,28 @@ Status = Literal["ok", "nonfinite_input", "nonfinite_score"]
 """Whether a sample could be scored; what could not is out-of-distribution, with a score of +inf."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class BatchScores:
-    """Scores of some samples by every detector, before any decision.
-
-    Attributes:
-        scores: detector → (batch,) float64 on the CPU; +inf where there is no finite score.
-        label: (batch,) int64 predicted class, −1 where the input or the top logit is not finite.
-        nonfinite: (batch,) bool, whether the input holds NaN or infinity.
-        keys: (batch,) int64 content keys of the inputs.
-    """
-
-    scores: Mapping[str, Tensor]
-    label: Tensor
-    nonfinite: Tensor
-    keys: Tensor
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @staticmethod
-    def empty(names: Iterable[str]) -> "BatchScores":
-        """Of no sample.
-
-        Args:
-            names: of the detectors.
-        """
-        return BatchScores.lost(names, 0)
-
-    @staticmethod
-    def lost(names: Iterable[str], size: int) -> "BatchScores":
-        """Of samples none of which is finite.
-
-        Args:
-            names: of the detectors.
-            size: number of samples.
-        """
-        score = torch.full((size,), torch.inf, dtype=torch.float64, device="cpu")
-        label = torch.full((size,), -1, dtype=torch.int64, device="cpu")
-        nonfinite = torch.ones(size, dtype=torch.bool, device="cpu")
-        return BatchScores(dict.fromkeys(names, score), label, nonfinite, torch.zeros_like(label))
-
-    @staticmethod
-    def joined(parts: Sequence["BatchScores"], names: Iterable[str]) -> "BatchScores":
-        """Several batches, at least one, as one.
-
-        Args:
-            parts: in order.
-            names: of the detectors; all parts have scores of theirs.
-        """
-        return BatchScores(
-            {name: torch.cat([part.scores[name] for part in parts]) for name in names},
-            torch.cat([part.label for part in parts]),
-            torch.cat([part.nonfinite for part in parts]),
-            torch.cat([part.keys for part in parts]),
-        )
-
-
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Result:
     """What one detector, or a combination of several, says of each sample.
 
     Attributes:
         score: (N,) float64; higher = more out-of-distribution, +inf where there is none.
-        p_value: (N,) float64 in (0, 1]: how often an in-distribution sample scores as high.
+        p_value: (N,) float64 in (0, 1]: how often an in-distribution sample scores as high, within
+            the rounding of the model; the largest there is where calibration samples are copies.
         is_ood: (N,) bool: whether the score breaks the threshold that `calibrate` promised.
         label: (N,) int64, the class that the model predicts; −1 where its input or logits are not
             finite.
         status: per sample ``"ok"``, ``"nonfinite_input"`` or ``"nonfinite_score"``.
+        class_conditional: (N,) bool: whether the promise holds within the predicted class, as the
+            calibration had enough samples of it. Rare classes share a threshold, and the promise is
+            on them together. False throughout unless calibrated per class.
         overrides: refusals that were overridden on the way here, with their reasons.
+        logits: (N, classes) float64, or None if `predict` was not to keep them, or no input was
+            finite; NaN where the input is not.
+        features: (N, width), the input of the last linear layer, likewise.
+
+    ``result[rows]`` are some of the samples, as a `Result`: rows are a slice, places or a mask, as
+    in ``result[result.is_ood]``.
     """
 
     score: Tensor
@@ -130,24 +87,60 @@ class Result:
     is_ood: Tensor
     label: Tensor
     status: tuple[Status, ...]
+    class_conditional: Tensor
     overrides: tuple[str, ...] = ()
+    logits: Tensor | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.status)
 
+    def __getitem__(self, rows: Rows) -> "Result":
+        places = positions(rows, len(self))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {n: value[places] for n, value in values.items() if isinstance(value, Tensor)}
+        status = tuple(self.status[place] for place in places.tolist())
+        return replace(self, **tensors, status=status)
+
+    def __iter__(self) -> Iterator["Result"]:
+        return (self[row] for row in range(len(self)))
+
     def __repr__(self) -> str:
+        return f"Result({self._summary()})"
+
+    def _repr_html_(self) -> str:
+        columns = self._columns(slice(PREVIEW))
+        for name in ("score", "p_value"):
+            columns[name] = [f"{value:.4g}" for value in columns[name]]
+        shown = {name: [str(value) for value in values] for name, values in columns.items()}
+        return preview(shown, len(self), f"Result: {self._summary()}")
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``, one row per sample; without logits and features.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return data_frame(self._columns(slice(None)))
+
+    def _columns(self, rows: slice) -> dict[str, list[Any]]:
+        names = ("score", "p_value", "is_ood", "label")
+        tensors = {name: getattr(self, name)[rows].tolist() for name in names}
+        return {**tensors, "status": list(self.status[rows])}
+
+    def _summary(self) -> str:
         lost = sum(status != "ok" for status in self.status)
-        notes = [f"{int(self.is_ood.sum())} out-of-distribution"]
-        notes += [f"{lost} without a score"] if lost else []
+        notes = [share(self.is_ood)]
+        notes += [f"{lost:,} without a score"] if lost else []
         notes += [f"{len(self.overrides)} overrides"] if self.overrides else []
-        return f"Result({len(self)} samples: {', '.join(notes)})"
+        return f"{len(self):,} samples: {', '.join(notes)}"
 
     def select(self, fdr: float = 0.1) -> Tensor:
         """Samples of this batch to call out-of-distribution, by Benjamini and Hochberg.
 
         Where `is_ood` bounds the share of false alarms among in-distribution samples, this bounds
         the expected share of false alarms among the samples selected. Samples without a finite
-        score are always selected.
+        score are always selected, which the bound does not cover.
 
         Args:
             fdr: false discovery rate, between 0 and 1.
@@ -166,10 +159,13 @@ class Results(Mapping[str, Result]):
 
     ``results["line"].is_ood`` is one detector's decision. With ``combine=`` the attributes of
     `combined` are those of the mapping too: ``results.score``, ``.p_value``, ``.is_ood``.
+    ``results[rows]`` are some of the samples, as `Results`; see `Result`.
 
     Attributes:
         combined: the one decision of all detectors, or None without ``combine=``.
         label: (N,) predicted classes.
+        logits: (N, classes) as in `Result`, or None.
+        features: (N, width) likewise.
         status: per sample, the worst over the detectors.
         overrides: refusals that were overridden.
     """
@@ -180,13 +176,32 @@ class Results(Mapping[str, Result]):
         first = next(iter(self._each.values()))
         self.label: Tensor = first.label
         self.overrides: tuple[str, ...] = first.overrides
+        self.logits: Tensor | None = first.logits
+        self.features: Tensor | None = first.features
         rows = zip(*(result.status for result in self._each.values()), strict=True)
         self.status: tuple[Status, ...] = tuple(
             next((status for status in row if status != "ok"), "ok") for row in rows
         )
 
-    def __getitem__(self, name: str) -> Result:
-        return self._each[name]
+    @overload
+    def __getitem__(self, key: str) -> Result: ...
+    @overload
+    def __getitem__(self, key: Rows) -> "Results": ...
+    def __getitem__(self, key: str | Rows) -> "Result | Results":
+        if not isinstance(key, str):
+            places = positions(key, len(self.status))
+            combined = None if self.combined is None else self.combined[places]
+            return Results({n: each[places] for n, each in self._each.items()}, combined)
+        if key not in self._each:
+            raise UnknownNameError(f"no detector {key!r} here; {suggest(key, self._each)}")
+        return self._each[key]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The detector's `Result`, or `default` where there is none of that name."""
+        return self._each.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._each
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._each)
@@ -197,6 +212,41 @@ class Results(Mapping[str, Result]):
     def __repr__(self) -> str:
         combined = "" if self.combined is None else ", combined"
         return f"Results({', '.join(self._each)}{combined}; {len(self.status)} samples)"
+
+    def _repr_html_(self) -> str:
+        header = ("detector", "out-of-distribution", "smallest p-value", "without a score")
+        rows = [
+            (
+                name,
+                share(result.is_ood).replace(" out-of-distribution", ""),
+                f"{float(result.p_value.min()):.4g}" if len(result) else "",
+                f"{sum(status != 'ok' for status in result.status):,}",
+            )
+            for name, result in self._all().items()
+        ]
+        text = f"Results: {len(self.status):,} samples"
+        return html.paragraph(text) + html.table(header, rows)
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``, one row per detector and sample, by ``detector`` and ``sample``.
+
+        ``frame.loc["energy"]`` has one detector's rows; those of the combination are under
+        ``"combined"``.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        size = len(self.status)
+        columns: dict[str, list[Any]] = {"detector": [], "sample": []}
+        for name, result in self._all().items():
+            columns["detector"] += [name] * size
+            columns["sample"] += range(size)
+            for title, values in result._columns(slice(None)).items():
+                columns.setdefault(title, []).extend(values)
+        return data_frame(columns, ("detector", "sample"))
+
+    def _all(self) -> dict[str, Result]:
+        return self._each | ({} if self.combined is None else {"combined": self.combined})
 
     @property
     def score(self) -> Tensor:

@@ -4,13 +4,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 
 import gradood
 from gradood.cli._artifact import card, verify
-from gradood.cli._bench import bench, demo
+from gradood.cli._bench import bench
+from gradood.cli._demo import demo
 from gradood.cli._exits import broken_pipe, explain
 from gradood.cli._fit import calibrate, fit
 from gradood.cli._groups import spread
@@ -60,9 +62,15 @@ for command in COMMANDS:
     app.command()(spread(command))
 
 
+@cache
+def _commands() -> Any:
+    """Built once: to read every signature takes longer than most commands run."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    root: Any = typer.main.get_command(app)
+    root = _commands()
     with talking(), _working_folder_importable():
         try:
             _invoke(root, arguments)

@@ -16,7 +16,9 @@ File = Annotated[Path, argument("FILE", "A saved detector.")]
 
 
 def verify(file: File, json: Json = False) -> None:
-    """Check every bit of a saved detector, and say what it is; needs neither model nor torch.
+    """Check a saved detector against its hashes, and say what it is; needs neither model nor torch.
+
+    That tells damage; it is no signature, as whoever can write the file can hash it anew.
 
     Exit code 3 if it is damaged, changed, too new for this gradood, or no saved detector.
     """

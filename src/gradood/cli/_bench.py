@@ -1,32 +1,26 @@
-"""Commands that compare methods: ``gradood bench``, and on handwritten digits ``gradood demo``."""
+"""The command that compares methods on models and data of one's own: ``gradood bench``."""
 
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from gradood.cli._entries import DataOptions, NetworkOptions
 from gradood.cli._groups import flag, option
 from gradood.cli._options import (
     METHODS,
     RUN,
-    Json,
     LoadingOptions,
     MethodOptions,
     PreprocessOptions,
     device_name,
     one_of,
 )
-from gradood.cli._output import aligned, data, document, in_bytes, say
+from gradood.cli._output import in_bytes, say
 from gradood.cli._results import ResultOptions
 from gradood.errors import ConfigError
 
-if TYPE_CHECKING:
-    from gradood.bench import Comparison
-    from gradood.bench._demo import Digits
-    from gradood.models import DigitsNet
-
-__all__ = ["bench", "demo"]
+__all__ = ["bench"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +106,7 @@ def bench(
         label_column=running.label_column,
         limit=images.limit,
         fit_limit=images.fit_limit,
+        first_rows=images.first_rows,
         batch_size=running.batch_size,
         workers=running.workers,
         device=device_name(networks.device),
@@ -134,72 +129,3 @@ def _say_cache_size(folder: Path | None) -> None:
             f"the cache {str(folder)!r} holds {in_bytes(size)}, of all runs; it may be deleted at "
             "any time, and with --no-cache none is kept"
         )
-
-
-def demo(
-    json: Json = False,
-    seed: Annotated[int, option("N", "Of the split and the training.")] = 0,
-    epochs: Annotated[int, option("N", "Passes over the training digits.", least=1)] = 12,
-) -> None:
-    """Train on handwritten digits, fit every method in one pass, compare them.
-
-    Known are the digits 0 to 7 of scikit-learn's bundled set;
-    near are its 8 and 9; far are patches of its two photographs.
-    Nothing is downloaded. It takes well under two minutes.
-    """
-    from gradood.bench._demo import accuracy, load_digits, one_thread, train
-    from gradood.bench.folder import provenance
-    from gradood.bench.record import CAPTION, left_out_lines
-
-    digits = load_digits(seed=seed)
-    samples = {
-        "fit": len(digits.train_x),
-        "id": len(digits.test_x),
-        "ood": {name: len(x) for name, x in digits.ood.items()},
-    }
-    say(f"training a small network on {samples['fit']:,} images of the digits 0 to 7 …")
-    with one_thread():
-        model = train(digits, epochs=epochs, seed=seed)
-        train_accuracy = accuracy(model, digits.train_x, digits.train_y)
-        comparison = _compared(digits, model, level=0.95 if json else None)
-    test_accuracy = comparison.id_accuracy or 0.0
-    say(
-        f"accuracy: {train_accuracy:.2%} of the training digits, "
-        f"{test_accuracy:.2%} of {samples['id']} others"
-    )
-    if json:
-        settings = {
-            "seed": seed,
-            "epochs": epochs,
-            "train_accuracy": train_accuracy,
-            "samples": samples,
-        }
-        document({**provenance(), **settings, **comparison.to_dict()})
-        return
-    lines = [
-        CAPTION,
-        "",
-        aligned(comparison.table.markdown()),
-        "",
-        *left_out_lines(comparison.left_out),
-    ]
-    data("\n".join(lines).rstrip())
-
-
-def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "Comparison":
-    from gradood.bench import Sets, compare, select
-
-    # The published clipping value of LINe is absolute, and for other networks.
-    detectors = select("all", ["line.clip=auto"]).detectors
-    say(
-        f"near: {len(digits.ood['near'])} images of 8 and 9; far: {len(digits.ood['far'])} patches "
-        f"of photographs; fitting {len(detectors)} methods in one pass, scoring each set in one …"
-    )
-    sets = Sets(
-        fit=list(zip(digits.train_x.split(128), digits.train_y.split(128), strict=True)),
-        fit_labels=digits.train_y,
-        id=digits.test_x.split(128),
-        id_labels=digits.test_y,
-        ood={name: x.split(128) for name, x in digits.ood.items()},
-    )
-    return compare(model, detectors, sets, digits.train_x[:32], level=level)

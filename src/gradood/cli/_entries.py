@@ -105,12 +105,20 @@ class DataOptions:
     ] = field(default_factory=list)
     limit: Annotated[
         int | None,
-        option("N", "Only the first images of each set.", least=1),
+        option("N", "Only so many images of each set, drawn evenly over its classes.", least=1),
     ] = None
     fit_limit: Annotated[
         int | None,
-        option("N", "Only the first images to fit on; with 0 none are needed.", least=0),
+        option(
+            "N",
+            "Only so many images to fit on, drawn evenly over the classes; with 0 none are needed.",
+            least=0,
+        ),
     ] = None
+    first_rows: Annotated[
+        bool,
+        flag("Limits take the first images, as before, and not an even draw."),
+    ] = False
 
     def open(self) -> tuple["Suite", Path]:
         """The suite to run, a built-in one or one made of paths, and the root of its paths.

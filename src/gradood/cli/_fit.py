@@ -16,7 +16,7 @@ from gradood.cli._options import (
     ModelOptions,
     PreprocessOptions,
 )
-from gradood.cli._output import data, document, pairs, say
+from gradood.cli._output import data, document, pairs, passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class FitFiles:
         str,
         option(
             "PATH",
-            "In-distribution training images: a folder or Parquet, with a slice such as [:2000].",
+            "In-distribution training images: a folder, Parquet or archive; [:2000] draws so many "
+            "evenly over the classes.",
             "--data",
         ),
     ]
@@ -79,6 +80,7 @@ def fit(
     methods.select()  # Before the model is built, as that may take long.
     loaded = model.load(changes)
     images = loading.open(files.source, loaded.preprocess)
+    _say_passed_over(images)
     monitor = _monitor(loaded, images, methods)
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
@@ -88,7 +90,12 @@ def fit(
     result = {
         **_saved(files.out),
         "left_out": monitor.left_out,
-        "fit": {"path": files.source, "n": learned, "labels": images.labeled},
+        "fit": {
+            "path": files.source,
+            "n": learned,
+            "labels": images.labeled,
+            "passed_over": dict(images.passed_over),
+        },
         "subject": loaded.to_dict(),
     }
     if json:
@@ -117,7 +124,7 @@ class GuaranteeOptions:
     confidence: Annotated[float, option("SHARE", "Of mode pac.")] = 0.95
     per_class: Annotated[
         bool,
-        flag("Keep it for each predicted class."),
+        flag("Keep it within each predicted class that has images enough; rare ones share."),
     ] = False
     allow_overlap: Annotated[
         str | None,
@@ -145,8 +152,9 @@ class CalibrateFiles:
         str,
         option(
             "PATH",
-            "In-distribution images that the detector was not fitted on: a folder or "
-            "Parquet, with a slice such as [:2000].",
+            "In-distribution images that neither the detector was fitted on nor the network "
+            "trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
+            "classes.",
             "--data",
         ),
     ]
@@ -179,13 +187,26 @@ def calibrate(
     fitted = monitor.preprocess
     preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
     images = loading.open(files.source, preprocess, labeled=False)
+    _say_passed_over(images)
     monitor.calibrate(loading.loader(images), **asdict(guarantee))
     monitor.save(files.out)
-    result = {**_saved(files.out), "data": {"path": files.source, "n": len(images)}}
+    result = {
+        **_saved(files.out),
+        "data": {
+            "path": files.source,
+            "n": len(images),
+            "passed_over": dict(images.passed_over),
+        },
+    }
     if json:
         document(result)
     else:
         data(_calibrate_lines(result, promise))
+
+
+def _say_passed_over(images: "ImageDataset") -> None:
+    if images.passed_over:
+        say(f"passed over: {passed_over(images.passed_over)}")
 
 
 def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None:

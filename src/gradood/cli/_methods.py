@@ -11,10 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradood.models._load import LoadedModel
+    from gradood.registry import Method
 
 __all__ = ["inspect", "methods"]
 
 _BATCH = 32
+
+_BEGIN = """\
+All methods asked for at once share one forward pass, and one backward pass per objective; "own
+passes" are on top. Begin with knn, nci, mahalanobis++ and energy, which need no more than the
+forward pass and were the most reliable on the networks measured (docs/results), and gradpca among
+those that read gradients; then let gradood bench compare all of them on your model.
+gradood methods NAME says more of one."""
 
 
 def methods(
@@ -36,10 +44,21 @@ def methods(
     if json:
         document({"methods": [page.to_dict() for page in pages]})
         return
-    rows = [("METHOD", "LEARNS FROM", "MEASURES")]
-    rows += [(page.method.name, page.fit, page.method.title) for page in pages]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    data("\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in rows))
+    rows = [("METHOD", "COST", "LEARNS FROM", "MEASURES")]
+    rows += [(p.method.name, _cost(p.method), p.fit, p.method.title) for p in pages]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d}" for a, b, c, d in rows]
+    data("\n".join([*lines, "", _BEGIN]))
+
+
+def _cost(method: "Method") -> str:
+    """The passes that one batch takes, in a word or two; the method's page has the rest."""
+    passes = method.cost.partition(";")[0]
+    if passes.startswith("a pass of its own"):
+        return "own passes"
+    if "else one backward" in passes:
+        return "forward, or + backward"
+    return "forward + backward" if "backward" in passes else "forward"
 
 
 def inspect(

@@ -48,8 +48,8 @@ Json = Annotated[bool, flag("Print one JSON document instead.")]
 
 ModelSpec = option(
     "SPEC",
-    "package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a reference "
-    "network such as resnet20.",
+    "package.module:factory (imports it, which runs its code), timm:NAME, torchvision:NAME, "
+    "hf:FOLDER, or a reference network such as resnet20.",
     panel=MODEL,
 )
 NumClasses = Annotated[

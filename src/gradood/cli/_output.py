@@ -20,6 +20,7 @@ __all__ = [
     "document_text",
     "in_bytes",
     "pairs",
+    "passed_over",
     "say",
     "talking",
     "write_file",
@@ -53,6 +54,26 @@ def pairs(values: Mapping[str, str]) -> str:
     """Names and values in two columns."""
     width = max(map(len, values))
     return "\n".join(f"{name:{width}}  {value}" for name, value in values.items())
+
+
+def passed_over(counts: Mapping[str, int]) -> str:
+    """Files that are no images, by the end of their names, and what to do about some.
+
+    >>> passed_over({".heic": 9, ".json": 1})[:22]
+    '9 .heic, 1 .json (HEIC'
+    """
+    told = ", ".join(f"{count:,} {end}" for end, count in counts.items())
+    advice = [text for ends, text in _ADVICE if any(end in counts for end in ends)]
+    return told + (f" ({'; '.join(advice)})" if advice else "")
+
+
+_ADVICE = (
+    (
+        (".heic", ".heif", ".hif"),
+        "HEIC is read once pillow-heif is installed: pip install pillow-heif",
+    ),
+    ((".dcm", ".dicom"), "DICOM is not read: convert it to PNG, with the window that you look at"),
+)
 
 
 def write_file(file: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from gradood.cli._exits import Exit
 from gradood.cli._groups import argument, flag, option
-from gradood.cli._options import ImageColumn, Json
+from gradood.cli._options import Force, ImageColumn, Json
 from gradood.cli._output import aligned, data, document, say, writing
 from gradood.cli._results import RECORD, SCORES
 from gradood.errors import ConfigError, DataError
@@ -126,6 +126,7 @@ def report(
         bool, flag("Show thumbnails of the extremes.", "--images/--no-images")
     ] = True,
     image_column: ImageColumn = "image",
+    force: Force = False,
 ) -> None:
     """Make one self-contained page of a benchmark: which method to use, why, and at what cost."""
     target = folder / "report.html" if out is None else out
@@ -138,6 +139,11 @@ def report(
             f"--out {str(target)!r}: the page's JSON twin would take the place of {RECORD}; "
             "choose another name."
         )
+    for file in (target, target.with_suffix(".json")):
+        if file.exists() and not force:
+            raise ConfigError(
+                f"{str(file)!r} is there already; name another with --out, or give --force."
+            )
     from gradood.bench import read_results
     from gradood.report import Report
 

@@ -20,7 +20,7 @@ from gradood.cli._options import (
     PreprocessOptions,
     device_name,
 )
-from gradood.cli._output import data, document, pairs, say
+from gradood.cli._output import data, document, pairs, passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ class ScoreFiles:
     """What a scoring job reads and writes, beside the images."""
 
     detector: Annotated[Path, option("FILE", "A calibrated detector.")]
-    out: Annotated[Path, option("DIR", "Folder for the results; the same one to go on.")]
+    out: Annotated[
+        Path,
+        option(
+            "DIR",
+            "Folder for the results; with the same one again, what is new or changed is scored.",
+        ),
+    ]
 
     def __post_init__(self) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
@@ -63,7 +69,8 @@ class JobOptions:
         float,
         option(
             "SHARE",
-            "Stop once more than this share of all rows could not be scored.",
+            "Stop once more than this share of all rows could not be scored; looked at after each "
+            "file of results (--shard-rows).",
             least=0,
             most=1,
         ),
@@ -100,8 +107,8 @@ def score(
         str,
         argument(
             "INPUT",
-            "Path or URL of a folder of images, of Parquet, or of a list (.txt) of paths "
-            "and URLs; a slice such as [:2000] may follow.",
+            "Path or URL of a folder of images, of Parquet, of tar or zip archives, or of a list "
+            "(.txt) of paths and URLs; a slice such as [:2000] may follow.",
         ),
     ],
     files: ScoreFiles,
@@ -110,10 +117,11 @@ def score(
     job: JobOptions,
     json: Json = False,
 ) -> None:
-    """Score images from a folder, a list or Parquet, into Parquet.
+    """Score images from a folder, a list, Parquet or archives, into Parquet.
 
     Every image becomes a row, the unusable ones with a status and a reason; then the exit code is
-    4. A run that was cut short goes on when it is started again.
+    4. Started again, a run that was cut short goes on, and images that are new or changed since are
+    scored.
     """
     changes = preprocessing.values()
     from gradood.artifact import read
@@ -189,6 +197,7 @@ def _lines(summary: "Summary") -> str:
     lines = {
         "wrote": f"{summary.out} ({summary.shards:,} shards, {summary.resumed:,} of them before)",
         "rows": f"{summary.finished:,} of {summary.rows:,}",
+        **_update_line(summary),
         "scored": f"{scored:,}",
     }
     for name, count in summary.flagged.items():
@@ -198,4 +207,21 @@ def _lines(summary: "Summary") -> str:
     for status, count in summary.statuses.items():
         if status != "ok":
             lines[f"status {status}"] = f"{count:,}"
+    if summary.passed_over:
+        lines["passed over"] = passed_over(summary.passed_over)
     return pairs(lines)
+
+
+def _update_line(summary: "Summary") -> dict[str, str]:
+    """What was done, where some of it had been done before."""
+    parts = {
+        "new": summary.new,
+        "changed": summary.changed,
+        "kept": summary.kept,
+        "gone": summary.gone,
+    }
+    if not (summary.changed or summary.kept or summary.gone):
+        return {}
+    told = ", ".join(f"{count:,} {name}" for name, count in parts.items())
+    moved = "; rows of changed and gone images are in _removed"
+    return {"images": told + (moved if summary.changed or summary.gone else "")}

@@ -196,6 +196,17 @@ class TrainingRunOptions(ColumnOptions):
             panel=RUN,
         ),
     ] = None
+    max_bad_fraction: Annotated[
+        float | None,
+        option(
+            "SHARE",
+            "Leave out images that cannot be used, up to this share of a set; without, the first "
+            "one ends the run.",
+            least=0,
+            most=1,
+            panel=RUN,
+        ),
+    ] = None
     workers: Workers = 0
     tensorboard: Annotated[
         bool,
@@ -225,6 +236,7 @@ def train(
         workers=running.workers,
         tensorboard=running.tensorboard,
         max_accuracy_drop=running.max_accuracy_drop,
+        max_bad_fraction=running.max_bad_fraction,
     )
     with joined(device_name(network.device)) as device:
         loaded = network.load(chosen, preprocess=changes, device=device)

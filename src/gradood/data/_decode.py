@@ -8,24 +8,26 @@ An image that cannot be used is one of
 - ``broken``: it begins like an image and cannot be decoded;
 - ``too_large``: more pixels, or bytes, than the limit;
 - ``bad_mode``: 32-bit values, of which nothing says what is black and what is white;
+- ``transparent``: fully transparent, so that whatever its pixels hold is not to be seen;
+- ``no_decoder``: HEIC without pillow-heif, or DICOM;
 - ``unreadable``: it cannot be opened, or is no file: absent, forbidden, a link to itself, a pipe.
 
 One that can be used, though not all of it reaches the model, is one of `REMARKS`.
 """
 
 import os
-import re
 import stat
 from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from gradood.data._extras import pillow
+from gradood.data._diagnosis import diagnosis, is_heif
+from gradood.data._extras import heif, pillow
 from gradood.errors import BadImageError
 
 if TYPE_CHECKING:
@@ -48,31 +50,19 @@ FORMATS = (
 )
 """Formats that are read, by Pillow's names. Others, such as PostScript, could start programs."""
 
-_EIGHT_BIT_LOST = "sixteen_bit"
+_EIGHT_BIT_LOST, _ALPHA_LOST = "sixteen_bit", "alpha_dropped"
 REMARKS: Mapping[str, str] = MappingProxyType(
     {
         "cmyk": "its CMYK colors were converted to RGB without their profile",
         _EIGHT_BIT_LOST: "its 16 bits per channel were reduced to 8",
         "animated": "it holds several frames or pages, and only the first was looked at",
+        _ALPHA_LOST: "it is transparent in part; its colors were taken as they are without that",
     }
 )
 """Status → what was done, for images that can be used nevertheless."""
 
 # Pillow reads their 16-bit gray images into 32-bit integers from 0 to 65535.
 _PNG_LIKE = ("PNG", "PPM")
-_CUT = re.compile(r"truncated|EOF|not enough image data|but only got", re.IGNORECASE)
-_MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|svg|!--)", re.IGNORECASE)
-_BEGINNINGS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"RIFF", "WEBP"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\0\0\0\x0cjP  ", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-)
 
 
 def decode(encoded: bytes | Path, *, max_pixels: int | None = None) -> "Image":
@@ -112,18 +102,19 @@ def examine(
         _check_regular(encoded)
     try:
         source = BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        with module.open(source, formats=_formats()) as image:
+        with _opened(encoded, source) as image:
             _check_size(image.size, module.MAX_IMAGE_PIXELS, "PIL.Image.MAX_IMAGE_PIXELS")
             _check_size(image.size, max_pixels, "max_pixels")
             noted = _remarks(image)
             image.load()
+            noted += _transparency(image)
             found = eight_bit(image)
             pillow("ImageOps").exif_transpose(found, in_place=True)  # Else it would copy.
             return found, noted
     except MemoryError:
         raise
     except Exception as error:  # Decoders raise whatever a broken file makes them raise.
-        raise _diagnose(error, encoded) from error
+        raise diagnosis(error, encoded) from error
 
 
 def eight_bit(image: "Image") -> "Image":
@@ -145,6 +136,14 @@ def eight_bit(image: "Image") -> "Image":
             "bad_mode",
         )
     return image
+
+
+def _opened(encoded: bytes | Path, source: Any) -> Any:
+    """The image, opened by Pillow; HEIC by pillow-heif, which is not registered with Pillow."""
+    decoder = heif()
+    if decoder is not None and is_heif(encoded):
+        return decoder.HeifImageFile(source)
+    return pillow().open(source, formats=_formats())
 
 
 @cache
@@ -197,62 +196,31 @@ def _remarks(image: "ImageFile") -> tuple[str, ...]:
     return tuple(found)
 
 
+def _transparency(image: "Image") -> tuple[str, ...]:
+    """Which of `REMARKS` holds for the transparency of a loaded image.
+
+    Raises:
+        BadImageError: all of it is transparent.
+    """
+    if "transparency" in image.info and image.mode in ("L", "RGB", "P"):
+        alpha = image.convert("RGBA").getchannel("A")
+    elif image.mode in ("RGBA", "LA", "PA"):
+        alpha = image.getchannel("A")
+    else:
+        return ()
+    low, high = cast(tuple[int, int], alpha.getextrema())
+    if high == 0:
+        raise BadImageError(
+            "it is fully transparent: its pixels hold colors that nobody sees. Save it without "
+            "transparency, on the background it is meant for.",
+            "transparent",
+        )
+    return (_ALPHA_LOST,) if low < 255 else ()
+
+
 def _sixteen_bit(image: "Image") -> bool:
     """Whether the values in memory are 16-bit gray, 0 to 65535."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in _PNG_LIKE)
-
-
-def _diagnose(error: Exception, encoded: bytes | Path) -> BadImageError:
-    """What an error says about the image that Pillow raised it for.
-
-    Args:
-        error: from opening or loading the image.
-        encoded: the content of its file, or where it is.
-    """
-    module = pillow()
-    if isinstance(error, BadImageError):
-        return error
-    if isinstance(error, module.DecompressionBombError | module.DecompressionBombWarning):
-        return BadImageError(f"it is too large to decode safely: {error}", "too_large")
-    if isinstance(error, module.UnidentifiedImageError):
-        return _unidentified(encoded)
-    if isinstance(error, OSError) and error.errno is not None:
-        return BadImageError(f"it cannot be opened: {error.strerror or error}.", "unreadable")
-    status = "truncated" if _CUT.search(str(error)) or _cut_short(encoded) else "broken"
-    return BadImageError(f"it is broken: {type(error).__name__}: {error}", status)
-
-
-def _unidentified(encoded: bytes | Path) -> BadImageError:
-    try:
-        size, head = _size_and_head(encoded)
-    except OSError as error:
-        return BadImageError(f"it cannot be opened: {error.strerror or error}.", "unreadable")
-    known = f"its {size} bytes are no image of a known format"
-    if size == 0:
-        return BadImageError(f"it is empty: {known}.", "empty")
-    kind = next((name for magic, name in _BEGINNINGS if head.startswith(magic)), None)
-    if kind is not None:
-        status = "truncated" if _cut_short(encoded) else "broken"
-        return BadImageError(f"it begins like {kind} and is broken: {known}.", status)
-    if _MARKUP.match(head):
-        return BadImageError(f"it is a web page or other markup: {known}.", "not_an_image")
-    return BadImageError(f"{known}.", "not_an_image")
-
-
-def _cut_short(encoded: bytes | Path) -> bool:
-    """Whether a RIFF file (WebP) is shorter than it says; its decoder does not tell."""
-    try:
-        size, head = _size_and_head(encoded)
-    except OSError:
-        return False
-    return head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
-
-
-def _size_and_head(encoded: bytes | Path) -> tuple[int, bytes]:
-    if isinstance(encoded, bytes):
-        return len(encoded), encoded[:64]
-    with encoded.open("rb") as stream:
-        return encoded.stat().st_size, stream.read(64)
 
 
 def _raw_mode(tile: tuple) -> str:

@@ -1,9 +1,10 @@
-"""Pillow, PyArrow and fsspec, imported when first used; `gradood.data` loads without them."""
+"""Optional packages, imported when first used; `gradood.data` loads without them."""
 
 import importlib
+from functools import cache
 from typing import Any
 
-__all__ = ["arrow", "filesystems", "parquet", "pillow"]
+__all__ = ["arrow", "filesystems", "heif", "parquet", "pillow"]
 
 
 def pillow(module: str = "Image") -> Any:
@@ -13,6 +14,15 @@ def pillow(module: str = "Image") -> Any:
         ModuleNotFoundError: it is not installed.
     """
     return _load(f"PIL.{module}", "pillow", "decodes images")
+
+
+@cache
+def heif() -> Any:
+    """``pillow_heif``, which decodes HEIC; None where it is not installed."""
+    try:
+        return importlib.import_module("pillow_heif")
+    except ImportError:
+        return None
 
 
 def arrow() -> Any:

@@ -2,20 +2,26 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradood.data._extras import heif
 from gradood.data._storage import is_absolute, local_path, reaching, read_file
 from gradood.errors import DataError
 
 __all__ = [
     "EXTENSIONS",
+    "FolderListing",
+    "HEIF_EXTENSIONS",
     "ImageLines",
     "LIST_EXTENSIONS",
     "class_folders",
+    "entries_of",
     "find_images",
     "is_image_name",
+    "name_end",
     "read_list",
 ]
 
@@ -34,32 +40,67 @@ _BLANK = " \t\r"
 _LABELED = re.compile(r"(?P<path>.*[^ \t])[ \t]+(?P<label>[+-]?[0-9]{1,9})", re.DOTALL)
 
 
+HEIF_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
+"""Likewise where a decoder of HEIF, pillow-heif, is installed."""
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image, by the end of its name."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+    end = os.path.splitext(name)[1].lower()
+    return end in EXTENSIONS or (end in HEIF_EXTENSIONS and heif() is not None)
+
+
+def name_end(name: str) -> str:
+    """The end of a file's name as files that are passed over are counted by, such as ``.dcm``."""
+    return os.path.splitext(name)[1].lower() or "without an ending"
 
 
 # ---------------------------------------------------------------- folders
 
 
-def find_images(folder: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class FolderListing:
+    """Files below a folder.
+
+    Attributes:
+        images: paths of the entries named like images, relative to the folder, sorted.
+        passed_over: how many other files there are, by the end of their names.
+    """
+
+    images: Sequence[str]
+    passed_over: Mapping[str, int]
+
+    @staticmethod
+    def of(names: Iterable[str]) -> "FolderListing":
+        """Images and others among the paths of files."""
+        images, others = [], Counter[str]()
+        for name in names:
+            if is_image_name(name):
+                images.append(name)
+            else:
+                others[name_end(name)] += 1
+        return FolderListing(sorted(images), dict(sorted(others.items())))
+
+
+def find_images(folder: str) -> FolderListing:
     """Every entry below a folder that is named like an image, whatever it is, sorted.
 
-    Other files, and names that begin with a dot, are passed over. On this machine links are
-    followed, except to a folder that encloses them: that one is an entry, if it is named like an
-    image.
+    Other files are passed over and counted, names that begin with a dot not even that. On this
+    machine links are followed, except to a folder that encloses them: that one is an entry, if it
+    is named like an image.
 
     Args:
         folder: path or URL.
 
     Returns:
-        Paths relative to it, with ``/``. Bytes that are not UTF-8 are surrogates in them.
+        Paths relative to it, with ``/``; bytes that are not UTF-8 are surrogates in them. And what
+        was passed over.
 
     Raises:
         DataError: the folder, or one in it, cannot be listed.
     """
     path = local_path(folder)
-    return _remote_images(folder) if path is None else _local_images(path)
+    return FolderListing.of(_remote_files(folder) if path is None else _local_files(path))
 
 
 def class_folders(folder: str) -> tuple[str, ...]:
@@ -81,19 +122,35 @@ def class_folders(folder: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(".")))
 
 
-def _remote_images(url: str) -> list[str]:
+def entries_of(folder: str) -> list[str]:
+    """Names of everything right in a folder.
+
+    Args:
+        folder: path or URL.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    path = local_path(folder)
+    if path is None:
+        with reaching(folder) as (files, remote):
+            entries = files.ls(remote, detail=False)
+        return [str(entry).rstrip("/").rpartition("/")[2] for entry in entries]
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        raise _unlistable(path, error) from error
+
+
+def _remote_files(url: str) -> list[str]:
     with reaching(url) as (files, path):
         root = path.rstrip("/")
         below = [str(path).removeprefix(root).lstrip("/") for path in files.find(root or "/")]
-    return sorted(
-        path
-        for path in below
-        if is_image_name(path) and not any(part.startswith(".") for part in path.split("/"))
-    )
+    return [path for path in below if not any(part.startswith(".") for part in path.split("/"))]
 
 
-def _local_images(root: Path) -> list[str]:
-    images: list[str] = []
+def _local_files(root: Path) -> list[str]:
+    found: list[str] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while pending:
         path, above = pending.pop()
@@ -103,17 +160,17 @@ def _local_images(root: Path) -> list[str]:
         except OSError as error:
             raise _unlistable(folder, error) from error
         if here in above:
-            images += [path] if is_image_name(path) else []
+            found += [path] if is_image_name(path) else []
             continue
         files, folders = _entries(folder)
         prefix = f"{path}/" if path else ""
-        images += [prefix + name for name in files]
+        found += [prefix + name for name in files]
         pending += [(prefix + name, (*above, here)) for name in folders]
-    return sorted(images)
+    return found
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Image files and folders in a folder, each sorted."""
+    """Files and folders in a folder, each sorted."""
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:
@@ -122,7 +179,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                     continue
                 if _is_folder(entry):
                     folders.append(entry.name)
-                elif is_image_name(entry.name):
+                else:
                     files.append(entry.name)
     except OSError as error:
         raise _unlistable(folder, error) from error

@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, final
+from urllib.parse import unquote
 
 from gradood.data._extras import arrow, parquet
 from gradood.data._storage import RemoteFolder, absolute_folder, local_path, parent_folder, reaching
 from gradood.errors import DataError
 
-__all__ = ["Tables", "is_parquet_name", "open_tables"]
+__all__ = ["Tables", "is_parquet_name", "is_partitioned", "open_tables"]
 
 _NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _SPLITS = ("dev", "test", "train", "val", "valid", "validation")
@@ -30,6 +31,7 @@ class Tables:
         paths: the files.
         cache_bytes: how much of the row groups read last is kept; always at least the last.
         folder: what the paths are relative to if they are remote; None for files of this machine.
+        root: what the files are named relative to; None for the folder of each.
 
     Attributes:
         paths: the files.
@@ -46,8 +48,10 @@ class Tables:
         *,
         cache_bytes: int,
         folder: RemoteFolder | None = None,
+        root: PurePath | None = None,
     ) -> None:
         self.paths = tuple(paths)
+        self._root = root
         self._folder = folder
         self.schemas: list[Any] = []
         self._footers: list[Any] = []
@@ -98,6 +102,21 @@ class Tables:
     def uri(self, path: PurePath) -> str:
         """Absolute path or URL of one of the files."""
         return os.path.abspath(path) if self._folder is None else f"{self._folder.url}{path}"
+
+    def name(self, path: PurePath) -> str:
+        """What one of the files is called: its name, below folders of partitions its path."""
+        return path.name if self._root is None else path.relative_to(self._root).as_posix()
+
+    def partitions(self, path: PurePath) -> dict[str, str]:
+        """Of one of the files, what the names of its folders say, as ``label=cat`` does."""
+        parts = self.name(path).split("/")[:-1]
+        pairs = [part.partition("=") for part in parts if "=" in part]
+        return {key: unquote(value) for key, _, value in pairs}
+
+    def partition(self, path: PurePath, key: str) -> str | None:
+        """One of `partitions`; None where that is empty, as Hive writes it."""
+        value = self.partitions(path).get(key)
+        return None if value == "__HIVE_DEFAULT_PARTITION__" else value
 
     def place(self, row: int) -> tuple[PurePath, int]:
         """The file that holds a row, and the row's number in it."""
@@ -164,7 +183,8 @@ def open_tables(source: str, *, cache_bytes: int) -> Tables:
     """A Parquet file, or all ``.parquet`` files of a folder in the order of their names.
 
     Args:
-        source: path or URL of a file or folder; subfolders are not searched.
+        source: path or URL of a file or folder. Of subfolders only those of partitions are
+            searched, such as ``label=cat``, and only where no such file lies in the folder itself.
         cache_bytes: as for `Tables`.
 
     Raises:
@@ -178,7 +198,12 @@ def open_tables(source: str, *, cache_bytes: int) -> Tables:
         return Tables([path], cache_bytes=cache_bytes)
     if not path.is_dir():
         raise DataError(f"no Parquet file or folder {source!r}; expected one that exists.")
-    names = _shard_names(source, [entry.name for entry in path.iterdir()])
+    entries = [entry.name for entry in path.iterdir()]
+    if is_partitioned(entries):
+        below = [found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file()]
+        names = _partition_names(source, below)
+        return Tables([path / name for name in names], cache_bytes=cache_bytes, root=path)
+    names = _shard_names(source, entries)
     return Tables([path / name for name in names], cache_bytes=cache_bytes)
 
 
@@ -188,8 +213,14 @@ def _remote_tables(url: str, cache_bytes: int) -> Tables:
         folder = RemoteFolder(parent_folder(url))
         if files.isdir(path):
             folder = RemoteFolder(absolute_folder(url))
-            entries = files.ls(path, detail=True)
-            names = _shard_names(url, [PurePosixPath(entry["name"]).name for entry in entries])
+            entries = [PurePosixPath(entry["name"]).name for entry in files.ls(path, detail=True)]
+            if is_partitioned(entries):
+                root = path.rstrip("/")
+                below = [str(f).removeprefix(root).lstrip("/") for f in files.find(root)]
+                paths = [PurePosixPath(name) for name in _partition_names(url, below)]
+                top = PurePosixPath()
+                return Tables(paths, cache_bytes=cache_bytes, folder=folder, root=top)
+            names = _shard_names(url, entries)
         paths = [PurePosixPath(name) for name in names]
         return Tables(paths, cache_bytes=cache_bytes, folder=folder)
 
@@ -202,6 +233,27 @@ def _shard_names(source: str, names: Iterable[str]) -> list[str]:
     _check_splits(source, shards)
     _check_complete(source, shards)
     return shards
+
+
+def is_partitioned(names: Iterable[str]) -> bool:
+    """Whether a folder with such entries has partitions, such as ``label=cat``, and no file."""
+    entries = list(names)
+    return any("=" in name for name in entries) and not any(map(is_parquet_name, entries))
+
+
+def _partition_names(source: str, paths: Iterable[str]) -> list[str]:
+    """The ``.parquet`` files among the paths of files below a folder, sorted."""
+    found = sorted(path for path in paths if is_parquet_name(path.rpartition("/")[2]))
+    found = [path for path in found if not any(p.startswith((".", "_")) for p in path.split("/"))]
+    if not found:
+        raise DataError(f"no .parquet file in {source!r}; expected at least one.")
+    splits = {part for path in found for part in path.split("/") if part.startswith("split=")}
+    if len(splits) > 1:
+        raise DataError(
+            f"{source!r} holds the splits {', '.join(sorted(splits))}; expected the files of one. "
+            "Name the folder of one."
+        )
+    return found
 
 
 def is_parquet_name(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 import copy
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final, overload
 
 import torch
@@ -10,14 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gradood.data._decode import decode
+from gradood.data._sampling import SEED, even_sample
 from gradood.data.image_source import ImageSource
 from gradood.data.preprocess import Preprocess
-from gradood.errors import DataError
+from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageDataset"]
+__all__ = ["ImageDataset", "joint_sample"]
 
 
 class ImageDataset(Dataset[Any], ABC):
@@ -31,8 +33,10 @@ class ImageDataset(Dataset[Any], ABC):
         preprocess: from a Pillow image to a tensor.
         classes: their names in the order of the labels, if known.
         labeled: whether items are pairs.
+        passed_over: how many files beside the images are none, by the end of their names.
     """
 
+    passed_over: Mapping[str, int]
     preprocess: Callable[["Image"], Tensor]
     classes: tuple[str, ...] | None
     labeled: bool
@@ -41,6 +45,7 @@ class ImageDataset(Dataset[Any], ABC):
         self.preprocess = Preprocess() if preprocess is None else preprocess
         self.classes = source.classes
         self.labeled = source.labeled
+        self.passed_over = source.passed_over
         self._source = source
         self._rows: Sequence[int] = range(len(source))
 
@@ -80,6 +85,21 @@ class ImageDataset(Dataset[Any], ABC):
         return (image, source.label(row)) if self.labeled else image
 
     @final
+    def encoded(self, index: int, *, fetch: bool = True) -> bytes | Path | None:
+        """The content of an item's file, or where it is on this machine.
+
+        Args:
+            index: of the item.
+            fetch: whether to fetch it where it is behind a URL; else that gives None.
+
+        Raises:
+            IndexError: there is no such item.
+            BadImageError: it cannot be read.
+        """
+        row = self._rows[index]
+        return self._source.encoded(row) if fetch or not self._source.remote(row) else None
+
+    @final
     def name(self, index: int) -> str:
         """What to call an item in a report; printable.
 
@@ -111,6 +131,37 @@ class ImageDataset(Dataset[Any], ABC):
         rows = self._rows
         part._rows = rows[items] if isinstance(items, slice) else [rows[int(i)] for i in items]
         return part
+
+    @final
+    def sample(self, count: int, *, seed: int = SEED) -> Self:
+        """The dataset of an even sample of its items, in their order.
+
+        Of each class its share, and at least one where there is room for all; within a class spread
+        over all of its items. Classes are those of folders, lists, columns or archives, also where
+        the dataset is without labels; where none are known, items are spread over the whole.
+        ``open_images("photos[:2000]")`` is ``open_images("photos").sample(2000)``, where
+        ``dataset[:2000]`` is the first 2,000 items, as for any sequence.
+
+        Args:
+            count: items wanted; all are taken where there are no more.
+            seed: of the draw.
+
+        Raises:
+            ConfigError: `count` is negative.
+        """
+        if count < 0:
+            raise ConfigError(f"count is {count}; expected a number of items, 0 or more.")
+        return self.subset(even_sample(self.groups(), count, seed=seed))
+
+    @final
+    def groups(self) -> Sequence[Hashable]:
+        """Of each item its class, whether the dataset has labels or not; None where none is known.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        groups = self._source.groups()
+        return [groups[row] for row in self._rows]
 
     @final
     def content(self) -> str:
@@ -163,6 +214,33 @@ class ImageDataset(Dataset[Any], ABC):
             return None
         labels = self._source.labels()
         return max(int(labels.max()) + 1, 0) if len(labels) else 0
+
+
+def joint_sample(
+    datasets: Sequence[ImageDataset], count: int | None, *, first: bool = False
+) -> list[ImageDataset]:
+    """An even sample of several data sets as if they were one; see `ImageDataset.sample`.
+
+    Args:
+        datasets: of the same classes.
+        count: items wanted of all together; None for all.
+        first: take the first items instead.
+
+    Returns:
+        The part of each data set, which may be empty.
+    """
+    total = sum(map(len, datasets))
+    if count is None or count >= total:
+        return list(datasets)
+    groups = [group for dataset in datasets for group in dataset.groups()]
+    rows = range(count) if first else even_sample(groups, count)
+    parts: list[ImageDataset] = []
+    start = 0
+    for dataset in datasets:
+        stop = start + len(dataset)
+        parts.append(dataset.subset([row - start for row in rows if start <= row < stop]))
+        start = stop
+    return parts
 
 
 def _printable(name: str) -> str:

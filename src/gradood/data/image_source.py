@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -11,25 +11,42 @@ import torch
 from torch import Tensor
 
 from gradood.data._listing import ImageLines
-from gradood.data._storage import encoded_file, files_digest, is_absolute, local_path
+from gradood.data._stamps import file_stamps
+from gradood.data._storage import (
+    absolute_folder,
+    encoded_file,
+    files_digest,
+    is_absolute,
+    local_path,
+)
 
-__all__ = ["FileSource", "ImageSource", "Part", "printable"]
+__all__ = ["FileSource", "ImageSource", "NAME_REMARK", "printable"]
+
+NAME_REMARK = "name_not_utf8"
+"""Status of a row whose name is no text, though its image is sound."""
+
+
+_NOTHING: Mapping[str, int] = {}
 
 
 class ImageSource(ABC):
-    """The rows of a folder, a list or Parquet, in a fixed order.
+    """The rows of a folder, a list, Parquet or archives, in a fixed order.
 
     It can be sent to other processes, and reads nothing but the image asked for.
 
     Attributes:
         source: path or URL, as the user named it.
+        place: absolute path or URL of the same, without a slice.
         labeled: whether rows have labels.
         classes: their names in the order of the labels, if known.
+        passed_over: how many files are no images, by the end of their names.
     """
 
     source: str
+    place: str
     labeled: bool = False
     classes: tuple[str, ...] | None = None
+    passed_over: Mapping[str, int] = _NOTHING
 
     @abstractmethod
     def __len__(self) -> int:
@@ -59,6 +76,10 @@ class ImageSource(ABC):
             BadImageError: it cannot be read.
         """
 
+    def remote(self, row: int) -> bool:
+        """Whether the image is a file of its own behind a URL."""
+        return False
+
     def remark(self, row: int) -> tuple[str, str] | None:
         """A status and a reason, if something is odd about the row itself."""
         return None
@@ -81,6 +102,21 @@ class ImageSource(ABC):
 
         Raises:
             DataError: a row has none.
+        """
+
+    @abstractmethod
+    def groups(self) -> Sequence[Hashable]:
+        """Of each row its class, whether labels are used or not; one value where none are known.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
+    @abstractmethod
+    def stamps(self) -> Sequence[str | None]:
+        """Of each row what differs once its content was changed; None where nothing would tell.
+
+        Cost: a look at each file, not at its content.
         """
 
     @abstractmethod
@@ -120,6 +156,7 @@ class FileSource(ImageSource):
         labels: of each file, or None.
         classes: their names in the order of the labels, if known.
         lines: of the image list that the names stand in, if they do.
+        passed_over: how many files are no images, by the end of their names.
     """
 
     def __init__(
@@ -131,9 +168,12 @@ class FileSource(ImageSource):
         labels: Sequence[int] | None = None,
         classes: tuple[str, ...] | None = None,
         lines: ImageLines | None = None,
+        passed_over: Mapping[str, int] | None = None,
     ) -> None:
         self.source = source
+        self.place = absolute_folder(source).removesuffix("/")
         self.base = base
+        self.passed_over = passed_over or {}
         self.labeled = labels is not None
         self.classes = classes
         self._names = names
@@ -159,11 +199,14 @@ class FileSource(ImageSource):
     def encoded(self, row: int) -> bytes | Path:
         return encoded_file(self._place(row))
 
+    def remote(self, row: int) -> bool:
+        return local_path(self._place(row)) is None
+
     def remark(self, row: int) -> tuple[str, str] | None:
         name = self._names[row]
         if name.isascii() or not any("\udc80" <= c <= "\udcff" for c in name):
             return None
-        return "name_not_utf8", "its name is not UTF-8; the id has \\xNN for such bytes"
+        return NAME_REMARK, "its name is not UTF-8; the id has \\xNN for such bytes"
 
     def hint(self, row: int) -> str:
         name = self._names[row]
@@ -188,6 +231,14 @@ class FileSource(ImageSource):
     def labels(self) -> Tensor:
         return torch.tensor(self._labels, dtype=torch.int64)
 
+    def groups(self) -> Sequence[Hashable]:
+        if self._lines is not None:
+            return self._lines.labels or [None] * len(self)
+        return [name.rpartition("/")[0].partition("/")[0] for name in self._names]
+
+    def stamps(self) -> Sequence[str | None]:
+        return file_stamps([self._place(row) for row in range(len(self))])
+
     def content(self, rows: Sequence[int]) -> str:
         return files_digest(self._place(row) for row in rows)
 
@@ -210,59 +261,6 @@ class FileSource(ImageSource):
     def _place(self, row: int) -> str:
         name = self._names[row]
         return name if is_absolute(name) else self.base + name
-
-
-@final
-class Part(ImageSource):
-    """Some rows of a source, under the ids they have there.
-
-    Args:
-        source: as the user named it.
-        whole: all rows.
-        rows: which of them.
-    """
-
-    def __init__(self, source: str, whole: ImageSource, rows: Sequence[int]) -> None:
-        self.source = source
-        self.labeled, self.classes = whole.labeled, whole.classes
-        self._whole = whole
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def id(self, row: int) -> str:
-        return self._whole.id(self._rows[row])
-
-    def uri(self, row: int) -> str:
-        return self._whole.uri(self._rows[row])
-
-    def name(self, row: int) -> str:
-        return self._whole.name(self._rows[row])
-
-    def where(self, row: int) -> str:
-        return self._whole.where(self._rows[row])
-
-    def encoded(self, row: int) -> bytes | Path:
-        return self._whole.encoded(self._rows[row])
-
-    def remark(self, row: int) -> tuple[str, str] | None:
-        return self._whole.remark(self._rows[row])
-
-    def hint(self, row: int) -> str:
-        return self._whole.hint(self._rows[row])
-
-    def label(self, row: int) -> int:
-        return self._whole.label(self._rows[row])
-
-    def labels(self) -> Tensor:
-        return self._whole.labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
-
-    def content(self, rows: Sequence[int]) -> str:
-        return self._whole.content([self._rows[row] for row in rows])
-
-    def origins(self, rows: Sequence[int]) -> Iterator[str]:
-        return self._whole.origins([self._rows[row] for row in rows])
 
 
 def printable(text: str) -> str:

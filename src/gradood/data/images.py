@@ -1,4 +1,4 @@
-"""Data sets of images: a folder, a list, Parquet, or one file."""
+"""Data sets of images: a folder, a list, Parquet, archives, or one file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,24 @@ from typing import TYPE_CHECKING, final
 
 from torch import Tensor
 
-from gradood.data._listing import EXTENSIONS, class_folders, find_images, read_list
+from gradood.data._archive_source import ArchiveSource, expanded
+from gradood.data._archives import ARCHIVE_EXTENSIONS, is_archive_name
+from gradood.data._listing import (
+    EXTENSIONS,
+    class_folders,
+    entries_of,
+    find_images,
+    read_list,
+)
 from gradood.data._parquet import CACHE_BYTES, ParquetSource
-from gradood.data._storage import absolute_folder, check_protocols, local_path, parent_folder
+from gradood.data._parquet_columns import IMAGE, LABEL
+from gradood.data._storage import (
+    absolute_folder,
+    check_protocols,
+    joined,
+    local_path,
+    parent_folder,
+)
 from gradood.data.dataset import ImageDataset
 from gradood.data.image_source import FileSource
 from gradood.errors import DataError
@@ -17,10 +32,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "ImageArchive",
     "ImageFolder",
     "ImageList",
     "ParquetImages",
     "SingleImage",
+    "archive_source",
     "folder_source",
     "list_source",
 ]
@@ -99,17 +116,19 @@ class ImageList(ImageDataset):
 class ParquetImages(ImageDataset):
     """Rows of a Parquet file, or of all the files of a folder in the order of their names.
 
-    The image column is a struct of ``bytes`` and ``path`` (Hugging Face), or binary. The label
-    column holds integers. The name column, if there is one, gives what `name` says; else the
-    ``path`` does, else file and row.
+    The image column is a struct of ``bytes`` and ``path`` (Hugging Face), or binary, or a list of
+    one of these, or paths relative to the file's folder. The label column holds integers or names
+    of classes; partitions, such as folders ``label=cat``, do as well. The name column, if there is
+    one, gives what `name` says; else the ``path`` does, else file and row.
 
     Args:
-        source: a Parquet file, or a folder of them (its own subfolders are not searched), by path
-            or URL.
+        source: a Parquet file, or a folder of them, by path or URL; of its own subfolders, those of
+            partitions are searched where it holds none itself.
         preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
-        image_column: where the images are.
-        label_column: where the labels are; a name other than the default must exist.
+        image_column: where the images are; the default stands for any name in the table of
+            docs/inputs.md.
+        label_column: where the labels are, likewise; a name other than the default must exist.
         name_column: where the names are; a name other than the default must exist.
         cache_bytes: row groups kept in memory, per process; at least one is.
 
@@ -127,8 +146,8 @@ class ParquetImages(ImageDataset):
         preprocess: Callable[["Image"], Tensor] | None = None,
         *,
         labeled: bool | None = None,
-        image_column: str = "image",
-        label_column: str = "label",
+        image_column: str = IMAGE,
+        label_column: str = LABEL,
         name_column: str = "name",
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
@@ -141,6 +160,38 @@ class ParquetImages(ImageDataset):
             cache_bytes=cache_bytes,
         )
         super().__init__(rows, preprocess)
+
+
+@final
+class ImageArchive(ImageDataset):
+    """Images in a tar or zip file, or in several; nothing is unpacked to disk.
+
+    Labels are WebDataset's (``0001.cls`` or ``0001.json`` beside ``0001.jpg``) where there are
+    such; else folders in the archive are classes, as for `ImageFolder`, and folders that enclose
+    everything are looked through. Links, names with ``..``, hidden and encrypted members are passed
+    over.
+
+    Args:
+        source: path or URL; braces name several, as in ``train-{000..012}.tar``. Or a folder of
+            archives, which are read in the order of their names.
+        preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
+        labeled: True to insist on labels, False to leave them, None to use them if there are any.
+
+    Raises:
+        DataError: an archive cannot be read, holds no image, or no labels where they are needed.
+
+    Cost: reads a zip file's table of contents, or passes over a tar file once. An image costs the
+    read of its bytes; in a compressed tar file, unpacking from the image read before.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        preprocess: Callable[["Image"], Tensor] | None = None,
+        *,
+        labeled: bool | None = None,
+    ) -> None:
+        super().__init__(archive_source(str(source), labeled=labeled), preprocess)
 
 
 @final
@@ -160,7 +211,8 @@ class SingleImage(ImageDataset):
 
 def folder_source(root: str, *, labeled: bool | None) -> FileSource:
     """Image files below a folder; arguments and errors are those of `ImageFolder`."""
-    names, classes = find_images(root), class_folders(root)
+    listing, classes = find_images(root), class_folders(root)
+    names = list(listing.images)
     top = [name for name in names if "/" not in name]
     labels: list[int] | None = None
     if _has_class_folders(root, top, len(names), labeled):
@@ -173,7 +225,23 @@ def folder_source(root: str, *, labeled: bool | None) -> FileSource:
         absolute_folder(root),
         labels=labels,
         classes=None if labels is None else classes,
+        passed_over=listing.passed_over,
     )
+
+
+def archive_source(source: str, *, labeled: bool | None) -> ArchiveSource:
+    """Images in archives; arguments and errors are those of `ImageArchive`."""
+    if is_archive_name(source):
+        path = local_path(source)
+        whole = path is not None and path.exists()
+        return ArchiveSource(source, [source] if whole else expanded(source), labeled=labeled)
+    names = sorted(name for name in entries_of(source) if is_archive_name(name))
+    uris = [joined(source, name) for name in names if not name.startswith(".")]
+    if not uris:
+        raise DataError(
+            f"no archive in {source!r}; expected {', '.join(ARCHIVE_EXTENSIONS)} files."
+        )
+    return ArchiveSource(source, uris, labeled=labeled)
 
 
 def list_source(path: str, *, labeled: bool | None, root: str | Path | None) -> FileSource:

@@ -1,4 +1,4 @@
-"""Images named by one URI: a folder, an image list, Parquet or one file, and a slice of it.
+"""Images named by one URI: a folder, a list, Parquet, archives or one file, and a slice of it.
 
 ``fit``, `calibrate`, ``score``, ``bench`` and ``train`` all read their images through this module:
 a URI names the same images in the same order in each.
@@ -6,23 +6,35 @@ a URI names the same images in the same order in each.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gradood.data._listing import EXTENSIONS, LIST_EXTENSIONS, is_image_name
+from gradood.data._archives import ARCHIVE_EXTENSIONS, is_archive_name
+from gradood.data._listing import (
+    EXTENSIONS,
+    HEIF_EXTENSIONS,
+    LIST_EXTENSIONS,
+    entries_of,
+    is_image_name,
+)
 from gradood.data._parquet import ParquetSource
+from gradood.data._parquet_columns import IMAGE, LABEL
+from gradood.data._part import Part
+from gradood.data._sampling import drawn_rows
 from gradood.data._storage import absolute_folder, check_protocols, local_path, reaching
-from gradood.data._tables import is_parquet_name
+from gradood.data._tables import is_parquet_name, is_partitioned
 from gradood.data.dataset import ImageDataset
-from gradood.data.image_source import FileSource, ImageSource, Part
+from gradood.data.image_source import FileSource, ImageSource
 from gradood.data.images import (
+    ImageArchive,
     ImageFolder,
     ImageList,
     ParquetImages,
     SingleImage,
+    archive_source,
     folder_source,
     list_source,
 )
@@ -34,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["list_images", "local_file", "open_images", "split_slice", "split_text"]
 
 _SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
-_Kind = Literal["folder", "parquet", "list", "image"]
+_Kind = Literal["archive", "folder", "parquet", "list", "image"]
 
 
 def open_images(
@@ -42,8 +54,8 @@ def open_images(
     preprocess: Callable[["Image"], Tensor] | None = None,
     *,
     labeled: bool | None = None,
-    image_column: str = "image",
-    label_column: str = "label",
+    image_column: str = IMAGE,
+    label_column: str = LABEL,
     root: str | Path | None = None,
 ) -> ImageDataset:
     """The images that a URI names, as a data set; the same images and order as `list_images`.
@@ -56,14 +68,16 @@ def open_images(
             - a ``.parquet`` file, or a folder with some: every row (`ParquetImages`);
             - a ``.txt``, ``.lst`` or ``.list`` file with ``path label`` on each line, or a path or
               URL on each line; paths are relative to the folder of the list (`ImageList`);
+            - a ``.tar``, ``.tar.gz`` or ``.zip`` file, several of them with braces, as in
+              ``train-{000..012}.tar``, or a folder of nothing else (`ImageArchive`);
             - an image file.
 
-            A slice may follow, as in ``cifar10_test.parquet[:2000]`` or ``photos[2000:4000]``; it
-            counts as Python's slices do, and must leave something.
+            A slice may follow: ``photos[:2000]`` draws so many images evenly over the classes,
+            ``photos[2000:]`` are the rest, ``photos[0:2000]`` the first (docs/inputs.md).
         preprocess: from a Pillow image to a tensor; None for ``Preprocess()``.
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
-        image_column: of Parquet files, where the images are.
-        label_column: of Parquet files, where the labels are.
+        image_column: of Parquet files; the default is any name in the table of docs/inputs.md.
+        label_column: likewise.
         root: of image lists, the folder of the images; None for the list's own.
 
     Raises:
@@ -83,6 +97,8 @@ def open_images(
             image_column=image_column,
             label_column=label_column,
         )
+    elif kind == "archive":
+        dataset = ImageArchive(bare, preprocess, labeled=labeled)
     elif kind == "list":
         dataset = ImageList(bare, preprocess, labeled=labeled, root=root)
     elif kind == "folder":
@@ -91,11 +107,11 @@ def open_images(
         raise DataError(f"{bare!r} is one image, without a label; expected labels.")
     else:
         dataset = SingleImage(bare, preprocess)
-    rows = _selected(source, bare, len(dataset), part)
-    return dataset.subset(slice(rows.start, rows.stop))
+    rows = _selected(source, bare, dataset.groups, part)
+    return dataset.subset(slice(rows.start, rows.stop) if isinstance(rows, range) else rows)
 
 
-def list_images(source: str, *, image_column: str = "image") -> ImageSource:
+def list_images(source: str, *, image_column: str = IMAGE) -> ImageSource:
     """The images that a URI names, by row; the same images and order as `open_images`.
 
     Args:
@@ -115,13 +131,15 @@ def list_images(source: str, *, image_column: str = "image") -> ImageSource:
     kind = _kind_of(bare)
     if kind == "parquet":
         whole: ImageSource = ParquetSource(bare, image=image_column, labeled=False)
+    elif kind == "archive":
+        whole = archive_source(bare, labeled=False)
     elif kind == "list":
         whole = list_source(bare, labeled=False, root=None)
     elif kind == "folder":
         whole = folder_source(bare, labeled=False)
     else:
         whole = FileSource(bare, [bare], absolute_folder(""))
-    rows = _selected(source, bare, len(whole), part)
+    rows = _selected(source, bare, whole.groups, part)
     return whole if len(rows) == len(whole) else Part(str(source), whole, rows)
 
 
@@ -158,14 +176,18 @@ def _split(source: str | Path) -> tuple[str, slice]:
     return (text, slice(None)) if exists else split_text(text)
 
 
-def _selected(source: str | Path, bare: str, count: int, part: slice) -> range:
+def _selected(
+    source: str | Path, bare: str, groups: Callable[[], Sequence[Hashable]], part: slice
+) -> Sequence[int]:
     """The rows that a slice takes: the one place where it is decided which."""
+    known = groups()
+    count = len(known)
     if not count:
         raise DataError(
             f"no image in {bare!r}: expected files ending in {', '.join(sorted(EXTENSIONS))}, a "
             "list of such, or Parquet with rows."
         )
-    rows = range(count)[part]
+    rows = drawn_rows(known, part)
     if not rows:
         raise DataError(f"{count} images in {bare!r}, and none in {str(source)!r}; expected some.")
     return rows
@@ -174,41 +196,59 @@ def _selected(source: str | Path, bare: str, count: int, part: slice) -> range:
 def _kind_of(uri: str) -> _Kind:
     """What lies at a URI."""
     path = local_path(uri)
+    if is_archive_name(uri) and "{" in uri and not (path is not None and os.path.lexists(path)):
+        return "archive"
     if path is None:
         folder, names = _remote_entries(uri)
     elif path.is_dir():
-        folder, names = True, _local_entries(path)
+        folder, names = True, entries_of(uri)
     elif os.path.lexists(path):
         folder, names = False, []
     else:
         raise DataError(
             f"{uri!r} does not exist; expected a folder of images, a .parquet file, a folder of "
-            f"them, a list ({', '.join(LIST_EXTENSIONS)}) of paths and URLs, or an image; a slice "
-            "such as [:2000] may follow."
+            f"them, a .tar or .zip file, a list ({', '.join(LIST_EXTENSIONS)}) of paths and URLs, "
+            "or an image; a slice such as [:2000] may follow."
         )
     if folder:
-        return "parquet" if any(map(is_parquet_name, names)) else "folder"
+        if any(map(is_parquet_name, names)) or _holds_partitions(uri, names):
+            return "parquet"
+        shown = [name for name in names if not name.startswith(".")]
+        return "archive" if shown and all(map(is_archive_name, shown)) else "folder"
     name = os.path.basename(uri.rstrip("/")) if path is None else path.name
     if is_parquet_name(name):
         return "parquet"
+    if is_archive_name(name):
+        return "archive"
     if is_image_name(name):
         return "image"
     if name.lower().endswith(LIST_EXTENSIONS):
         return "list"
     raise DataError(
         f"{uri!r} is neither a folder, nor Parquet (.parquet), nor a list of paths or URLs "
-        f"({', '.join(LIST_EXTENSIONS)}), nor an image; expected one of these."
+        f"({', '.join(LIST_EXTENSIONS)}), nor an archive ({', '.join(ARCHIVE_EXTENSIONS)}), nor an "
+        f"image; expected one of these.{_unreadable_kind(name)}"
     )
 
 
-def _local_entries(path: Path) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError as error:
-        raise DataError(
-            f"the folder {str(path)!r} cannot be listed: {error.strerror or error}; expected a "
-            "readable folder of images."
-        ) from error
+def _unreadable_kind(name: str) -> str:
+    """What to do about a kind of image that is not read, as a sentence; else empty."""
+    if os.path.splitext(name)[1].lower() in HEIF_EXTENSIONS:
+        return " HEIC is read where pillow-heif is installed: pip install pillow-heif."
+    return ""
+
+
+def _holds_partitions(uri: str, names: Sequence[str]) -> bool:
+    """Whether there is Parquet in folders such as ``label=cat``."""
+    if not is_partitioned(names):
+        return False
+    if any(map(is_image_name, names)):
+        return False
+    path = local_path(uri)
+    if path is not None:
+        return any(True for found in path.rglob("*.parquet") if found.is_file())
+    with reaching(uri) as (files, remote):
+        return any(map(is_parquet_name, map(os.path.basename, files.find(remote))))
 
 
 def _remote_entries(url: str) -> tuple[bool, list[str]]:

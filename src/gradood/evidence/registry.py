@@ -149,7 +149,9 @@ def built_in(part: object) -> bool:
 
 
 def same_function(a: Any, b: Any) -> bool:
-    """Whether two functions do the same: one function, or closures of one piece of code."""
+    """Whether two functions do the same: one function, or closures or partials of one piece."""
+    if isinstance(a, partial) and isinstance(b, partial):
+        a, b = a.func, b.func
     code = getattr(a, "__code__", None)
     return a is b or (code is not None and code is getattr(b, "__code__", None))
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import gcd
 from typing import Any
 
@@ -107,6 +108,10 @@ def _map(tensor: Tensor, channels: int) -> Tensor:
     return tensor.detach().clone()
 
 
+def _map_with_graph(tensor: Tensor, channels: int) -> Tensor:
+    return tensor.clone()
+
+
 def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
     """(batch, channels): share of positions that are positive and selected by max pooling.
 
@@ -114,13 +119,15 @@ def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
         pool: the layer that takes the tensor.
     """
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-
-    def reduce(tensor: Tensor, channels: int) -> Tensor:
-        values = tensor.detach()
-        rows = max(1, _CHUNK // max(1, values[0].numel()))
-        return torch.cat([_selected(part, settings) for part in values.split(rows)])
-
+    # No closure, which could not be pickled.
+    reduce = partial(_selected_share, settings=settings)
     return Summary("positive share selected by max pooling", reduce, settings)
+
+
+def _selected_share(tensor: Tensor, channels: int, settings: tuple[Any, ...]) -> Tensor:
+    values = tensor.detach()
+    rows = max(1, _CHUNK // max(1, values[0].numel()))
+    return torch.cat([_selected(part, settings) for part in values.split(rows)])
 
 
 def _selected(values: Tensor, settings: tuple[Any, ...]) -> Tensor:
@@ -149,14 +156,14 @@ def gram_sums(powers: Sequence[int]) -> Summary:
         largest power / greatest common divisor products per element, a few MB at a time.
     """
     settings = tuple(powers)
+    return Summary("row sums of Gram matrices", partial(_gram_sums, powers=settings), settings)
 
-    def reduce(tensor: Tensor, channels: int) -> Tensor:
-        values = positions(tensor.detach(), channels)
-        wide = torch.promote_types(values.dtype, torch.float32)
-        rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
-        return torch.cat([_gram(part.to(wide), settings) for part in values.split(rows)])
 
-    return Summary("row sums of Gram matrices", reduce, settings)
+def _gram_sums(tensor: Tensor, channels: int, powers: tuple[int, ...]) -> Tensor:
+    values = positions(tensor.detach(), channels)
+    wide = torch.promote_types(values.dtype, torch.float32)
+    rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
+    return torch.cat([_gram(part.to(wide), powers) for part in values.split(rows)])
 
 
 _GRAM_CHUNK = 1 << 19
@@ -193,5 +200,5 @@ MEAN = Summary("mean", _mean, with_graph=_mean_with_graph)
 """(batch, channels): mean over positions."""
 POSITIONS = Summary("positions", _count)
 """(batch,): number of positions; no value is read."""
-MAP = Summary("map", _map, with_graph=lambda tensor, _: tensor.clone())
+MAP = Summary("map", _map, with_graph=_map_with_graph)
 """The tensor itself, kept."""

@@ -1,8 +1,12 @@
 """Classifiers of timm and torchvision, and the preprocessing of their configurations."""
 
 import importlib
+import importlib.util
 import math
+import re
+import sys
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, suggest
@@ -42,6 +46,33 @@ def library(name: str) -> Any:
         ) from error
 
 
+def _refuse_unlisted(package: str, name: str) -> None:
+    """Raise for a name that the library's source does not hold, without importing it.
+
+    Importing takes up to half a minute, which is long to be told of a typing error. What was
+    registered by a user's own code counts, as then the library is imported already.
+
+    Args:
+        package: timm or torchvision.
+        name: of a model, with or without a tag.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    architecture = name.partition(".")[0]
+    found = None if package in sys.modules else importlib.util.find_spec(package)
+    folders = () if found is None else found.submodule_search_locations or ()
+    sources = [file for folder in folders for file in Path(folder, "models").rglob("*.py")]
+    if not sources or not architecture.isidentifier():
+        return
+    text = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in sources)
+    if re.search(rf"\b{architecture}\b", text) is None:
+        listed = re.findall(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)\(", text, re.M)
+        raise ConfigError(
+            f"{package} has no model {architecture!r}; {suggest(architecture, listed)}"
+        )
+
+
 def open_timm(name: str, *, pretrained: bool, num_classes: int | None) -> OpenedModel:
     """A model of timm's own list.
 
@@ -55,6 +86,7 @@ def open_timm(name: str, *, pretrained: bool, num_classes: int | None) -> Opened
         ImportError: timm is not installed.
         OSError: the weights cannot be fetched.
     """
+    _refuse_unlisted("timm", name)
     timm = library("timm")
     if ":" in name or "/" in name:
         raise ConfigError(
@@ -140,6 +172,7 @@ def open_torchvision(name: str, *, pretrained: bool, num_classes: int | None) ->
         ImportError: torchvision is not installed, or not for this torch.
         OSError: the weights cannot be fetched.
     """
+    _refuse_unlisted("torchvision", name)
     models = library("torchvision").models
     architecture, _, tag = name.partition(".")
     known = models.list_models(module=models)

@@ -1,7 +1,7 @@
 """Weights read from a file: tensors only, checked against the model before any is copied."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +25,9 @@ def load_weights(model: _M, path: str | Path) -> _M:
     The kind of file is told from its content. A state dict is read with ``weights_only=True``, so
     that no code in it runs; it may lie under ``"state_dict"``, ``"model_state_dict"`` or
     ``"model"``. What DataParallel, DDP and `torch.compile` put before the names (``module.``,
-    ``_orig_mod.``) is ignored on both sides. Every name and shape must match, except that
-    BatchNorm's ``num_batches_tracked`` may be absent, and becomes 0.
+    ``_orig_mod.``) is ignored on both sides, and so is what all of the file's names begin with,
+    such as Lightning's ``model.``, if without it they are the model's own. Every name and shape
+    must match, except that BatchNorm's ``num_batches_tracked`` may be absent, and becomes 0.
 
     Args:
         model: changed in place, if everything matches; otherwise not at all. Its training flags
@@ -46,6 +47,7 @@ def load_weights(model: _M, path: str | Path) -> _M:
     given = _plain(_read(file))
     own = model.state_dict()
     names = dict(zip(_plain(own), own, strict=True))
+    given = _without_prefix(given, names)
     _check(given, {plain: own[name] for plain, name in names.items()}, model, file)
     # A plain dict carries no version, and so BatchNorm takes an absent num_batches_tracked as 0.
     model.load_state_dict({names[plain]: tensor for plain, tensor in given.items()}, strict=True)
@@ -104,6 +106,23 @@ def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _without_prefix(given: dict[str, Any], own: Iterable[str]) -> dict[str, Any]:
+    """The weights without what comes before every name, where that makes them the model's own."""
+    prefix = _prefix(given, own)
+    inner = {name.removeprefix(prefix): value for name, value in given.items()}
+    return inner if prefix and len(inner) == len(given) and set(inner) <= set(own) else given
+
+
+def _prefix(given: Iterable[str], own: Iterable[str]) -> str:
+    """What the model's names all have before them in the file; empty if there is no such thing."""
+    needed = [name for name in own if not name.endswith("num_batches_tracked")]
+    names = set(given)
+    if not needed or names.issuperset(needed):
+        return ""
+    ends = (name.removesuffix(needed[0]) for name in names if name.endswith(f".{needed[0]}"))
+    return next((p for p in sorted(ends) if names.issuperset(p + n for n in needed)), "")
+
+
 def _check(given: dict[str, Any], own: dict[str, Any], model: nn.Module, file: Path) -> None:
     missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -123,6 +142,14 @@ def _check(given: dict[str, Any], own: dict[str, Any], model: nn.Module, file: P
         )
         if names
     ]
+    prefix = _prefix(given, own)
+    if prefix:
+        others = [name for name in given if not name.startswith(prefix)]
+        raise ConfigError(
+            f"the weights of {type(model).__name__} are in {str(file)!r} under the prefix "
+            f"{prefix!r}, beside others ({', '.join(others[:3])}); expected them alone. Save that "
+            "part by itself, as in torch.save(lightning_module.model.state_dict(), …)."
+        )
     if faults:
         raise ConfigError(
             f"the weights of {str(file)!r} are not those of {type(model).__name__}: "

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from torch import Tensor, nn
 
@@ -14,9 +14,31 @@ from gradood.artifact import Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import NotFittedError, UnknownNameError, suggest
+from gradood.monitor._model_snapshot import ModelSnapshot
 from gradood.taps import unwrap
 
-__all__ = ["MonitorOptions", "MonitorState", "summary"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from gradood.calibration.results import Result, Results
+
+    R = TypeVar("R", bound=Result | Results, default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
+__all__ = ["Keywords", "MonitorOptions", "MonitorState", "R", "summary"]
+
+
+class Keywords(TypedDict, total=False):
+    """The options of `gradood.Monitor`, for type checkers."""
+
+    combine: How | None
+    head: str | None
+    preprocess: Mapping[str, Any] | None
+    skip_unusable: bool | Collection[str]
+    progress: bool | None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -74,6 +96,8 @@ class MonitorState:
         rule: what decides; None before `calibrate`.
         canary: (8, …) inputs of the file this was loaded from, or None.
         overrides: refusals that were overridden.
+        fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
+        calibration_model: the model as it was calibrated on, likewise.
     """
 
     bound: DetectorSet | None = None
@@ -83,6 +107,14 @@ class MonitorState:
     rule: DecisionRule | None = None
     canary: Tensor | None = None
     overrides: tuple[Override, ...] = ()
+    fit_model: ModelSnapshot | None = None
+    calibration_model: ModelSnapshot | None = None
+
+    @property
+    def snapshots(self) -> tuple[ModelSnapshot, ...]:
+        """The model as it was when this was made of it; the latest first."""
+        models = (self.calibration_model, self.fit_model)
+        return tuple(dict.fromkeys(model for model in models if model is not None))
 
     @property
     def learning(self) -> DetectorSet | None:

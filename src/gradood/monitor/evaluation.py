@@ -8,7 +8,9 @@ from torch import Tensor
 
 from gradood import metrics
 from gradood._engine.batches import Data
+from gradood._io import html as html
 from gradood._io import markdown as markdown
+from gradood._io.dataframe import data_frame
 from gradood.errors import DataError
 from gradood.monitor.monitor import Monitor
 
@@ -76,6 +78,22 @@ class Table:
 
     def markdown(self) -> str:
         """FPR95 (share of OOD kept at 95 % of ID) / AUROC in percent; their means over several."""
+        return markdown.table(*self._cells())
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``, one row per ``method`` and ``ood`` set, with sizes and metrics.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        rows = [
+            {"method": r.method, "ood": r.ood, "n_id": r.n_id, "n_ood": r.n_ood} | asdict(r.summary)
+            for r in self.rows
+        ]
+        return data_frame({title: [row[title] for row in rows] for title in rows[0]})
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the table."""
         several = len(self.sets) > 1
         head = ["method", *self.sets, *(["mean"] if several else [])]
         rows = []
@@ -85,10 +103,15 @@ class Table:
             if several:
                 pairs.append((_mean([p[0] for p in pairs]), _mean([p[1] for p in pairs])))
             rows.append([method, *(f"{100 * f:.2f} / {100 * a:.2f}" for f, a in pairs)])
-        return markdown.table(head, rows)
+        return head, rows
 
     def __str__(self) -> str:
         return self.markdown()
+
+    def _repr_html_(self) -> str:
+        what = "FPR95 ↓ / AUROC ↑ in percent: share of the set kept where 95 % of ID are / chance "
+        what += "that a sample of it scores above one of ID"
+        return html.table(*self._cells()) + html.paragraph(what)
 
     def __repr__(self) -> str:
         methods, sets = ", ".join(self.methods), ", ".join(self.sets)
@@ -113,13 +136,16 @@ def evaluate(
     Raises:
         DataError: no set, or an empty one.
 
+    Warns:
+        CoverageWarning: `id` lacks classes that the fit data has, by what the model predicts.
+
     Cost:
         One pass per data set; the intervals about a second per method and 20,000 samples.
     """
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
     names = list(monitor.detectors)
-    known = _scores(monitor, id, names)
+    known = dict(monitor._session.score(id, covered=True).scores)
     rows = [
         row
         for name, data in ood.items()

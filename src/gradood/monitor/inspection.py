@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gradood._engine.binding import observed, planned, probe_of
 from gradood._engine.roster import Detectors, roster
+from gradood._io import html
 from gradood.detectors.base import Detector
 from gradood.errors import GradoodError
 from gradood.evidence import Read
@@ -35,7 +36,7 @@ class Use:
     reads: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Inspection:
     """A model as gradood sees it.
 
@@ -63,17 +64,34 @@ class Inspection:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def __str__(self) -> str:
-        lines = [
-            f"classes   {self.classes}",
-            f"head      {self.head}",
-            f"norms     {len(self.norms)}"
-            + (f" ({self.norms[0]} … {self.norms[-1]})" if self.norms else ""),
-            f"stages    {', '.join(self.stages) or 'none'}",
-            f"last map  {self.last_map or 'none'}",
-            f"layers    {len(self.layers)} ran",
-            "",
+    def __repr__(self) -> str:
+        working = sum(use.works for use in self.uses)
+        return (
+            f"Inspection({self.classes} classes, head {self.head_layer or 'not found'}, "
+            f"{len(self.layers)} layers; {working} of {len(self.uses)} detectors work)"
+        )
+
+    def _repr_html_(self) -> str:
+        uses = [
+            (use.method, "works" if use.works else "cannot", "; ".join((*use.notes, *use.caveats)))
+            for use in self.uses
         ]
+        facts = html.table(("", ""), self._facts(), text_columns=2)
+        return facts + html.table(("detector", "", "notes and cautions"), uses, text_columns=3)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        ends = f" ({self.norms[0]} … {self.norms[-1]})" if self.norms else ""
+        return [
+            ("classes", f"{self.classes}"),
+            ("head", self.head),
+            ("norms", f"{len(self.norms)}{ends}"),
+            ("stages", ", ".join(self.stages) or "none"),
+            ("last map", self.last_map or "none"),
+            ("layers", f"{len(self.layers)} ran"),
+        ]
+
+    def __str__(self) -> str:
+        lines = [*(f"{name:8}  {value}" for name, value in self._facts()), ""]
         for use in self.uses:
             state = "works" if use.works else "cannot"
             lines.append(f"{use.method:14} {state}  {'; '.join(use.notes)}".rstrip())

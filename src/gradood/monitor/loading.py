@@ -22,9 +22,10 @@ def load(
 ) -> Monitor:
     """A saved monitor, bound to its model again.
 
-    The file is verified to the last bit before anything in it is used; nothing in it is executed
-    or imported. Parameters, buffers and structure of the model must be those it was saved with,
-    and eight stored inputs must give the stored logits and scores.
+    The file is compared with its own hashes before anything in it is used. That tells damage; it is
+    no signature, as whoever can write a file can hash it anew. Nothing in it is executed or
+    imported. Parameters, buffers and structure of the model must be those it was saved with, and
+    eight stored inputs must give the stored logits and scores.
 
     Args:
         path: written by `Monitor.save`.

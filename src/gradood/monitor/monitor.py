@@ -3,15 +3,15 @@
 import os
 from collections.abc import Collection, Mapping
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Unpack, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from gradood._engine.batches import Data
 from gradood._engine.binding import Binding
 from gradood._engine.fitting import merge
 from gradood._engine.partials import Partials
-from gradood._engine.roster import Detectors
+from gradood._engine.roster import Detectors, SeveralDetectors
 from gradood._engine.rows import Inputs
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
@@ -19,12 +19,13 @@ from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector, State
 from gradood.monitor._saving import save
 from gradood.monitor._session import Session
-from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
+from gradood.monitor._summary import MonitorSummary, summary_of
 
 __all__ = ["Monitor"]
 
 
-class Monitor:
+class Monitor(Generic[R]):
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
@@ -65,6 +66,20 @@ class Monitor:
     torch.Size([2])
     """
 
+    @overload
+    def __init__(
+        self: "Monitor[Result]",
+        model: nn.Module,
+        detectors: str | Detector,
+        **options: Unpack[Keywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Monitor[Results]",
+        model: nn.Module,
+        detectors: SeveralDetectors,
+        **options: Unpack[Keywords],
+    ) -> None: ...
     def __init__(
         self,
         model: nn.Module,
@@ -88,6 +103,13 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"Monitor({self._session})"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def summary(self) -> MonitorSummary:
+        """Model, promise, and every detector's state, threshold and cost, as a table to print."""
+        return summary_of(self._session.options, self._session.state)
 
     @property
     def model(self) -> nn.Module:
@@ -133,7 +155,7 @@ class Monitor:
 
     # -- fitting --------------------------------------------------------------------------
 
-    def fit(self, data: Data) -> "Monitor":
+    def fit(self, data: Data) -> "Monitor[R]":
         """Learn from in-distribution data, in one pass for all detectors.
 
         Args:
@@ -166,6 +188,10 @@ class Monitor:
 
     # -- scoring --------------------------------------------------------------------------
 
+    @overload
+    def score(self: "Monitor[Result]", data: Data) -> Tensor: ...
+    @overload
+    def score(self: "Monitor[Results]", data: Data) -> dict[str, Tensor]: ...
     def score(self, data: Data) -> Any:
         """Scores of every sample; higher = more out-of-distribution.
 
@@ -196,17 +222,22 @@ class Monitor:
         confidence: float = 0.95,
         per_class: bool = False,
         allow_overlap: str | None = None,
-    ) -> "Monitor":
+    ) -> "Monitor[R]":
         """Set the thresholds at which `predict` calls an input out-of-distribution.
+
+        Scores that differ by no more than the rounding of the model, which is measured here, count
+        as equal. Samples may be copies of one another: the promise is kept whether that is in the
+        nature of the data or came about by sampling. Samples without a finite score count as +inf.
 
         Args:
             data: held-out in-distribution data, drawn like the inputs to come, none of it fitted
-                on. Labels are ignored.
+                on, and none that the network was trained on. Labels are ignored.
             fpr: share of in-distribution inputs that may be flagged.
             mode: what `fpr` bounds: ``"marginal"`` the false-alarm rate on average over
                 calibration sets, ``"pac"`` that of this one, with `confidence`.
             confidence: of ``"pac"``.
-            per_class: keep the promise within each predicted class; rare classes share a threshold.
+            per_class: keep the promise within each predicted class; rare classes share a threshold,
+                and `Result.class_conditional` tells which.
             allow_overlap: why it is right that some of the data was fitted on, if it is; stamped
                 on every result and on what is saved.
 
@@ -214,23 +245,31 @@ class Monitor:
             This monitor; as it was before if an error is raised.
 
         Raises:
-            CalibrationError: too few samples for the promise (says how many are needed), scores
-                that are not finite, or samples that were fitted on.
+            CalibrationError: too few samples, or distinct ones, for the promise (says how many are
+                needed), too many without a finite score, or samples that were fitted on.
             NotFittedError: a detector that learns was not fitted.
             DataError: no data, or inputs that are not finite.
 
+        Warns:
+            CoverageWarning: the data lacks classes that the fit data has, by what the model
+                predicts.
+
         Cost:
-            One pass over the data.
+            One pass over the data, and 18 of at most 16 rows.
         """
         promise = Promise(fpr=fpr, mode=mode, confidence=confidence)
         self._session.calibrate(data, promise, per_class=per_class, allow_overlap=allow_overlap)
         return self
 
-    def predict(self, data: Data) -> Result | Results:
+    def predict(
+        self, data: Data, *, keep: Collection[Literal["logits", "features"]] = ("logits",)
+    ) -> R:
         """Decide about every sample: out-of-distribution or not, with a p-value.
 
         Args:
             data: a tensor is one batch; any other iterable is a loader. Labels are ignored.
+            keep: what of the forward pass comes with the decisions: `Result.logits`, 8 bytes per
+                class and sample; `Result.features`, 4 per feature and sample.
 
         Returns:
             A `Result` for one detector given bare, otherwise a mapping of them by detector name;
@@ -239,21 +278,25 @@ class Monitor:
         Raises:
             CalibrationError: `calibrate` was not called.
             DataError: the input has another shape or type than the first batch seen.
+            TapError: the features are to be kept, and no head was found.
 
         Cost:
             As `score`.
         """
-        results = self._session.predict(data)
+        results: Any = self._session.predict(data, keep)
         return next(iter(results.values())) if self._session.options.bare else results
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, override: str | None = None) -> None:
         """Save what was learned and promised in one file, which `gradood.load` reads.
 
         Args:
             path: a safetensors file; replaced atomically if it exists. The model is not in it, but
                 what tells it from any other.
+            override: why it is right that the model changed since it was fitted or calibrated on,
+                if it did; stamped on every result of what is loaded.
 
         Raises:
+            ModelMismatchError: the model changed since; says what differs.
             NotFittedError: a detector that learns was not fitted, or nothing was run yet.
             ArtifactError: an option of a detector cannot be saved.
             OSError: the file cannot be written; what was there is unchanged.
@@ -261,7 +304,7 @@ class Monitor:
         Cost:
             One forward pass of eight inputs, and reading all parameters.
         """
-        save(path, self._session.options, self._session.state)
+        save(path, self._session.options, self._session.state, override)
 
     def bind(self, x: Inputs) -> Binding:
         """Observe the model on inputs like those to come, and plan what to read.

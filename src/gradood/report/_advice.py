@@ -22,17 +22,28 @@ def advice(view: RecordView, run: RunView) -> dict[str, Any]:
         ``picks``: each a label, a method or None, and a text. ``mind``: each a kind, a method or
         None, and a text.
     """
-    order = run.ordered(_GOAL, shared_only=True)
+    void = _void(run)
+    order = [pair for pair in run.ordered(_GOAL, shared_only=True) if pair[0] not in void]
     if not order:
         none = "No method shares the pass over the images; see the table."
+        if void:
+            none = "None is recommended: the data lacks classes; see the warnings below."
         return {"picks": [_pick("Best overall", None, none)], "mind": _mind(view, run, None)}
     best = order[0][0]
     picks = [_pick("Best overall", best, _best_text(view, run, best)), _cheapest(run, best)]
     for group, label in (("near", "Outliers close to the known"), ("far", "Outliers far off")):
-        ranked = run.ordered(_GOAL, group, shared_only=True)
+        ranked = [p for p in run.ordered(_GOAL, group, shared_only=True) if p[0] not in void]
         if ranked:
             picks.append(_pick(label, ranked[0][0], _group_text(view, run, group, best)))
     return {"picks": picks, "mind": _mind(view, run, best)}
+
+
+def _void(run: RunView) -> set[str]:
+    """Methods whose figures say nothing, as they rest on data that lacks classes."""
+    stages = {given.stage for given in run.record.warnings or () if given.void}
+    if stages - {"fit"}:
+        return set(run.methods)
+    return {name for name, method in run.methods.items() if method.fits} if stages else set()
 
 
 def _pick(label: str, method: str | None, text: str) -> dict[str, Any]:
@@ -55,7 +66,9 @@ def _best_text(view: RecordView, run: RunView, best: str) -> str:
 def _cheapest(run: RunView, best: str) -> dict[str, Any]:
     """The cheapest of those that the comparisons do not tell from the best."""
     label, price = "Cheapest that is as good", run.price(best)
-    order = [method for method, _ in run.ordered(_GOAL, shared_only=True) if method != best]
+    passed_over = {best, *_void(run)}
+    ranked = run.ordered(_GOAL, shared_only=True)
+    order = [method for method, _ in ranked if method not in passed_over]
     pairs = {m: run.pairs[_GOAL, "all", m, best] for m in order if _compared(run, m, best)}
     if not pairs and order:
         return _pick(label, None, "Not told: the record compares nothing with the best method.")
@@ -92,7 +105,8 @@ def _equal_text(run: RunView, chosen: str, best: str) -> str:
 
 
 def _group_text(view: RecordView, run: RunView, group: str, best: str) -> str:
-    chosen, value = run.ordered(_GOAL, group, shared_only=True)[0]
+    ranked, void = run.ordered(_GOAL, group, shared_only=True), _void(run)
+    chosen, value = next(pair for pair in ranked if pair[0] not in void)
     names = _listed([s.name for s in view.sets if s.group == group])
     text = f"AUROC {_with_interval(run.means[chosen, group][_GOAL])} ({names})."
     other = run.mean(best, _GOAL, group)
@@ -106,7 +120,10 @@ def _group_text(view: RecordView, run: RunView, group: str, best: str) -> str:
 
 
 def _mind(view: RecordView, run: RunView, best: str | None) -> list[dict[str, Any]]:
-    found = []
+    found = [
+        _note("warning", None, f"Warning ({given.stage}): {given.text}")
+        for given in run.record.warnings or ()
+    ]
     if best is not None:
         found += [*_own_pass(run, best), *_weakest(view, run, best)]
     found += [*_below_chance(run), *_accuracy(run), *_scope(view, run, best)]
@@ -122,7 +139,8 @@ def _note(kind: str, method: str | None, text: str) -> dict[str, Any]:
 
 def _own_pass(run: RunView, best: str) -> list[dict[str, Any]]:
     """The best of those that share no pass, if it is better than the one advised."""
-    top = run.ordered(_GOAL)[0]
+    void = _void(run)
+    top = next(pair for pair in run.ordered(_GOAL) if pair[0] not in void)
     value = run.mean(best, _GOAL)
     if value is None or top[0] == best or not top[1] > value:
         return []

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from gradood.metrics._outlines import histogram_edges, roc_points
 from gradood.metrics.counts import Counts
 
 __all__ = ["agreement", "histogram", "roc", "threshold"]
 
 _PERMILLE = 1000
-_EDGE = 0.002
-"""Share of the scores at either end that the outermost bars of a histogram gather."""
 
 
 def roc(known: np.ndarray, unknown: np.ndarray, points: int = 200) -> dict[str, list[int]]:
@@ -28,14 +27,7 @@ def roc(known: np.ndarray, unknown: np.ndarray, points: int = 200) -> dict[str, 
     Raises:
         DataError: a set is empty, not one-dimensional, not of real numbers, or holds NaN.
     """
-    counts = Counts.of(known, unknown)
-    x = np.concatenate([[0], np.cumsum(counts.inside[::-1])]) / counts.inside.sum()
-    y = np.concatenate([[0], np.cumsum(counts.outside[::-1])]) / counts.outside.sum()
-    path = np.stack([x, y])
-    if path.shape[1] > points:
-        along = path.sum(0)  # Grows at every step, from 0 to 2.
-        at = np.searchsorted(along, np.linspace(0, 2, points))
-        path = path[:, np.unique(np.minimum(at, along.size - 1))]
+    path = roc_points(Counts.of(known, unknown), points)
     whole = np.rint(_PERMILLE * path).astype(np.int64)
     step = np.diff(whole, axis=1)
     turns = step[0, 1:] * step[1, :-1] != step[1, 1:] * step[0, :-1]
@@ -55,13 +47,8 @@ def histogram(known: np.ndarray, unknown: np.ndarray, bins: int = 40) -> dict[st
         bins: number of bars.
     """
     pooled = np.concatenate([known, unknown])
-    finite = pooled[np.isfinite(pooled)]
-    low, high = np.quantile(finite, [_EDGE, 1 - _EDGE]) if finite.size else (0.0, 1.0)
-    if not high > low:
-        # All alike: one bar in the middle of something that can be drawn.
-        room = max(1.0, abs(low)) / 2
-        low, high = low - room, high + room
-    edges = np.linspace(low, high, bins + 1)
+    edges = histogram_edges(pooled, bins)
+    low, high = edges[0], edges[-1]
     shares = [
         np.histogram(np.clip(scores, low, high), edges)[0] / scores.size
         for scores in (known, unknown)

@@ -110,6 +110,12 @@ class Network:
         return device_of(self.module)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many classes, and features where a head was verified, by name."""
+        width = {"features": self.head.weight.shape[1]} if self.head_found else {}
+        return {"classes": self.classes, **width}
+
+    @property
     def norms(self) -> tuple[Layer, ...]:
         """The normalization layers, in order."""
         return tuple(layer for layer in self.layers.values() if layer.norm)

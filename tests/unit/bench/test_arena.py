@@ -182,7 +182,7 @@ def test_what_results_depend_on_decides_whether_they_are_taken_from_the_cache(
         "weights": {},
         "batch": {"batch_size": 8},
         "preprocess": {"preprocess": {"mean": (0.5,)}},
-        "rows": {"limit": 50, "fit_limit": 200},
+        "rows": {"limit": 50, "fit_limit": 200, "first_rows": True},
     }[changed]
     run(settings(root, *([1] if changed == "weights" else []), **options, **more))
     if changed == "rows":  # Whole shards of 48 are the same as before; their rests are not.

@@ -213,8 +213,13 @@ def test_methods_are_listed(capsys):
     assert main(["methods"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    names = [line.split()[0] for line in out.splitlines()[1:]]
+    listed, begin = out.split("\n\n")
+    names = [line.split()[0] for line in listed.splitlines()[1:]]
     assert names == [method.name for method in gradood.methods()]
+    costs = {line.split()[0]: line for line in listed.splitlines()}
+    assert "  COST  " in costs["METHOD"] and "  own passes  " in costs["odin"]
+    assert "  forward + backward  " in costs["gaia-a"] and "  forward  " in costs["knn"]
+    assert "Begin with knn" in begin
 
 
 def test_methods_as_json(capsys):

@@ -52,6 +52,10 @@ def status(content, **options):
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "broken"),
         (png(20_000, 20_000, 8, 0, b"\0"), "too_large"),
         (encoded(Image.new("F", (2, 2)), "TIFF"), "bad_mode"),
+        (encoded(Image.new("RGBA", (2, 2), (9, 9, 9, 0)), "PNG"), "transparent"),
+        (encoded(Image.new("LA", (2, 2), (9, 0)), "WEBP"), "transparent"),
+        (b"\0\0\0\x18ftypheic" + bytes(200), "no_decoder"),
+        (bytes(128) + b"DICM" + bytes(200), "no_decoder"),
     ],
 )
 def test_faults(content, expected, tmp_path):
@@ -118,14 +122,17 @@ def test_limit_of_pixels():
         (encoded(Image.new("I;16", (4, 4)), "TIFF"), ("sixteen_bit",)),
         (b"P5 2 1 65535\n" + bytes(4), ("sixteen_bit",)),
         (png(2, 2, 16, 2, bytes(2 * 13)), ("sixteen_bit",)),
-        (png(2, 2, 16, 6, bytes(2 * 17)), ("sixteen_bit",)),
+        (png(2, 2, 16, 6, 2 * (b"\0" + 2 * b"\0\0\0\0\0\0\xff\xff")), ("sixteen_bit",)),
+        (encoded(Image.new("RGBA", (2, 2), (1, 2, 3, 255)), "PNG"), ()),
+        (encoded(Image.new("RGBA", (2, 2), (1, 2, 3, 7)), "PNG"), ("alpha_dropped",)),
+        (encoded(Image.new("LA", (2, 2), (1, 254)), "PNG"), ("alpha_dropped",)),
     ],
 )
 def test_remarks(content, expected):
     image, found = examine(content)
     assert found == expected
     assert set(found) <= REMARKS.keys()
-    assert image.mode in ("1", "L", "P", "RGB", "RGBA", "CMYK")
+    assert image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])

@@ -83,31 +83,43 @@ def test_path_is_the_name_where_there_is_no_other(tmp_path):
 def test_columns_of_other_names(tmp_path):
     path = write(
         tmp_path / "c100.parquet",
-        img=structs(4),
-        fine_label=pa.array([5, 4, 3, 2], pa.uint8()),
+        picture=structs(4),
+        breed=pa.array([5, 4, 3, 2], pa.uint8()),
         id=pa.array(["a", "b", "c", "d"]),
     )
-    options = {"image_column": "img", "label_column": "fine_label", "name_column": "id"}
+    options = {"image_column": "picture", "label_column": "breed", "name_column": "id"}
     dataset = ParquetImages(path, **options)
     assert (dataset[1][1], dataset.name(1), dataset.num_classes) == (4, "b", 6)
-    assert not ParquetImages(path, image_column="img").labeled
+    assert not ParquetImages(path, image_column="picture").labeled
     assert not ParquetImages(path, labeled=False, **options).labeled
-    with pytest.raises(ConfigError, match=r"no column 'image' in .* did you mean 'img'"):
+    with pytest.raises(ConfigError, match=r"no column 'image' in .* choose from breed, id, pict"):
         ParquetImages(path)
-    with pytest.raises(ConfigError, match=r"no column 'fine_lable' .* mean 'fine_label'"):
-        ParquetImages(path, image_column="img", label_column="fine_lable")
+    with pytest.raises(ConfigError, match=r"no column 'bred' .* mean 'breed'"):
+        ParquetImages(path, image_column="picture", label_column="bred")
     with pytest.raises(ConfigError, match="no column 'label'"):
-        ParquetImages(path, image_column="img", labeled=True)
+        ParquetImages(path, image_column="picture", labeled=True)
     with pytest.raises(ConfigError, match="no column 'names'"):
-        ParquetImages(path, image_column="img", name_column="names")
+        ParquetImages(path, image_column="picture", name_column="names")
+
+
+def test_names_that_data_sets_use_are_known(tmp_path):
+    numbers = pa.array([5, 4], pa.uint8())
+    path = write(
+        tmp_path / "c100.parquet", img=structs(2), coarse_label=numbers, fine_label=numbers
+    )
+    dataset = ParquetImages(path)
+    assert dataset.labels.tolist() == [5, 4]
+    assert ParquetImages(path, label_column="coarse_label").labeled
+    with pytest.raises(ConfigError, match=r"no column 'imag' .* 'img'"):
+        ParquetImages(path, image_column="imag")
 
 
 def test_columns_of_wrong_types(tmp_path):
-    text = write(tmp_path / "text.parquet", image=pa.array(["a.png"]))
-    with pytest.raises(DataError, match=r"'image' .* is string; expected binary"):
+    text = write(tmp_path / "text.parquet", image=pa.array([1.5]))
+    with pytest.raises(DataError, match=r"'image' .* is double; expected binary"):
         ParquetImages(text)
-    words = write(tmp_path / "words.parquet", image=structs(2), label=pa.array(["cat", "dog"]))
-    with pytest.raises(DataError, match=r"'label' .* is string; expected integers"):
+    words = write(tmp_path / "words.parquet", image=structs(2), label=pa.array([0.5, 1.5]))
+    with pytest.raises(DataError, match=r"'label' .* is double; expected integers"):
         ParquetImages(words)
     assert isinstance(ParquetImages(words, labeled=False)[0], torch.Tensor)
 

@@ -146,3 +146,37 @@ def test_file_without_a_state_dict(tmp_path, held):
     torch.save(held, tmp_path / "other.pt")
     with pytest.raises(DataError, match="expected a state dict"):
         load_weights(digits_net(), tmp_path / "other.pt")
+
+
+def test_a_lightning_checkpoint_is_read_without_its_prefix(tmp_path, trained):
+    path = tmp_path / "epoch=3.ckpt"
+    state = {f"model.{name}": tensor for name, tensor in trained.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "global_step": 40}, path)
+    assert equal(load_weights(digits_net(), path), trained)
+    deeper = {f"net.backbone.{name}": t for name, t in trained.state_dict().items()}
+    torch.save(deeper, path)
+    assert equal(load_weights(digits_net(), path), trained)
+
+
+def test_a_prefix_beside_other_tensors_is_named(tmp_path, trained):
+    path = tmp_path / "last.ckpt"
+    state = {f"model.{name}": tensor for name, tensor in trained.state_dict().items()}
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(3)}}, path)
+    before = {name: tensor.clone() for name, tensor in digits_net().state_dict().items()}
+    model = digits_net()
+    model.load_state_dict(before)
+    with pytest.raises(ConfigError, match=r"under the prefix 'model\.', beside others \(loss\.w"):
+        load_weights(model, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_prefix_does_not_make_another_model_fit(tmp_path, trained):
+    path = tmp_path / "other.ckpt"
+    state = {f"model.{name}": tensor for name, tensor in trained.state_dict().items()}
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match="of another shape"):
+        load_weights(digits_net(7), path)
+    state.pop("model.head.bias")
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match="missing in the file"):
+        load_weights(digits_net(), path)

@@ -99,7 +99,11 @@ def test_no_images_and_no_scores(folder, tmp_path, capsys):
     assert main(["report", str(folder), "--no-images", "--out", str(page)]) == 0
     assert "thumbnails" not in capsys.readouterr().err
     (folder / "scores.safetensors").unlink()
-    assert main(["report", str(folder), "--out", str(page)]) == 0
+    before = page.read_bytes()
+    assert main(["report", str(folder), "--out", str(page)]) == 2
+    assert "is there already; name another with --out, or give --force" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    assert main(["report", str(folder), "--out", str(page), "--force"]) == 0
     assert "the page has no curves" in capsys.readouterr().err
     assert page.is_file()
 
