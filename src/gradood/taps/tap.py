@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from gradood.errors import GradoodError, TapError, suggest
+from gradood.errors import TapError, suggest
+from gradood.taps._backward import failed_backward
 from gradood.taps.isolation import left_as_found
 from gradood.taps.site import INPUT, Site
 from gradood.taps.view import View, Views
 
-__all__ = ["OverwrittenError", "Reading", "Tap"]
+__all__ = ["Reading", "Tap"]
 
 Reading = Callable[[Tensor], None]
 """What to do with a tensor seen at a site; it must not keep the tensor alive unless it means to."""
@@ -139,7 +140,7 @@ class Tap:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise _failed_backward(error) from error
+            raise failed_backward(error) from error
         if self._receivers:
             raise _unconnected(self._receivers)
 
@@ -278,32 +279,6 @@ def _unconnected(sites: Iterable[Site]) -> TapError:
         f"the objective is not connected to {names}; name layers it depends on, and none that the "
         "model itself runs under torch.no_grad()."
     )
-
-
-class OverwrittenError(TapError):
-    """A backward needs a value that was changed in place since the forward."""
-
-
-_OVERWRITTEN = "modified by an inplace operation"
-_REENTRANT = "use_reentrant"
-
-
-def _failed_backward(error: RuntimeError) -> RuntimeError:
-    """The error where autograd cannot go back through a model; memory and CUDA keep theirs."""
-    said = str(error).split("\n")[0].rstrip(".")
-    if isinstance(error, GradoodError) or "out of memory" in said or "CUDA" in said:
-        return error
-    if _OVERWRITTEN in said:
-        return OverwrittenError(
-            "a value that the gradient needs was changed in place after the forward: another "
-            "thread changed the model's weights while it was read, as optimizer.step() does, or "
-            "the model overwrites its own activations. Score while no step is taken, or let the "
-            f"model compute that out of place. ({said})"
-        )
-    hint = ""
-    if _REENTRANT in said:
-        hint = " Let the model call torch.utils.checkpoint.checkpoint with use_reentrant=False."
-    return TapError(f"autograd cannot follow the model back from its logits: {said}.{hint}")
 
 
 class _Mark:
