@@ -13,6 +13,7 @@ from gradood._engine.roster import Detectors, combination, roster
 from gradood.artifact import Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
+from gradood.detectors.base import State
 from gradood.errors import NotFittedError, UnknownNameError, suggest
 from gradood.monitor._model_snapshot import ModelSnapshot
 from gradood.taps import unwrap
@@ -122,6 +123,19 @@ class MonitorState:
         if self.bound is None or self.bound.binding.fits or not self.bound.learners:
             return self.bound
         return self.refit
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why a detector does not run, by name."""
+        return {} if self.bound is None else dict(self.bound.left_out)
+
+    def learned(self) -> dict[str, State]:
+        """Copies of what each fitted detector has learned, by name."""
+        states = {} if self.bound is None else self.bound.states
+        return {
+            name: {key: tensor.clone() for key, tensor in state.items()}
+            for name, state in states.items()
+        }
 
     def with_binding(self, bound: DetectorSet | None) -> "MonitorState":
         """The state with a binding, unless it has one by now.

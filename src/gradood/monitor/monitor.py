@@ -95,10 +95,8 @@ class Monitor(Generic[R]):
         self._session = Session(options, MonitorState(), progress)
 
     def __copy__(self) -> "Monitor":
-        """A monitor of the same model, as it is now; what is learned later is learned apart."""
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        made._session = self._session.copy()
+        made = object.__new__(type(self))  # what either learns from now on, it learns apart
+        vars(made).update(vars(self), _session=self._session.copy())
         return made
 
     def __repr__(self) -> str:
@@ -124,18 +122,12 @@ class Monitor(Generic[R]):
     @property
     def left_out(self) -> dict[str, str]:
         """Why a detector does not run, by name; see `skip_unusable`. Known from the first batch."""
-        bound = self._session.state.bound
-        return {} if bound is None else dict(bound.left_out)
+        return self._session.state.left_out
 
     @property
     def states(self) -> dict[str, State]:
         """What each fitted detector has learned: named tensors; copies, of the monitor's own."""
-        bound = self._session.state.bound
-        states = {} if bound is None else bound.states
-        return {
-            name: {key: tensor.clone() for key, tensor in state.items()}
-            for name, state in states.items()
-        }
+        return self._session.state.learned()
 
     @property
     def combine(self) -> How | None:
@@ -145,8 +137,7 @@ class Monitor(Generic[R]):
     @property
     def preprocess(self) -> dict[str, Any] | None:
         """How images became the inputs, in plain values; a copy."""
-        preprocess = self._session.options.preprocess
-        return None if preprocess is None else deepcopy(dict(preprocess))
+        return None if (known := self._session.options.preprocess) is None else deepcopy(dict(known))
 
     @property
     def overrides(self) -> tuple[str, ...]:
