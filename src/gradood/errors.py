@@ -13,6 +13,7 @@ GradoodError
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
 ├── MeaninglessScoreWarning               the method says little on this model
+├── LabelMismatchWarning                  labels and model disagree
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
@@ -30,6 +31,7 @@ __all__ = [
     "DataError",
     "GradoodError",
     "GradoodWarning",
+    "LabelMismatchWarning",
     "MeaninglessScoreWarning",
     "ModelMismatchError",
     "NotFittedError",
@@ -97,6 +99,10 @@ class MeaninglessScoreWarning(GradoodWarning):
     """The method runs, but says little about this model."""
 
 
+class LabelMismatchWarning(GradoodWarning):
+    """The labels of known data are not what the model predicts: another order, or other data."""
+
+
 class UninformativeScoreWarning(GradoodWarning):
     """So many calibration scores are equal that the promise is kept by flagging next to nothing."""
 
@@ -112,9 +118,23 @@ def suggest(name: str, choices: Iterable[str]) -> str:
         A sentence such as ``did you mean 'gaia-z'?`` or ``choose from a, b, c.``
     """
     known = sorted(choices)
+    spelt: dict[str, str] = {}
+    for choice in known:
+        spelt.setdefault(_plainly(choice), choice)
+    alike = spelt.get(_plainly(name))
+    if alike is not None:
+        return f"did you mean {alike!r}?"
     close = get_close_matches(name, known, n=3, cutoff=0.6)
+    if not close:
+        found = get_close_matches(_plainly(name), spelt, n=3, cutoff=0.6)
+        close = [spelt[match] for match in found]
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     shown = ", ".join(known[:40])
     rest = f", … ({len(known) - 40} more)" if len(known) > 40 else ""
     return f"choose from {shown}{rest}." if known else "there are none."
+
+
+def _plainly(name: str) -> str:
+    """A name without case and separators, in which people differ."""
+    return "".join(letter for letter in name.casefold() if letter not in "-_ ")

@@ -217,7 +217,7 @@ def test_another_size_that_the_model_cannot_run_is_refused():
         monitor.score(torch.zeros(2, 3, 8, 8))
 
 
-def test_errors_of_the_model_pass_through(model):
+def test_errors_of_the_model_name_the_input(model):
     monitor = Monitor(model, "energy")
     monitor.score(X)
 
@@ -225,8 +225,10 @@ def test_errors_of_the_model_pass_through(model):
         raise RuntimeError("out of order")
 
     model.fc.register_forward_pre_hook(refuse)
-    with pytest.raises(RuntimeError, match=r"^out of order$"):
+    said = r"the model raised RuntimeError on the input \(batch, 3, 6, 6\) float32: out of order$"
+    with pytest.raises(DataError, match=said) as caught:
         monitor.score(X)
+    assert type(caught.value.__cause__) is RuntimeError
 
 
 def test_weights_changed_after_the_first_batch_are_seen(model):

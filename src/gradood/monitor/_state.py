@@ -13,8 +13,8 @@ from gradood._engine.roster import Detectors, combination, roster
 from gradood.artifact import Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
-from gradood.errors import NotFittedError, UnknownNameError, suggest
-from gradood.taps import unwrap
+from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
+from gradood.taps import Output, check_output, unwrap
 
 __all__ = ["MonitorOptions", "MonitorState", "summary"]
 
@@ -41,6 +41,7 @@ class MonitorOptions:
         head: str | None,
         preprocess: Mapping[str, Any] | None,
         skip_unusable: bool | Collection[str],
+        output: Output | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -50,11 +51,20 @@ class MonitorOptions:
         """
         named, bare = roster(detectors)
         unwrap(model)
+        check_output(output)
+        if not (head is None or isinstance(head, str)):
+            raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
+        if not (preprocess is None or isinstance(preprocess, Mapping)):
+            raise ConfigError(
+                f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
+                "dataclasses.asdict gives one."
+            )
         unbound = UnboundSet(
             model=model,
             detectors=named,
             combine=combination(combine, len(named)),
             head=head,
+            output=output,
             required=_required(named, skip_unusable),
         )
         plain = None if preprocess is None else deepcopy(dict(preprocess))
@@ -150,7 +160,11 @@ def _required(names: Collection[str], skip: bool | Collection[str]) -> frozenset
     """Names of the detectors that must not be left out; None for all of them."""
     if isinstance(skip, bool):
         return frozenset() if skip else None
-    unknown = sorted(set(skip) - set(names))
+    if isinstance(skip, str) or not isinstance(skip, Collection):
+        raise ConfigError(
+            f"skip_unusable={skip!r}; expected True, False or a list of detectors' names."
+        )
+    unknown = sorted(set(map(str, skip)) - set(names))
     if unknown:
         raise UnknownNameError(f"skip_unusable names {unknown[0]!r}; {suggest(unknown[0], names)}")
     return frozenset(names) - set(skip)

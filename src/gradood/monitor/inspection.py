@@ -1,17 +1,20 @@
 """What gradood finds in a model, before anything is fitted."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from gradood._engine.batches import Data, batches
 from gradood._engine.binding import observed, planned, probe_of
 from gradood._engine.roster import Detectors, roster
+from gradood._engine.rows import moved
 from gradood.detectors.base import Detector
-from gradood.errors import GradoodError
+from gradood.errors import DataError, GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods
-from gradood.taps import Network, device_of, unwrap
+from gradood.taps import Network, Output, check_output, device_of, unwrap
 
 __all__ = ["Inspection", "Use", "inspect"]
 
@@ -83,27 +86,35 @@ class Inspection:
 
 def inspect(
     model: nn.Module,
-    example: Tensor,
+    example: Data,
     detectors: Detectors | None = None,
     *,
     head: str | None = None,
+    output: Output | None = None,
 ) -> Inspection:
     """Layers, the head found and verified, and what each detector would use.
 
     Args:
         model: any classifier.
-        example: (batch ≥ 1, …) inputs as the model takes them.
+        example: (batch ≥ 1, …) inputs as the model takes them; of a loader, its first batch.
         detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
+        output: which item of what the model returns holds the logits, as for `Monitor`.
 
     Raises:
+        DataError: the example is no tensor, or the model raises on it.
+        ConfigError: there is no such `output`.
         TapError: the model cannot be observed at all.
     """
     chosen = [m.name for m in methods()] if detectors is None else detectors
     named, _ = roster(chosen)
     module = unwrap(model)
-    x = example.detach().to(device_of(module))
-    network = observed(module, x, head=head)
+    check_output(output)
+    first = next((batch.inputs for batch in batches(_as_data(example))), None)
+    if first is None:
+        raise DataError("no example was given; give a tensor of inputs as the model takes them.")
+    x = moved(first, device_of(module))
+    network = observed(module, x, head=head, output=output)
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map
@@ -117,6 +128,14 @@ def inspect(
         layers=tuple((layer.name, layer.kind, layer.shape) for layer in network.layers.values()),
         uses=uses,
     )
+
+
+def _as_data(example: object) -> Any:
+    """A tensor or a loader as it is; a pair, or a mapping, as one batch."""
+    single = isinstance(example, Mapping) or (
+        isinstance(example, tuple) and len(example) == 2 and isinstance(example[0], Tensor)
+    )
+    return [example] if single else example
 
 
 def _head(network: Network) -> str:

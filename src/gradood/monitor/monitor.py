@@ -20,6 +20,7 @@ from gradood.detectors.base import Detector, State
 from gradood.monitor._saving import save
 from gradood.monitor._session import Session
 from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.taps import Output
 
 __all__ = ["Monitor"]
 
@@ -45,6 +46,9 @@ class Monitor:
         combine: how `calibrate` makes one decision of all detectors: ``"fisher"``,
             ``"stouffer"``, ``"cauchy"`` or ``"min"`` (`gradood.calibration.Fusion`); None for none.
         head: name of the last linear layer, if it cannot be found.
+        output: which item of what the model returns holds the logits, where it returns several:
+            the index of one in a tuple, the name of a key or attribute, or a function of what is
+            returned. A function is not saved.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
@@ -54,7 +58,8 @@ class Monitor:
     Raises:
         UnknownNameError: no detector of that name.
         ConfigError: no detector, two of one name, a name that files cannot hold, or no such
-            `combine`.
+            `combine` or `output`.
+        TapError: `model` is no `torch.nn.Module`, or one that was compiled to TorchScript.
 
     Cost:
         Nothing is run until the first batch, on which the model is observed once.
@@ -72,11 +77,14 @@ class Monitor:
         *,
         combine: How | None = None,
         head: str | None = None,
+        output: Output | None = None,
         preprocess: Mapping[str, Any] | None = None,
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
-        options = MonitorOptions.of(model, detectors, combine, head, preprocess, skip_unusable)
+        options = MonitorOptions.of(
+            model, detectors, combine, head, preprocess, skip_unusable, output
+        )
         self._session = Session(options, MonitorState(), progress)
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError, suggest
+from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps.isolation import left_as_found
 from gradood.taps.site import INPUT, Site
 from gradood.taps.view import View, Views
@@ -107,7 +108,12 @@ class Tap:
             # Not in a hook: those of others, which run before ours, may change what the model gets.
             x = self._see(INPUT, x)
         self._attach()
-        output = self._view.module(x)
+        try:
+            output = self._view.module(x)
+        except Exception as error:
+            if not is_model_failure(error):
+                raise
+            raise model_failure(error, x) from error
         missed = self._sites() - self._reached
         if missed:
             names = ", ".join(sorted(map(str, missed)))
