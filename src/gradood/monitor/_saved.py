@@ -23,16 +23,24 @@ from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.evidence import LOGITS, gather, reads_from_plain
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import create
-from gradood.taps import device_of, unwrap
+from gradood.taps import Output, device_of, first_matrix, unwrap
 
-__all__ = ["KEYS", "Saved", "canary_outputs", "restore"]
+__all__ = ["FUNCTION", "KEYS", "Saved", "canary_outputs", "restore"]
 
+FUNCTION = ""
+"""Stands for a function that chose the output, which no file can hold."""
 KEYS = "fit/keys"
 """Name of the tensor that says which samples were fitted on."""
 
 
 def restore(
-    artifact: Artifact, model: nn.Module, known: Fingerprint, *, source: str, override: str | None
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None,
+    output: Output | None = None,
 ) -> tuple[MonitorOptions, MonitorState]:
     """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
 
@@ -42,6 +50,7 @@ def restore(
         known: its fingerprint.
         source: the file, for messages.
         override: why a differing model is right, or None.
+        output: which item of what the model returns holds the logits; None for that of the file.
     """
     manifest = artifact.verified.manifest
     tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
@@ -51,7 +60,7 @@ def restore(
         raise mismatch(lines, what)
     saved = Saved.of(manifest, tensors)
     try:
-        unbound, state, changes = saved.bound(model)
+        unbound, state, changes = saved.bound(model, output)
     except ArtifactError:
         raise
     except (GradoodError, RuntimeError) as error:
@@ -130,19 +139,42 @@ class Saved:
         fitted = _fitted(manifest, tensors, canary.inputs)
         return Saved(manifest, detectors, plans, states, rule, canary, fitted)
 
-    def bound(self, model: nn.Module) -> tuple[UnboundSet, MonitorState, list[str]]:
+    def output(self, given: Output | None) -> Output | None:
+        """What chooses the logits: as given, else as the file says.
+
+        Raises:
+            ArtifactError: the file cannot say.
+        """
+        output = self.manifest.model.output if given is None else given
+        if output == FUNCTION:
+            raise ArtifactError(
+                "the file was saved with a function as output=, which it cannot hold; give it "
+                "again: gradood.load(path, model, output=function)."
+            )
+        return output
+
+    def bound(
+        self, model: nn.Module, output: Output | None = None
+    ) -> tuple[UnboundSet, MonitorState, list[str]]:
         """The monitor's parts on a model, and what differs on the canary, in words.
 
         Args:
             model: the classifier.
+            output: as for `output`.
 
         Raises:
             GradoodError, RuntimeError: it cannot be run as before.
         """
         module, head = unwrap(model), self.manifest.model.head
-        network = observed(model, self.canary.inputs.to(device_of(module)), head=head)
+        output = self.output(output)
+        # Of several items, what was saved without a choice took the first; the canary tells.
+        chosen = first_matrix if output is None else output
+        inputs = self.canary.inputs.to(device_of(module))
+        network = observed(model, inputs, head=head, output=chosen)
         combine: Any = self.manifest.combine
-        unbound = UnboundSet(model=model, detectors=self.detectors, combine=combine, head=head)
+        unbound = UnboundSet(
+            model=model, detectors=self.detectors, combine=combine, head=head, output=output
+        )
         detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
         state = MonitorState(
             bound=replace(detectors, states=dict(self.states)),
