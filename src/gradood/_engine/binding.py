@@ -25,6 +25,7 @@ __all__ = [
     "Binding",
     "REFUSALS",
     "bind",
+    "caller_level",
     "check_classes",
     "fit_refusal",
     "no_detector_left",
@@ -79,7 +80,7 @@ class Binding:
     def warn(self) -> None:
         """One `MeaninglessScoreWarning` per caveat, at the line that called into this package."""
         for caveat in self.caveats:
-            warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=_caller_level())
+            warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=caller_level())
 
 
 def bind(
@@ -266,7 +267,7 @@ def probe_of(inputs: Inputs) -> Inputs:
     return torch.cat(copies)
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """The `stacklevel` of the first frame outside this package, seen from who asks."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):

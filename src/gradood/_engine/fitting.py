@@ -198,7 +198,7 @@ def _check_labels(detectors: DetectorSet, name: str, evidence: Evidence) -> None
 def _summary(reading: BatchReading) -> DataSummary:
     evidence = reading.evidence
     assert reading.inputs is not None
-    return DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.classes)
+    return DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.logits)
 
 
 def _state_places(detectors: DetectorSet, shards: Sequence[Shard]) -> Mapping[str, Place]:

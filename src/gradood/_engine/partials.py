@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradood._engine.agreement import Agreement
 from gradood._engine.rows import Inputs
 from gradood.artifact import Override
 from gradood.errors import CalibrationError
@@ -28,16 +29,18 @@ class DataSummary:
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
+        agreement: of the labels with what the model predicts, or None without (sound) labels.
     """
 
     chunks: Chunks[Tensor]
     counts: Tensor | None
     low: Tensor
     high: Tensor
+    agreement: Agreement | None = None
 
     @staticmethod
     def of(
-        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, classes: int = 0
+        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, logits: Tensor | None = None
     ) -> "DataSummary":
         """One batch.
 
@@ -45,8 +48,9 @@ class DataSummary:
             inputs: (batch ≥ 1, …).
             keys: (batch,) their content keys.
             labels: (batch,) true classes, or None.
-            classes: how many there are.
+            logits: (batch, classes), beside labels.
         """
+        classes = 0 if logits is None else logits.shape[1]
         values = positions(inputs.detach(), min(1, inputs.ndim - 1))
         if values.dtype == torch.bool:
             values = values.to(torch.uint8)
@@ -55,7 +59,10 @@ class DataSummary:
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)
         low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
-        return DataSummary(Chunks.of(keys.cpu()), counts, low, high)
+        agreement = None
+        if known is not None and logits is not None:
+            agreement = Agreement.of(known, logits.argmax(1), classes)
+        return DataSummary(Chunks.of(keys.cpu()), counts, low, high, agreement)
 
     @property
     def keys(self) -> Tensor:
@@ -77,6 +84,9 @@ class DataSummary:
         counts = None
         if self.counts is not None and other.counts is not None:
             counts = self.counts + other.counts
+        agreement = None
+        if self.agreement is not None and other.agreement is not None:
+            agreement = self.agreement.merge(other.agreement)
         low, high, other_low, other_high = self.low, self.high, other.low, other.high
         if low.shape != other_low.shape:  # Token ids of two lengths
             low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
@@ -86,6 +96,7 @@ class DataSummary:
             counts,
             torch.minimum(low, other_low),
             torch.maximum(high, other_high),
+            agreement,
         )
 
 

@@ -122,7 +122,13 @@ def choose(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
         comparison = compare(
-            opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
+            opened.subject.model,
+            candidates,
+            sets,
+            opened.example,
+            level=None,
+            cache=cache,
+            output=opened.model.output,
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:

@@ -13,8 +13,9 @@ from gradood.cli._options import (
     Json,
     LoadingOptions,
     MethodOptions,
-    ModelOptions,
+    NewModelOptions,
     PreprocessOptions,
+    output_item,
 )
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
@@ -64,7 +65,7 @@ class FitFiles:
 
 
 def fit(
-    model: ModelOptions,
+    model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
     loading: LoadingOptions,
@@ -79,7 +80,7 @@ def fit(
     methods.select()  # Before the model is built, as that may take long.
     loaded = model.load(changes)
     images = loading.open(files.source, loaded.preprocess)
-    monitor = _monitor(loaded, images, methods)
+    monitor = _monitor(loaded, images, methods, output_item(model.output))
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
@@ -209,7 +210,10 @@ def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None
 
 
 def _monitor(
-    loaded: "LoadedModel", images: "ImageDataset", methods: FusedMethodOptions
+    loaded: "LoadedModel",
+    images: "ImageDataset",
+    methods: FusedMethodOptions,
+    output: str | int | None,
 ) -> "Monitor":
     """A monitor of the methods, of which those that were not named may be left out."""
     from gradood.bench import check_classes, example_of
@@ -220,6 +224,7 @@ def _monitor(
         loaded.model,
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
+        output=output,
         preprocess=asdict(loaded.preprocess),
         skip_unusable=selection.detectors.keys() - selection.required,
     )

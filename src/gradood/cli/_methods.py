@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 from gradood.cli._groups import argument, option
-from gradood.cli._options import ImageColumn, Json, ModelOptions, PreprocessOptions
+from gradood.cli._options import ImageColumn, Json, NewModelOptions, PreprocessOptions, output_item
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
 
@@ -43,7 +43,7 @@ def methods(
 
 
 def inspect(
-    model: ModelOptions,
+    model: NewModelOptions,
     preprocessing: PreprocessOptions,
     images: Annotated[
         str | None,
@@ -66,7 +66,7 @@ def inspect(
 
     loaded = model.load(preprocessing.values(), untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(loaded.model, example)
+    inspection = inspection_of(loaded.model, example, output=output_item(model.output))
     if json:
         document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:

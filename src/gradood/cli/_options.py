@@ -30,7 +30,9 @@ __all__ = [
     "MethodOptions",
     "ModelOptions",
     "ModelSpec",
+    "NewModelOptions",
     "NumClasses",
+    "OutputItem",
     "PREPROCESSING",
     "PreprocessOptions",
     "Pretrained",
@@ -38,6 +40,7 @@ __all__ = [
     "Workers",
     "device_name",
     "one_of",
+    "output_item",
 ]
 
 MODEL, METHODS, RUN = "Model", "Methods", "Run"
@@ -79,6 +82,17 @@ Force = Annotated[
 ]
 
 
+OutputItem = Annotated[
+    str | None,
+    option(
+        "NAME|INDEX",
+        "Which item of what the model returns holds the logits, where it returns several.",
+        "--output",
+        panel=MODEL,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """A trained classifier."""
@@ -114,6 +128,13 @@ class ModelOptions:
             pretrained=self.pretrained,
             untrained=untrained,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewModelOptions(ModelOptions):
+    """The classifier that nothing was fitted on yet."""
+
+    output: OutputItem = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +293,16 @@ def device_name(name: str) -> str:
         why = (str(error).splitlines() or [""])[0]
         raise Unavailable(f"no device {name!r} here: {why}; try --device cpu.") from error
     return name
+
+
+def output_item(text: str | None) -> str | int | None:
+    """The item of a model's output, by index or by name."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:

@@ -4,12 +4,13 @@ A method that raises, or is interrupted, leaves the state as it was.
 """
 
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 
 from gradood._engine.batches import Batch, Data
-from gradood._engine.binding import Binding
+from gradood._engine.binding import Binding, caller_level
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
@@ -19,7 +20,7 @@ from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
-from gradood.errors import CalibrationError, DataError, NotFittedError
+from gradood.errors import CalibrationError, DataError, LabelMismatchWarning, NotFittedError
 from gradood.evidence import KEYS, LOGITS, Read
 from gradood.monitor._state import MonitorOptions, MonitorState, summary
 
@@ -179,6 +180,10 @@ class Session:
         fitted = self.unbound.checked(finish(bound, partials))
         with _SWAP:
             self.state = MonitorState(bound=fitted, fitted=partials.seen)
+        agreement = None if partials.seen is None else partials.seen.agreement
+        doubt = None if agreement is None else agreement.doubt()
+        if doubt is not None:
+            warnings.warn(doubt, LabelMismatchWarning, stacklevel=caller_level())
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""

@@ -146,6 +146,8 @@ def summary(options: MonitorOptions, state: MonitorState) -> str:
     if detectors.learners:
         fitted = state.bound is not None and not state.bound.unfitted
         parts.append("fitted" if fitted else "not fitted")
+        if fitted and state.fitted is not None and state.fitted.agreement is not None:
+            parts[-1] += f" on labels of which the model gets {state.fitted.agreement.accuracy:.1%}"
     if options.unbound.combine is not None:
         parts.append(f"combined by {options.unbound.combine}")
     if state.rule is None:

@@ -51,6 +51,8 @@ class Inspection:
         last_map: the map that is pooled into the features, or None.
         layers: every layer that ran: name, class, output shape without the batch.
         uses: what each detector would do.
+        cautions: why the output may be no logits; they hold for every detector, which has them
+            among its caveats.
     """
 
     classes: int
@@ -61,6 +63,7 @@ class Inspection:
     last_map: str | None
     layers: tuple[tuple[str, str, tuple[int, ...]], ...]
     uses: tuple[Use, ...]
+    cautions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -75,12 +78,14 @@ class Inspection:
             f"stages    {', '.join(self.stages) or 'none'}",
             f"last map  {self.last_map or 'none'}",
             f"layers    {len(self.layers)} ran",
+            *(f"caution   {caution}" for caution in self.cautions),
             "",
         ]
         for use in self.uses:
             state = "works" if use.works else "cannot"
             lines.append(f"{use.method:14} {state}  {'; '.join(use.notes)}".rstrip())
-            lines += [f"{'':14} caution  {caveat}" for caveat in use.caveats]
+            own = (caveat for caveat in use.caveats if caveat not in self.cautions)
+            lines += [f"{'':14} caution  {caveat}" for caveat in own]
         return "\n".join(lines)
 
 
@@ -127,6 +132,7 @@ def inspect(
         last_map=None if last is None else f"{last.site}, {last.positions} positions",
         layers=tuple((layer.name, layer.kind, layer.shape) for layer in network.layers.values()),
         uses=uses,
+        cautions=network.cautions,
     )
 
 

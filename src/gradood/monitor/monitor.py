@@ -113,6 +113,12 @@ class Monitor:
         return {} if bound is None else dict(bound.states)
 
     @property
+    def fit_accuracy(self) -> float | None:
+        """Share of the fit labels that the model predicts; None without labels, or if loaded."""
+        fitted = self._session.state.fitted
+        return None if fitted is None or fitted.agreement is None else fitted.agreement.accuracy
+
+    @property
     def combine(self) -> How | None:
         """How the detectors become one decision; None if they do not."""
         return self._session.unbound.combine
