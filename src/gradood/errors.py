@@ -20,6 +20,8 @@ GradoodWarning          (UserWarning)
 Every message says what was given, what was expected, and what to do.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -39,6 +41,7 @@ __all__ = [
     "UninformativeScoreWarning",
     "UnknownNameError",
     "suggest",
+    "warn_caller",
 ]
 
 
@@ -133,6 +136,19 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     shown = ", ".join(known[:40])
     rest = f", … ({len(known) - 40} more)" if len(known) > 40 else ""
     return f"choose from {shown}{rest}." if known else "there are none."
+
+
+def warn_caller(message: str, kind: type[GradoodWarning]) -> None:
+    """A warning at the line that called into this package.
+
+    Args:
+        message: what may be wrong, and what to do.
+        kind: of the warning.
+    """
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)
 
 
 def _plainly(name: str) -> str:

@@ -1,7 +1,5 @@
 """Binding: a model observed on its first inputs, what each detector reads, and which cannot run."""
 
-import sys
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +15,7 @@ from gradood.errors import (
     GradoodError,
     MeaninglessScoreWarning,
     TapError,
+    warn_caller,
 )
 from gradood.evidence import Read, gather, needs_state
 from gradood.taps import Network, Output, observe, unwrap
@@ -25,7 +24,6 @@ __all__ = [
     "Binding",
     "REFUSALS",
     "bind",
-    "caller_level",
     "check_classes",
     "fit_refusal",
     "no_detector_left",
@@ -80,7 +78,7 @@ class Binding:
     def warn(self) -> None:
         """One `MeaninglessScoreWarning` per caveat, at the line that called into this package."""
         for caveat in self.caveats:
-            warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=caller_level())
+            warn_caller(caveat, MeaninglessScoreWarning)
 
 
 def bind(
@@ -265,11 +263,3 @@ def probe_of(inputs: Inputs) -> Inputs:
         copy = torch.roll(inputs, step, -1)
         copies.append(copy * (1.0 - 0.02 * step) if copy.is_floating_point() else copy)
     return torch.cat(copies)
-
-
-def caller_level() -> int:
-    """The `stacklevel` of the first frame outside this package, seen from who asks."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -9,7 +9,7 @@ from torch import Tensor
 from gradood.detectors._shared.labels import check_labels, fill_absent
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
-from gradood.evidence import FEATURES, Evidence
+from gradood.evidence import FEATURES, Evidence, gather
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.line import contributions, pruned_logits, pruning_thresholds
 from gradood.functional.logits import energy
@@ -20,6 +20,7 @@ from gradood.taps import Network
 __all__ = ["LINe"]
 
 _AUTO_QUANTILE = 0.96
+_PROBED = 32
 
 
 def _auto_clip(activations: Histogram) -> float:
@@ -99,8 +100,29 @@ class LINe(Learner[_Statistics]):
         self.contribution: Literal["signed", "absolute"] = contribution
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
-        """Features."""
-        return Plan((FEATURES,), fit_reads=(FEATURES,))
+        """Features; whether they are signed, and whether the clip fits, is looked up on some."""
+        features = gather(network, probe[:_PROBED], (FEATURES,)).features
+        return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=self._caveats(features))
+
+    def _caveats(self, features: Tensor) -> tuple[str, ...]:
+        """Why the score may mean little on such features."""
+        if bool((features < 0).any()):
+            return ("line says little on signed features: it prunes and clips what is positive.",)
+        if self.clip == "auto" or not bool((features > 0).any()):
+            return ()
+        share = float((features > self.clip).double().mean())
+        active = float((features > 0).double().mean())
+        if share == 0:
+            return (
+                f"line with clip={self.clip:g} clips nothing here, as features are at most "
+                f"{float(features.max()):.3g}; clip='auto' takes it from the fit data.",
+            )
+        if share > active / 2:
+            return (
+                f"line with clip={self.clip:g} clips {share / active:.0%} of what is active here; "
+                "clip='auto' takes it from the fit data.",
+            )
+        return ()
 
     def accumulate(self, evidence: Evidence) -> _Statistics:
         """Class means of h (of |h| for absolute contributions); a histogram if clip is auto."""

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import gcd
 from typing import Any
 
@@ -114,13 +115,14 @@ def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
         pool: the layer that takes the tensor.
     """
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-
-    def reduce(tensor: Tensor, channels: int) -> Tensor:
-        values = tensor.detach()
-        rows = max(1, _CHUNK // max(1, values[0].numel()))
-        return torch.cat([_selected(part, settings) for part in values.split(rows)])
-
+    reduce = partial(_selected_share, settings=settings)
     return Summary("positive share selected by max pooling", reduce, settings)
+
+
+def _selected_share(tensor: Tensor, channels: int, settings: tuple[Any, ...]) -> Tensor:
+    values = tensor.detach()
+    rows = max(1, _CHUNK // max(1, values[0].numel()))
+    return torch.cat([_selected(part, settings) for part in values.split(rows)])
 
 
 def _selected(values: Tensor, settings: tuple[Any, ...]) -> Tensor:
@@ -149,14 +151,14 @@ def gram_sums(powers: Sequence[int]) -> Summary:
         largest power / greatest common divisor products per element, a few MB at a time.
     """
     settings = tuple(powers)
+    return Summary("row sums of Gram matrices", partial(_gram_sums, powers=settings), settings)
 
-    def reduce(tensor: Tensor, channels: int) -> Tensor:
-        values = positions(tensor.detach(), channels)
-        wide = torch.promote_types(values.dtype, torch.float32)
-        rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
-        return torch.cat([_gram(part.to(wide), settings) for part in values.split(rows)])
 
-    return Summary("row sums of Gram matrices", reduce, settings)
+def _gram_sums(tensor: Tensor, channels: int, powers: tuple[int, ...]) -> Tensor:
+    values = positions(tensor.detach(), channels)
+    wide = torch.promote_types(values.dtype, torch.float32)
+    rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
+    return torch.cat([_gram(part.to(wide), powers) for part in values.split(rows)])
 
 
 _GRAM_CHUNK = 1 << 19

@@ -4,13 +4,12 @@ A method that raises, or is interrupted, leaves the state as it was.
 """
 
 import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 
 from gradood._engine.batches import Batch, Data
-from gradood._engine.binding import Binding, caller_level
+from gradood._engine.binding import Binding
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
@@ -20,7 +19,13 @@ from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
-from gradood.errors import CalibrationError, DataError, LabelMismatchWarning, NotFittedError
+from gradood.errors import (
+    CalibrationError,
+    DataError,
+    LabelMismatchWarning,
+    NotFittedError,
+    warn_caller,
+)
 from gradood.evidence import KEYS, LOGITS, Read
 from gradood.monitor._state import MonitorOptions, MonitorState, summary
 
@@ -183,7 +188,7 @@ class Session:
         agreement = None if partials.seen is None else partials.seen.agreement
         doubt = None if agreement is None else agreement.doubt()
         if doubt is not None:
-            warnings.warn(doubt, LabelMismatchWarning, stacklevel=caller_level())
+            warn_caller(doubt, LabelMismatchWarning)
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""

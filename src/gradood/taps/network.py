@@ -139,6 +139,7 @@ class Network:
             layer
             for layer in self.layers.values()
             if layer.positive == layer.output
+            and layer.connected
             and linear_weight_or_kernel(self.module.get_submodule(layer.name))
         )
 
@@ -146,6 +147,12 @@ class Network:
     def attends(self) -> bool:
         """Whether this is a transformer-like network: its last normalization is over tokens."""
         return bool(self.norms) and self.norms[-1].kind.endswith(("LayerNorm", "RMSNorm"))
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether attention ran, as the classes of its layers are called."""
+        kinds = (layer.kind.lower() for layer in self.layers.values())
+        return any("attention" in kind or "attn" in kind for kind in kinds)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name.

@@ -123,6 +123,7 @@ def find_cut(network: Network, probe: Tensor, name: str | None) -> Site:
     Raises:
         TapError: the layer is none, or there is none.
     """
+    _ = network.head  # Says itself why there is none.
     sites = early_layers(network) if name is None else (network.layer(name).output,)
     rows = probe[1:3].clone()
     for site in sites:
