@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.fit_data import check_finite, warn_of_few
+from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
 from gradood.detectors._shared.layers import recorded_layers
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
@@ -119,7 +119,7 @@ class Gram(Learner[Ranges]):
                 "predicted to be of one class; give many different samples of each class."
             )
         if int(ranges.count) < 2 * network.classes:
-            warn_of_few(
+            warn_of_fit(
                 f"gram takes ranges of each of {network.classes} classes from {int(ranges.count)} "
                 "samples, fewer than two of each; fit on many of each class."
             )

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
-__all__ = ["attention_caveat", "early_layers", "hook_layers", "inner_layers", "one_logit", "recorded_layers"]
+__all__ = ["attention_caveat", "early_blocks", "early_layers", "hook_layers", "inner_layers", "one_logit", "recorded_layers"]
+
+_BLOCKS = 12
+"""Of layers that are tried where no default is a cut."""
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
@@ -99,6 +102,13 @@ def early_layers(network: Network) -> tuple[Site, ...]:
         quarter = len(leaves) // 4
         found = leaves[quarter : max(quarter + 1, len(leaves) // 2)]
     return tuple(Site(name) for name in found)
+
+
+def early_blocks(network: Network) -> tuple[Site, ...]:
+    """Where GROOD may mix if no default will do: the first layers that hold others, in order."""
+    names = [k.name for k in network.layers.values() if k.calls == 1 and k.shape and k.connected]
+    blocks = [n for n in names if n and any(m.startswith(f"{n}.") for m in names)]
+    return tuple(Site(name) for name in blocks[: max(1, len(blocks) // 2)][:_BLOCKS])
 
 
 def recorded_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Site, ...]:

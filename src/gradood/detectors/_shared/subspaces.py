@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.fit_data import check_finite, warn_of_few
+from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
 from gradood.detectors.base import State
 from gradood.errors import ConfigError, DataError
 from gradood.functional.moments import ClassMoments
@@ -59,7 +59,7 @@ def warn_of_full_space(moments: ClassMoments, dimension: int, method: str) -> No
     """
     samples = int(moments.count.sum())
     if samples <= dimension:
-        warn_of_few(
+        warn_of_fit(
             f"{method} was fitted on {samples} samples, which a principal space of {dimension} "
             f"dimensions holds all, so that its score says little; fit on several times "
             f"{dimension}, or give a smaller dimension."
