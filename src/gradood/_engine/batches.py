@@ -19,6 +19,7 @@ __all__ = [
     "LABEL_KEYS",
     "Shard",
     "batches",
+    "first_inputs",
     "inputs_in",
     "labels_in",
     "shards_of",
@@ -117,6 +118,22 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
         yield _batch(item, labels)
     if empty and hint:
         raise DataError(f"data gave no batch.{hint}")
+
+
+def first_inputs(data: Data) -> Inputs:
+    """The inputs of the first batch; a pair (x, y) and a mapping are one batch here.
+
+    Args:
+        data: as for `batches`.
+
+    Raises:
+        DataError: there is none.
+    """
+    pair = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray)
+    first = next(iter(batches([data] if pair or isinstance(data, Mapping) else data)), None)
+    if first is None:
+        raise DataError("no example was given; give a tensor of inputs as the model takes them.")
+    return first.inputs
 
 
 def _refuse_pair(data: Iterable[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from gradood._engine.batches import Batch, Shard
 from gradood._engine.binding import REFUSALS, fit_refusal
 from gradood._engine.detector_set import DetectorSet, UnboundSet, detached
-from gradood._engine.partials import DataSummary, Partials
+from gradood._engine.partials import DataSummary, Partials, require_partials
 from gradood._engine.progress import shown_shards
 from gradood._engine.readings import BatchReading, store_state, stored_state
 from gradood._engine.rows import finite_rows, refuse_nonfinite, row_count
@@ -136,6 +136,7 @@ def merge(learners: Mapping[str, Learner], a: Partials, b: Partials) -> Partials
         a: from `accumulate`.
         b: likewise, of other samples.
     """
+    require_partials(a, b)
     for part, other in ((a, b), (b, a)):
         if not part and not part.refused:
             return other

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from gradood._engine.agreement import Agreement
+from gradood._engine.mistakes import type_named
 from gradood._engine.rows import Inputs
 from gradood.artifact import Override
-from gradood.errors import CalibrationError
+from gradood.errors import CalibrationError, ConfigError, DataError
 from gradood.functional.samples import Chunks
 from gradood.taps import positions
 
-__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override"]
+__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override", "require_partials"]
 
 OVERLAP = "calibration overlaps the fit"
 """What an override of that refusal is called."""
@@ -132,6 +133,20 @@ class Partials(Mapping[str, Any]):
         return f"Partials({', '.join(self._parts) or 'no detector'}; {samples} samples)"
 
 
+def require_partials(*given: object) -> None:
+    """Refuse what no accumulation gave.
+
+    Raises:
+        DataError: one is something else.
+    """
+    for one in given:
+        if not isinstance(one, Partials):
+            raise DataError(
+                f"{type_named(one)} was given as a part of the fit data; expected what "
+                "monitor.accumulate(data) returns. To learn from data at once: monitor.fit(data)."
+            )
+
+
 def overlap_override(
     calibrated: DataSummary, fitted: DataSummary | None, reason: str | None
 ) -> tuple[Override, ...]:
@@ -145,6 +160,8 @@ def overlap_override(
     Raises:
         CalibrationError: samples are shared, and no reason is given.
     """
+    if not (reason is None or isinstance(reason, str)):
+        raise ConfigError(f"allow_overlap={reason!r}; expected the reason in words, or None.")
     keys = calibrated.keys
     shared = 0 if fitted is None else int(torch.isin(keys, fitted.keys).sum())
     if not shared:

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 
-from gradood._engine.batches import Batch, Data
+from gradood._engine.batches import Batch, Data, first_inputs
 from gradood._engine.binding import Binding
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
-from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
+from gradood._engine.partials import (
+    OVERLAP,
+    DataSummary,
+    Partials,
+    overlap_override,
+    require_partials,
+)
 from gradood._engine.progress import on_terminal, shown_batches
-from gradood._engine.rows import Inputs
 from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
@@ -60,8 +65,9 @@ class Session:
 
     # -- binding and fitting --------------------------------------------------------------
 
-    def bind(self, inputs: Inputs) -> Binding:
-        """What a fit reads of the model, observed on `inputs` unless it was before."""
+    def bind(self, data: Data) -> Binding:
+        """What a fit reads of the model, observed on the first batch unless it was before."""
+        inputs = first_inputs(data)
         bound = self.state.learning
         if bound is None:
             bound = self.unbound.bind(self.unbound.moved(inputs))
@@ -86,6 +92,7 @@ class Session:
 
     def finish(self, partials: Partials) -> None:
         """Learn from everything accumulated."""
+        require_partials(partials)
         bound = self.state.learning
         if not (bound or self.unbound).learners:
             return

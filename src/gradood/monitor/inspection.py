@@ -1,17 +1,16 @@
 """What gradood finds in a model, before anything is fitted."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from gradood._engine.batches import Data, batches
+from gradood._engine.batches import Data, first_inputs
 from gradood._engine.binding import observed, planned, probe_of
 from gradood._engine.roster import Detectors, roster
 from gradood._engine.rows import moved
 from gradood.detectors.base import Detector
-from gradood.errors import DataError, GradoodError
+from gradood.errors import GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods
 from gradood.taps import Network, Output, check_output, device_of, unwrap
@@ -115,10 +114,7 @@ def inspect(
     named, _ = roster(chosen)
     module = unwrap(model)
     check_output(output)
-    first = next((batch.inputs for batch in batches(_as_data(example))), None)
-    if first is None:
-        raise DataError("no example was given; give a tensor of inputs as the model takes them.")
-    x = moved(first, device_of(module))
+    x = moved(first_inputs(example), device_of(module))
     network = observed(module, x, head=head, output=output)
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
@@ -134,14 +130,6 @@ def inspect(
         uses=uses,
         cautions=network.cautions,
     )
-
-
-def _as_data(example: object) -> Any:
-    """A tensor or a loader as it is; a pair, or a mapping, as one batch."""
-    single = isinstance(example, Mapping) or (
-        isinstance(example, tuple) and len(example) == 2 and isinstance(example[0], Tensor)
-    )
-    return [example] if single else example
 
 
 def _head(network: Network) -> str:
