@@ -222,18 +222,28 @@ def _refuse_mixing(views: Views, seen: _Run, rows: Tensor, output: Output | None
         again = [logits_of(view.module(rows[:1].clone()), output).detach() for _ in range(2)]
     if _differ(*again, tolerance):
         raise _random(views)
+    raise TapError(
+        "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
+        f"a score per sample needs independent rows.{_mixing_layers(views.model)}"
+    )
+
+
+def _mixing_layers(module: nn.Module) -> str:
+    """Layers that make rows depend on each other, in words; empty if none is known to."""
+    named = list(module.named_modules())
     norms = [
         name
-        for name, layer in views.model.named_modules()
+        for name, layer in named
         if isinstance(layer, nn.modules.batchnorm._NormBase)
         and layer.running_mean is None
         and not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
     ]
-    named = f" BatchNorm without running statistics: {', '.join(norms)}." if norms else ""
-    raise TapError(
-        "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
-        f"a score per sample needs independent rows.{named}"
-    )
+    if norms:
+        return f" BatchNorm without running statistics: {', '.join(norms)}."
+    dynamic = [name for name, layer in named if "quantized.dynamic" in type(layer).__module__]
+    if dynamic:
+        return f" Quantized with one scale for a whole batch: {', '.join(dynamic[:6])}."
+    return ""
 
 
 def _random(views: Views) -> TapError:

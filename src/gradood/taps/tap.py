@@ -249,7 +249,9 @@ class Tap:
         self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
         return tensor
 
-    def _receive(self, site: Site, gradient: Tensor) -> None:
+    def _receive(self, site: Site, gradient: Tensor | None) -> None:
+        if gradient is None:  # What follows has no derivative, such as a quantized layer.
+            return
         reading = self._receivers.pop(site, None)
         if reading is not None:
             reading(gradient)
@@ -277,7 +279,8 @@ def _unconnected(sites: Iterable[Site]) -> TapError:
     names = ", ".join(sorted(map(str, sites)))
     return TapError(
         f"the objective is not connected to {names}; name layers it depends on, and none that the "
-        "model itself runs under torch.no_grad()."
+        "model itself runs under torch.no_grad() or before a layer without derivative, such as a "
+        "quantized one."
     )
 
 

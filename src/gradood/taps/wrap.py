@@ -143,21 +143,20 @@ def _item(returned: Any, output: Output) -> Any:
                 f"{_chosen(output)} raised {type(error).__name__} ({error}) on "
                 f"{described_output(returned)}; give a function that returns its logits."
             ) from error
-    try:
-        if isinstance(output, str) and not isinstance(returned, Mapping):
-            return getattr(returned, output)
-        return returned[output]
-    except (AttributeError, IndexError, KeyError, TypeError):
-        pass
     if isinstance(returned, Tensor):
         raise TapError(
             f"{_chosen(output)} was asked for, but the model returned "
             f"{described_output(returned)}, which has no items; leave output out."
         )
-    raise TapError(
-        f"{_chosen(output)} is not in what the model returned: {described_output(returned)}; name "
-        "what is."
-    )
+    try:
+        if isinstance(output, str) and not isinstance(returned, Mapping):
+            return getattr(returned, output)
+        return returned[output]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise TapError(
+            f"{_chosen(output)} is not in what the model returned: {described_output(returned)}; "
+            "name what is."
+        ) from None
 
 
 def _chosen(output: Output) -> str:
