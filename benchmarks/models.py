@@ -64,7 +64,9 @@ class Naive:
 
     def knn(self) -> Tensor:
         """Distance to the third nearest direction of the fit."""
-        bank, own = (h / h.norm(dim=1, keepdim=True) for h in map(self.features, (self.fit, self.x)))
+        bank, own = (
+            h / h.norm(dim=1, keepdim=True) for h in map(self.features, (self.fit, self.x))
+        )
         return (own[:, None] - bank[None]).norm(dim=2).sort(1).values[:, 2]
 
     def gradnorm(self) -> Tensor:
@@ -186,8 +188,8 @@ def _page(table: dict[str, dict[str, tuple[str, str]]], wrong: list[str]) -> str
         "# Kinds of model",
         "",
         f"`python benchmarks/models.py --write docs/results/models.md`: {len(table)} kinds of "
-        "classifier with random weights (plain torch, and Transformers), one method of each family.",
-        "A score is *works* if it is that of a naive formula computed from the model's own forward "
+        "classifier with random weights (plain torch, and Transformers), one method a family.",
+        "A score *works* if it is that of a naive formula computed from the model's own forward "
         "(float32: to 1e-4 of the largest), for layers if each row scores alone as in its batch; "
         f"*warned*: the same, with a warning. Silently wrong or untyped: {len(wrong)}.",
         "",

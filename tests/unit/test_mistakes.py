@@ -1,7 +1,7 @@
 """Plausible mistakes in calls of the public API: each is answered, none by an untyped error."""
 
+import contextlib
 import random
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gradood
 from gradood.data import Preprocess
-from gradood.errors import ConfigError, DataError, GradoodError, TapError, UnknownNameError
+from gradood.errors import GradoodError
 
 CALLS = 400
 X = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -45,8 +45,11 @@ def image() -> Image.Image:
 
 
 MODEL = Net().eval()
-FITTED = gradood.Monitor(MODEL, ["energy", "mahalanobis"]).fit([(X, Y)]).calibrate([X], fpr=0.1,
-                                                             allow_overlap="a test")
+FITTED = (
+    gradood.Monitor(MODEL, ["energy", "mahalanobis"])
+    .fit([(X, Y)])
+    .calibrate([X], fpr=0.1, allow_overlap="a test")
+)
 
 DATA: dict[str, Callable[[], Any]] = {
     "none": lambda: None,
@@ -90,7 +93,7 @@ DATA: dict[str, Callable[[], Any]] = {
     "a data set": lambda: TensorDataset(X, Y),
     "a loader of single images": lambda: DataLoader(TensorDataset(X, Y), batch_size=None),
     "a used generator": lambda: iter(()),
-    "a function": lambda: (lambda: X),
+    "a function": lambda: lambda: X,
     "a mapping": lambda: {"pixel_values": X, "labels": Y},
     "a mapping of unknown keys": lambda: [{"data": X}],
     "a mapping in a mapping": lambda: [{"image": {"x": X}}],
@@ -138,7 +141,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "text": lambda: "resnet18",
     "class": lambda: Net,
     "weights": MODEL.state_dict,
-    "function": lambda: (lambda x: x),
+    "function": lambda: lambda x: x,
     "detectors": lambda: ["energy"],
     "data": lambda: X,
     "monitor": lambda: FITTED,
@@ -230,11 +233,13 @@ def learned(draw: random.Random) -> None:
 
 def stored(draw: random.Random) -> None:
     path = draw.choice([None, 3, X, MODEL, "", "/nowhere/file", "/"])
-    try:
-        draw.choice([FITTED.save, lambda p: gradood.load(p, pick(draw, MODELS)),
-                     lambda p: gradood.load(MODEL, p)])(path)
-    except OSError:  # As documented: the folder is absent, or is none.
-        pass
+    calls = [
+        FITTED.save,
+        lambda p: gradood.load(p, pick(draw, MODELS)),
+        lambda p: gradood.load(MODEL, p),
+    ]
+    with contextlib.suppress(OSError):  # As documented: the folder is absent, or is none.
+        draw.choice(calls)(path)
 
 
 def constructed(draw: random.Random) -> None:
@@ -246,8 +251,24 @@ def constructed(draw: random.Random) -> None:
     kind(**{draw.choice([*options, "n_neighbors"]): draw.choice(VALUES)})
 
 
-CALLED = [made, swapped, optioned, fitted, fitted, scored, scored, predicted, calibrated, bound,
-          inspected, evaluated, learned, stored, constructed, constructed]
+CALLED = [
+    made,
+    swapped,
+    optioned,
+    fitted,
+    fitted,
+    scored,
+    scored,
+    predicted,
+    calibrated,
+    bound,
+    inspected,
+    evaluated,
+    learned,
+    stored,
+    constructed,
+    constructed,
+]
 
 
 @pytest.mark.parametrize("part", range(8))

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradood._engine.mistakes import batch_hint, data_hint, labels_hint, type_named, used_up, views_hint
+from gradood._engine.mistakes import (
+    batch_hint,
+    data_hint,
+    labels_hint,
+    type_named,
+    used_up,
+    views_hint,
+)
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import DataError
 

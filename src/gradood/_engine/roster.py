@@ -99,7 +99,7 @@ def _no_detector(value: object) -> ConfigError:
             f"{own!r}, or gradood.{value.__name__}()."
         )
     shown = f"{value!r}" if not isinstance(value, nn.Module | Tensor) else type_named(value)
-    hint = " The model comes first: Monitor(model, 'energy')." if isinstance(value, nn.Module) else ""
-    return ConfigError(
-        f"{shown[:80]} is no detector; give a registry name or an instance.{hint}"
+    hint = (
+        " The model comes first: Monitor(model, 'energy')." if isinstance(value, nn.Module) else ""
     )
+    return ConfigError(f"{shown[:80]} is no detector; give a registry name or an instance.{hint}")

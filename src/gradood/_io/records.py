@@ -25,8 +25,8 @@ __all__ = [
 
 KEY, OMIT, SINCE = "key", "omit", "since"
 """Keys of a field's metadata. KEY: its name in the file, where that is no Python name. OMIT: True
-if it is not written when None, and may be absent. SINCE: the format version, (major, minor), that brought it; files of
-older formats lack it and get its default."""
+if it is not written when None, and may be absent. SINCE: the format version, (major, minor), that
+brought it; files of older formats lack it and get its default."""
 T = TypeVar("T")
 _LONGEST = 60
 

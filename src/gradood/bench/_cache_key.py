@@ -66,9 +66,7 @@ def model_key(
         content = model_version(module)
         logits = _canary_logits(module, example, output)
     except Exception as error:  # Whatever a user's model raises on noise.
-        if isinstance(error, NoContentError) or _runs(
-            module, example.to(device), output
-        ):
+        if isinstance(error, NoContentError) or _runs(module, example.to(device), output):
             why = str(error).rstrip(".")
             warnings.warn(
                 f"nothing that is read of {type(module).__name__} is taken from the cache or kept "

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from gradood.cli._groups import flag, option
-from gradood.cli._options import MODEL, Device, ModelSpec, NumClasses, OutputItem, Pretrained, output_item
+from gradood.cli._model_output import OutputItem, output_item
+from gradood.cli._options import MODEL, Device, ModelSpec, NumClasses, Pretrained
 from gradood.cli._output import say
 from gradood.errors import ConfigError
 

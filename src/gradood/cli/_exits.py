@@ -102,6 +102,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     # Calls.
     (r"call monitor\.calibrate\(held_out, fpr=0\.05\) first\. .*", "run gradood calibrate first."),
     (r": monitor\.fit\(loader\)", " by gradood fit"),
+    (r"\((--resume), fit\(resume=True\)\)", r"(\1)"),
+    (r"\((--[\w%-]+), TrainingData\.[\w%]+\)", r"(\1)"),
     # What the model returns.
     (r"with output=(?=[,.])", "with --output"),
     (r"such as output=", "such as --output="),

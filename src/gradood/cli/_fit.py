@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import NewModelOptions, output_item
 from gradood.cli._options import (
     METHODS,
     BoundModelOptions,
@@ -13,9 +14,7 @@ from gradood.cli._options import (
     Json,
     LoadingOptions,
     MethodOptions,
-    NewModelOptions,
     PreprocessOptions,
-    output_item,
 )
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Annotated
 
 from gradood.cli._groups import argument, option
-from gradood.cli._options import ImageColumn, Json, NewModelOptions, PreprocessOptions, output_item
+from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._options import ImageColumn, Json, PreprocessOptions
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
 

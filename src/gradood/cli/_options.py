@@ -30,9 +30,7 @@ __all__ = [
     "MethodOptions",
     "ModelOptions",
     "ModelSpec",
-    "NewModelOptions",
     "NumClasses",
-    "OutputItem",
     "PREPROCESSING",
     "PreprocessOptions",
     "Pretrained",
@@ -40,7 +38,6 @@ __all__ = [
     "Workers",
     "device_name",
     "one_of",
-    "output_item",
 ]
 
 MODEL, METHODS, RUN = "Model", "Methods", "Run"
@@ -82,17 +79,6 @@ Force = Annotated[
 ]
 
 
-OutputItem = Annotated[
-    str | None,
-    option(
-        "NAME|INDEX",
-        "Which item of what the model returns holds the logits, where it returns several.",
-        "--output",
-        panel=MODEL,
-    ),
-]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """A trained classifier."""
@@ -128,13 +114,6 @@ class ModelOptions:
             pretrained=self.pretrained,
             untrained=untrained,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewModelOptions(ModelOptions):
-    """The classifier that nothing was fitted on yet."""
-
-    output: OutputItem = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,16 +272,6 @@ def device_name(name: str) -> str:
         why = (str(error).splitlines() or [""])[0]
         raise Unavailable(f"no device {name!r} here: {why}; try --device cpu.") from error
     return name
-
-
-def output_item(text: str | None) -> str | int | None:
-    """The item of a model's output, by index or by name."""
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:

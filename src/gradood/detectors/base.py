@@ -102,7 +102,7 @@ class Detector(ABC):
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: B027
         """A detector without options."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -62,7 +62,9 @@ class GradUncertainty(Detector):
             read = ParameterNorm(tuple(self.parameters), 1.0, 2.0)
             gather(network, probe[:1], (read,))
         caveats = one_logit(network, self.name)
-        caveats += attention_caveat(network, "grad-uncertainty, which ranks as gradnorm of order 2,")
+        caveats += attention_caveat(
+            network, "grad-uncertainty, which ranks as gradnorm of order 2,"
+        )
         return Plan((read,), caveats=caveats)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

@@ -125,7 +125,7 @@ class LINe(Learner[_Statistics]):
         activations = Histogram.of(features) if self.clip == "auto" else None
         reach = None
         if self.clip != "auto":
-            shares = [(features > bound).double().mean(1) for bound in (self.clip, 0)]
+            shares = [(features > bound).double().mean(1) for bound in (float(self.clip), 0.0)]
             reach = ClassMoments.together(torch.stack(shares, 1))
         means = ClassMoments.of(values, labels, evidence.classes)
         return _Statistics(means, activations, reach)

@@ -96,7 +96,9 @@ def from_artifact(
 
     Cost: one forward pass of eight inputs.
     """
-    options, state = restore(artifact, model, known, source=source, override=override, output=output)
+    options, state = restore(
+        artifact, model, known, source=source, override=override, output=output
+    )
     monitor = Monitor.__new__(Monitor)
     monitor._session = Session(options, state, progress)
     return monitor

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any
 
 import torch
@@ -21,12 +22,15 @@ _ENDS = {
     "LogSigmoid": "logarithms of a sigmoid (its last operation)",
 }
 _KEEPING = frozenset(
-    "Add Sub Rsub Mul Div Neg Log Log2 Log10 Log1P Clamp ClampMin ClampMax Clone Alias View "
-    "UnsafeView ReshapeAlias Reshape Squeeze Unsqueeze Slice ToCopy T Transpose Permute".split()
+    (
+        *("Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Log", "Log2", "Log10", "Log1P"),
+        *("Clamp", "ClampMin", "ClampMax", "Clone", "Alias", "View", "UnsafeView", "Reshape"),
+        *("ReshapeAlias", "Squeeze", "Unsqueeze", "Slice", "ToCopy", "T", "Transpose", "Permute"),
+    )
 )
 """Operations through which a softmax is still one, where only one operand depends on the input."""
 _NODE = re.compile(r"(\w+?)Backward\d*")
-_ROUNDING = {torch.float16: 5e-3, torch.bfloat16: 2e-2}
+_ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 5e-3}
 """Of sums of probabilities in these types; else 1e-4."""
 
 
@@ -67,8 +71,11 @@ def by_values(logits: Tensor, *, few: bool = False) -> str | None:
     spread = float(values.std(0, correction=0).max())
     allowed = tolerance if few else min(tolerance, 10 * tolerance * spread)
 
-    def vanish(rest: Tensor) -> bool:
-        return float(rest.abs().max()) <= allowed
+    # Of log-probabilities, what is rounded grows with their size, up to log C where it counts.
+    widened = 1 + log(values.shape[1])
+
+    def vanish(rest: Tensor, factor: float = 1.0) -> bool:
+        return float(rest.abs().max()) <= factor * allowed
 
     sums = values.sum(1)
     scaled = logits.dtype not in _ROUNDING  # Rounding of 16 bits leaves a scale too free.
@@ -77,7 +84,7 @@ def by_values(logits: Tensor, *, few: bool = False) -> str | None:
             return "probabilities (its rows are not negative and sum to 1)"
         if scaled and vanish(sums / sums[0] - 1):
             return f"scaled probabilities (its rows are not negative and sum to {sums[0]:.4g})"
-    if vanish(values.logsumexp(1)):
+    if vanish(values.logsumexp(1), widened):
         return "log-probabilities (their exponentials sum to 1)"
     for sign, what in ((1, "scaled"), (-1, "negated")):
         scale = _log_scale(sign * values[0]) if scaled else None
@@ -145,7 +152,8 @@ def chosen_among(
     size, choose = tuple(logits.shape), f"output=, such as output={min(possible - {first})}"
     if first in possible and first not in heads:
         return (
-            f"{said}{size}, is taken for the logits; others could be: {named}. Choose with {choose}."
+            f"{said}{size}, is taken for the logits; others could be: {named}. Choose with "
+            f"{choose}."
         )
     which = "several could be" if first in possible else "it is not"
     raise TapError(

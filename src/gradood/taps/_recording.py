@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError
+from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps._output import by_graph, by_values, chosen_among, mistaken
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -18,8 +20,6 @@ from gradood.taps.graph import (
     nodes_between,
     positive_part,
 )
-from gradood.taps._failures import is_model_failure, model_failure
-from gradood.taps._output import by_graph, by_values, chosen_among, mistaken
 from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
 from gradood.taps.network import LastMap, Layer, Network, own_name
 from gradood.taps.site import Site, channel_dim, is_norm, positions

@@ -143,9 +143,7 @@ def _recorded(views: Views, view: View, rows: Tensor, output: Output | None) -> 
     except RuntimeError as error:
         if not is_model_failure(error):
             raise
-        recording = Recording(
-            views, view, output, opaque=str(error).split("\n")[0].rstrip(".")
-        )
+        recording = Recording(views, view, output, opaque=str(error).split("\n")[0].rstrip("."))
         try:
             recording.run(rows)
         except RuntimeError as again:
@@ -219,8 +217,8 @@ def _refuse_mixing(views: Views, seen: _Run, rows: Tensor, output: Output | None
     if not _differ(logits[:1], alone, tolerance):
         return
     with left_as_found(views) as view:
-        again = [logits_of(view.module(rows[:1].clone()), output).detach() for _ in range(2)]
-    if _differ(*again, tolerance):
+        first, second = (logits_of(view.module(rows[:1].clone()), output) for _ in range(2))
+    if _differ(first, second, tolerance):
         raise _random(views)
     raise TapError(
         "the model gives a sample other logits alone than in a batch, even in evaluation mode; "

@@ -52,7 +52,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 def _not_a_model(model: object) -> str:
     """What was given for a model, and what to type instead."""
     if isinstance(model, type):
-        return f"the class {model.__name__}; expected a torch.nn.Module: make one, {model.__name__}()."
+        return (
+            f"the class {model.__name__}; expected a torch.nn.Module: make one, {model.__name__}()."
+        )
     said = f"a {type(model).__name__}; expected a torch.nn.Module."
     if isinstance(model, Mapping):
         return f"{said} Weights alone are none: model.load_state_dict(weights) puts them into one."

@@ -176,7 +176,7 @@ def test_a_function_is_given_again(tmp_path):
     monitor = gradood.Monitor(model, "energy", output=second)
     monitor.bind(X)
     monitor.save(file)
-    with pytest.raises(ArtifactError, match="saved with a function as output=.* give it again"):
+    with pytest.raises(ArtifactError, match=r"saved with a function as output=.* give it again"):
         gradood.load(file, model)
     loaded = gradood.load(file, model, output=second)
     torch.testing.assert_close(loaded.score(X), monitor.score(X))
@@ -218,7 +218,7 @@ LOGITS = {
     "negative": lambda z: z - 30,
     "positive": lambda z: z + 30,
     "positive and small": lambda z: 0.1 * z + 0.5,
-    "sum of one by nearly": lambda z: z - z.mean(1, True) + 1 / z.shape[1] + 0.01 * z[:, :1],
+    "sum of one by nearly": lambda z: z - z.mean(1, True) + 1 / z.shape[1] + 0.05 * z[:, :1],
     "temperature": lambda z: z / 1.7,
     "soft cap": lambda z: 3 * (z / 3).tanh(),
     "hardly different": lambda z: 1e-4 * z + torch.arange(z.shape[1]),
@@ -235,7 +235,7 @@ def test_outputs_that_are_no_logits_are_told(kind, classes):
     with pytest.warns(MeaninglessScoreWarning, match="not logits"):
         gradood.Monitor(model, "gaia-z").score(X)
     with pytest.raises(TapError, match="looks like"):
-        gradood.Monitor(model, "react").score(X)
+        gradood.Monitor(model, "ash-s").score(X)
     found = gradood.inspect(model, X, ["energy", "msp"])
     assert len(found.cautions) == 1 and str(found).count("not logits") == 1
     assert all(found.cautions[0] in use.caveats for use in found.uses)
@@ -262,7 +262,7 @@ def test_coarse_types_are_told_as_well(kind, dtype):
 
 def test_many_random_networks_raise_no_false_alarm():
     generator = torch.Generator().manual_seed(0)
-    for _ in range(2000):
+    for _ in range(500):
         classes = int(torch.randint(2, 12, (1,), generator=generator))
         scale, offset = 10 ** torch.empty(2).uniform_(-3, 1.5, generator=generator)
         row = torch.randn(1, classes, generator=generator)
@@ -275,7 +275,9 @@ def test_many_random_networks_raise_no_false_alarm():
 # -- what the model raises ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError])
+@pytest.mark.parametrize(
+    "kind", [ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError]
+)
 def test_what_the_model_raises_names_the_input(kind):
     def refuse(h, a, z):
         if len(z) and bool((h > 1e3).any()):
@@ -304,5 +306,7 @@ def test_interrupts_and_want_of_memory_pass_through(kind):
 def test_dropout_that_stays_on_is_called_random():
     model = net(lambda h, a, z: F.dropout(z, 0.5, training=True))
     model.dropout = nn.Dropout()
-    with pytest.raises(TapError, match="same input other logits each time.* dropout layers: dropout"):
+    with pytest.raises(
+        TapError, match=r"same input other logits each time.* dropout layers: dropout"
+    ):
         energy(model)

@@ -53,9 +53,9 @@ def check_neighbors(
     if k > share * samples and k > 1:
         fit = max(1, int(share * samples / 2))
         warn_of_fit(
-            f"{method} with k={k} looks further than a class reaches: its bank has {samples} samples "
-            f"of {classes} classes. Fit on {round(k / share)} or more, or give a smaller k, such as "
-            f"k={fit}."
+            f"{method} with k={k} looks further than a class reaches: its bank has {samples} "
+            f"samples of {classes} classes. Fit on {round(k / share)} or more, or give a smaller "
+            f"k, such as k={fit}."
         )
 
 

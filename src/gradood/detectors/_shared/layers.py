@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
-__all__ = ["attention_caveat", "early_blocks", "early_layers", "hook_layers", "inner_layers", "one_logit", "recorded_layers"]
+__all__ = [
+    "attention_caveat",
+    "early_blocks",
+    "early_layers",
+    "hook_layers",
+    "inner_layers",
+    "one_logit",
+    "recorded_layers",
+]
 
 _BLOCKS = 12
 """Of layers that are tried where no default is a cut."""
@@ -51,8 +59,8 @@ def attention_caveat(network: Network, method: str) -> tuple[str, ...]:
     if not (network.attends and network.has_attention):
         return ()
     return (
-        f"{method} was measured below chance on ViT-B/16, whose features are signed and normalized; "
-        "on other transformers it was above: hold it against outliers of your own.",
+        f"{method} was measured below chance on ViT-B/16, whose features are signed and "
+        "normalized; on other transformers it was above: hold it against outliers of your own.",
     )
 
 

@@ -57,7 +57,7 @@ def _misfit(
         return _OptionError(f"{name} has no option {unknown!r}; {suggest(unknown, names)}")
     if args:
         return _OptionError(
-            f"{name} takes its options by name; give them so, such as {kind}({names[0]}={args[0]!r:.40})."
+            f"{name} takes its options by name, such as {kind}({names[0]}={args[0]!r:.40})."
         )
     missing = ", ".join(option for option in names if option not in options)
     return _OptionError(f"{name} lacks options; give {missing}.")

@@ -12,7 +12,13 @@ from gradood.functional.moments import ClassMoments
 from gradood.functional.subspace import head_origin, part_norm, residual
 from gradood.taps import Network
 
-__all__ = ["check_fit", "principal_dimension", "residual_norm", "residual_space", "warn_of_full_space"]
+__all__ = [
+    "check_fit",
+    "principal_dimension",
+    "residual_norm",
+    "residual_space",
+    "warn_of_full_space",
+]
 
 
 def principal_dimension(network: Network, dimension: int | Literal["auto"], method: str) -> int:
