@@ -73,7 +73,7 @@ def test_settings_beyond_the_fit_data_warn(detector, n, scale, said):
         gradood.Residual(dimension=4),
         gradood.Gram(),
         gradood.LINe(clip="auto"),
-        gradood.LINe(clip=0.5),
+        gradood.LINe(clip=0.8),
     ],
     ids=repr,
 )
