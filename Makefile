@@ -7,7 +7,7 @@ BOOTSTRAP = @$(PYTHON) scripts/bootstrap.py
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # What an outer environment sets must not reach into ours.
-unexport PYTHONHOME PYTHONPATH
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-full lint bench clean

@@ -1,15 +1,20 @@
 """What every test shares: one seed, one Hypothesis profile, and the reasons for skipping."""
 
+import gc
+import logging
 import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+# For processes that tests start, too: on tiny networks a second thread costs more than it brings.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 import hypothesis
+import jaxtyping
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
@@ -26,7 +31,8 @@ _TYPED = [
     "gradood.functional",
     *(f"gradood.metrics.{m}" for m in ("confidence", "counts", "separation")),
 ]
-install_import_hook(_TYPED, "beartype.beartype")
+if not jaxtyping.config.jaxtyping_disable:
+    jaxtyping.install_import_hook(_TYPED, "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,10 +65,15 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """Every test starts from the same random state, whatever ran before it."""
+    """Every test starts from the same random state, whatever ran before it.
+
+    Where no device is in use, `torch.manual_seed` would note the call and its stack for each kind.
+    """
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,12 +93,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+def pytest_collection_finish() -> None:
+    """What would be done anew for every one of thousands of tests is done once.
+
+    What they are made of is no garbage, so that a collection need not look through it. Pytest adds
+    its handlers six times per test to every logger that does not propagate; torch has forty.
+    """
+    gc.freeze()
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True
+
+
 @pytest.fixture(autouse=True)
-def few_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """One thread: on tiny networks a second costs more than it brings."""
+def one_thread() -> Iterator[None]:
+    """Also where another test, or a plugin of pytest that loads torch early, set more."""
     threads = torch.get_num_threads()
-    if not request.node.get_closest_marker("real"):
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 

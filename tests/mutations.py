@@ -19,6 +19,7 @@ from dataclasses import asdict
 
 import mutations_of_evidence
 import mutations_of_others
+import mutations_of_reviewers
 import mutations_of_scores
 from faults import Check, Mutation, Result
 from planting import UNTOUCHED, results, searches, untouched
@@ -29,6 +30,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *mutations_of_scores.MUTATIONS,
     *mutations_of_evidence.MUTATIONS,
     *mutations_of_others.MUTATIONS,
+    *mutations_of_reviewers.MUTATIONS,
 )
 
 

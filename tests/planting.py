@@ -5,6 +5,7 @@ array, golden tests with their arguments, or unit tests. `results` and `searches
 and fork for every fault; the package itself is imported in the children only.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -63,7 +64,11 @@ def _name(check: Check | str) -> str:
 
 
 def preload() -> None:
-    """Everything slow that the checks import, but nothing of the package, and no thread."""
+    """Everything slow that the checks import, but nothing of the package, and no thread.
+
+    A fault must be caught by values: shapes are not checked in the copies, which takes longest.
+    """
+    os.environ |= {"JAXTYPING_DISABLE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     import torch
 
     for heavy in ("pytest", "hypothesis", "numpy.testing", "safetensors.torch", "jaxtyping"):
@@ -74,6 +79,7 @@ def preload() -> None:
     torch.set_num_threads(1)
     torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
     sys.dont_write_bytecode = True
+    gc.freeze()  # Else every child looks through all of this for what is garbage.
 
 
 class _Planted:
@@ -84,8 +90,11 @@ class _Planted:
         self._folder = tempfile.TemporaryDirectory(prefix="gradood-fault-")
         folder = Path(self._folder.name)
         copy = folder / "gradood"
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / mutation.file).write_text(mutation.applied(), "utf-8")
+        shutil.copytree(PACKAGE, copy)  # With what is compiled already, but for the faulty file.
+        faulty = copy / mutation.file
+        faulty.write_text(mutation.applied(), "utf-8")
+        for compiled in (faulty.parent / "__pycache__").glob(f"{faulty.stem}.*"):
+            compiled.unlink()
         self._child = os.fork()
         if self._child == 0:
             try:

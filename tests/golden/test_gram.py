@@ -155,6 +155,14 @@ def test_high_powers_neither_overflow_nor_vanish(scale):
     torch.testing.assert_close(found, gram_sums(TEN).reduce(tensor, 1), rtol=1e-5, atol=0)
 
 
+def test_a_dim_sample_keeps_its_sums_beside_a_bright_one():
+    """The tenth power of a ten-thousandth is no number in float32."""
+    dim, bright = torch.rand(2, 1, 4, 5, 5, generator=torch.Generator().manual_seed(3))
+    dim = 1e-5 * dim
+    together = gram_sums(TEN).reduce(torch.cat([dim, 10 * bright]), 1)[:1]
+    torch.testing.assert_close(together, gram_sums(TEN).reduce(dim, 1), rtol=1e-5, atol=0)
+
+
 def test_ranges_of_any_shards_are_those_of_all():
     """Two outermost values per class; a class with one sample, one with none."""
     generator = torch.Generator().manual_seed(2)

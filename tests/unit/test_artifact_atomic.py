@@ -103,17 +103,28 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from artifact_samples import sample
 from gradood.artifact import write
-count = 0
-def dying(frame, event, argument):
-    global count
-    if event in ("c_call", "call"):
-        count += 1
-        if count == {point}:
-            os.kill(os.getpid(), 9)
-sys.setprofile(dying)
-write({target!r}, *sample(1, 5000))
-sys.setprofile(None)
-print(count)
+target = Path({target!r})
+write(target.with_name("warm"), *sample(1, 5000))  # Whatever is imported on first use has been.
+
+def save(point):
+    count = 0
+    def dying(frame, event, argument):
+        nonlocal count
+        if event in ("c_call", "call"):
+            count += 1
+            if count == point:
+                os.kill(os.getpid(), 9)
+    sys.setprofile(dying)
+    write(target, *sample(1, 5000))
+    sys.setprofile(None)
+    print(count, flush=True)
+
+for point in sys.stdin:
+    if os.fork() == 0:
+        save(int(point))
+        os._exit(0)
+    _, status = os.wait()
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -121,28 +132,31 @@ def test_killed_at_any_call_of_a_save_the_file_is_whole(tmp_path):
     """Not at random: at forty calls spread from the first to the last of one save."""
     target = tmp_path / "detector.safetensors"
     old = write(target, *sample(0, 5000)).sha256
-    new = write(tmp_path / "new", *sample(1, 5000)).sha256
-    (tmp_path / "new").unlink()
+    new = write(tmp_path / "warm", *sample(1, 5000)).sha256
+    program = DYING.format(tests=str(Path(__file__).parents[1]), target=str(target))
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=ENVIRONMENT) as saves:
+        assert saves.stdin is not None and saves.stdout is not None
 
-    def save(point: int) -> subprocess.CompletedProcess:
-        tests = str(Path(__file__).parents[1])
-        program = DYING.format(tests=tests, point=point, target=str(target))
-        command = [sys.executable, "-c", program]
-        return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+        def save(point: int) -> int:
+            """What a process of its own says or ends with, killed at that call."""
+            print(point, file=saves.stdin, flush=True)
+            return int(saves.stdout.readline())
 
-    whole = save(0)
-    assert whole.returncode == 0, whole.stderr
-    calls = int(whole.stdout)
-    assert check(target).sha256 == new
-    found = []
-    for point in {calls * step // 40 for step in range(1, 40)} | set(range(calls - 45, calls, 6)):
+        calls = save(0)
+        assert saves.stdout.readline() == "0\n"
+        assert check(target).sha256 == new
+        (tmp_path / "warm").unlink()
+        found = []
+        spread = {calls * step // 40 for step in range(1, 40)}
+        for point in spread | set(range(calls - 45, calls, 6)):
+            write(target, *sample(0, 5000))
+            assert names(tmp_path) == [target.name]
+            assert save(point) == -9
+            found.append(check(target).sha256)
+        assert set(found) == {old, new}
         write(target, *sample(0, 5000))
         assert names(tmp_path) == [target.name]
-        assert save(point).returncode == -9
-        found.append(check(target).sha256)
-    assert set(found) == {old, new}
-    write(target, *sample(0, 5000))
-    assert names(tmp_path) == [target.name]
 
 
 def test_stale_temporary_files_go_and_others_stay(target):

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 import torch
 
-from gradood.calibration import Fusion, Promise, fuse, required, required_fused
+from gradood.calibration import Fusion, Promise, calibrate, fuse, required, required_fused
 from gradood.calibration.fusion import _split
 from gradood.errors import (
     ArtifactError,
@@ -252,6 +252,19 @@ def test_the_promise_per_class(scores, keys):
 
 
 # ---------------------------------------------------------------- refusals
+
+
+def test_a_statistic_is_compared_within_the_class_of_its_own_row(scores, keys):
+    """Class 1 lies far above class 0, so that rows in another order would mix the two."""
+    predicted = torch.arange(len(keys)) % 2
+    apart = {"a": scores["a"] + 100.0 * predicted}
+    promise = Promise(0.05)
+    fusion, calibration = fuse(apart, keys, "fisher", promise, predicted=predicted, per_class=True)
+    _, _, decision = _split(apart, keys, promise, 0)
+    statistic = fusion.statistic({"a": apart["a"][decision]})
+    for number in (0, 1):
+        own = calibrate(statistic[predicted[decision] == number], promise)
+        assert calibration.thresholds[number] == own.threshold
 
 
 def test_scores_that_are_not_finite_are_refused_by_name(scores, keys):

@@ -246,6 +246,16 @@ def test_fit_data_is_refused_for_calibration_unless_a_reason_is_given():
     assert one.calibrate(CAL).overrides == ()
 
 
+def test_samples_of_every_shard_are_remembered():
+    """What was fitted on is refused for calibration, whichever shard it was in."""
+    one = Monitor(Net(), ["knn", "mahalanobis"])
+    parts = [one.accumulate([(FIT[i : i + 30], LABELS[i : i + 30])]) for i in (0, 30, 60)]
+    one.finish(one.merge(one.merge(parts[0], parts[1]), parts[2]))
+    for part in FIT.split(30):
+        with pytest.raises(CalibrationError, match="30 of 430 calibration samples"):
+            one.calibrate([CAL, part])
+
+
 def test_detectors_that_learn_nothing_have_no_overlap():
     one = Monitor(Net(), ["energy", "msp"]).fit([(FIT, LABELS)])
     assert one.calibrate(FIT).overrides == ()

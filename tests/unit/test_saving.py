@@ -298,6 +298,20 @@ def test_an_override_needs_a_reason_which_is_stamped_and_kept(saved, tmp_path):
     assert load(tmp_path / "more.safetensors", model).overrides == (stamp,)
 
 
+def test_two_overrides_are_both_stamped(saved, tmp_path):
+    """A calibration after a load takes no other override away."""
+    again = load(saved[1], changed_buffer(net()), override="rounding of the export")
+    again.calibrate(torch.cat([CAL, FIT[:5]]), allow_overlap="a drill")
+    stamps = (
+        "model mismatch: rounding of the export",
+        "calibration overlaps the fit: a drill",
+    )
+    assert again.overrides == again.predict(X).overrides == stamps
+    again.save(tmp_path / "more.safetensors")
+    assert load(tmp_path / "more.safetensors", changed_buffer(net())).overrides == stamps
+    assert again.calibrate(CAL).overrides == stamps[:1]
+
+
 def test_an_override_cannot_make_a_model_run_that_does_not(saved):
     _, path = saved
     with pytest.raises(ModelMismatchError, match="cannot be run as before"):

@@ -181,6 +181,26 @@ def test_a_torn_line_a_lost_shard_and_a_stray_one(images, tmp_path, caplog):
         assert hashlib.sha256((out / line["file"]).read_bytes()).hexdigest() == line["sha256"]
 
 
+def test_a_torn_line_does_not_spoil_the_lines_after_it(images, tmp_path):
+    """A job that goes on after a line was cut short can be opened again."""
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError):
+        job(images, out, Failing(7, RuntimeError("out of order")))
+    whole = (out / "_manifest.jsonl").read_text()
+    with (out / "_manifest.jsonl").open("a") as stream:
+        stream.write('{"shard":2,"fi')
+    assert job(images, out).resumed == 2
+    lines = (out / "_manifest.jsonl").read_text()
+    assert lines.startswith(whole) and [json.loads(line)["shard"] for line in lines.split()] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    nothing = Fake()
+    assert job(images, out, nothing).resumed == 4 and nothing.seen == []
+
+
 def test_a_manifest_that_is_none(images, tmp_path):
     begun(images, tmp_path / "out")
     (tmp_path / "out" / "_manifest.jsonl").write_text("{}\n")

@@ -146,7 +146,7 @@ def test_a_run_killed_from_outside_goes_on(tmp_path):
         with contextlib.suppress(ArtifactError):
             if checkpoint.exists() and load(checkpoint).document["step"] >= 6:
                 break
-        time.sleep(0.02)
+        time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     chosen = recipe("greg", "checkpoint.every=2", "schedule.epochs=12")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -47,6 +48,7 @@ class Promise:
         )
 
 
+@lru_cache
 def required(promise: Promise) -> int:
     """The smallest number of calibration samples with which the promise can be kept.
 
@@ -67,6 +69,7 @@ def required(promise: Promise) -> int:
     return next(n for n in range(max(1, guess - 1), guess + 3) if deciding_rank(n, promise) > 0)
 
 
+@lru_cache(1024)
 def deciding_rank(samples: int, promise: Promise) -> int:
     """Which calibration score is the threshold, counted from the largest = 1; 0 if none will do.
 

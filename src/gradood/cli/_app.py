@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -60,9 +61,15 @@ for command in COMMANDS:
     app.command()(spread(command))
 
 
+@cache
+def _commands() -> Any:
+    """Built once: to read every signature takes longer than most commands run."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    root: Any = typer.main.get_command(app)
+    root = _commands()
     with talking(), _working_folder_importable():
         try:
             _invoke(root, arguments)

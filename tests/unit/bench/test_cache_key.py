@@ -288,3 +288,29 @@ def test_a_cache_never_serves_one_model_the_scores_of_another(tmp_path):
     assert torch.equal(scores(1.0, kept=True), first)
     second = scores(5.0, kept=True)
     assert torch.equal(second, scores(5.0, kept=False)) and not torch.equal(second, first)
+
+
+def test_rows_that_are_not_finite_score_alike_with_and_without_the_cache(tmp_path):
+    """They are read as zeros, which must not come back as what the model says of them."""
+    from gradood._engine.batches import Batch, Shard
+    from gradood._engine.binding import bind
+    from gradood._engine.detector_set import DetectorSet
+    from gradood._engine.readings import ReadingCache
+    from gradood._engine.scoring import score_shards
+
+    model = Scaled(SimpleNamespace(scale=1.0)).eval()
+    x = torch.rand(12, 3, 8, 8)
+    x[5, 0, 0, 0] = torch.nan
+    detectors = {"energy": Energy()}
+    cache = Cache(tmp_path)
+
+    def scores():
+        kept = ReadingCache(cache, model_key(model, X, cache), detector_key)
+        shard = Shard(lambda: (Batch(part) for part in x.split(4)), len(x), None, lambda: "x")
+        binding = bind(model, x[:4], detectors, head=None, required=None)
+        return score_shards(DetectorSet.of(binding, detectors, cache=kept), [shard])[0]
+
+    first, second = scores(), scores()
+    assert torch.equal(first.scores["energy"], second.scores["energy"])
+    assert second.scores["energy"].isinf().nonzero().tolist() == [[5]]
+    assert second.nonfinite.nonzero().tolist() == [[5]] and int(second.label[5]) == -1

@@ -183,3 +183,40 @@ def test_what_a_forward_writes_stays_with_the_view(detector):
     assert all(a is b for a, b in zip(held, now, strict=True))
     assert [float(tensor) for tensor in now] == [0.0] * 4
     assert model.history == [] and not hasattr(model, "last")
+
+
+class Writes(nn.Module):
+    def __init__(self, steps):
+        super().__init__()
+        self.register_buffer("steps", steps)
+
+    def forward(self, x):
+        self.steps.fill_(3.0)
+        return x
+
+
+class Reads(nn.Module):
+    def __init__(self, steps):
+        super().__init__()
+        self.register_buffer("seen", steps)
+
+    def forward(self, x):
+        return x * self.seen
+
+
+@pytest.mark.parametrize("attribute", [False, True])
+def test_a_tensor_that_two_modules_hold_is_one_in_a_view_too(attribute):
+    """One writes it, the other reads it: scores are of the model's own logits."""
+    import gradood
+
+    torch.manual_seed(0)
+    steps = torch.ones(1)
+    model = nn.Sequential(Writes(steps), Reads(steps), nn.Linear(4, 3)).eval()
+    if attribute:
+        del model[1].seen
+        model[1].seen = steps
+    x = torch.randn(6, 4)
+    score = gradood.Monitor(model, "max-logit").score(x)
+    assert float(steps) == 1.0
+    logits = model(x).detach()
+    torch.testing.assert_close(score, -logits.amax(1).double(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,105 @@
+"""Planted faults of reviewers who had not seen the covering array when they wrote them.
+
+Each is silent: nothing raises, and only some inputs, shapes or orders of calls show it.
+"""
+
+from faults import Mutation, golden
+
+__all__ = ["MUTATIONS"]
+
+NONFINITE = "test_rows_that_are_not_finite_score_alike_with_and_without_the_cache"
+OWN_ROW = "test_a_statistic_is_compared_within_the_class_of_its_own_row"
+
+MUTATIONS = (
+    Mutation(
+        "a class without a Weibull distribution counts as near",
+        "detectors/open_max.py",
+        {"weibull.cdf(distances), 1.0)": "weibull.cdf(distances), 0.0)"},
+        (
+            golden(
+                "open_max.open_max_is_its_formula",
+                name="plain_cnn",
+                tailsize=20,
+                alpha=10,
+                distance="euclidean",
+                samples="correct",
+            ),
+        ),
+    ),
+    Mutation(
+        "Gram sums are scaled by the largest activation of the batch",
+        "evidence/summaries.py",
+        {
+            "largest = own.amax(1, keepdim=True)": (
+                "largest = own.amax((0, 1), keepdim=True) if len(own) else own.amax(1, True)"
+            )
+        },
+        (golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),),
+    ),
+    Mutation(
+        "of two shards, only the samples of the first are remembered",
+        "_engine/fitting.py",
+        {"else a.seen.merge(b.seen)": "else a.seen.merge(a.seen)"},
+        ("test_decision.py::test_samples_of_every_shard_are_remembered",),
+    ),
+    Mutation(
+        "rows that hold NaN are kept in the cache as rows of zeros",
+        "_engine/reader.py",
+        {
+            "            if bool(reading.nonfinite.any()):\n                place = None\n": "",
+        },
+        (f"bench/test_cache_key.py::{NONFINITE}",),
+    ),
+    Mutation(
+        "a buffer that two modules hold is copied once for each",
+        "taps/view.py",
+        {
+            "place[name] = copies.setdefault(id(tensor), tensor.detach().clone())": (
+                "place[name] = copies[id(tensor)] = tensor.detach().clone()"
+            )
+        },
+        ("taps/test_isolation.py::test_a_tensor_that_two_modules_hold_is_one_in_a_view_too",),
+    ),
+    Mutation(
+        "merged Gram ranges forget the larger of two smallest values",
+        "functional/gram.py",
+        {
+            "torch.minimum(torch.maximum(a[0], b[0]), torch.minimum(a[1], b[1]))": (
+                "torch.minimum(a[1], b[1])"
+            )
+        },
+        (golden("gram.ranges_of_any_shards_are_those_of_all"),),
+    ),
+    Mutation(
+        "an overlap takes the place of what was overridden before",
+        "monitor/_session.py",
+        {"overrides=(*others, *overlap),": "overrides=overlap or others,"},
+        ("test_saving.py::test_two_overrides_are_both_stamped",),
+    ),
+    Mutation(
+        "calibration scores are not rounded as new ones are",
+        "calibration/conformal.py",
+        {
+            "groups.members[number].scores.to(kind).double()": (
+                "groups.members[number].scores.double()"
+            )
+        },
+        ("test_calibration_decision.py::test_a_tie_stays_a_tie_when_one_side_was_rounded",),
+    ),
+    Mutation(
+        "combined statistics and predicted classes are in different orders",
+        "calibration/fusion.py",
+        {
+            "classes = predicted.detach().cpu()[decision]": (
+                "classes = predicted.detach().cpu()[decision.sort().values]"
+            )
+        },
+        (f"test_calibration_fusion.py::{OWN_ROW}",),
+    ),
+    Mutation(
+        "a line cut short stays in the manifest of a job",
+        "batch/_store.py",
+        {"if lost or len(whole) < len(content) or len(self.done)": "if lost or len(self.done)"},
+        ("test_scoring_resume.py::test_a_torn_line_does_not_spoil_the_lines_after_it",),
+    ),
+)
