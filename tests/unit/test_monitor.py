@@ -245,9 +245,11 @@ def test_one_caveat_one_warning():
         def __init__(self):
             super().__init__()
             self.embed, self.norm, self.fc = nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
 
         def forward(self, x):
-            return self.fc(self.norm(self.embed(x.flatten(2).mT)).mean(1))
+            x = self.embed(x.flatten(2).mT)
+            return self.fc(self.norm(x + self.attention(x, x, x)[0]).mean(1))
 
     monitor = Monitor(Tokens(), "gradnorm")
     with pytest.warns(MeaninglessScoreWarning, match="transformers") as caught:

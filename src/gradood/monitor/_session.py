@@ -92,7 +92,6 @@ class Session:
 
     def finish(self, partials: Partials) -> None:
         """Learn from everything accumulated."""
-        require_partials(partials)
         bound = self.state.learning
         if not (bound or self.unbound).learners:
             return
@@ -101,6 +100,7 @@ class Session:
                 "finish was called before accumulate on this monitor, which has not seen the model "
                 "run: call monitor.bind(inputs) first."
             )
+        require_partials(partials)
         self._learn(self.unbound.unfitted(bound), partials)
 
     def _accumulated(self, data: Data) -> tuple[Partials, DetectorSet | None]:
