@@ -169,6 +169,30 @@ MUTATIONS = (
         ("test_threads.py::test_a_calibration_of_what_another_thread_replaced_is_refused",),
     ),
     Mutation(
+        "ties are decided to the last bit",
+        "calibration/conformal.py",
+        {"values[mine] - self.tolerance": "values[mine]"},
+        (
+            "test_calibration_copies.py"
+            "::test_p_values_and_decisions_are_the_definition_with_a_tolerance",
+        ),
+    ),
+    Mutation(
+        "a combination is decided by scores as they came",
+        "calibration/_rule.py",
+        {"batch.scores[name] - part.tolerance": "batch.scores[name]"},
+        (
+            "test_calibration_copies.py"
+            "::test_a_combination_is_decided_by_the_least_that_its_scores_may_be",
+        ),
+    ),
+    Mutation(
+        "copies are counted as samples alone",
+        "calibration/_copies.py",
+        {"if self.distinct == len(self.order):": "if True:"},
+        ("test_calibration_copies.py::test_a_set_repeated_decides_as_the_set",),
+    ),
+    Mutation(
         "what another thread runs is captured too",
         "taps/_capture.py",
         {"if threading.get_ident() != thread:": "if False:"},

@@ -90,8 +90,8 @@ MUTATIONS = (
         "combined statistics and predicted classes are in different orders",
         "calibration/fusion.py",
         {
-            "classes = predicted.detach().cpu()[decision]": (
-                "classes = predicted.detach().cpu()[decision.sort().values]"
+            "classes = classes.detach().cpu()[decision]": (
+                "classes = classes.detach().cpu()[decision.sort().values]"
             )
         },
         (f"test_calibration_fusion.py::{OWN_ROW}",),

@@ -14,6 +14,7 @@ GradoodError
 GradoodWarning          (UserWarning)
 ├── MeaninglessScoreWarning               the method says little on this model
 ├── LabelMismatchWarning                  labels and model disagree
+├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
@@ -35,6 +36,7 @@ __all__ = [
     "GradoodWarning",
     "LabelMismatchWarning",
     "MeaninglessScoreWarning",
+    "ModelChangedWarning",
     "ModelMismatchError",
     "NotFittedError",
     "TapError",
@@ -104,6 +106,10 @@ class MeaninglessScoreWarning(GradoodWarning):
 
 class LabelMismatchWarning(GradoodWarning):
     """The labels of known data are not what the model predicts: another order, or other data."""
+
+
+class ModelChangedWarning(GradoodWarning):
+    """Weights, layers or numerical settings are not those of the fit or the calibration."""
 
 
 class UninformativeScoreWarning(GradoodWarning):

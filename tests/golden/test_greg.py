@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood.functional.logits import energy
 from gradood.training import EnergyMarginLoss, InputGradientPenalty
 from gradood.training._forward import Objective, PartBatch
+from gradood.training._kernels import differentiable_kernels
 from gradood.training._terms import Gradient, Loss, Margin
 
 N_ID, N_AUX = 4, 3
@@ -102,6 +103,19 @@ def test_value_and_parameter_gradient_equal_the_jacobian_oracle(training, reduct
         torch.testing.assert_close(a, b, **EXACT)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["coupled", "frozen"])
+@pytest.mark.parametrize("reduction", ["released", "paper"])
+def test_the_kernels_of_training_equal_the_jacobian_oracle(training, reduction):
+    net, x = network(training=training), inputs()
+    m_in, m_out = margins(net, x)
+    with differentiable_kernels():
+        got = ours(net, x, m_in, m_out, reduction)
+    expected = naive_penalty(net, x, m_in, m_out, reduction)
+    torch.testing.assert_close(got, expected, **EXACT)
+    for a, b in zip(parameter_gradients(got, net), parameter_gradients(expected, net), strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
 def test_released_is_paper_over_the_batch_size_without_coupling_and_not_with_it():
     x = inputs()
     for training in (False, True):
@@ -122,14 +136,41 @@ def test_inactive_rows_count_as_zero_in_the_means():
     assert float(loss(energies, x, n_id=3).detach()) == pytest.approx(norm / 3)
 
 
-def test_no_active_row_is_exactly_zero_and_differentiates_nothing(monkeypatch):
+def test_no_active_row_is_exactly_zero_and_differentiates_nothing_twice(monkeypatch):
     net, x = network(training=True), inputs().requires_grad_()
     energies = energy(net(x))
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: pytest.fail("a second derivative"))
     loss = InputGradientPenalty(m_in=-1e6, m_out=1e6)
     found = loss(energies, x, n_id=N_ID)
-    assert float(found) == 0.0
-    assert not found.requires_grad
+    assert float(found.detach()) == 0.0
+    found.backward()
+    for tensor in (x, *net.parameters()):
+        assert tensor.grad is not None and bool(tensor.grad.eq(0).all())
+
+
+@pytest.mark.parametrize("far", [math.inf, 1e200])
+@pytest.mark.parametrize("reduction", ["released", "paper"])
+def test_infinite_energies_without_an_active_row_have_a_gradient_of_zero(far, reduction):
+    net, x = network(training=False), inputs().requires_grad_()
+    with torch.no_grad():
+        net[-1].bias[0] = far  # The gradient of the energy is then not a number, or 0.
+    energies = -energy(net(x))
+    loss = InputGradientPenalty(m_in=-1e6, m_out=1e300, reduction=reduction)
+    found = loss(energies, x, n_id=N_ID + N_AUX)
+    assert float(found.detach()) == 0.0
+    found.backward()
+    for tensor in (x, *net.parameters()):
+        assert tensor.grad is not None and bool(tensor.grad.eq(0).all())
+
+
+def test_a_penalty_without_an_active_row_adds_nothing_to_the_gradient_of_other_terms():
+    net, x = network(training=True), inputs()
+    plain = parameter_gradients(energy(net(x)).square().mean(), net)
+    given = x.clone().requires_grad_()
+    energies = energy(net(given))
+    penalty = InputGradientPenalty(m_in=-1e6, m_out=1e6)(energies, given, n_id=N_ID)
+    both = parameter_gradients(energies.square().mean() + penalty, net)
+    assert all(torch.equal(a, b) for a, b in zip(plain, both, strict=True))
 
 
 @pytest.mark.parametrize("reduction", ["released", "paper"])

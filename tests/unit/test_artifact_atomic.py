@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -207,6 +208,42 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o400, 0o666])
+def test_a_file_keeps_its_mode(target, mode):
+    target.chmod(mode)
+    seen = []
+    replace(target, [b"new"], lambda file: seen.append(os.fstat(file.fileno()).st_mode))
+    assert target.read_bytes() == b"new" and stat.S_IMODE(target.stat().st_mode) == mode
+    assert not stat.S_IMODE(seen[0]) & ~mode  # Nobody else could read it meanwhile.
+
+
+def test_a_link_keeps_the_mode_of_its_file(target, tmp_path):
+    target.chmod(0o600)
+    (tmp_path / "link").symlink_to(target)
+    replace(tmp_path / "link", [b"new"], accept)
+    assert (tmp_path / "link").is_symlink() and target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe"])
+def test_only_a_file_is_replaced(tmp_path, kind):
+    place = tmp_path / "place"
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    else:
+        os.mkfifo(place)
+    before = os.lstat(place)
+    path = place
+    if kind == "link to a pipe":
+        path = tmp_path / "link"
+        path.symlink_to(place)
+    with pytest.raises(OSError, match=f"no file but a {kind.split()[-1]}; name another"):
+        replace(path, [b"new"], accept)
+    assert os.lstat(place) == before
+    assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
 
 
 def test_a_link_is_followed(tmp_path):

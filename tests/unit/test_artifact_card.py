@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from artifact_samples import sample
 
-from gradood.artifact import card, check, write
+from gradood.artifact import FORMAT, card, check, write
 from gradood.cli import main
 
 PLACEHOLDER = re.compile(r"\bNone\b(?![.:*])|\bTODO\b|\bnull\b|\{\w*\}|\bnan\b|<\w|object at 0x")
@@ -135,7 +135,13 @@ def test_gradood_verify(file, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith(f"{file}: intact\n")
-    for part in ("1.0, written by gradood", "knn", "MLP, 2 classes", check(file).sha256, "a test"):
+    for part in (
+        f"{FORMAT}, written by gradood",
+        "knn",
+        "MLP, 2 classes",
+        check(file).sha256,
+        "a test",
+    ):
         assert part in out
 
 

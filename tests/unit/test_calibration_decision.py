@@ -96,11 +96,31 @@ def test_too_few_samples_name_the_number_needed(promise):
         calibrate(torch.empty(0), promise)
 
 
-def test_scores_that_are_not_finite_are_counted():
+def test_scores_that_are_not_finite_are_the_highest():
     scores = torch.arange(100.0)
     scores[[3, 50]] = torch.tensor([math.nan, math.inf])
-    with pytest.raises(CalibrationError, match=r"2 of 100 .* NaN or infinite; .* Leave out"):
-        calibrate(scores, Promise())
+    made = calibrate(scores, Promise())
+    # The fifth largest, of which two are infinite.
+    assert (made.threshold, made.to_plain()["infinite"]) == (97.0, 2)
+    new = torch.tensor([math.inf, math.nan, 99.0, 98.0, 97.0])
+    assert made.p_values(new).tolist() == [3 / 101, 3 / 101, 3 / 101 + 1 / 101, 5 / 101, 6 / 101]
+    assert made.is_ood(new).tolist() == [True, True, True, True, False]
+    with pytest.raises(CalibrationError, match="hold −inf"):
+        calibrate(-scores, Promise())
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=str)
+def test_too_many_scores_that_are_not_finite_are_counted(promise, rng):
+    scores = torch.from_numpy(rng.standard_normal(500))
+    made = calibrate(scores, promise)
+    rank = made.to_plain()["groups"][0]["rank"]
+    scores[: rank - 1] = math.inf
+    kept = calibrate(scores, promise)
+    assert math.isfinite(kept.threshold) and bool(kept.is_ood(torch.tensor([math.inf])))
+    scores[:rank] = math.inf
+    wording = rf"{rank} of 500 .* no finite score\. .* fewer than {rank} .* would not keep"
+    with pytest.raises(CalibrationError, match=wording):
+        calibrate(scores, promise)
 
 
 # ---------------------------------------------------------------- ties, precision

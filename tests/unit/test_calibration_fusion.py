@@ -267,10 +267,18 @@ def test_a_statistic_is_compared_within_the_class_of_its_own_row(scores, keys):
         assert calibration.thresholds[number] == own.threshold
 
 
-def test_scores_that_are_not_finite_are_refused_by_name(scores, keys):
+@every
+def test_scores_that_are_not_finite_are_kept_and_too_many_refused(how, scores, keys):
     scores["b"][[4, 9]] = torch.tensor([math.inf, math.nan], dtype=torch.float64)
-    with pytest.raises(CalibrationError, match="2 of 900 calibration scores of 'b' are NaN"):
-        fuse(scores, keys, "fisher", Promise())
+    fusion, made = fuse(scores, keys, how, Promise())
+    assert bool(fusion.tensors()["knots.1"].isfinite().all())
+    assert int(made.scores.isinf().sum()) <= 2 and math.isfinite(made.threshold)
+    scores["b"][::5] = math.inf
+    with pytest.raises(CalibrationError, match="have no finite score"):
+        fuse(scores, keys, how, Promise())
+    scores["b"][:] = math.nan
+    with pytest.raises(CalibrationError, match="rank 'b' by, 0 have a finite score"):
+        fuse(scores, keys, how, Promise())
 
 
 def test_what_cannot_be_combined_is_refused(scores, keys):

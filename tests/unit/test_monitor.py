@@ -15,6 +15,7 @@ from gradood.errors import (
     ConfigError,
     DataError,
     MeaninglessScoreWarning,
+    ModelChangedWarning,
     NotFittedError,
     TapError,
     UnknownNameError,
@@ -376,7 +377,10 @@ def test_any_grad_mode_outside(fitted, model, mode):
 
 
 def test_autocast_outside_does_not_round_scores(fitted):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.warns(ModelChangedWarning, match="autocast is bfloat16, and was off"),
+    ):
         found = fitted.score(X)
     assert all(scores.dtype == torch.float64 for scores in found.values())
     assert all(bool(scores.isfinite().all()) for scores in found.values())

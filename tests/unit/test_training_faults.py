@@ -11,7 +11,14 @@ import torch
 from PIL import Image
 from test_training_trainer import Killed, data, kill_at, net, recipe, rows, same
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
 
 from gradood._io.lock import exclusive
 from gradood.data import Preprocess, open_images
@@ -90,6 +97,69 @@ def test_a_resumed_run_with_random_transforms_is_bit_for_bit_the_same(tmp_path):
     assert same(whole, resumed)
 
 
+class Drawn(Dataset[Any]):
+    """A data set that draws by every global generator."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        draws = torch.tensor([float(torch.rand(())), random.random(), np.random.rand()])
+        return draws.view(3, 1, 1), index % 4
+
+
+def drawn(seed: int = 0, purpose: str = "id", workers: int = 0, start: int = 0) -> Tensor:
+    samples = Samples(Drawn(), range(60), purpose=purpose, seed=seed)
+    positions = (range(i, i + 10) for i in range(start, 120, 10))
+    return torch.cat([images for images, _ in samples.batches(positions, workers=workers)])[..., 0]
+
+
+def test_random_transforms_depend_on_seed_purpose_and_position_alone():
+    found = drawn()
+    assert len(found.flatten().unique()) == found.numel()  # Anew in the second epoch.
+    assert torch.equal(drawn(), found)
+    assert torch.equal(drawn(start=60), found[60:])
+    assert torch.equal(drawn(workers=2), found)
+    assert not torch.equal(drawn(seed=1), found)
+    assert not torch.equal(drawn(purpose="aux"), found)
+
+
+def test_reading_random_transforms_leaves_the_global_generators_alone():
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    drawn()
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert np.array_equal(np.random.get_state()[1], states[2])
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(data().id)
+
+
+class SizedStream(Stream):
+    def __len__(self) -> int:
+        return 150
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Stream, r"a Stream without a length; expected a map-style data set"),
+        (SizedStream, r"a SizedStream without access by index; expected a map-style data set"),
+        (lambda: DataLoader(data().id), r"a DataLoader; expected its data set \(loader\.dataset\)"),
+        (lambda: data().id.tensors, r"whole tensors; expected .*TensorDataset\(images, labels\)"),
+        (lambda: data().id.tensors[0], r"whole tensors; expected .*TensorDataset"),
+        (lambda: set(range(150)), r"a set without access by index"),
+    ],
+)
+@pytest.mark.parametrize("purpose", ["id", "aux"])
+def test_what_is_no_map_style_data_set_is_refused(tmp_path, make, said, purpose):
+    source = data()
+    given = TrainingData(**{"id": source.id, "aux": source.aux} | {purpose: make()})
+    with pytest.raises(DataError, match=f"the {purpose} data is .*{said}"):
+        Trainer(net(), recipe("energy"), given, out=tmp_path).fit()
+
+
 @pytest.fixture
 def interrupted(tmp_path) -> Path:
     """A run of seven steps, whose last checkpoint is of the sixth."""
@@ -144,6 +214,27 @@ def test_labels_of_any_data_set_are_compared(tmp_path):
     Trainer(net(), chosen, TrainingData(id=Foreign(0)), out=tmp_path).fit(resume=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("optimizer.kind=adam", r"optimizer\.kind was 'sgd', is 'adam'"),
+        ("optimizer.lr=0.3", r"optimizer\.lr was .*, is 0\.3"),
+        ("precision=bf16", r"precision was 'float32', is 'bf16'"),
+        ("seed=9", r"seed was 0, is 9"),
+        ("schedule.epochs=4", r"schedule\.epochs was 2, is 4"),
+    ],
+)
+def test_a_run_is_not_resumed_by_another_recipe(interrupted, change, said):
+    chosen = recipe("energy", "checkpoint.every=3", change)
+    with pytest.raises(ConfigError, match=said):
+        Trainer(net(), chosen, data(), out=interrupted).fit(resume=True)
+
+
+def test_a_lock_left_by_a_run_that_ended_is_no_obstacle(interrupted):
+    assert (interrupted / ".lock").exists()
+    resume(interrupted, net(), data())
+
+
 def test_a_run_is_not_resumed_with_another_model(interrupted):
     wider = net()
     wider.bn = nn.BatchNorm2d(8, affine=False)
@@ -153,6 +244,15 @@ def test_a_run_is_not_resumed_with_another_model(interrupted):
     ):
         resume(interrupted, wider, data())
     assert all(torch.equal(tensor, before[n]) for n, tensor in wider.state_dict().items())
+    wide = data()
+    wide = TrainingData(
+        id=TensorDataset(wide.id.tensors[0].double(), wide.id.tensors[1]),
+        aux=TensorDataset(wide.aux.tensors[0].double()),
+    )
+    with pytest.raises(
+        ConfigError, match=r"another model: .*bn\.weight was torch\.float32, is torch\.float64"
+    ):
+        resume(interrupted, net().double(), wide)
     frozen = net()
     frozen.conv.requires_grad_(False)
     with pytest.raises(ConfigError, match=r"trains other parameters of this model"):

@@ -42,12 +42,53 @@ def test_logit_norm_divides_by_length_and_temperature():
     assert got == pytest.approx(expected, rel=1e-6)
 
 
-def test_classification_of_no_rows_is_zero_and_can_be_differentiated():
-    empty = torch.zeros(0, 3, requires_grad=True)
-    for loss in (CrossEntropy(), LogitNorm()):
-        value = loss(empty, torch.zeros(0, dtype=torch.int64))
-        value.backward()
-        assert float(value.detach()) == 0.0
+NO_LABELS = torch.zeros(0, dtype=torch.int64)
+EMPTY = {
+    "cross-entropy": lambda z: CrossEntropy()(z[:0], NO_LABELS),
+    "logit-norm": lambda z: LogitNorm()(z[:0], NO_LABELS),
+    "exposure": lambda z: OutlierExposure()(z, n_id=3),
+    "mixtures": lambda z: MixtureExposure()(z[:0], NO_LABELS, share=0.5),
+    "margins": lambda z: EnergyMarginLoss(m_in=0.0, m_out=1.0)(energy(z[:0]), n_id=0),
+    "margins that all rows keep": lambda z: EnergyMarginLoss(m_in=9.0, m_out=10.0)(
+        energy(z), n_id=3
+    ),
+    "penalty of no row": lambda z: InputGradientPenalty(m_in=0.0, m_out=1.0)(
+        energy(z[:0]), z, n_id=0
+    ),
+    "penalty of no active row": lambda z: InputGradientPenalty(m_in=-9.0, m_out=9.0)(
+        energy(z), z, n_id=1
+    ),
+    "virtual outliers, none yet": lambda z: VirtualOutliers(classes=3, width=2).double()(z, None),
+    "virtual outliers, no row": lambda z: VirtualOutliers(classes=3, width=2).double()(z, z[:0]),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_loss_over_nothing_is_zero_and_can_be_differentiated_alone(name):
+    logits = LOGITS.clone().requires_grad_()
+    value = EMPTY[name](logits)
+    assert value.ndim == 0 and float(value.detach()) == 0.0
+    (gradient,) = torch.autograd.grad(value, logits, retain_graph=True)
+    assert bool(gradient.eq(0).all())
+    value.backward()
+
+
+@pytest.mark.parametrize("name", ["exposure", "penalty of no active row"])
+def test_a_loss_over_nothing_is_zero_beside_infinite_logits(name):
+    weight = torch.ones(3, requires_grad=True, dtype=torch.float64)
+    with torch.no_grad():
+        scale = torch.tensor([[1.0], [-math.inf], [1.0]], dtype=torch.float64)
+    value = EMPTY[name](LOGITS[:1] * weight * scale)
+    assert float(value.detach()) == 0.0
+    value.backward()
+    assert weight.grad is not None and bool(weight.grad.eq(0).all())
+
+
+def test_a_loss_over_nothing_needs_no_grad():
+    value = InputGradientPenalty(m_in=-9.0, m_out=9.0)(energy(LOGITS), LOGITS, n_id=1)
+    assert float(value) == 0.0
+    with torch.no_grad():
+        assert float(OutlierExposure()(LOGITS.clone().requires_grad_(), n_id=3)) == 0.0
 
 
 def test_mixtures_have_mixed_labels():

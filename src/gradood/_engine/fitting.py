@@ -148,7 +148,7 @@ def merge(learners: Mapping[str, Learner], a: Partials, b: Partials) -> Partials
             if name in a and name not in refused
         }
     seen = None if a.seen is None or b.seen is None else a.seen.merge(b.seen)
-    return Partials(parts, seen, refused)
+    return Partials(parts, seen, refused, a.models | b.models)
 
 
 def finish(

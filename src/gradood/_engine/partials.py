@@ -107,6 +107,7 @@ class Partials(Mapping[str, Any]):
     Attributes:
         seen: which samples that was; None for none.
         refused: why a detector that may be left out could not learn from them, by name.
+        models: digests of the models that they were read off; empty if unknown.
     """
 
     def __init__(
@@ -114,10 +115,12 @@ class Partials(Mapping[str, Any]):
         parts: Mapping[str, Any],
         seen: DataSummary | None,
         refused: Mapping[str, str] | None = None,
+        models: frozenset[str] = frozenset(),
     ) -> None:
         self._parts = dict(parts)
         self.seen = seen
         self.refused = dict(refused or {})
+        self.models = models
 
     def __getitem__(self, name: str) -> Any:
         return self._parts[name]
@@ -127,6 +130,10 @@ class Partials(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def read_off(self, models: frozenset[str]) -> "Partials":
+        """The same, with the digests of the models that they were read off."""
+        return Partials(self._parts, self.seen, self.refused, models)
 
     def __repr__(self) -> str:
         samples = 0 if self.seen is None else sum(map(len, self.seen.chunks))

@@ -194,7 +194,7 @@ class Reader:
         network = self.binding.network
         if not network.head_found:
             return None
-        weight, bias = network.head.weight, network.head.bias
+        weight, bias = network.head.linear()
         return Linear(weight.to(network.device), None if bias is None else bias.to(network.device))
 
     @cached_property

@@ -5,6 +5,7 @@ an input. Inputs of another form (a tuple or mapping of tensors) need new cases 
 else.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -17,10 +18,13 @@ __all__ = [
     "described",
     "emptied",
     "finite_rows",
+    "jittered",
     "moved",
     "refuse_nonfinite",
+    "row",
     "row_count",
     "selected",
+    "stacked",
 ]
 
 Inputs: TypeAlias = Tensor
@@ -46,6 +50,31 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
 def selected(inputs: Inputs, rows: Tensor) -> Inputs:
     """The rows of a mask (batch,) bool."""
     return inputs[rows]
+
+
+def row(inputs: Inputs, place: int) -> Inputs:
+    """A copy of one row on the CPU, as a batch of its own."""
+    return inputs[place : place + 1].detach().cpu().clone()
+
+
+def stacked(rows: Sequence[Inputs]) -> Inputs | None:
+    """Batches as one; None where there are none, or their rows differ in shape."""
+    if len({part.shape[1:] for part in rows}) != 1:
+        return None
+    return torch.cat(list(rows))
+
+
+def jittered(inputs: Inputs) -> Inputs | None:
+    """The inputs, each number moved by one unit in the last place of the largest, up or down.
+
+    By a seeded draw. None for whole numbers, which cannot be moved so little.
+    """
+    if not inputs.is_floating_point():
+        return None
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    up = torch.randint(0, 2, inputs.shape, generator=generator, device="cpu").bool()
+    unit = torch.finfo(inputs.dtype).eps * inputs.abs().amax()
+    return inputs + torch.where(up.to(inputs.device), unit, -unit)
 
 
 def described(inputs: Inputs) -> str:
@@ -83,7 +112,9 @@ def refuse_nonfinite(finite: Tensor, what: str) -> None:
     """
     if not bool(finite.all()):
         rows = (~finite).nonzero()[:, 0].tolist()
+        # Such inputs are always flagged, and no promise counts those left out of a calibration.
+        advice = "drop or repair them" if what == "fit" else "repair them as inputs to come will be"
         raise DataError(
             f"{len(rows)} of a batch of {len(finite)} {what} inputs hold NaN or infinity (row "
-            f"{rows[0]}); a {what} needs clean data: drop or repair them."
+            f"{rows[0]}); a {what} needs clean data: {advice}."
         )

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,13 @@ __all__ = ["replace", "write"]
 
 _RENAMES_OPEN_FILES = os.name != "nt"
 _LONGEST_STEM = 200
+_OTHERS = {
+    stat.S_IFDIR: (errno.EISDIR, "a folder"),
+    stat.S_IFLNK: (errno.ELOOP, "a loop of symbolic links"),
+    stat.S_IFIFO: (errno.EINVAL, "a pipe"),
+    stat.S_IFSOCK: (errno.EINVAL, "a socket"),
+}
+"""What may be in the place of a file, with the error for it; devices besides."""
 
 
 def replace(
@@ -30,8 +38,8 @@ def replace(
 
     Until the rename whoever opens `path` finds what was there before, and afterwards the whole new
     file; a process that is killed leaves at most a temporary file, which the next `replace` of the
-    same path removes. Of two at once, the later rename stays. A symbolic link is followed. The
-    permissions are those that the umask gives.
+    same path removes. Of two at once, the later rename stays. A symbolic link is followed. A new
+    file has the permissions that the umask gives, and one that is replaced keeps its own.
 
     Args:
         path: the file.
@@ -39,15 +47,14 @@ def replace(
         verify: given the temporary file, to be read from its beginning; raises to give up.
 
     Raises:
-        OSError: the folder is absent or cannot be written, the disk is full, …; what was there
-            before is unchanged.
+        OSError: the folder is absent or cannot be written, the disk is full, …; or there is
+            something else than a file, such as a device or a pipe. What was there before is
+            unchanged.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir() or target.is_symlink():
-        code = errno.EISDIR if target.is_dir() else errno.ELOOP
-        raise OSError(code, f"cannot save there, as it is no file: {os.strerror(code)}", str(path))
+    mode = _mode(target, path)
     try:
-        _replace(target, parts, verify)
+        _replace(target, mode, parts, verify)
     except OSError as error:
         if error.errno is None:
             raise
@@ -78,13 +85,26 @@ def write(path: str | Path, content: str | bytes) -> None:
         replace(file, [raw], lambda temporary: None)
 
 
+def _mode(target: Path, path: str | Path) -> int | None:
+    """Permissions of the file that is there, or None; refuses whatever is no file."""
+    try:
+        mode = os.lstat(target).st_mode
+    except OSError:  # Absent, or its folder is: the next step says so.
+        return None
+    if stat.S_ISREG(mode):
+        return stat.S_IMODE(mode)
+    code, kind = _OTHERS.get(stat.S_IFMT(mode), (errno.EINVAL, "a device"))
+    raise OSError(code, f"cannot save there, as it is no file but {kind}; name another", str(path))
+
+
 def _replace(
     target: Path,
+    mode: int | None,
     parts: Iterable[bytes | bytearray | memoryview],
     verify: Callable[[BinaryIO], None],
 ) -> None:
     _remove_stale(target)
-    temporary, file = _create(target)
+    temporary, file = _create(target, 0o666 if mode is None else mode & 0o666)
     try:
         with file:
             for part in parts:
@@ -95,6 +115,8 @@ def _replace(
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             file.seek(0)
             verify(file)
+            if mode is not None and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
+                temporary.chmod(mode)
             if _RENAMES_OPEN_FILES:  # Still locked, so that nobody takes it for stale.
                 os.replace(temporary, target)
         if not _RENAMES_OPEN_FILES:
@@ -106,12 +128,12 @@ def _replace(
     _sync_folder(target.parent)
 
 
-def _create(target: Path) -> tuple[Path, BinaryIO]:
+def _create(target: Path, mode: int) -> tuple[Path, BinaryIO]:
     """A new file beside the target, locked for as long as this process holds it open."""
     while True:
         temporary = target.parent / f".{_stem(target)}.{secrets.token_hex(8)}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(temporary, flags, 0o666), "w+b")
+        file = os.fdopen(os.open(temporary, flags, mode), "w+b")
         if fcntl is None:
             return temporary, file
         try:

@@ -238,6 +238,8 @@ def _value(hint: Any, value: Any, where: str, rules: Rules, expected: str | None
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise rules.wrong(value, where, expected or "a list")
+        if inner[0] in (str, int) and all(type(item) is inner[0] for item in value):
+            return tuple(value)  # Some are very long.
         return tuple(_value(inner[0], item, f"{where}[{i}]", rules) for i, item in enumerate(value))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):

@@ -22,6 +22,7 @@ from gradood.artifact.manifest import (
     ModelRecord,
     Override,
 )
+from gradood.artifact.numerics import NumericsRecord, numeric_differences
 
 if TYPE_CHECKING:
     from gradood.artifact import canary, fingerprint, tensors
@@ -36,6 +37,7 @@ __all__ = [
     "Format",
     "Manifest",
     "ModelRecord",
+    "NumericsRecord",
     "Override",
     "Spec",
     "Stored",
@@ -46,6 +48,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "mismatch",
+    "numeric_differences",
     "read",
     "tensors",
     "write",

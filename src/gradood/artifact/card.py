@@ -68,6 +68,11 @@ def _model(manifest: Manifest) -> list[str]:
         lines.append(f"- Head: `{_code(model.head)}`")
     if layers:
         lines.append(f"- Layers read: {layers}")
+    if (run := manifest.numerics) is not None:
+        lines.append(
+            f"- Run on {_text(run.device)}, autocast {run.autocast or 'off'}, float32 products "
+            f"{_text(run.float32_matmul)}"
+        )
     return [*lines, "", "The detector refuses any other model."]
 
 
@@ -86,9 +91,10 @@ def _promise(manifest: Manifest) -> list[str]:
             "**None.** The detector was not calibrated: it gives scores, but neither p-values nor "
             "decisions, and promises no false-alarm rate."
         ]
-    found = list(_records(manifest.calibration, ""))
-    lines = [line for name, record in found for line in _promised(name, record)]
+    found = dict(_records(manifest.calibration, ""))
+    lines = [line for name, record in found.items() for line in _promised(name, record)]
     lines = lines or [f"- Calibrated: `{_code(_value(manifest.calibration))}`"]
+    lines += _terms(manifest.calibration, found)
     if manifest.combine is not None:
         lines.append(
             f"- The detectors are combined into one decision by `{_code(manifest.combine)}`."
@@ -127,7 +133,51 @@ def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     samples = record.get("samples")
     count = f", from {samples:,} calibration samples" if isinstance(samples, int) else ""
     classes = ", within each predicted class" if record.get("per_class") is True else ""
-    yield f"- {subject} most {rate} false alarms, {how}{count}{classes}."
+    tolerance, infinite = (_amount(record.get(key)) for key in ("tolerance", "infinite"))
+    ties = ""
+    if tolerance:
+        ties = f"; scores that differ by at most {tolerance:.2g} count as equal"
+    lost = ""
+    if infinite:
+        lost = f" ({infinite:,} of them without a finite score, as inputs that are always flagged)"
+    yield f"- {subject} most {rate} false alarms, {how}{count}{lost}{classes}{ties}."
+
+
+def _terms(calibration: Any, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the promise covers and what not, where the records say so."""
+    sharing = {tuple(shared): name for name, r in records.items() if (shared := _sharing(r))}
+    for shared, name in sharing.items():
+        listed = ", ".join(map(str, shared[:_CLASSES_SHOWN]))
+        more = len(shared) - _CLASSES_SHOWN
+        yield (
+            f"- **Not within each class:** {f'for `{_code(name)}` ' if len(sharing) > 1 else ''}"
+            f"classes {listed}{f' and {more} more' if more > 0 else ''} have too few calibration "
+            "samples and share a threshold with each other and with classes never seen. The "
+            "promise is on them together, and may be broken within one of them."
+        )
+    if any(
+        name != "combined" and not _amount(record.get("tolerance"))
+        for name, record in records.items()
+    ):
+        yield (
+            "- Rounding is not allowed for: copies of one input may be decided differently in "
+            "batches of another size or on another machine. A new calibration allows for it."
+        )
+    contents = calibration.get("contents") if isinstance(calibration, Mapping) else None
+    if type(contents) is int and calibration.get("fewer_copies"):
+        yield (
+            f"- The calibration samples have {contents:,} distinct contents. The promise holds "
+            "whether the copies among them are in the nature of the data or came about by sampling."
+        )
+
+
+def _sharing(record: Mapping[str, Any]) -> list[int]:
+    """The classes that have no threshold of their own, ascending."""
+    groups = record.get("groups")
+    classes = [g.get("classes") for g in groups or [] if isinstance(g, Mapping)]
+    known = [c for c in classes if isinstance(c, list) and all(type(k) is int for k in c)]
+    alone = {c[0] for c in known if len(c) == 1}
+    return sorted({k for c in known for k in c if k >= 0} - alone)
 
 
 def _fit(manifest: Manifest) -> list[str]:
@@ -194,7 +244,15 @@ def _hashes(verified: Verified) -> list[str]:
         f"- File: `{verified.sha256}` ({verified.size:,} bytes)",
         f"- Manifest: `{verified.manifest_sha256}`",
         f"- Tensors: `{verified.payload_sha256}` ({len(verified.specs)} of them)",
+        "",
+        "They show damage, and are no signature: whoever can write the file can make them anew. "
+        "Compare the file's hash with one that you got another way.",
     ]
+
+
+def _amount(value: Any) -> float:
+    """A number above 0; 0 for anything else."""
+    return value if _number(value) and value > 0 else 0
 
 
 def _number(value: Any) -> bool:

@@ -43,7 +43,7 @@ ITEM_SIZES = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
 }
 """Bytes of one number by safetensors' name of its type; other types are refused."""
-_MAX_TENSORS, _MAX_DIMENSIONS, _MAX_NAME = 65_536, 32, 512
+_MAX_TENSORS, _MAX_DIMENSIONS, _MAX_NAME = 32_768, 32, 512
 _METADATA, _MANIFEST, _PAYLOAD, _SEAL = "__metadata__", "gradood", "payload_sha256", "sha256"
 _ZEROS = "0" * 64
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -241,5 +241,11 @@ def _spec(name: str, dtype: Any, shape: Any) -> Spec:
         raise ArtifactError(
             f"tensor {name!r} has shape {str(shape)[:80]}; expected at most {_MAX_DIMENSIONS} "
             "sizes, each an integer of at least 0."
+        )
+    # No bytes bound the sizes of an empty tensor, and its strides would overflow.
+    if 0 in shape and ITEM_SIZES[dtype] * math.prod(filter(None, shape)) >= 2**63:
+        raise ArtifactError(
+            f"tensor {name!r} has shape {str(shape)[:80]}, too large for any memory; the file is "
+            "refused."
         )
     return Spec(dtype, tuple(shape))

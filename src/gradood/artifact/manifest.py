@@ -8,8 +8,9 @@ from typing import Any
 
 from gradood import __version__
 from gradood._io.canonical import check_plain, encode
-from gradood._io.records import OMIT, Rules, Words, decode, to_plain
+from gradood._io.records import OMIT, SINCE, Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
+from gradood.artifact.numerics import NumericsRecord
 from gradood.errors import ArtifactError
 
 __all__ = [
@@ -33,6 +34,7 @@ _WORDS = Words(
     options="an object",
     missing="{where} lacks the key {key!r}; the file is incomplete.",
 )
+_MOST_DETECTORS, _MOST_READS = 1_000, 50_000
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -52,7 +54,7 @@ class Format:
         return f"{self.major}.{self.minor}"
 
 
-FORMAT = Format(major=1, minor=0)
+FORMAT = Format(major=1, minor=1)
 """What this gradood writes."""
 
 
@@ -184,6 +186,7 @@ class Manifest:
         notes: for people.
         canary: inputs with known outputs, or None.
         arrays: names of further tensors, that `calibration` or options refer to.
+        numerics: how the model was run for all this, or None if unknown, as in files before 1.1.
     """
 
     format: Format = FORMAT
@@ -202,10 +205,17 @@ class Manifest:
     notes: tuple[str, ...] = ()
     canary: CanaryRecord | None = None
     arrays: tuple[str, ...] = ()
+    numerics: NumericsRecord | None = field(default=None, metadata={SINCE: (1, 1)})
 
     def __post_init__(self) -> None:
         _expect(bool(self.detectors), "detectors is empty; expected at least one.")
         names = [detector.name for detector in self.detectors]
+        reads = sum(len(detector.reads) for detector in self.detectors)
+        _expect(
+            len(names) <= _MOST_DETECTORS and reads <= _MOST_READS,
+            f"there are {len(names):,} detectors with {reads:,} reads; expected at most "
+            f"{_MOST_DETECTORS:,} and {_MOST_READS:,}.",
+        )
         _expect(len(set(names)) == len(names), f"two detectors are called alike in {names}.")
         _expect(bool(_VERSION.fullmatch(self.library)), f"library is {self.library[:80]!r}.")
         _expect(

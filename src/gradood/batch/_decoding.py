@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
+from gradood._io.warning_filters import ignored
 from gradood.data._decode import REMARKS, examine
 from gradood.data._extras import pillow
 from gradood.data._worker_pool import run_chunks
@@ -105,8 +106,7 @@ class ImageDecoder(RowTask[Decoded, Chunk]):
         try:
             if in_worker():  # `start` was called.
                 return self._image(row)
-            with warnings.catch_warnings():
-                _ignore_warnings()
+            with ignored(Warning, module=r"PIL\."):
                 return self._image(row)
         except BadImageError as error:
             return Decoded(row, None, error.status, _line(f"{error}{self.source.hint(row)}"))

@@ -3,15 +3,17 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from gradood._engine.detector_set import DetectorSet
 from gradood.evidence import LOGITS, own_pass
+from gradood.taps import left_as_found
 
 __all__ = ["costs"]
 
@@ -44,11 +46,19 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
         About ``4 · rounds`` looks at `x` per method.
     """
     network = detectors.binding.network
-    x = x.to(network.device)
+    with left_as_found(network.views) as view:
+        return _measured(detectors, view.module, x.to(network.device), rounds)
+
+
+def _measured(
+    detectors: DetectorSet, module: nn.Module, x: Tensor, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """The costs, with a module for the plain forward."""
+    device = detectors.binding.network.device
 
     def plain() -> object:
         with torch.inference_mode():
-            return network.module(x)
+            return module(x)
 
     plain()
     once = max(_seconds(plain, 1), 1e-6)
@@ -58,14 +68,14 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
     for call in calls.values():
         call()
     ratios, forward = _interleaved(plain, calls, repeats, rounds)
-    floor = max(1, _peak(plain, network.device))
+    floor = max(1, _peak(plain, device))
     second = statistics.median(forward) / repeats / len(x) if forward else 0.0
     plans = detectors.binding.plans
     return {
         name: {
             "seconds_per_image": second * statistics.median(ratios[name]),
             "time_ratio": statistics.median(ratios[name]),
-            "memory_ratio": _peak(call, network.device) / floor,
+            "memory_ratio": _peak(call, device) / floor,
             "fit_passes": int(detectors.detectors[name].learns),
             "pass": "own" if any(map(own_pass, plans[name].reads)) else "shared",
             "images": len(x),
@@ -125,9 +135,7 @@ def _peak(call: Callable[[], object], device: torch.device) -> int:
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    # Kineto writes two lines to stderr per profile, unless it is told not to before the first.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with _quiet_profiler(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         call()
     assert seen.profiler is not None
     results: Any = seen.profiler.kineto_results
@@ -137,3 +145,17 @@ def _peak(call: Callable[[], object], device: torch.device) -> int:
         live += event.nbytes()
         peak = max(peak, live)
     return peak
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """Kineto writes two lines to stderr per profile, unless it is told not to before the first."""
+    name = "KINETO_LOG_LEVEL"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "99"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

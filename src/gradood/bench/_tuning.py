@@ -6,7 +6,6 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 """
 
 import inspect
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -19,6 +18,7 @@ from torch import Tensor
 from gradood._engine.batches import Batch, Shard
 from gradood._engine.readings import ReadingCache
 from gradood._io.cache import key_of
+from gradood._io.warning_filters import ignored
 from gradood.bench._cache_key import source_version
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
@@ -114,8 +114,7 @@ def choose(
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GradoodWarning)  # The run itself will say the same.
+    with ignored(GradoodWarning):  # The run itself will say the same.
         comparison = compare(
             opened.subject.model,
             candidates,

@@ -6,18 +6,31 @@ would part scores that are tied.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-__all__ = ["Curve", "How"]
+from gradood.errors import ConfigError, suggest
+
+__all__ = ["Curve", "How", "known_how"]
 
 How = Literal["fisher", "stouffer", "cauchy", "min"]
 
 _UPPER = 0.1
 _CAP = 0.95
 _FAR = 1e17
+
+
+def known_how(how: How) -> How:
+    """The combination, if there is one of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if how not in get_args(How):
+        raise ConfigError(f"combine={how!r}; {suggest(str(how), get_args(How))}")
+    return how
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,6 +80,21 @@ class Curve:
         low, high = self.values[left], self.values[right]
         between = torch.where(share < 1, torch.minimum(low + share * (high - low), high), high)
         return torch.where(scores > last, self._beyond(excess, how), between)
+
+    @property
+    def sound(self) -> bool:
+        """Whether this is a curve, where it was read from a record."""
+        knots, values = self.knots, self.values
+        return (
+            knots.dtype == values.dtype == torch.float64
+            and knots.ndim == 1
+            and knots.shape == values.shape
+            and len(knots) > 0
+            and bool(knots.isfinite().all() and values.isfinite().all())
+            and bool((knots[1:] > knots[:-1]).all() and (values[1:] >= values[:-1]).all())
+            and isinstance(self.scale, float)
+            and 0 < self.scale < float("inf")
+        )
 
     def _beyond(self, excess: Tensor, how: How) -> Tensor:
         """Values beyond the last knot, for p smaller by e to the `excess` than there."""

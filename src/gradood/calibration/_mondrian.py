@@ -1,4 +1,18 @@
-"""Groups of classes whose samples are compared with one another (Mondrian calibration)."""
+"""Groups of classes whose samples are compared with one another (Mondrian calibration).
+
+Rare classes share a group. Comparing an input with its group is exact:
+
+- *p-values, and marginal decisions.* The groups are formed from class counts in which the input
+  is counted too. So they do not change when the input changes places with any calibration
+  sample, and given the groups it is as likely to be the j-th of its group as any other. (Groups
+  formed from the calibration counts alone would not do: that a class came out rare says
+  that the calibration part of its group holds less of it than the inputs to come.)
+- *PAC decisions.* Given the predicted classes, scores are independent, and nothing has looked
+  at them. For a class on its own that is the usual case. For a merged group the promise is on
+  its false-alarm rate with the classes in the shares they have in the calibration data:
+  exceedances are then a sum of independent unequal events, whose lower tail is at most
+  binomial (Hoeffding 1956). It holds for each group by itself, not for all at once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +31,7 @@ class Group:
     """Calibration samples that stand for the same kind of input.
 
     Attributes:
-        scores: (n,) float64, ascending.
+        scores: (n,) float64, ascending; the last may be +inf.
         classes: (k,) int64, the predicted classes they are of.
         rank: the threshold is the rank-th largest; see `deciding_rank`.
     """
@@ -28,7 +42,7 @@ class Group:
 
     @property
     def threshold(self) -> float:
-        """An input is flagged if its score is above."""
+        """An input is flagged if its score is above, by more than the tolerance."""
         return float(self.scores[len(self.scores) - self.rank])
 
 
@@ -94,6 +108,14 @@ class Groups:
         if len(self.classes):
             known = self.classes[at.clamp(max=len(self.classes) - 1)] == predicted
         return self.of[torch.where(known, at, len(self.classes))]
+
+    def own(self, predicted: Tensor) -> Tensor:
+        """Whether the group of each row is that of its class alone: (N,) bool."""
+        single = [int(g.classes[0]) if len(g.classes) == 1 else None for g in self.members]
+        rows = self.rows(predicted)
+        owner = torch.tensor([-1 if c is None else c for c in single], device="cpu")[rows]
+        alone = torch.tensor([c is not None for c in single], device="cpu")[rows]
+        return alone & (owner == predicted)
 
 
 def _rest(counts: np.ndarray, need: int) -> np.ndarray:

@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from gradood.calibration._mondrian import Groups
+from gradood.calibration._vectors import PRECISIONS, class_numbers, score_vector
 from gradood.calibration.guarantee import Promise, required
-from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError
+from gradood.errors import ArtifactError, CalibrationError, ConfigError
 
-__all__ = ["Calibration", "checked", "class_numbers", "score_vector"]
+__all__ = ["Calibration", "checked"]
 
-_PRECISIONS = {
-    str(kind).removeprefix("torch."): kind
-    for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-}
-"""Floating-point types that scores may have, by name."""
+_UNSAID = {"tolerance": 0.0, "infinite": 0}
+"""What the records of gradood 0.1.0 leave out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +25,18 @@ class Calibration:
 
     Attributes:
         promise: what `is_ood` keeps.
-        scores: (n,) float64, ascending.
+        scores: (n,) float64, ascending; +inf for samples without a finite score.
         classes: (n,) int64, the predicted class of each; None if classes are not told apart.
         precision: dtype the scores had. Scores of another are compared at the coarser of the two,
             as rounding one side alone would move ties.
+        tolerance: a calibration score that is lower than a new one by no more counts as equal.
     """
 
     promise: Promise
     scores: Tensor
     classes: Tensor | None = None
     precision: str = "float64"
+    tolerance: float = 0.0
 
     def __repr__(self) -> str:
         where = f"{len(self._deciding.members)} groups" if self.per_class else f"{self.threshold:g}"
@@ -54,7 +54,7 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """An input is flagged if its score is strictly above.
+        """An input is flagged if its score is strictly above by more than `tolerance`.
 
         Raises:
             ConfigError: there is one for each class; see `thresholds`.
@@ -72,10 +72,10 @@ class Calibration:
         return {key: groups.members[g].threshold for key, g in zip(keys, of, strict=True)}
 
     def p_values(self, scores: Tensor, predicted: Tensor | None = None) -> Tensor:
-        """Conformal p-values, (1 + #{calibration ≥ score}) / (n + 1); small = OOD.
+        """Conformal p-values, (1 + #{calibration ≥ score − tolerance}) / (n + 1); small = OOD.
 
-        For an input like the calibration data, P(p ≤ α) ≤ α for every α, ties included. +inf and
-        NaN get the smallest p there is.
+        For an input like the calibration data, P(p ≤ α) ≤ α for every α, ties included, also where
+        its score is off by up to the tolerance. +inf and NaN get the smallest p there is.
 
         Args:
             scores: (N,) any real dtype.
@@ -116,6 +116,19 @@ class Calibration:
         above, _, rank = self._compared(self._deciding, scores, predicted)
         return above < rank
 
+    def class_conditional(self, predicted: Tensor) -> Tensor:
+        """Whether each input is decided by samples of its own predicted class alone.
+
+        Rare classes share a group; the promise is on the group, and may not hold within one class.
+
+        Args:
+            predicted: (N,) predicted classes.
+
+        Returns:
+            (N,) bool on the CPU; False throughout unless `per_class`.
+        """
+        return self._deciding.own(class_numbers(predicted, len(predicted)))
+
     # -- record ---------------------------------------------------------------------------
 
     def to_plain(self) -> dict[str, Any]:
@@ -128,6 +141,8 @@ class Calibration:
             "samples": self.samples,
             "per_class": self.per_class,
             "precision": self.precision,
+            "tolerance": self.tolerance,
+            "infinite": int(self.scores.isinf().sum()),
             "groups": [
                 {
                     "classes": group.classes.tolist() if self.per_class else None,
@@ -147,6 +162,8 @@ class Calibration:
     def from_plain(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Calibration":
         """The calibration again, from `to_plain` and `tensors`; the same to the last bit.
 
+        A record of gradood 0.1.0 has no tolerance: it is 0, and decisions are as they were.
+
         Raises:
             ArtifactError: the record is malformed, or does not fit the tensors.
         """
@@ -155,8 +172,10 @@ class Calibration:
             if options.keys() != {field.name for field in fields(Promise)}:
                 raise ConfigError(f"promise has the keys {sorted(options)}.")
             classes = tensors["classes"] if plain["per_class"] else None
-            made = checked(Promise(**options), tensors["scores"], classes, plain["precision"])
-            same = made.to_plain() == plain and made.tensors().keys() == tensors.keys()
+            known = {**_UNSAID, **plain}
+            scores, precision = tensors["scores"], plain["precision"]
+            made = checked(Promise(**options), scores, classes, precision, known["tolerance"])
+            same = made.to_plain() == known and made.tensors().keys() == tensors.keys()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
                 f"this is no calibration record ({error!s}); calibrate and save again."
@@ -196,8 +215,10 @@ class Calibration:
         for number in rows.unique().tolist():
             mine = rows == number
             ordered = groups.members[number].scores.to(kind).double()
-            above[mine] = len(ordered) - torch.searchsorted(ordered, values[mine])
-        above[values == torch.inf] = 0
+            above[mine] = len(ordered) - torch.searchsorted(ordered, values[mine] - self.tolerance)
+            # Rounded to a coarser type, a finite score may be infinite; it is below +inf even so.
+            infinite = int(groups.members[number].scores.isinf().sum())
+            above[mine & (values == torch.inf)] = infinite
         samples = torch.tensor([len(group.scores) for group in groups.members])
         ranks = torch.tensor([group.rank for group in groups.members])
         return above, samples[rows], ranks[rows]
@@ -205,15 +226,19 @@ class Calibration:
     def _comparable(self, scores: Tensor) -> tuple[Tensor, torch.dtype]:
         """The scores in float64 without NaN, and the dtype that both sides are rounded to."""
         vector, _ = score_vector(scores, "scores")
-        fitted = _PRECISIONS[self.precision]
-        scored = vector.dtype if vector.dtype in _PRECISIONS.values() else torch.float64
+        fitted = PRECISIONS[self.precision]
+        scored = vector.dtype if vector.dtype in PRECISIONS.values() else torch.float64
         kind = max((fitted, scored), key=lambda dtype: torch.finfo(dtype).eps)
         values = vector.to(kind).double() if kind != vector.dtype else vector.double()
         return values.masked_fill(values.isnan(), torch.inf), kind
 
 
 def checked(
-    promise: Promise, scores: Tensor, classes: Tensor | None, precision: str
+    promise: Promise,
+    scores: Tensor,
+    classes: Tensor | None,
+    precision: str,
+    tolerance: float = 0.0,
 ) -> Calibration:
     """The calibration, if the scores can support it.
 
@@ -222,20 +247,22 @@ def checked(
         scores: (n,) float64, ascending.
         classes: (n,) int64 or None.
         precision: see `Calibration`.
+        tolerance: likewise.
 
     Raises:
-        CalibrationError: too few scores, or some that are not finite.
+        CalibrationError: too few scores, or too many that are infinite.
         ConfigError: one of the others is not as said.
     """
-    if precision not in _PRECISIONS:
-        raise ConfigError(f"precision={precision!r}; expected one of {', '.join(_PRECISIONS)}.")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    if not (isinstance(tolerance, float) and 0 <= tolerance < float("inf")):
+        raise ConfigError(f"tolerance={tolerance!r}; expected a finite number, 0 or above.")
     if scores.dtype != torch.float64 or scores.ndim != 1:
         raise ConfigError(f"scores of {scores.dtype}, shape {tuple(scores.shape)}.")
-    bad = int((~scores.isfinite()).sum())
-    if bad:
+    if bool((scores.isnan() | (scores == -torch.inf)).any()):
         raise CalibrationError(
-            f"{bad} of {len(scores)} calibration scores are NaN or infinite; expected finite ones. "
-            "Leave out the inputs that cannot be scored, or use another detector on this model."
+            "calibration scores hold −inf or NaN; expected numbers, or +inf for a sample that has "
+            "no finite score."
         )
     need = required(promise)
     if len(scores) < need:
@@ -247,32 +274,23 @@ def checked(
         raise ConfigError(f"classes of {classes.dtype}, shape {tuple(classes.shape)}.")
     if bool((scores[1:] < scores[:-1]).any()):
         raise ConfigError("scores are not in ascending order.")
-    return Calibration(promise, scores, classes, precision)
+    made = Calibration(promise, scores, classes, precision, tolerance)
+    if bool(scores[-1].isinf()):
+        _require_threshold(made)
+    return made
 
 
-def score_vector(scores: Tensor, what: str) -> tuple[Tensor, str]:
-    """`scores` on the CPU, and the name of their precision (whole numbers: float64)."""
-    values = scores.detach().cpu()
-    if values.ndim != 1 or values.is_complex():
-        raise DataError(
-            f"{what} have shape {tuple(values.shape)} and {values.dtype}; expected one real number "
-            "per sample, (n,). Pass one detector's scores, flattened."
+def _require_threshold(made: Calibration) -> None:
+    """Raise where so many scores are infinite that what is always flagged breaks the promise."""
+    groups = made._deciding.members
+    broken = [group for group in groups if group.threshold == float("inf")]
+    if broken:
+        group = broken[0]
+        where = f"in {len(broken)} of {len(groups)} groups of classes, " if made.per_class else ""
+        bad, rank = int(group.scores.isinf().sum()), group.rank
+        raise CalibrationError(
+            f"{where}{bad} of {len(group.scores)} calibration samples have no finite score. Inputs "
+            f"like these are always flagged, and {made.promise} allows fewer than {rank} of them "
+            "here. Leaving them out would not keep the promise: repair such inputs, in use as in "
+            "the calibration, use another detector on this model, or promise less."
         )
-    name = str(values.dtype).removeprefix("torch.")
-    return values, name if name in _PRECISIONS else "float64"
-
-
-def class_numbers(predicted: Tensor | None, length: int) -> Tensor:
-    """Predicted classes as (length,) int64 on the CPU."""
-    if predicted is None:
-        raise ConfigError(
-            "predicted=None, but the calibration is per class; give the predicted class of each "
-            "sample, or use per_class=False."
-        )
-    whole = not (predicted.is_floating_point() or predicted.is_complex())
-    if predicted.shape != (length,) or not whole:
-        raise DataError(
-            f"predicted has shape {tuple(predicted.shape)} and {predicted.dtype}; expected one "
-            f"class number for each of {length} scores."
-        )
-    return predicted.detach().to("cpu", torch.int64).contiguous()

@@ -2,14 +2,16 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from gradood.calibration._mondrian import Group
-from gradood.calibration.conformal import Calibration, checked, class_numbers, score_vector
+from gradood.calibration._vectors import class_numbers, score_vector
+from gradood.calibration.conformal import Calibration, checked
 from gradood.calibration.guarantee import Promise
 from gradood.errors import UninformativeScoreWarning
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "calibrated", "warn_of_ties"]
 
 
 def calibrate(
@@ -18,35 +20,35 @@ def calibrate(
     *,
     predicted: Tensor | None = None,
     per_class: bool = False,
+    tolerance: float = 0.0,
 ) -> Calibration:
     """A calibration on scores of held-out in-distribution data.
 
     The promise of `Promise` holds for inputs drawn as these were, whatever the distribution of
-    scores: nothing else is assumed. It does not hold for the data the detector was fitted on.
+    scores: nothing else is assumed. It does not hold for the data the detector was fitted on, nor
+    for samples that were repeated, which scores alone do not show (`gradood.Monitor` looks).
+
+    Scores of one input differ by rounding between batches and machines. Where they differ by no
+    more than `tolerance` from those it would have had here, the promise holds even so: an input is
+    compared with its score less the tolerance, and what that leaves flagged would have been anyway.
 
     Per class (a Mondrian taxonomy), an input is compared only with samples of its predicted class.
     Classes that have fewer samples than the promise needs, and classes never seen, form one group,
-    together with the smallest of the others if they are too few even so. This is still exact:
-
-    - *p-values, and marginal decisions.* The groups are formed from class counts in which the input
-      is counted too. So they do not change when the input changes places with any calibration
-      sample, and given the groups it is as likely to be the j-th of its group as any other. (Groups
-      formed from the calibration counts alone would not do: that a class came out rare says
-      that the calibration part of its group holds less of it than the inputs to come.)
-    - *PAC decisions.* Given the predicted classes, scores are independent, and nothing has looked
-      at them. For a class on its own that is the usual case. For a merged group the promise is on
-      its false-alarm rate with the classes in the shares they have in the calibration data:
-      exceedances are then a sum of independent unequal events, whose lower tail is at most
-      binomial (Hoeffding 1956). It holds for each group by itself, not for all at once.
+    together with the smallest of the others if they are too few even so: the promise is on the
+    group then, not on each class in it (`Calibration.class_conditional`). The module
+    `gradood.calibration._mondrian` says why this is exact.
 
     Args:
-        scores: (n,) finite, of any real dtype; higher = more OOD.
+        scores: (n,) of any real dtype; higher = more OOD. +inf or NaN for a sample without a finite
+            score: it counts as the highest there is, as such inputs are always flagged.
         promise: what is to hold.
         predicted: (n,) predicted classes; needed if `per_class`, else not used.
         per_class: compare within predicted classes.
+        tolerance: how far apart two scores may be and yet count as equal, in units of the score.
 
     Raises:
-        CalibrationError: too few samples, or scores that are not finite.
+        CalibrationError: too few samples, or so many without a finite score that flagging them
+            breaks the promise.
         ConfigError: `predicted` is missing.
         DataError: a shape or dtype is wrong.
 
@@ -66,24 +68,47 @@ def calibrate(
         >>> calibration.is_ood(torch.tensor([94.0, 94.5, torch.inf])).tolist()
         [False, True, True]
     """
-    vector, precision = score_vector(scores, "calibration scores")
-    values, order = vector.double().sort(stable=True)
-    classes = class_numbers(predicted, len(values))[order] if per_class else None
-    made = checked(promise, values, classes, precision)
-    _warn_of_ties(made)
+    if per_class and predicted is None:
+        class_numbers(None, len(scores))  # raises
+    made = calibrated(scores, promise, predicted if per_class else None, float(tolerance))
+    warn_of_ties(made)
     return made
 
 
-def _warn_of_ties(made: Calibration) -> None:
+def calibrated(
+    scores: Tensor, promise: Promise, classes: Tensor | None, tolerance: float = 0.0
+) -> Calibration:
+    """`calibrate` without a warning.
+
+    Args:
+        scores: as there.
+        promise: as there.
+        classes: (n,) predicted classes to compare within, or None.
+        tolerance: as there.
+    """
+    vector, precision = score_vector(scores, "calibration scores")
+    vector = vector.double()
+    values, order = vector.masked_fill(vector.isnan(), torch.inf).sort(stable=True)
+    if classes is not None:
+        classes = class_numbers(classes, len(values))[order]
+    return checked(promise, values, classes, precision, tolerance)
+
+
+def warn_of_ties(made: Calibration) -> None:
+    """Warn where ties leave next to nothing that could be flagged.
+
+    Args:
+        made: a calibration that the caller's caller asked for.
+    """
     groups = made._deciding.members
-    tied = [group for group in groups if _uninformative(group)]
+    tied = [group for group in groups if _uninformative(group, made.tolerance)]
     if not tied:
         return
     group = tied[0]
     where = (
         f"in {len(tied)} of {len(groups)} groups, such as one in which " if made.per_class else ""
     )
-    same = int((group.scores == group.threshold).sum())
+    same = _tied(group, made.tolerance)
     warnings.warn(
         f"uninformative scores: {where}{same} of {len(group.scores)} calibration scores equal the "
         f"threshold, {group.threshold:g}. p-values stay valid, but only what scores above is "
@@ -93,9 +118,14 @@ def _warn_of_ties(made: Calibration) -> None:
     )
 
 
-def _uninformative(group: Group) -> bool:
+def _tied(group: Group, tolerance: float) -> int:
+    """How many scores equal the threshold, within the tolerance."""
+    return int(((group.scores - group.threshold).abs() <= tolerance).sum())
+
+
+def _uninformative(group: Group, tolerance: float) -> bool:
     """Whether ties at the threshold take more than half of the alarms that the promise allows."""
-    same = int((group.scores == group.threshold).sum())
-    above = int((group.scores > group.threshold).sum())
+    same = _tied(group, tolerance)
+    above = int((group.scores > group.threshold + tolerance).sum())
     many = same > max(group.rank, 5) or same == len(group.scores)
     return many and 2 * above < group.rank

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradood.calibration._curve import Curve, How
+from gradood.calibration._curve import Curve, How, known_how
+from gradood.calibration._vectors import class_numbers, score_table
 from gradood.calibration.conformal import Calibration
-from gradood.calibration.fitting import calibrate
+from gradood.calibration.fitting import calibrated, warn_of_ties
 from gradood.calibration.guarantee import Promise, required
 from gradood.errors import (
     ArtifactError,
@@ -18,10 +19,9 @@ from gradood.errors import (
     ConfigError,
     DataError,
     UnknownNameError,
-    suggest,
 )
 
-__all__ = ["Fusion", "fuse", "required_fused"]
+__all__ = ["Fusion", "fuse", "fused", "required_fused"]
 
 _LEAST = 20
 _MOST = 2000
@@ -94,7 +94,7 @@ class Fusion:
                 f"scores of {missing[0]!r} are missing; this fusion is of {', '.join(self.names)}, "
                 f"and was given {', '.join(scores) or 'none'}. Give the scores of all."
             )
-        table = _table({name: scores[name] for name in self.names})
+        table = score_table({name: scores[name] for name in self.names})
         bad = (table.isnan() | (table == torch.inf)).any(0)
         table = torch.where(bad, 0.0, table)
         total = torch.zeros(table.shape[1], dtype=torch.float64)
@@ -136,13 +136,17 @@ class Fusion:
                 for i, scale in enumerate(scales)
             )
             made = Fusion(
-                _known(plain["how"]), tuple(plain["names"]), curves, plain["samples"], plain["seed"]
+                known_how(plain["how"]),
+                tuple(plain["names"]),
+                curves,
+                plain["samples"],
+                plain["seed"],
             )
             sound = (
                 made.to_plain() == plain
                 and made.tensors().keys() == tensors.keys()
                 and len(scales) == len(set(made.names)) > 0
-                and all(map(_sound, curves))
+                and all(curve.sound for curve in curves)
                 and type(made.samples) is type(made.seed) is int
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -175,8 +179,14 @@ def fuse(
     the decision part and on inputs to come are as exchangeable as the rows are: the guarantee of
     `calibrate` holds exactly.
 
+    Scores of one input differ by rounding between batches and machines, and where ranked scores are
+    tied a curve may be steep, so that no tolerance of the statistic could allow for it. Decide by
+    the least statistic that an input may have: that of its scores, each less its own tolerance. It
+    is at most what the input would have had here, as curves never fall. So `gradood.Monitor` does.
+
     Args:
-        scores: detector name → (n,) finite scores of the same held-out in-distribution rows.
+        scores: detector name → (n,) scores of the same held-out in-distribution rows. A row whose
+            score is +inf or NaN for any of them has the statistic +inf, as such inputs have.
         keys: (n,) int64, content keys of the rows.
         how: see `Fusion`.
         promise: what is to hold.
@@ -188,7 +198,7 @@ def fuse(
         The fusion, and the calibration of its `statistic`.
 
     Raises:
-        CalibrationError: too few rows, or scores that are not finite.
+        CalibrationError: too few rows, or too many without finite scores.
         ConfigError: no detector, an unknown `how`, or no `predicted`.
         DataError: a shape or dtype is wrong.
 
@@ -203,18 +213,42 @@ def fuse(
         >>> calibration.is_ood(fusion.statistic(far)).tolist()
         [False, True]
     """
+    if per_class and predicted is None:
+        class_numbers(None, len(keys))  # raises
+    fusion, made = fused(scores, keys, how, promise, predicted if per_class else None, seed)
+    warn_of_ties(made)
+    return fusion, made
+
+
+def fused(
+    scores: Mapping[str, Tensor],
+    keys: Tensor,
+    how: How,
+    promise: Promise,
+    classes: Tensor | None,
+    seed: int = 0,
+) -> tuple[Fusion, Calibration]:
+    """`fuse` without a warning.
+
+    Args:
+        scores: as there.
+        keys: as there.
+        how: as there.
+        promise: as there.
+        classes: (n,) predicted classes to compare within, or None.
+        seed: as there.
+    """
     table, rank, decision = _split(scores, keys, promise, seed)
     fusion = _learned(table, rank, how, seed)
     statistic = fusion.statistic({name: row[decision] for name, row in table.items()})
-    classes = None
-    if predicted is not None:
-        if predicted.shape != keys.shape:
+    if classes is not None:
+        if classes.shape != keys.shape:
             raise DataError(
-                f"predicted has shape {tuple(predicted.shape)}; expected one class for each of "
+                f"predicted has shape {tuple(classes.shape)}; expected one class for each of "
                 f"{len(keys)} rows."
             )
-        classes = predicted.detach().cpu()[decision]
-    return fusion, calibrate(statistic, promise, predicted=classes, per_class=per_class)
+        classes = classes.detach().cpu()[decision]
+    return fusion, calibrated(statistic, promise, classes)
 
 
 def required_fused(promise: Promise) -> int:
@@ -229,15 +263,9 @@ def _split(
     if not scores:
         raise ConfigError("no detector was given to combine; give the scores of at least one.")
     names = sorted(scores)
-    table = _table({name: scores[name] for name in names})
+    table = score_table({name: scores[name] for name in names})
+    table = torch.where(table.isnan(), torch.inf, table)
     size = table.shape[1]
-    for name, row in zip(names, table, strict=True):
-        bad = int((~row.isfinite()).sum())
-        if bad:
-            raise CalibrationError(
-                f"{bad} of {size} calibration scores of {name!r} are NaN or infinite; expected "
-                "finite ones. Leave out the inputs that cannot be scored, or this detector."
-            )
     if keys.shape != (size,) or keys.dtype != torch.int64:
         raise DataError(
             f"keys have shape {tuple(keys.shape)} and {keys.dtype}; expected the content key, "
@@ -258,40 +286,15 @@ def _split(
 
 
 def _learned(table: Mapping[str, Tensor], rows: Tensor, how: How, seed: int) -> Fusion:
-    _known(how)
-    curves = tuple(Curve.of(row[rows], how) for row in table.values())
-    return Fusion(how, tuple(table), curves, len(rows), seed)
-
-
-def _table(scores: Mapping[str, Tensor]) -> Tensor:
-    """(detectors, N) float64 on the CPU."""
-    rows = {name: row.detach().cpu() for name, row in scores.items()}
-    length = next(iter(rows.values())).shape
-    for name, row in rows.items():
-        if row.ndim != 1 or row.shape != length or row.is_complex():
-            raise DataError(
-                f"scores of {name!r} have shape {tuple(row.shape)} and {row.dtype}; expected one "
-                f"real number per sample as the others, {tuple(length)}."
+    known_how(how)
+    curves: list[Curve] = []
+    for name, scores in table.items():
+        # The curves may be any function of these rows: those without a score are left out.
+        ranked = scores[rows[scores[rows].isfinite()]]
+        if len(ranked) < 2:
+            raise CalibrationError(
+                f"of {len(rows)} calibration samples to rank {name!r} by, {len(ranked)} have a "
+                "finite score; expected at least 2. Combine without this detector."
             )
-    return torch.stack([row.double() for row in rows.values()])
-
-
-def _known(how: How) -> How:
-    if how not in get_args(How):
-        raise ConfigError(f"combine={how!r}; {suggest(str(how), get_args(How))}")
-    return how
-
-
-def _sound(curve: Curve) -> bool:
-    """Whether a curve read from a record is one."""
-    knots, values = curve.knots, curve.values
-    return (
-        knots.dtype == values.dtype == torch.float64
-        and knots.ndim == 1
-        and knots.shape == values.shape
-        and len(knots) > 0
-        and bool(knots.isfinite().all() and values.isfinite().all())
-        and bool((knots[1:] > knots[:-1]).all() and (values[1:] >= values[:-1]).all())
-        and isinstance(curve.scale, float)
-        and 0 < curve.scale < float("inf")
-    )
+        curves.append(Curve.of(ranked, how))
+    return Fusion(how, tuple(table), tuple(curves), len(rows), seed)

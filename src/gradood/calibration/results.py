@@ -73,6 +73,19 @@ class BatchScores:
     def __len__(self) -> int:
         return len(self.label)
 
+    def rows(self, places: Tensor) -> "BatchScores":
+        """Some of the samples.
+
+        Args:
+            places: (k,) int64.
+        """
+        return BatchScores(
+            {name: scores[places] for name, scores in self.scores.items()},
+            self.label[places],
+            self.nonfinite[places],
+            self.keys[places],
+        )
+
     @staticmethod
     def empty(names: Iterable[str]) -> "BatchScores":
         """Of no sample.
@@ -117,11 +130,15 @@ class Result:
 
     Attributes:
         score: (N,) float64; higher = more out-of-distribution, +inf where there is none.
-        p_value: (N,) float64 in (0, 1]: how often an in-distribution sample scores as high.
+        p_value: (N,) float64 in (0, 1]: how often an in-distribution sample scores as high, within
+            the rounding of the model; the largest there is where calibration samples are copies.
         is_ood: (N,) bool: whether the score breaks the threshold that `calibrate` promised.
         label: (N,) int64, the class that the model predicts; −1 where its input or logits are not
             finite.
         status: per sample ``"ok"``, ``"nonfinite_input"`` or ``"nonfinite_score"``.
+        class_conditional: (N,) bool: whether the promise holds within the predicted class, as the
+            calibration had enough samples of it. Rare classes share a threshold, and the promise is
+            on them together. False throughout unless calibrated per class.
         overrides: refusals that were overridden on the way here, with their reasons.
     """
 
@@ -130,6 +147,7 @@ class Result:
     is_ood: Tensor
     label: Tensor
     status: tuple[Status, ...]
+    class_conditional: Tensor
     overrides: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -147,7 +165,7 @@ class Result:
 
         Where `is_ood` bounds the share of false alarms among in-distribution samples, this bounds
         the expected share of false alarms among the samples selected. Samples without a finite
-        score are always selected.
+        score are always selected, which the bound does not cover.
 
         Args:
             fdr: false discovery rate, between 0 and 1.

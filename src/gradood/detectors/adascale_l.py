@@ -64,6 +64,7 @@ class AdaScaleL(Learner[Selection]):
         "little."
     )
     labels = False
+    state_shapes = ("shift: float samples",)
 
     def __init__(
         self,

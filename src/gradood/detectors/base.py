@@ -197,10 +197,14 @@ class Learner(Detector, Generic[P]):
 
     Class attributes:
         labels: whether `accumulate` needs true class labels.
+        state_shapes: what is learned: names with type and sizes, such as
+            ``("mean: float classes features",)``; a file with anything else is refused. Empty if
+            not declared. See `gradood.detectors._shared.state_shapes`.
     """
 
     learns: ClassVar[bool] = True
     labels: ClassVar[bool] = True
+    state_shapes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def accumulate(self, evidence: Evidence) -> P:

@@ -50,6 +50,7 @@ class DICE(Learner[ClassMoments]):
         "mean says little of how much a weight contributes."
     )
     labels = False
+    state_shapes = ("mask: bool classes features",)
 
     def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
         check_percentile(percentile)

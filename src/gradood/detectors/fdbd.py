@@ -61,6 +61,10 @@ class FDBD(Learner[_Statistics]):
         "the boundaries look large."
     )
     labels = False
+    state_shapes = (
+        "mean: float features",
+        "inverse: float classes classes",
+    )
 
     def __init__(self, *, distance_as_normalizer: bool = True) -> None:
         require(

@@ -52,6 +52,7 @@ class GradOrth(Learner[ClassMoments]):
         "network is small and confident, as most of the score is the length of the gradient."
     )
     labels = False
+    state_shapes = ("projection: float features features",)
 
     def __init__(self, *, threshold: float = 0.97) -> None:
         require(0 < threshold <= 1, "threshold", threshold, "a number above 0, at most 1")

@@ -56,6 +56,10 @@ class GradPCA(Learner[ClassMoments]):
         "The features have about as few dimensions as there are classes, so that the class means "
         "span all of them, or the network was trained too little for its classes to align."
     )
+    state_shapes = (
+        "center: float outputs columns",
+        "operator: float directions outputs columns",
+    )
 
     def __init__(self, *, output: Literal["sum", "max"] = "sum", epsilon: float = 0.99) -> None:
         require(output in ("sum", "max"), "output", output, "'sum' or 'max'")

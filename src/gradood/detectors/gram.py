@@ -70,6 +70,11 @@ class Gram(Learner[Ranges]):
         "AUROC 79.0, SVHN 99.5."
     )
     labels = False
+    state_shapes = (
+        "low: float classes statistics",
+        "high: float classes statistics",
+        "expected: float layers",
+    )
 
     def __init__(
         self,

@@ -91,6 +91,12 @@ class GROOD(Learner[_Statistics]):
         "The OOD prototype falls among the class prototypes (their mean, on networks whose unknown "
         "inputs do not gather there), or features are so long that π_o vanishes for every input."
     )
+    state_shapes = (
+        "prototypes: float seen features",
+        "ood: float features",
+        "unit?: float bank features",
+        "log_length?: float bank",
+    )
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class KLMatching(Learner[ClassMoments]):
         "one-hot and the score is only a confidence; or there are few classes to be confused."
     )
     labels = False
+    state_shapes = ("logs: float seen classes",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

@@ -43,6 +43,10 @@ class KNN(Learner[Rows]):
         "so small that k neighbors reach across classes."
     )
     labels = False
+    state_shapes = (
+        "unit: float samples features",
+        "log_length: float samples",
+    )
 
     def __init__(self, *, k: int = 50, normalize: bool = True) -> None:
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")

@@ -84,6 +84,10 @@ class LINe(Learner[_Statistics]):
         "clip='auto' away from the published networks), the features are few, so that 90 % "
         "pruning leaves none, or they are signed."
     )
+    state_shapes = (
+        "thresholds: float classes features",
+        "clip: float",
+    )
 
     def __init__(
         self,

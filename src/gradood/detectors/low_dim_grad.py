@@ -60,6 +60,14 @@ class LowDimGrad(Learner[Selection]):
         "are few per class (raise samples with the classes), or what tells "
         "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
     )
+    state_shapes = (
+        "p: float samples classes",
+        "features: float samples features",
+        "coefficients: float samples rank",
+        "offset: float rank",
+        "unit: float samples rank",
+        "log_length: float samples",
+    )
 
     def __init__(self, *, k: int = 5, samples: int = 5000) -> None:
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")

@@ -36,6 +36,12 @@ class Mahalanobis(Learner[ClassMoments]):
         "Features are far from Gaussian (sparse ReLU features of small CNNs), or fewer samples "
         "than dimensions were given, so that shrinkage decides."
     )
+    state_shapes = (
+        "transform: float features features",
+        "centers: float seen features",
+        "shrinkage: float",
+        "condition: float",
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

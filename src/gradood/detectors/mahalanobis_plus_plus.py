@@ -40,6 +40,12 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart (often on small CNNs), as it is "
         "left out, or fewer samples than dimensions were given, so that shrinkage decides."
     )
+    state_shapes = (
+        "transform: float features features",
+        "centers: float seen features",
+        "shrinkage: float",
+        "condition: float",
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

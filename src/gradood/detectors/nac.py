@@ -80,6 +80,10 @@ class NAC(Learner[Selection]):
         "and bins matter, and are published for few networks."
     )
     labels = False
+    state_shapes = (
+        "alpha: float layers",
+        "coverage_*: float _ _",
+    )
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class NCI(Learner[ClassMoments]):
         "alpha does not fit the length of the features, which it weighs absolutely."
     )
     labels = False
+    state_shapes = ("mean: float features",)
 
     def __init__(self, *, alpha: float = 1e-4) -> None:
         require(alpha >= 0 and isfinite(alpha), "alpha", alpha, "a number ≥ 0")

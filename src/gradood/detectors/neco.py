@@ -61,6 +61,11 @@ class NECO(Learner[ClassMoments]):
         "negative."
     )
     labels = False
+    state_shapes = (
+        "mean: float features",
+        "scale: float features",
+        "principal: float features features",
+    )
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class NNGuide(Learner[_Statistics]):
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
     )
     labels = False
+    state_shapes = ("guides: float samples features",)
 
     def __init__(self, *, k: int = 10, alpha: float = 0.01) -> None:
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")

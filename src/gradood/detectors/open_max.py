@@ -63,6 +63,12 @@ class OpenMax(Learner[Rows]):
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
+    state_shapes = (
+        "centers: float classes classes",
+        "start: float classes",
+        "shape: float classes",
+        "log_scale: float classes",
+    )
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class ReAct(Learner[Histogram]):
         "signed (transformers), where large negative ones are left alone."
     )
     labels = False
+    state_shapes = ("clip: float",)
 
     def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
         require(0 <= percentile <= 100, "percentile", percentile, "a number from 0 to 100")

@@ -53,6 +53,10 @@ class Residual(Learner[ClassMoments]):
         "unknown inputs have short features: the length outside shrinks with the whole."
     )
     labels = False
+    state_shapes = (
+        "origin: float features",
+        "residual: float features features",
+    )
 
     def __init__(
         self,

@@ -38,6 +38,16 @@ class RMDS(Learner[ClassMoments]):
         "Unknown inputs leave the space that the classes differ in: what both Gaussians find far "
         "cancels. Made for near-OOD, and for two classes or more."
     )
+    state_shapes = (
+        "transform: float features features",
+        "centers: float seen features",
+        "shrinkage: float",
+        "condition: float",
+        "background_transform: float features features",
+        "background_center: float features",
+        "background_shrinkage: float",
+        "background_condition: float",
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

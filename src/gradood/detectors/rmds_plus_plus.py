@@ -42,6 +42,16 @@ class RMDSPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart, as it is left out, or unknown "
         "inputs leave the space that the classes differ in, where the two distances cancel."
     )
+    state_shapes = (
+        "transform: float features features",
+        "centers: float seen features",
+        "shrinkage: float",
+        "condition: float",
+        "background_transform: float features features",
+        "background_center: float features",
+        "background_shrinkage: float",
+        "background_condition: float",
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

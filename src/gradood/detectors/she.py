@@ -42,6 +42,7 @@ class SHE(Learner[ClassMoments]):
         "Unknown inputs have long features, as the score grows with their length, or features are "
         "normalized, as in transformers, so that length says nothing."
     )
+    state_shapes = ("patterns: float classes features",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features and logits."""

@@ -46,6 +46,7 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."
     )
+    state_shapes = ("temperature: float",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

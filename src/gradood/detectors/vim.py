@@ -89,6 +89,11 @@ class ViM(Learner[_Statistics]):
         "largest logit is mostly negative, which turns the residual around."
     )
     labels = False
+    state_shapes = (
+        "origin: float features",
+        "residual: float features features",
+        "alpha: float",
+    )
 
     def __init__(
         self, *, dimension: int | Literal["auto"] = "auto", alpha_samples: int | None = None

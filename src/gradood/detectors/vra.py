@@ -53,6 +53,10 @@ class VRA(Learner[Selection]):
         "of a class, or features are signed, where η_α cuts into negative ones."
     )
     labels = False
+    state_shapes = (
+        "low: float features",
+        "high: float features",
+    )
 
     def __init__(
         self,

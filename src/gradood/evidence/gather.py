@@ -116,8 +116,8 @@ def _widened(read: Read, tensor: Tensor) -> Tensor:
 
 
 def _linear(head: Head, device: torch.device) -> Linear:
-    bias = head.bias
-    return Linear(head.weight.to(device), None if bias is None else bias.to(device))
+    weight, bias = head.linear()
+    return Linear(weight.to(device), None if bias is None else bias.to(device))
 
 
 _Objectives = dict[Objective | FittedObjective, dict[Site, list[Gradient]]]

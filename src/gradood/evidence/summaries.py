@@ -108,6 +108,10 @@ def _map(tensor: Tensor, channels: int) -> Tensor:
     return tensor.detach().clone()
 
 
+def _map_with_graph(tensor: Tensor, channels: int) -> Tensor:
+    return tensor.clone()
+
+
 def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
     """(batch, channels): share of positions that are positive and selected by max pooling.
 
@@ -115,6 +119,7 @@ def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
         pool: the layer that takes the tensor.
     """
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
+    # No closure, which could not be pickled.
     reduce = partial(_selected_share, settings=settings)
     return Summary("positive share selected by max pooling", reduce, settings)
 
@@ -195,5 +200,5 @@ MEAN = Summary("mean", _mean, with_graph=_mean_with_graph)
 """(batch, channels): mean over positions."""
 POSITIONS = Summary("positions", _count)
 """(batch,): number of positions; no value is read."""
-MAP = Summary("map", _map, with_graph=lambda tensor, _: tensor.clone())
+MAP = Summary("map", _map, with_graph=_map_with_graph)
 """The tensor itself, kept."""

@@ -1,6 +1,7 @@
 """A saved monitor: what its file says, and how that is bound to its model again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +19,18 @@ from gradood.artifact.canary import Canary, compare, tolerance
 from gradood.artifact.fingerprint import Fingerprint
 from gradood.artifact.tensors import to_torch, unpack
 from gradood.calibration._rule import DecisionRule
-from gradood.detectors.base import Detector, Plan, State
+from gradood.detectors._shared.state_shapes import misfits
+from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.evidence import LOGITS, gather, reads_from_plain
+from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
+from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
+from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
-from gradood.taps import Output, device_of, first_matrix, unwrap
+from gradood.taps import Network, Output, device_of, first_matrix, unwrap
 
-__all__ = ["FUNCTION", "KEYS", "Saved", "canary_outputs", "restore"]
+__all__ = ["FUNCTION", "KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
 
 FUNCTION = ""
 """Stands for a function that chose the output, which no file can hold."""
@@ -52,20 +57,18 @@ def restore(
         override: why a differing model is right, or None.
         output: which item of what the model returns holds the logits; None for that of the file.
     """
-    manifest = artifact.verified.manifest
-    tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
+    manifest, what = artifact.verified.manifest, repr(source)
     lines = differences(manifest.model.fingerprint, known)
-    what = repr(source)
     if lines and not override:
         raise mismatch(lines, what)
-    saved = Saved.of(manifest, tensors)
+    with _refused(what):
+        tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
+        saved = Saved.of(manifest, tensors)
     try:
-        unbound, state, changes = saved.bound(model, output)
-    except ArtifactError:
+        unbound, state, changes = saved.bound(model, known, output)
+    except (ArtifactError, MemoryError, Warning, torch.cuda.OutOfMemoryError):
         raise
-    except (GradoodError, RuntimeError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
+    except Exception as error:  # The model's own error, whatever it is.
         raise mismatch([*lines, f"it cannot be run as before ({error})"], what) from error
     lines += changes
     if lines and not override:
@@ -77,16 +80,38 @@ def restore(
     return options, state
 
 
-def canary_outputs(bound: DetectorSet, inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Logits (8, classes) and scores (8,) by detector, of the canary inputs.
+@contextmanager
+def _refused(what: str, *others: type[Exception]) -> Iterator[None]:
+    """Whatever a file says that nothing can be made of is an `ArtifactError`, but for `others`."""
+    try:
+        yield
+    except (ArtifactError, MemoryError, Warning, *others):
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"{what} is refused: its parts do not fit together ({type(error).__name__}: "
+            f"{str(error)[:200]}); save it again from the monitor."
+        ) from error
+
+
+def canary_logits(network: Network, inputs: Tensor) -> Tensor:
+    """Logits (8, classes) of the canary inputs, on the CPU.
+
+    Args:
+        network: the observed model.
+        inputs: (8, …).
+    """
+    return gather(network, inputs.to(network.device), (LOGITS,), None).logits.cpu()
+
+
+def canary_scores(bound: DetectorSet, inputs: Tensor) -> Mapping[str, Tensor]:
+    """Scores (8,) of the canary inputs, by detector.
 
     Args:
         bound: the detectors, with what they learned.
         inputs: (8, …).
     """
-    network = bound.binding.network
-    logits = gather(network, inputs.to(network.device), (LOGITS,), None).logits.cpu()
-    return logits, score_batch(bound, Batch(inputs)).scores
+    return score_batch(bound, Batch(inputs)).scores
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -154,12 +179,13 @@ class Saved:
         return output
 
     def bound(
-        self, model: nn.Module, output: Output | None = None
+        self, model: nn.Module, known: Fingerprint, output: Output | None = None
     ) -> tuple[UnboundSet, MonitorState, list[str]]:
         """The monitor's parts on a model, and what differs on the canary, in words.
 
         Args:
             model: the classifier.
+            known: its fingerprint.
             output: as for `output`.
 
         Raises:
@@ -169,24 +195,48 @@ class Saved:
         output = self.output(output)
         # Of several items, what was saved without a choice took the first; the canary tells.
         chosen = first_matrix if output is None else output
-        inputs = self.canary.inputs.to(device_of(module))
-        network = observed(model, inputs, head=head, output=chosen)
-        combine: Any = self.manifest.combine
-        unbound = UnboundSet(
-            model=model, detectors=self.detectors, combine=combine, head=head, output=output
-        )
-        detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
+        device = device_of(module)
+        settings = self.manifest.numerics or numerics(device)
+        content = ModelContent(known, settings, TensorVersions(module))
+        with applied_autocast(settings, device):
+            network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
+            combine: Any = self.manifest.combine
+            unbound = UnboundSet(
+                model=model, detectors=self.detectors, combine=combine, head=head, output=output
+            )
+            detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
+            self._check_states(network.sizes)
+            bound = replace(detectors, states=dict(self.states))
+            logits = canary_logits(network, self.canary.inputs)
+            with _refused("the file", GradoodError, RuntimeError):
+                scores = canary_scores(bound, self.canary.inputs)
+        snapshot = ModelSnapshot(network, content, self.canary.inputs, logits)
         state = MonitorState(
-            bound=replace(detectors, states=dict(self.states)),
+            bound=bound,
             fitted=self.fitted,
             rule=self.rule,
             canary=self.canary.inputs,
             overrides=self.manifest.overrides,
+            fit_model=snapshot if self.states else None,
+            calibration_model=None if self.rule is None else snapshot,
         )
-        assert state.bound is not None
-        logits, scores = canary_outputs(state.bound, self.canary.inputs)
         allowed = tolerance(self.canary, module)
         return unbound, state, compare(self.canary, logits, scores, allowed)
+
+    def _check_states(self, sizes: Mapping[str, int]) -> None:
+        """Raise where a state is not of the types and sizes that its detector makes here."""
+        for name, detector in self.detectors.items():
+            if not isinstance(detector, Learner):
+                odd = ["it learns nothing"] if self.states.get(name) else []
+            elif detector.state_shapes:
+                odd = list(misfits(detector.state_shapes, self.states.get(name, {}), sizes))
+            else:
+                odd = []
+            if odd:
+                raise ArtifactError(
+                    f"what {name!r} learned is not what {detector.name} learns of this model: "
+                    f"{'; '.join(odd[:3])}. Fit and save again."
+                )
 
 
 def _created(record: DetectorRecord, tensors: Mapping[str, Tensor]) -> Detector:
@@ -208,6 +258,11 @@ def _rule(
     rule = DecisionRule.from_plain(manifest.calibration, tensors)
     if rule.each.keys() != plans.keys():
         raise ArtifactError("the calibration is of other detectors than the file holds.")
+    how = None if rule.fusion is None else rule.fusion.how
+    if how != manifest.combine:
+        raise ArtifactError(
+            f"the file says combine={manifest.combine!r}, but was calibrated with {how!r}."
+        )
     # Canonical JSON sorts its keys; results come in the order of the monitor.
     return replace(rule, each={name: rule.each[name] for name in plans})
 

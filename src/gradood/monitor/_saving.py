@@ -11,14 +11,24 @@ from gradood._engine.mistakes import type_named
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import USABLE, usable_name
 from gradood._engine.rows import row_count
-from gradood.artifact import DetectorRecord, FitSummary, Manifest, ModelRecord, write
+from gradood.artifact import (
+    DetectorRecord,
+    Fingerprint,
+    FitSummary,
+    Manifest,
+    ModelRecord,
+    Override,
+    write,
+)
 from gradood.artifact.canary import Canary, synthesize
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.tensors import from_torch, pack, to_torch
 from gradood.calibration._rule import DecisionRule
-from gradood.errors import ArtifactError, ConfigError, NotFittedError
+from gradood.errors import ArtifactError, ConfigError, ModelMismatchError, NotFittedError
 from gradood.evidence import Activation, Gradient, reads_to_plain
-from gradood.monitor._saved import FUNCTION, KEYS, Saved, canary_outputs
+from gradood.monitor._model_snapshot import ModelContent
+from gradood.monitor._numerics import applied_autocast, numerics
+from gradood.monitor._saved import FUNCTION, KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
 from gradood.taps import Output
@@ -28,16 +38,21 @@ __all__ = ["save"]
 _SEED = 0
 
 
-def save(path: str | os.PathLike[str], options: MonitorOptions, state: MonitorState) -> None:
+def save(
+    path: str | os.PathLike[str],
+    options: MonitorOptions,
+    state: MonitorState,
+    override: str | None = None,
+) -> None:
     """See `gradood.Monitor.save`.
 
     Args:
         path: of the file.
         options: of the monitor.
         state: likewise.
+        override: why a model that changed since is right, or None.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ConfigError(f"path is {type_named(path)}; expected the name of a file.")
+    _check_path(path)
     state.require_fitted(options.unbound)
     bound = state.bound
     if bound is None:
@@ -45,6 +60,8 @@ def save(path: str | os.PathLike[str], options: MonitorOptions, state: MonitorSt
             "nothing was run on this monitor yet, so there is nothing to save: fit, calibrate or "
             "bind it first."
         )
+    known, overrides = _unchanged(options.unbound, state, override)
+    settings = next((s.content.numerics for s in state.snapshots), None)
     tensors: dict[str, Tensor] = {}
     detectors = tuple(_detector(name, bound, tensors) for name in bound.detectors)
     stated = set(tensors)
@@ -55,21 +72,24 @@ def save(path: str | os.PathLike[str], options: MonitorOptions, state: MonitorSt
         tensors[KEYS] = fitted.keys.sort().values
     records = {name for record in detectors for name in record.state.values()}
     arrays = tuple(sorted((stated | set(tensors)) - records))
-    canary, canary_tensors = _canary(bound, state).record()
+    device = bound.binding.network.device
+    with applied_autocast(settings, device):
+        canary, canary_tensors = _canary(bound, state).record()
     tensors |= canary_tensors
     manifest = Manifest(
         torch=str(torch.__version__),
         bare=options.bare,
         detectors=detectors,
         combine=options.unbound.combine,
-        model=_model(options.unbound, bound),
+        model=_model(options.unbound, bound, known),
         preprocess=None if options.preprocess is None else dict(options.preprocess),
         calibration=None if rule is None else rule.to_plain(),
         fit=None if fitted is None else _summary(fitted),
         seeds={"canary": _SEED} | _split_seed(rule),
-        overrides=state.overrides,
+        overrides=overrides,
         canary=canary,
         arrays=arrays,
+        numerics=settings or numerics(device),
     )
     stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
 
@@ -78,6 +98,25 @@ def save(path: str | os.PathLike[str], options: MonitorOptions, state: MonitorSt
         Saved.of(written, {name: to_torch(array) for name, array in stored.items()})
 
     write(os.fspath(path), manifest, stored, loadable)
+
+
+def _unchanged(
+    unbound: UnboundSet, state: MonitorState, reason: str | None
+) -> tuple[Fingerprint, tuple[Override, ...]]:
+    """The model's fingerprint, and the overrides; refuses a model that changed without a reason."""
+    content = ModelContent.of(unbound.model) if state.snapshots else None
+    lines = dict.fromkeys(line for s in state.snapshots for line in s.differences(content))
+    if lines and not (reason and reason.strip()):
+        raise ModelMismatchError(
+            f"the model changed since it was fitted or calibrated on: {'; '.join(lines)}. Fit and "
+            "calibrate again; or give the model back what it had; or, if the change is meant and "
+            "you answer for it, save with override='the reason', which is stamped on every result."
+        )
+    known = fingerprint(unbound.model) if content is None else content.fingerprint
+    if not lines or not reason:
+        return known, state.overrides
+    stamp = Override(what="model changed", reason=reason.strip(), details=tuple(lines))
+    return known, (*state.overrides, stamp)
 
 
 def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> DetectorRecord:
@@ -111,7 +150,7 @@ def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> Dete
     )
 
 
-def _model(unbound: UnboundSet, bound: DetectorSet) -> ModelRecord:
+def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> ModelRecord:
     network = bound.binding.network
     sites = [
         read.site.layer
@@ -126,9 +165,19 @@ def _model(unbound: UnboundSet, bound: DetectorSet) -> ModelRecord:
         classes=network.classes,
         input_shape=tuple(network.example.shape[1:]),
         input_dtype=str(network.example.dtype).removeprefix("torch."),
-        fingerprint=fingerprint(unbound.model),
+        fingerprint=known,
         output=_named_output(unbound.output),
     )
+
+
+def _check_path(path: object) -> None:
+    """Refuse what names no file.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"path is {type_named(path)}; expected the name of a file.")
 
 
 def _named_output(output: Output | None) -> str | int | None:
@@ -156,5 +205,6 @@ def _canary(bound: DetectorSet, state: MonitorState) -> Canary:
                 example, torch.zeros(row_count(example), dtype=torch.int64, device="cpu")
             )
         inputs = synthesize(example, *data.bounds(example), seed=_SEED)
-    logits, scores = canary_outputs(bound, inputs)
-    return Canary.of(bound.binding.network.module, inputs, logits, scores, _SEED)
+    network = bound.binding.network
+    logits, scores = canary_logits(network, inputs), canary_scores(bound, inputs)
+    return Canary.of(network.module, inputs, logits, scores, _SEED)

@@ -20,6 +20,7 @@ from gradood._engine.partials import (
     require_partials,
 )
 from gradood._engine.progress import on_terminal, shown_batches
+from gradood._engine.reproducibility import RowSample, tolerances
 from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
@@ -28,10 +29,12 @@ from gradood.errors import (
     CalibrationError,
     DataError,
     LabelMismatchWarning,
+    ModelChangedWarning,
     NotFittedError,
     warn_caller,
 )
 from gradood.evidence import KEYS, LOGITS, Read
+from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._state import MonitorOptions, MonitorState, summary
 
 __all__ = ["Session"]
@@ -78,17 +81,20 @@ class Session:
 
     def fit(self, data: Data) -> None:
         """Learn from all of the fit data; without a detector that learns, only bind."""
+        content = self._content() if self.unbound.learners else None
         partials, bound = self._accumulated(data)
         if bound is not None and bound.learners:
-            self._learn(bound, partials)
+            self._learn(bound, partials, content)
         else:
             self._keep(bound)
 
     def accumulate(self, data: Data) -> Partials:
         """What some of the fit data contributes."""
+        content = self._content()
         partials, bound = self._accumulated(data)
         self._keep(bound)
-        return partials
+        snapshot = self._snapshot(bound, content, "fitted")
+        return partials if snapshot is None else partials.read_off(frozenset({snapshot.digest}))
 
     def finish(self, partials: Partials) -> None:
         """Learn from everything accumulated."""
@@ -101,7 +107,7 @@ class Session:
                 "run: call monitor.bind(inputs) first."
             )
         require_partials(partials)
-        self._learn(self.unbound.unfitted(bound), partials)
+        self._learn(self.unbound.unfitted(bound), partials, self._content())
 
     def _accumulated(self, data: Data) -> tuple[Partials, DetectorSet | None]:
         unbound, bound = self.unbound, self.state.learning
@@ -119,7 +125,9 @@ class Session:
             NotFittedError: a detector that learns was not fitted.
         """
         state = self._fitted()
-        return self._scored(state, data, "score", ())
+        scores = self._scored(state, data, "score", ())
+        self._compare(state.fit_model, "fitted")
+        return scores
 
     def predict(self, data: Data) -> Results:
         """Decisions about every sample.
@@ -134,25 +142,35 @@ class Session:
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
         scores = self._scored(state, data, "predict", (LOGITS,))
+        self._compare(state.calibration_model, "calibrated")
         return state.rule.results(scores, state.stamps)
 
     def calibrate(
         self, data: Data, promise: Promise, *, per_class: bool, allow_overlap: str | None
     ) -> None:
         """Thresholds that keep a promise; see `gradood.Monitor.calibrate`."""
-        before, unbound = self._fitted(), self.unbound
+        before, unbound, content = self._fitted(), self.unbound, self._content()
         summaries: list[DataSummary] = []
+        sample = RowSample()
 
         def summarize(batch: Batch, scores: BatchScores) -> None:
             summaries.append(DataSummary.of(batch.inputs, scores.keys))
+            sample.add(batch.inputs, scores.keys)
 
         batches = finite_batches(self._batches(data, "calibrate"), "calibration")
         scores, bound = score_batches(unbound, before.bound, batches, (LOGITS, KEYS), summarize)
-        if not summaries:
+        if not summaries or bound is None:
             raise DataError("calibrate was given no sample; give held-out in-distribution data.")
         samples = reduce(DataSummary.merge, summaries)
         overlap = overlap_override(samples, before.fitted, allow_overlap)
-        rule = DecisionRule.of(scores, promise, combine=unbound.combine, per_class=per_class)
+        rule = DecisionRule.of(
+            scores,
+            promise,
+            combine=unbound.combine,
+            per_class=per_class,
+            tolerances=tolerances(bound, sample, scores),
+        )
+        snapshot = None if bound is None else self._calibrated_on(before, bound, content)
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
             if before.bound is not None and self.state.bound is not before.bound:
@@ -166,6 +184,7 @@ class Session:
                 rule=rule,
                 calibrated=samples,
                 overrides=(*others, *overlap),
+                calibration_model=snapshot,
             )
 
     def _fitted(self) -> MonitorState:
@@ -185,13 +204,53 @@ class Session:
     def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
         return shown_batches(data, what, bar=self._progress, labels=labels)
 
+    # -- the model ------------------------------------------------------------------------
+
+    def _content(self) -> ModelContent | None:
+        """What the model holds now, to be compared once its statistics are made."""
+        return ModelContent.of(self.unbound.model)
+
+    def _snapshot(
+        self, bound: DetectorSet | None, content: ModelContent | None, what: str
+    ) -> ModelSnapshot | None:
+        """The model that a pass over data began with; warns if the pass ended with another."""
+        if bound is None or content is None:
+            return None
+        snapshot = ModelSnapshot.of(bound.binding.network, content)
+        changes = snapshot.changes()
+        if changes:
+            _warn(f"the model changed while it was {what}: {'; '.join(changes)}", _AGAIN[what])
+        return snapshot
+
+    def _calibrated_on(
+        self, before: MonitorState, bound: DetectorSet, content: ModelContent | None
+    ) -> ModelSnapshot | None:
+        """The model that was calibrated on; warns if it is not the one that was fitted on."""
+        snapshot, fitted = self._snapshot(bound, content, "calibrated"), before.fit_model
+        if fitted is None:
+            return snapshot
+        changes = fitted.differences(content) or fitted.changes()
+        if not changes:
+            return fitted
+        _warn(f"the model is not as it was fitted on: {'; '.join(changes)}", _AGAIN["fitted"])
+        return snapshot
+
+    def _compare(self, snapshot: ModelSnapshot | None, what: str) -> None:
+        """Warn if the model is not as it was fitted, or calibrated, on."""
+        changes = [] if snapshot is None else snapshot.changes()
+        if changes:
+            _warn(f"the model is not as it was {what} on: {'; '.join(changes)}", _AGAIN[what])
+
     # -- swaps ----------------------------------------------------------------------------
 
-    def _learn(self, bound: DetectorSet, partials: Partials) -> None:
+    def _learn(self, bound: DetectorSet, partials: Partials, content: ModelContent | None) -> None:
         """A fit: nothing that was calibrated or overridden before holds any longer."""
         fitted = self.unbound.checked(finish(bound, partials))
+        snapshot = self._snapshot(fitted, content, "fitted")
+        if snapshot is not None and partials.models - {snapshot.digest}:
+            _warn("parts of the fit were read off a model with other weights", _AGAIN["fitted"])
         with _SWAP:
-            self.state = MonitorState(bound=fitted, fitted=partials.seen)
+            self.state = MonitorState(bound=fitted, fitted=partials.seen, fit_model=snapshot)
         agreement = None if partials.seen is None else partials.seen.agreement
         doubt = None if agreement is None else agreement.doubt()
         if doubt is not None:
@@ -201,3 +260,14 @@ class Session:
         """A binding, unless another thread was first."""
         with _SWAP:
             self.state = self.state.with_binding(bound)
+
+
+_AGAIN = {
+    "fitted": "Fit and calibrate again, or give the model back what it had.",
+    "calibrated": "Calibrate again, or give the model back what it had.",
+}
+
+
+def _warn(finding: str, advice: str) -> None:
+    """A `ModelChangedWarning` at the line that called into this package."""
+    warn_caller(f"{finding}. {advice}", ModelChangedWarning)

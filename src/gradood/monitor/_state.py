@@ -14,6 +14,7 @@ from gradood.artifact import Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
+from gradood.monitor._model_snapshot import ModelSnapshot
 from gradood.taps import Output, check_output, unwrap
 
 __all__ = ["MonitorOptions", "MonitorState", "summary"]
@@ -84,6 +85,8 @@ class MonitorState:
         rule: what decides; None before `calibrate`.
         canary: (8, …) inputs of the file this was loaded from, or None.
         overrides: refusals that were overridden.
+        fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
+        calibration_model: the model as it was calibrated on, likewise.
     """
 
     bound: DetectorSet | None = None
@@ -93,6 +96,14 @@ class MonitorState:
     rule: DecisionRule | None = None
     canary: Tensor | None = None
     overrides: tuple[Override, ...] = ()
+    fit_model: ModelSnapshot | None = None
+    calibration_model: ModelSnapshot | None = None
+
+    @property
+    def snapshots(self) -> tuple[ModelSnapshot, ...]:
+        """The model as it was when this was made of it; the latest first."""
+        models = (self.calibration_model, self.fit_model)
+        return tuple(dict.fromkeys(model for model in models if model is not None))
 
     @property
     def learning(self) -> DetectorSet | None:

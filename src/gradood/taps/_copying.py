@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache, partial
+from operator import is_
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gradood.taps._values import (
+    VALUES,
+    container_base,
+    copy_of_subclass,
+    copy_of_tensor,
+    same,
+    state_of,
+)
 
 __all__ = [
     "COMPILED",
@@ -19,6 +30,8 @@ __all__ = [
     "Kind",
     "MUTABLE",
     "OBJECT",
+    "TENSOR",
+    "alike",
     "compiled_original",
     "is_plain",
     "kind_of",
@@ -30,7 +43,7 @@ _LARGEST = 10_000
 _LEAVES: frozenset[type] = frozenset(
     (
         *(bool, bytes, complex, float, int, str, type(None), type(Ellipsis), range, slice, type),
-        *(Tensor, nn.Parameter, torch.Size, torch.dtype, torch.device, torch.Generator),
+        *(torch.Size, torch.dtype, torch.device),
         *(torch.layout, torch.memory_format, BuiltinFunctionType, ModuleType),
     )
 )
@@ -39,13 +52,18 @@ _OPAQUE_ROOTS = frozenset({"torch", "numpy", "weakref", "threading", "logging", 
 _LruCache = type(lru_cache(lambda: None))
 
 
-def is_plain(value: object) -> bool:
-    """Whether a value leads to no module and is not changed in place."""
+def is_plain(value: object, *, tensors: bool = True) -> bool:
+    """Whether a value leads to no module and is not changed in place.
+
+    Args:
+        value: any object.
+        tensors: whether a tensor, or a tuple of them, is plain.
+    """
     kind = type(value)
     if kind in _LEAVES:
         return True
     if kind is tuple or kind is frozenset:
-        return all(map(is_plain, cast("tuple[object, ...]", value)))
+        return all(is_plain(v, tensors=tensors) for v in cast("tuple[object, ...]", value))
     if kind is FunctionType:
         function = cast("FunctionType", value)
         return not (
@@ -54,7 +72,7 @@ def is_plain(value: object) -> bool:
             or function.__defaults__
             or function.__kwdefaults__
         )
-    return isinstance(value, type | Enum | Tensor)
+    return isinstance(value, type | Enum) or (tensors and isinstance(value, Tensor))
 
 
 def compiled_original(value: object) -> Any:
@@ -80,7 +98,7 @@ class Copier:
         key = id(value)
         if key in self._copies:
             return self._copies[key]
-        kind = kind_of(value) if key in self._affected else None
+        kind = kind_of(value, any_size=True) if key in self._affected else None
         return value if kind is None else kind.copy(value, self)
 
     def keep(self, value: Any, copy: Any) -> Any:
@@ -95,17 +113,41 @@ class Copier:
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How objects of one kind are looked through and copied."""
+    """How objects of one kind are looked through and copied.
+
+    Attributes:
+        parts: what an object leads to.
+        copy: makes a copy of it.
+        state: what a forward may change in it, to be compared by `alike`; None if nothing.
+        put: sets that back.
+    """
 
     parts: Callable[[Any], Iterable[Any]]
     copy: Callable[[Any, Copier], Any]
+    state: Callable[[Any], Any] | None = None
+    put: Callable[[Any, Any], None] = lambda _, __: None
 
 
-def kind_of(value: Any) -> Kind | None:
-    """How an object is looked through and copied; None of what is shared unseen."""
+def alike(a: Any, b: Any) -> bool:
+    """Whether two states of one object hold the same: the same objects, or equal values."""
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(is_, a, b))
+    return same(a, b)
+
+
+def kind_of(value: Any, *, any_size: bool = False) -> Kind | None:
+    """How an object is looked through and copied; None of what is shared unseen.
+
+    Args:
+        value: any object.
+        any_size: whether large containers and arrays are looked through too.
+    """
     kind = type(value)
     if kind in _CONTAINER_TYPES:
-        return _CONTAINER_TYPES[kind] if len(value) <= _LARGEST else None
+        return _CONTAINER_TYPES[kind] if any_size or len(value) <= _LARGEST else None
+    if kind in VALUES:
+        large = kind is np.ndarray and value.nbytes > 100 * _LARGEST
+        return _VALUE if any_size or not large else None
     if kind is FunctionType:
         return _FUNCTION if compiled_original(value) is None else COMPILED
     if kind in _OTHER_TYPES:
@@ -114,8 +156,14 @@ def kind_of(value: Any) -> Kind | None:
         return _PROXY
     if isinstance(value, nn.Module):
         return OBJECT
+    if isinstance(value, Tensor):
+        return TENSOR
     if kind.__module__.partition(".")[0] in _OPAQUE_ROOTS:
         return None
+    base = container_base(kind)
+    if base is not None:
+        large = len(value) > _LARGEST and not any_size
+        return None if large else _FROZEN_SUBCLASS if base in (tuple, frozenset) else _SUBCLASS
     return OBJECT if hasattr(value, "__dict__") or slot_names(kind) else None
 
 
@@ -231,16 +279,91 @@ def _copy_object(value: Any, copier: Copier) -> Any:
     return made
 
 
-_LIST = Kind(lambda value: list(value), _copy_list)
-_SET = Kind(lambda value: list(value), _copy_set)
+def _entries(value: Any) -> list[Any]:
+    return list(value)
+
+
+def _put_entries(value: Any, state: list[Any]) -> None:
+    value.clear()
+    (value.update if isinstance(value, set) else value.extend)(state)
+
+
+def _put_items(value: Any, state: list[Any]) -> None:
+    value.clear()
+    value.update(zip(state[::2], state[1::2], strict=True))
+
+
+def _put_cell(value: CellType, state: list[Any]) -> None:
+    if state:
+        value.cell_contents = state[0]
+    else:
+        del value.cell_contents
+
+
+def _named_state(value: Any) -> list[Any]:
+    held = {name: getattr(value, name) for name in slot_names(type(value)) if hasattr(value, name)}
+    return [
+        part
+        for named in (*held.items(), *getattr(value, "__dict__", {}).copy().items())
+        for part in named
+    ]
+
+
+def _put_named(value: Any, state: list[Any]) -> None:
+    before = dict(zip(state[::2], state[1::2], strict=True))
+    for name in _named_state(value)[::2]:
+        if name not in before:
+            object.__delattr__(value, name)
+    for name, part in before.items():
+        if getattr(value, name, before) is not part:
+            object.__setattr__(value, name, part)
+
+
+def _subclass_parts(value: Any) -> list[Any]:
+    base: Any = container_base(type(value))
+    entries = _dict_parts_of(base, value) if issubclass(base, dict) else base.__iter__(value)
+    return [*entries, *_held(value)]
+
+
+def _dict_parts_of(base: Any, value: Any) -> list[Any]:
+    return [part for entry in list(base.items(value)) for part in entry]
+
+
+def _copy_subclass(value: Any, copier: Copier) -> Any:
+    base = container_base(type(value))
+    return copy_of_subclass(value, base, lambda made: copier.keep(value, made), copier.of)
+
+
+def _put_subclass(value: Any, state: list[Any]) -> None:
+    base: Any = container_base(type(value))
+    entries = state[: len(state) - len(_held(value))]
+    base.clear(value)
+    if issubclass(base, dict):
+        for key, entry in zip(entries[::2], entries[1::2], strict=True):
+            base.__setitem__(value, key, entry)
+    else:
+        (base.update if base is set else base.extend)(value, entries)
+
+
+_LIST = Kind(_entries, _copy_list, _entries, _put_entries)
+_SET = Kind(_entries, _copy_set, _entries, _put_entries)
 _TUPLE = Kind(lambda value: value, _copy_tuple)
-_DICT = Kind(_dict_parts, _copy_dict)
+_DICT = Kind(_dict_parts, _copy_dict, lambda value: list(_dict_parts(value)), _put_items)
+_SUBCLASS = Kind(_subclass_parts, _copy_subclass, _subclass_parts, _put_subclass)
+_FROZEN_SUBCLASS = Kind(_subclass_parts, _copy_subclass)
+_VALUE = Kind(
+    lambda _: (),
+    lambda value, copier: copier.keep(value, VALUES[type(value)][0](value)),
+    state_of,
+    lambda value, state: VALUES[type(value)][2](value, state),
+)
+TENSOR = Kind(lambda _: (), lambda value, copier: copier.keep(value, copy_of_tensor(value)))
 _FUNCTION = Kind(_function_parts, _copy_function)
 COMPILED = Kind(
     lambda value: (compiled_original(value),),
     lambda value, copier: copier.of(compiled_original(value)),
 )
-OBJECT = Kind(_object_parts, _copy_object)
+OBJECT = Kind(_object_parts, _copy_object, _named_state, _put_named)
 _PROXY = Kind(
     lambda value: (_proxied(value),),
     lambda value, copier: weakref.proxy(copier.of(_proxied(value))),
@@ -251,10 +374,10 @@ _CONTAINER_TYPES: dict[type, Kind] = {
     tuple: _TUPLE,
     **dict.fromkeys((dict, OrderedDict, defaultdict), _DICT),
 }
-CONTAINERS = (_LIST, _SET, _TUPLE, _DICT)
-MUTABLE = (_LIST, _SET, _DICT)
+CONTAINERS = (_LIST, _SET, _TUPLE, _DICT, _SUBCLASS, _FROZEN_SUBCLASS)
+MUTABLE = (_LIST, _SET, _DICT, _SUBCLASS, _VALUE)
 _OTHER_TYPES: dict[type, Kind] = {
-    CellType: Kind(_cell_parts, _copy_cell),
+    CellType: Kind(_cell_parts, _copy_cell, lambda value: list(_cell_parts(value)), _put_cell),
     MethodType: Kind(lambda value: (value.__self__, value.__func__), _copy_method),
     partial: Kind(
         lambda value: [value.func, *value.args, *value.keywords.values(), *_held(value)],

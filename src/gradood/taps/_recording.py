@@ -156,8 +156,8 @@ class Recording:
         logits = self.logits
         counts = {name: len(calls) for name, calls in self._seen.items()}
         candidates = [
-            HeadCandidate(name, self._module.get_submodule(name), seen, counts.get(name, 1))
-            for name, seen in self._candidates
+            HeadCandidate(n, self._module.get_submodule(n), seen, counts.get(n, 1), self._views)
+            for n, seen in self._candidates
         ]
         ended = by_graph(logits)
         cautions = [] if ended is None else [mistaken(ended)]

@@ -10,10 +10,22 @@ from typing import Any
 
 from torch import nn
 
-from gradood.taps._copying import COMPILED, CONTAINERS, MUTABLE, OBJECT, Copier, is_plain, kind_of
+from gradood.taps._copying import (
+    COMPILED,
+    CONTAINERS,
+    MUTABLE,
+    OBJECT,
+    TENSOR,
+    Copier,
+    Kind,
+    is_plain,
+    kind_of,
+)
 
-__all__ = ["redirect"]
+__all__ = ["Place", "Search", "redirect"]
 
+Place = tuple[MutableMapping[Any, Any], Any]
+"""A mapping, and a key in it."""
 _MOSTOBJECTS = 5000
 """Objects looked at for one view; what lies beyond is shared with the model."""
 _DEEPEST = 12
@@ -21,9 +33,10 @@ _DEEPEST = 12
 
 
 def redirect(
-    places: Iterable[tuple[MutableMapping[Any, Any], Any]],
-    copies: Mapping[int, nn.Module],
+    places: Iterable[Place],
+    copies: Mapping[int, Any],
     harmless: "weakref.WeakValueDictionary[int, Any]",
+    deep: Iterable[Place] = (),
 ) -> None:
     """Replace references to modules, in what some mappings hold, by references to their copies.
 
@@ -33,11 +46,15 @@ def redirect(
 
     Args:
         places: (mapping, key) pairs, whose values are replaced in place.
-        copies: id of a module → its copy.
+        copies: id of a module, or of a tensor that is not shared → its copy.
         harmless: id → object known to lead to no module; added to.
+        deep: places behind which everything that a forward may change is copied, tensors too.
     """
-    values = [(mapping, key, mapping[key]) for mapping, key in places]
-    search = _Search(copies, harmless)
+    copied = [(mapping, key, mapping[key]) for mapping, key in deep]
+    values = [*copied, *((mapping, key, mapping[key]) for mapping, key in places)]
+    search = Search(copies, harmless)
+    if copied:
+        search.explore([value for _, _, value in copied], deep=True)
     search.explore([value for _, _, value in values])
     copier = Copier(dict(copies), search.affected())
     for mapping, key, value in values:
@@ -49,34 +66,44 @@ def redirect(
             continue
 
 
-class _Search:
-    """The objects reachable from some values, and which of them lead to a module."""
+class Search:
+    """The objects reachable from some values, and which of them lead to a module.
+
+    Attributes:
+        reached: id → object.
+    """
 
     def __init__(
-        self, modules: Mapping[int, nn.Module], harmless: "weakref.WeakValueDictionary[int, Any]"
+        self, modules: Mapping[int, Any], harmless: "weakref.WeakValueDictionary[int, Any]"
     ) -> None:
         self._modules = modules
         self._harmless = harmless
-        self._reached: dict[int, Any] = {}
+        self.reached: dict[int, Any] = {}
         self._holders: dict[int, list[int]] = {}
         self._targets: set[int] = set()
         self._affected: set[int] = set()
 
-    def explore(self, values: Iterable[Any]) -> None:
+    def explore(self, values: Iterable[Any], *, deep: bool = False) -> None:
+        """Follow references from some values.
+
+        Args:
+            values: to start from.
+            deep: whether all that a forward may change is to be copied.
+        """
         stack = [(value, True, 0) for value in values]
-        while stack and len(self._reached) < _MOSTOBJECTS:
+        while stack and len(self.reached) < _MOSTOBJECTS:
             value, held, depth = stack.pop()
             key = id(value)
             if key in self._modules:
                 self._targets.add(key)
                 continue
-            if key in self._reached or self._skip(value):
+            if key in self.reached or self._skip(value, deep):
                 continue
-            kind = kind_of(value)
+            kind = kind_of(value, any_size=deep)
             if kind is None:
                 continue
-            self._reached[key] = value
-            if kind is COMPILED or (held and kind in MUTABLE):
+            self.reached[key] = value
+            if kind is COMPILED or (held and kind in MUTABLE) or (deep and _changes(kind, value)):
                 self._targets.add(key)
             if depth == _DEEPEST:
                 continue
@@ -100,9 +127,16 @@ class _Search:
         """Objects, other than containers, that lead to no module."""
         return [
             value
-            for key, value in self._reached.items()
+            for key, value in self.reached.items()
             if key not in self._affected and kind_of(value) is OBJECT
         ]
 
-    def _skip(self, value: Any) -> bool:
+    def _skip(self, value: Any, deep: bool) -> bool:
+        if deep:
+            return isinstance(value, nn.Parameter) or is_plain(value, tensors=False)
         return is_plain(value) or self._harmless.get(id(value)) is value
+
+
+def _changes(kind: Kind, value: Any) -> bool:
+    """Whether a forward may change a value in place."""
+    return kind is TENSOR or (kind.state is not None and (kind is not OBJECT or kind.state(value)))

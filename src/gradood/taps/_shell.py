@@ -12,7 +12,7 @@ from gradood.errors import TapError
 from gradood.taps._copying import compiled_original, is_plain, slot_names
 from gradood.taps.wrap import wrapped_name
 
-__all__ = ["Shared", "Shell"]
+__all__ = ["CALLED", "Shared", "Shell", "held_roots", "require_shareable"]
 
 _EVERY_MODULE = vars(nn.Module())
 _HOOK_TABLES = tuple(
@@ -20,7 +20,7 @@ _HOOK_TABLES = tuple(
     for name, value in _EVERY_MODULE.items()
     if isinstance(value, dict) and ("forward" in name or "backward" in name)
 )
-_CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _HELD = ("_parameters", "_buffers", "_modules")
 _SHARDED = frozenset({"FullyShardedDataParallel", "FSDPModule"})
 
@@ -32,6 +32,7 @@ class Shell:
         module: of the view.
         original: of the model.
         children: of the module of the model, by name.
+        shared: whether the module cannot be copied, so that the model's own is run.
     """
 
     def __init__(self, original: nn.Module) -> None:
@@ -45,14 +46,14 @@ class Shell:
         made = None if script else _made(kind)
         self.original = original
         self.module = Shared(original) if made is None else made
-        self._shared = made is None
+        self.shared = made is None
         self._wraps = wrapped_name(original)
         self._slots = slot_names(kind)
         self._attributes = self.module.__dict__
         self._tables: dict[str, dict[Any, Any]] = {name: OrderedDict() for name in _HOOK_TABLES}
         self._own: dict[str, dict[str, Any]] = {name: {} for name in _HELD}
         self._fixed: dict[str, Any] = {
-            **({} if self._shared else _uncompiled(self.module)),
+            **({} if self.shared else _uncompiled(self.module)),
             **self._tables,
             **self._own,
             "training": False,
@@ -63,14 +64,14 @@ class Shell:
         self._open: tuple[str, ...] = ()
         self._template: dict[str, Any] = {}
         self._pairs = [(own, {}) for own in self._own.values()]
-        self._watched = [self._tables[name] for name in _CALLED]
+        self._watched = [self._tables[name] for name in CALLED]
         self.children: dict[str, nn.Module | None] = (
-            {} if self._shared else vars(original)["_modules"].copy()
+            {} if self.shared else vars(original)["_modules"].copy()
         )
 
     def learn(self, copies: dict[int, nn.Module]) -> None:
         """Take over what the module holds; its children are given by their copies."""
-        if self._shared:
+        if self.shared:
             return
         known = self._known = self.original.__dict__.copy()
         self._open = tuple(
@@ -105,8 +106,8 @@ class Shell:
             places: (mapping, key) pairs whose values may lead to modules; added to.
         """
         original = self.original
-        if self._shared:
-            _require_shareable(original)
+        if self.shared:
+            require_shareable(original)
             return type(original) is self._kind
         if type(original) is not self._kind or type(self.module) is not self._kind:
             return False
@@ -165,7 +166,7 @@ class Shell:
 
     def restore(self) -> None:
         """Let go of what a forward left."""
-        if self._shared:
+        if self.shared:
             return
         attributes, template = self._attributes, self._template
         attributes.update(template)
@@ -197,13 +198,27 @@ class Shared(nn.Module):
         self.training = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        require_shareable(self.__dict__["_original"])
         return self.__dict__["_original"](*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_original"], name)
 
 
-def _require_shareable(original: nn.Module) -> None:
+def held_roots(module: nn.Module) -> list[tuple[str, list[Any]]]:
+    """What a module holds beside its children and tensors, by name; its hooks by their table's."""
+    held = vars(module)
+    tables = [(name, list(held.get(name, {}).values())) for name in CALLED]
+    own = [
+        (name, [value])
+        for name, value in held.copy().items()
+        if name not in _EVERY_MODULE and not isinstance(value, Tensor)
+    ]
+    return [(name, values) for name, values in (*tables, *own) if values]
+
+
+def require_shareable(original: nn.Module) -> None:
+    """Raise where a module that is run itself is in training mode."""
     if any(module.training for module in original.modules()):
         raise TapError(
             f"the model holds a {type(original).__name__}, which cannot be copied and is in "

@@ -1,13 +1,16 @@
 """The head: the last linear map of a classifier, found by running it and verified numerically."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
+from gradood.taps.isolation import left_as_found
 from gradood.taps.site import Site
+from gradood.taps.view import Views
 
 __all__ = ["Head", "HeadCandidate", "find_head"]
 
@@ -29,11 +32,13 @@ class Head:
 
     Attributes:
         layer: module name.
-        module: the module that owns the weight (a linear layer or a 1×1 convolution).
+        module: the module of the model that owns the weight (a linear layer or a 1×1
+            convolution); what is computed, such as by a parametrization, is not read from it.
         site: where its input is seen.
         reduction: how that input becomes the features (batch, width).
         error: largest difference from the model's own logits on the probe, relative to the
             largest logit.
+        views: of the model.
     """
 
     layer: str
@@ -41,19 +46,36 @@ class Head:
     site: Site
     reduction: str
     error: float
+    views: Views = field(repr=False)
 
     @property
     def weight(self) -> Tensor:
-        """(classes, width), as it is now; no gradient."""
-        weight = self.module.weight
-        assert isinstance(weight, Tensor)
-        return weight.detach().flatten(1)
+        """(classes, width), as it is now in evaluation mode; no gradient.
+
+        Cost:
+            Nothing if it is a parameter; else that of entering a view.
+        """
+        return self.linear()[0]
 
     @property
     def bias(self) -> Tensor | None:
-        """(classes,), as it is now; no gradient."""
-        bias = getattr(self.module, "bias", None)
-        return bias.detach() if isinstance(bias, Tensor) else None
+        """(classes,), as it is now in evaluation mode; no gradient."""
+        return self.linear()[1]
+
+    def linear(self) -> tuple[Tensor, Tensor | None]:
+        """`weight` and `bias` together."""
+        own = self.module._parameters
+        if own.get("weight") is not None and ("bias" in own or not hasattr(self.module, "bias")):
+            return _linear(self.module)
+        with left_as_found(self.views) as view:
+            module = view.find(self.layer)
+            if module is None:  # inside a part that cannot be copied
+                return _linear(self.module)
+            for hook in list(module._forward_pre_hooks.values()):
+                # Those of torch that compute a weight before each forward: weight_norm and others.
+                if type(hook).__module__.startswith("torch.nn.utils."):
+                    cast("Callable[..., None]", hook)(module, ())
+            return _linear(module)
 
     def features(self, seen: Tensor) -> Tensor:
         """Features (batch, width) from what the head's layer takes; differentiable."""
@@ -69,12 +91,19 @@ class HeadCandidate:
         module: the layer.
         seen: what it took.
         calls: how often it ran in the forward.
+        views: of the model.
     """
 
     layer: str
     module: nn.Module
     seen: Tensor
     calls: int
+    views: Views = field(repr=False)
+
+
+def _linear(module: Any) -> tuple[Tensor, Tensor | None]:
+    bias = getattr(module, "bias", None)
+    return module.weight.detach().flatten(1), bias.detach() if isinstance(bias, Tensor) else None
 
 
 def linear_weight(module: nn.Module) -> Tensor | None:
@@ -128,27 +157,25 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
 
 
 def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
-    weight = linear_weight(candidate.module)
     seen = candidate.seen
-    if weight is None:
-        return None, "has no (classes, width) weight"
+    site = Site(candidate.layer, "input")
+    head = Head(candidate.layer, candidate.module, site, "as given", 0.0, candidate.views)
+    weight, bias = head.linear()
     if weight.shape[0] != logits.shape[1]:
         return None, f"gives {weight.shape[0]} values, not {logits.shape[1]}"
     best = float("inf")
-    site = Site(candidate.layer, "input")
     for reduction in _BY_RANK.get(seen.ndim, ()):
-        head = Head(candidate.layer, candidate.module, site, reduction, 0.0)
-        features = head.features(seen.detach()).double()
-        if features.shape != (logits.shape[0], head.weight.shape[1]):
+        features = _REDUCTIONS[reduction](seen.detach()).double()
+        if features.shape != (logits.shape[0], weight.shape[1]):
             continue
-        ours = features @ head.weight.double().T
-        if head.bias is not None:
-            ours = ours + head.bias.double()
+        ours = features @ weight.double().T
+        if bias is not None:
+            ours = ours + bias.double()
         scale = float(logits.detach().double().abs().max().clamp_min(1e-6))
         error = float((ours - logits.detach().double()).abs().max()) / scale
         best = min(best, error)
         if error <= _tolerance(logits, seen):
-            return Head(candidate.layer, candidate.module, site, reduction, error), ""
+            return replace(head, reduction=reduction, error=error), ""
     if best == float("inf"):
         return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
     return None, f"is off by {best:.1e} of the largest logit"

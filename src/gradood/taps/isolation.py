@@ -4,7 +4,8 @@ import random
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from gradood.errors import TapError
+from gradood.taps._escape import refuse_escapes
 from gradood.taps.view import View, Views
 
 __all__ = ["Generators", "device_of", "left_as_found", "only_thread"]
@@ -53,22 +55,57 @@ def left_as_found(model: nn.Module | Views) -> Iterator[View]:
         model: the unwrapped model, or views of it.
 
     Raises:
-        TapError: a part of the model cannot be copied and is in training mode.
+        TapError: a part of the model cannot be copied and is in training mode, or the forward runs
+            a module of the model in its place while that is in training mode.
 
     Cost:
-        Two or three microseconds for each module.
+        Two or three microseconds for each module; where one of the model is in training mode, a
+        few more for each that is called.
     """
     views = model if isinstance(model, Views) else Views(model)
     before = Generators.now(views) if only_thread() else None
+    modes = _modes()
     try:
-        with ExitStack() as stack:
-            if torch.is_inference_mode_enabled():
-                stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-            yield stack.enter_context(views.view())
+        with torch.inference_mode(False) if modes.inference else nullcontext():
+            torch._C._set_grad_enabled(False)
+            with views.view() as view, refuse_escapes(view):
+                yield view
     finally:
+        # Not by context managers alone: an interrupt may come between their lines.
+        modes.restore()
         if before is not None and only_thread():
             before.restore()
+
+
+@dataclass(frozen=True, slots=True)
+class _Modes:
+    """Modes of this thread: of autograd, and of autocast by device type."""
+
+    grad: bool
+    inference: bool
+    cache: bool
+    autocast: tuple[tuple[str, bool, torch.dtype], ...]
+
+    def restore(self) -> None:
+        """Set back those that are others now."""
+        torch._C._set_grad_enabled(self.grad)
+        if torch.is_autocast_cache_enabled() != self.cache:
+            torch.set_autocast_cache_enabled(self.cache)
+        for device, enabled, kind in self.autocast:
+            if torch.is_autocast_enabled(device) != enabled:
+                torch.set_autocast_enabled(device, enabled)
+            if torch.get_autocast_dtype(device) != kind:
+                torch.set_autocast_dtype(device, kind)
+
+
+def _modes() -> _Modes:
+    devices = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)
+    return _Modes(
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_cache_enabled(),
+        tuple((d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in devices),
+    )
 
 
 def only_thread() -> bool:

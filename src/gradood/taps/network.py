@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gradood.errors import TapError, suggest
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head, linear_weight
-from gradood.taps.isolation import device_of
+from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.tap import Tap
 from gradood.taps.view import Views
@@ -126,6 +126,12 @@ class Network:
         return device_of(self.module)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many classes, and features where a head was verified, by name."""
+        width = {"features": self.head.weight.shape[1]} if self.head_found else {}
+        return {"classes": self.classes, **width}
+
+    @property
     def norms(self) -> tuple[Layer, ...]:
         """The normalization layers that the logits depend on, in order."""
         return tuple(layer for layer in self.layers.values() if layer.norm and layer.connected)
@@ -135,13 +141,16 @@ class Network:
         """The normalization layers, or, if there are none, the layers that feed a ReLU alone."""
         if self.norms:
             return self.norms
-        return tuple(
-            layer
-            for layer in self.layers.values()
-            if layer.positive == layer.output
-            and layer.connected
-            and linear_weight_or_kernel(self.module.get_submodule(layer.name))
-        )
+        with left_as_found(self.views) as view:  # as a weight may be computed where it is read
+            return tuple(
+                layer
+                for layer in self.layers.values()
+                if layer.positive == layer.output
+                and layer.connected
+                and linear_weight_or_kernel(
+                    view.find(layer.name) or self.module.get_submodule(layer.name)
+                )
+            )
 
     @property
     def attends(self) -> bool:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
+from gradood.taps._changes import Changes, changes_of
 from gradood.taps._escape import escapes
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._output import by_values, mistaken
 from gradood.taps._recording import Recording
 from gradood.taps.head import exact_products
-from gradood.taps.isolation import Generators, device_of, left_as_found
+from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
 from gradood.taps.wrap import Output, logits_of, unwrap
@@ -22,6 +23,8 @@ __all__ = ["observe"]
 _LOG = logging.getLogger(__name__)
 _ROWS = 32
 """On which logits are told from probabilities, where two rows do not."""
+_RUNS = 3
+"""Of an observation, until it finds nothing more that must be kept from the model."""
 
 
 def observe(
@@ -53,7 +56,7 @@ def observe(
     rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
     views = Views(module)
     try:
-        seen = _run(views, rows, output)
+        seen = _settled(views, rows, output)
         escaped = seen.escaped
     except _CopyFailed as failure:
         if not _runs_itself(module, rows):
@@ -62,9 +65,8 @@ def observe(
     if seen is None or escaped:
         _LOG.info("the model is run itself, as no view can follow its calls of %s", escaped[0])
         views = Views(module, direct=True)
-        seen = _run(views, rows, output)
+        seen = _settled(views, rows, output)
     _refuse_mixing(views, seen, rows, output)
-    views.written = seen.written
     network = seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
     if network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
@@ -91,6 +93,7 @@ class _Run:
         overwrites: whether the model changes the tensor that it is given.
         written: (module, attribute) names of tensors that the model changes in place.
         escaped: names of the model's modules that ran in place of the view's.
+        changes: what else it changes in the model.
     """
 
     alone: Tensor
@@ -98,21 +101,42 @@ class _Run:
     overwrites: bool
     written: tuple[tuple[str, str], ...]
     escaped: tuple[str, ...]
+    changes: Changes
+
+
+def _settled(views: Views, rows: Tensor, output: Output | None) -> _Run:
+    """A run in which all that the model changes is apart from the model; the views learn what."""
+    for _ in range(_RUNS):
+        seen = _run(views, rows, output)
+        if seen.escaped:
+            return seen
+        known = {*views.written, *views.stateful}
+        changes = seen.changes
+        views.written = tuple(dict.fromkeys((*views.written, *seen.written, *changes.parameters)))
+        views.stateful = tuple(dict.fromkeys((*views.stateful, *changes.attributes)))
+        if views.direct or not changes.prevented - known:
+            break
+    if seen.changes.prevented:
+        names = ", ".join(sorted(".".join(filter(None, name)) for name in seen.changes.prevented))
+        _LOG.warning("the model's forward changes in place, in the model itself: %s", names)
+    return seen
 
 
 def _run(views: Views, rows: Tensor, output: Output | None) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
         before = Generators.now(views)
-        with escapes(views.model, view) as escaped:
+        watched = changes_of(views, view, put_back=only_thread())
+        with escapes(view) as escaped, watched as changes:
             given = rows[:1].clone()
             version = given._version
             alone = logits_of(_first_output(view, given), output)
             overwrites = given._version != version
+            changes.note()
             recording = _recorded(views, view, rows, output)
         views.draws = before.host_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
-    return _Run(alone, recording, overwrites, written, tuple(escaped))
+    return _Run(alone, recording, overwrites, written, tuple(escaped), changes)
 
 
 class _CopyFailed(Exception):

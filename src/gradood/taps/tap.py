@@ -50,7 +50,7 @@ class Tap:
 
     def __init__(self, model: nn.Module | Views) -> None:
         self._views = model if isinstance(model, Views) else Views(model)
-        self._view = View(self._views.model, direct=True)
+        self._view = View(self._views.model)
         self._values: dict[Site, list[Reading]] = {}
         self._replacements: dict[Site, Tensor] = {}
         self._marks: dict[Site, _Mark] = {}
@@ -87,14 +87,16 @@ class Tap:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        # Readings keep tensors whose graph keeps the hooks: cut here what no collector can see.
-        for kept in (self._handles, self._marks, self._receivers, self._values):
-            kept.clear()
-        self._replacements.clear()
-        self._view = View(self._views.model, direct=True)
-        self._context.close()
+        try:
+            for handle in self._handles:
+                handle.remove()
+            # Readings keep tensors whose graph keeps the hooks: cut what no collector can see.
+            for kept in (self._handles, self._marks, self._receivers, self._values):
+                kept.clear()
+            self._replacements.clear()
+            self._view = View(self._views.model)
+        finally:
+            self._context.__exit__(kind, error, trace)
 
     def run(self, x: Tensor) -> Any:
         """The model's own output on `x`, with every reading shown its tensor.

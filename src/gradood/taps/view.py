@@ -5,15 +5,17 @@ read, so that other threads may run or train it meanwhile. See ADR 0017.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradood.errors import TapError
-from gradood.taps._references import redirect
-from gradood.taps._shell import Shared, Shell
+from gradood.taps._references import Place, redirect
+from gradood.taps._shell import CALLED, Shell, require_shareable
+from gradood.taps._values import copy_of_tensor
 from gradood.taps.wrap import wrapped_name
 
 __all__ = ["View", "Views", "held_tensors", "is_runnable_itself"]
@@ -24,12 +26,31 @@ class View:
 
     Attributes:
         module: its root.
+        model: the model.
+        originals: modules of the model that must not run in its place, by id; of a view that is
+            the model itself, all of them.
         direct: whether it is the model itself, which other threads may run too.
+        in_training: whether a module of the model was in training mode.
     """
 
-    def __init__(self, module: nn.Module, *, direct: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        model: nn.Module | None = None,
+        originals: Mapping[int, nn.Module] | None = None,
+        *,
+        in_training: bool = False,
+    ) -> None:
         self.module = module
-        self.direct = direct
+        self.model = module if model is None else model
+        self.originals = {} if originals is None else originals
+        self.direct = model is None
+        self.in_training = in_training
+
+    def names(self) -> dict[int, str]:
+        """Names of the model's `originals`, by id."""
+        named = self.model.named_modules()
+        return {id(module): name for name, module in named if id(module) in self.originals}
 
     def find(self, name: str) -> nn.Module | None:
         """The module of that name, or None."""
@@ -38,25 +59,32 @@ class View:
             found = None if found is None else found._modules.get(part)
         return found
 
-    def copies(self, name: str) -> bool:
-        """Whether the module of that name is a copy, and not run in the model itself."""
-        return not self.direct and not isinstance(self.find(name), Shared | None)
-
     def separate(self, module: str, name: str, copies: dict[int, Tensor]) -> None:
         """Give a module a copy of one of its tensors.
 
         Args:
             module: its name.
-            name: the buffer or attribute.
+            name: the parameter, buffer or attribute.
             copies: id of a tensor → its copy, for tensors that are held twice; added to.
         """
         holder = self.find(module)
         if holder is None:
             return
-        place: Any = holder._buffers if name in holder._buffers else vars(holder)
+        own = (holder._parameters, holder._buffers)
+        place: Any = next((held for held in own if name in held), vars(holder))
         tensor = place.get(name)
         if isinstance(tensor, Tensor):
-            place[name] = copies.setdefault(id(tensor), tensor.detach().clone())
+            if id(tensor) not in copies:
+                copies[id(tensor)] = copy_of_tensor(tensor)
+            place[name] = copies[id(tensor)]
+
+    def places(self, module: str, name: str) -> list[Place]:
+        """Where a module holds an attribute, or the hooks of a table."""
+        holder = self.find(module)
+        held: dict[str, Any] = {} if holder is None else vars(holder)
+        if name in CALLED and name in held:
+            return [(held[name], key) for key in held[name]]
+        return [(held, name)] if name in held else []
 
 
 class Views:
@@ -69,6 +97,8 @@ class Views:
         model: the unwrapped model.
         written: (module, attribute) names of tensors that the forward changes in place; every
             view has its own.
+        stateful: likewise of attributes, and tables of hooks, behind which it changes anything
+            else; every view has copies of all that they lead to.
         direct: the model's forward reaches its own modules past any view, so that the model
             itself is run; it must then be in evaluation mode.
         draws: the forward may draw from NumPy's or Python's global random generator.
@@ -79,18 +109,21 @@ class Views:
         model: nn.Module,
         *,
         written: tuple[tuple[str, str], ...] = (),
+        stateful: tuple[tuple[str, str], ...] = (),
         direct: bool = False,
         draws: bool = True,
     ) -> None:
         self.model = model
         self.written = written
+        self.stateful = stateful
         self.direct = direct
         self.draws = draws
         self._idle: list[_Tree] = []
-        self._harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.harmless: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.model, self.written, self.direct, self.draws)
+        known = {"written": self.written, "stateful": self.stateful}
+        return partial(Views, **known, direct=self.direct, draws=self.draws), (self.model,)
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -101,20 +134,27 @@ class Views:
         """
         if self.direct:
             _require_runnable(self.model)
-            yield View(self.model, direct=True)
+            yield View(self.model, originals={id(module): module for module in self.model.modules()})
+            _require_runnable(self.model)
             return
         try:
             tree = self._idle.pop()
         except IndexError:
             tree = None
-        while tree is None or not tree.follow(self._harmless):
+        places: list[Place] = []
+        while tree is None or not tree.follow(places):
             tree = _Tree(self.model)
+            places.clear()
         try:
-            view = View(tree.root)
+            view = View(tree.root, self.model, tree.originals, in_training=tree.in_training)
             copies: dict[int, Tensor] = {}
             for module, name in self.written:
                 view.separate(module, name, copies)
+            deep = [place for names in self.stateful for place in view.places(*names)]
+            if places or deep:
+                redirect(places, {**tree.copies, **copies}, self.harmless, deep)
             yield view
+            tree.require_shareable()
         finally:
             tree.restore()
             self._idle.append(tree)
@@ -124,40 +164,44 @@ class _Tree:
     """The modules of a view, to be run by one thread at a time."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._copies: dict[int, nn.Module] = {}
+        self.copies: dict[int, nn.Module] = {}
         self._shells: list[Shell] = []
         stack = [model]
         while stack:
             original = stack.pop()
-            if id(original) not in self._copies:
+            if id(original) not in self.copies:
                 shell = Shell(original)
-                self._copies[id(original)] = shell.module
+                self.copies[id(original)] = shell.module
                 self._shells.append(shell)
                 stack += [child for child in shell.children.values() if child is not None]
         for shell in self._shells:
-            shell.learn(self._copies)
-        self.root = self._copies[id(model)]
+            shell.learn(self.copies)
+        self.root = self.copies[id(model)]
+        self.originals = {id(s.original): s.original for s in self._shells if not s.shared}
+        self.in_training = False
 
-    def follow(self, harmless: "weakref.WeakValueDictionary[int, Any]") -> bool:
-        """Become what the model is now; False if a module was replaced, which takes a new tree."""
-        places: list[tuple[Any, Any]] = []
+    def follow(self, places: list[Place]) -> bool:
+        """Become what the model is now; False if a module was replaced, which takes a new tree.
+
+        Args:
+            places: whose values may lead to modules; added to.
+        """
         for shell in self._shells:
-            if not shell.follow(self._copies, places):
+            if not shell.follow(self.copies, places):
                 return False
-        if places:
-            redirect(places, self._copies, harmless)
+        self.in_training = any([original.training for original in self.originals.values()])
         return True
+
+    def require_shareable(self) -> None:
+        """Raise where a part that cannot be copied was switched to training mode meanwhile."""
+        for shell in self._shells:
+            if shell.shared:
+                require_shareable(shell.original)
 
     def restore(self) -> None:
         """Let go of what a forward left."""
         for shell in self._shells:
             shell.restore()
-
-
-def _restored(
-    model: nn.Module, written: tuple[tuple[str, str], ...], direct: bool, draws: bool
-) -> Views:
-    return Views(model, written=written, direct=direct, draws=draws)
 
 
 def is_runnable_itself(model: nn.Module) -> bool:

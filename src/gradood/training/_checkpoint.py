@@ -268,10 +268,10 @@ def restore(saved: Saved, engine: Engine) -> State:
 
 
 def _check_same_model(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
-    """Refuse weights of other names or shapes."""
+    """Refuse weights of other names, shapes or types."""
     old, new = ({n: tuple(t.shape) for n, t in state.items()} for state in (before, now))
-    changed = _differences(old, new)
-    if changed:
+    then, types = ({n: t.dtype for n, t in state.items()} for state in (before, now))
+    if changed := _differences(old, new) or _differences(then, types):
         raise ConfigError(
             f"the run in the folder trains another model: {'; '.join(changed[:4])}. Resume it with "
             "its own, or start another in a new folder."

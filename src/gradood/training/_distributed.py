@@ -1,7 +1,6 @@
 """Processes that train together, and the collective operations among them."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gradood._io.warning_filters import ignored
 from gradood.errors import ConfigError
 
 __all__ = ["Processes", "averaged_gradients", "joined"]
@@ -86,9 +86,8 @@ class Processes:
 
 def averaged_gradients(module: nn.Module) -> nn.Module:
     """The module, whose gradients are averaged over the processes."""
-    with warnings.catch_warnings():
-        # The option that is to replace it is not in every torch that this library runs on.
-        warnings.filterwarnings("ignore", ".*broadcast_buffers.*is deprecated")
+    # The option that is to replace it is not in every torch that this library runs on.
+    with ignored(Warning, message=".*broadcast_buffers.*is deprecated"):
         # Buffers are averaged after each step instead, and the device is chosen already.
         return DistributedDataParallel(module, broadcast_buffers=False)
 

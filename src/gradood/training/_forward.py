@@ -1,17 +1,16 @@
 """Forward pass of a training step: its batch, the model under autograd, and the objective."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradood.functional.logits import energy, max_logit, max_softmax
 from gradood.taps import Head, logits_of
 from gradood.taps._capture import captured
+from gradood.training._kernels import differentiable_kernels
 from gradood.training._terms import Loss
 from gradood.training.losses import (
     CrossEntropy,
@@ -29,7 +28,6 @@ __all__ = [
     "PartBatch",
     "SCORES",
     "TrainingForward",
-    "differentiable_kernels",
     "penalized",
     "set_training",
     "widened",
@@ -181,13 +179,6 @@ def penalized(recipe: Recipe) -> bool:
 def widened(logits: Tensor) -> Tensor:
     """Logits in at least float32."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
-@contextmanager
-def differentiable_kernels() -> Iterator[None]:
-    """Attention by its math kernel inside: the fused kernels have no second derivative."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def set_training(model: nn.Module, statistics: str) -> None:

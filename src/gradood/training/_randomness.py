@@ -22,6 +22,7 @@ __all__ = [
     "preserved_random_state",
     "random_state",
     "seed_for",
+    "seeded",
 ]
 
 
@@ -38,6 +39,26 @@ def seed_for(*parts: int | str) -> int:
 def generator_for(*parts: int | str) -> torch.Generator:
     """A generator on the CPU, seeded by `seed_for`."""
     return torch.Generator().manual_seed(seed_for(*parts))
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Global generators of torch's CPU, NumPy and Python seeded by `seed_for`, and then put back.
+
+    For code of others that draws from them, so that what it draws depends on a position alone, and
+    not on the process that runs it or on what was drawn before.
+    """
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    seed = seed_for(*parts)
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
 
 
 class Order:

@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from gradood._engine.batches import inputs_in, labels_in
 from gradood.data import ImageDataset, Preprocess
 from gradood.data._workers import in_worker
 from gradood.data.dataloader import decoded_batches
 from gradood.errors import DataError
-from gradood.training._randomness import Order, seed_for
+from gradood.training._randomness import Order, seed_for, seeded
 from gradood.training.recipe import Augment
 
-__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of"]
+__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of", "reads_alike"]
 
 _CACHE_BYTES = 2**31
 
@@ -24,7 +24,8 @@ _CACHE_BYTES = 2**31
 class Samples(Dataset[Any]):
     """A part of a data set in an endless random order, one permutation after another.
 
-    The sample at a position, and how it is augmented, depend on the seed and that position alone.
+    The sample at a position, and how it is augmented, depend on the seed and that position alone:
+    also where the data set draws from the global generators, which are seeded for each read.
     Decoded images are cached if all of them take no more than 2 GiB, and if they are known to be
     the same at every read: of this library's own data sets with its own preprocessing. Other data
     sets, which may have random transforms, are read anew every time.
@@ -60,6 +61,7 @@ class Samples(Dataset[Any]):
         self._seed = seed
         self._augment = augment
         self._black = black
+        self._reads_alike = reads_alike(dataset)
         self._cacheable = decodes_alike(dataset)
         self._cache: dict[int, tuple[Tensor, int]] | None = None
 
@@ -68,7 +70,12 @@ class Samples(Dataset[Any]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         """The image and label (−1 without one) at a position of the endless order."""
-        image, label = self.item(self.order[position])
+        place = self.order[position]
+        if self._reads_alike:
+            image, label = self.item(place)
+        else:
+            with seeded(self._seed, self.purpose, "read", position):
+                image, label = self.item(place)
         if self._augment is not None:
             rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
             image = augmented(image, self._augment, rng, self._black)
@@ -117,6 +124,19 @@ class Samples(Dataset[Any]):
         if self._cache is not None:
             self._cache[place] = image, label
         return image, label
+
+
+def reads_alike(dataset: Any) -> bool:
+    """Whether every read of an item is known to give the same.
+
+    Args:
+        dataset: of any kind; others than this library's and torch's plain ones may draw at random.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return all(map(reads_alike, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return reads_alike(dataset.dataset)
+    return decodes_alike(dataset) or isinstance(dataset, TensorDataset | list | tuple)
 
 
 def decodes_alike(dataset: Any) -> bool:

@@ -15,13 +15,8 @@ from gradood.taps import device_of, logits_of, unwrap
 from gradood.training._class_overlap import warn_of_overlap
 from gradood.training._distributed import Processes
 from gradood.training._engine import Run
-from gradood.training._forward import (
-    SCORES,
-    differentiable_kernels,
-    penalized,
-    set_training,
-    widened,
-)
+from gradood.training._forward import SCORES, penalized, set_training, widened
+from gradood.training._kernels import differentiable_kernels
 from gradood.training._steps import StepBatches, Steps
 from gradood.training._terms import Gradient, Margin
 from gradood.training._validation import logits_on

@@ -8,13 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
 
 from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
 from gradood.training._class_overlap import class_names
 from gradood.training._randomness import generator_for
-from gradood.training._samples import Samples, decodes_alike, image_of, label_of
+from gradood.training._samples import Samples, image_of, label_of, reads_alike
 from gradood.training._validation import HeldOut
 from gradood.training.recipe import Recipe
 
@@ -139,13 +146,28 @@ class DataSplit:
 
 
 def _size(dataset: Any, purpose: str) -> int:
-    try:
-        return len(dataset)
-    except TypeError:
+    if isinstance(dataset, DataLoader):
         raise DataError(
-            f"the {purpose} data is a {type(dataset).__name__} without a length; expected a "
+            f"the {purpose} data is a DataLoader; expected its data set (loader.dataset), as "
+            "training makes batches of its own."
+        )
+    pair = isinstance(dataset, list | tuple) and len(dataset) == 2
+    if isinstance(dataset, Tensor) or (pair and all(isinstance(t, Tensor) for t in dataset)):
+        raise DataError(
+            f"the {purpose} data is made of whole tensors; expected a data set of them: "
+            "torch.utils.data.TensorDataset(images, labels)."
+        )
+    try:
+        size = len(dataset)
+    except TypeError:
+        size = None
+    if size is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        without = "a length" if size is None else "access by index"
+        raise DataError(
+            f"the {purpose} data is a {type(dataset).__name__} without {without}; expected a "
             "map-style data set, as samples are drawn from it at random."
-        ) from None
+        )
+    return size
 
 
 def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -172,7 +194,7 @@ def _probes(dataset: Any) -> list[int]:
 
 def _image_means(dataset: Any) -> list[float | None] | None:
     """Means of some images; None if a second read may give other images."""
-    if not _reads_alike(dataset):
+    if not reads_alike(dataset):
         return None
     means: list[float | None] = []
     for index in _probes(dataset):
@@ -182,14 +204,6 @@ def _image_means(dataset: Any) -> list[float | None] | None:
             mean = math.nan
         means.append(mean if math.isfinite(mean) else None)
     return means
-
-
-def _reads_alike(dataset: Any) -> bool:
-    if isinstance(dataset, ConcatDataset):
-        return all(map(_reads_alike, dataset.datasets))
-    if isinstance(dataset, Subset):
-        return _reads_alike(dataset.dataset)
-    return decodes_alike(dataset) or isinstance(dataset, TensorDataset | list | tuple)
 
 
 def _labels(dataset: Any) -> list[Any]:

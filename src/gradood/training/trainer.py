@@ -83,7 +83,7 @@ class Trainer:
         ConfigError, UnknownNameError: the recipe is wrong, or the model cannot be trained by it.
         DataError: the data is too small, or of the wrong kind.
 
-    Cost: see ``docs/results/training-cost.md``; a GReg step takes about 3 times an energy step.
+    Cost: see ``docs/results/training-cost.md``; a GReg step takes 2.0 to 2.3 times an energy step.
 
     The files in `out`: ``checkpoint.safetensors`` (all that a resumed run needs), ``steps.csv``,
     ``epochs.csv``, and at the end ``model.safetensors`` and ``recipe.json``. During a run

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import partial_tensors
+from gradood.detectors._shared.state_shapes import misfits
+from gradood.detectors.base import Learner, partial_tensors
 from gradood.errors import DataError, GradoodError, NotFittedError
 from gradood.monitor import Monitor
 from gradood.testing.case import Case, Labeled
@@ -62,6 +63,10 @@ def state_is_named_tensors(case: Case) -> None:
         assert storage.nbytes() == tensor.numel() * tensor.element_size(), f"{name} is a view"
         assert storage.data_ptr() not in memory, f"{name} shares its memory"
         memory.add(storage.data_ptr())
+    detector, network = case.detector, case.monitor.bind(case.x).network
+    if isinstance(detector, Learner) and detector.state_shapes:
+        odd = list(misfits(detector.state_shapes, state, network.sizes))
+        assert not odd, f"not as state_shapes says: {'; '.join(odd)}"
 
 
 @LEARNING.check(learners=True)

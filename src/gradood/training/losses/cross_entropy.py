@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradood.detectors.base import require
 from gradood.errors import DataError
+from gradood.training.losses._zero import zero
 
 __all__ = ["CrossEntropy", "LogitNorm", "Mixture", "MixtureExposure", "OutlierExposure", "mix"]
 
@@ -33,7 +34,7 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over (batch, classes) logits; a scalar, 0 for an empty batch."""
         if not len(logits):
-            return logits.sum()
+            return zero(logits)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
 
@@ -60,7 +61,7 @@ class LogitNorm:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over (batch, classes) logits; a scalar, 0 for an empty batch."""
         if not len(logits):
-            return logits.sum()
+            return zero(logits)
         length = torch.linalg.vector_norm(logits, dim=1, keepdim=True) + 1e-7
         return F.cross_entropy(logits / (length * self.temperature), labels)
 
@@ -86,7 +87,7 @@ class OutlierExposure:
         """
         outliers = logits[n_id:]
         if not len(outliers):
-            return logits.new_zeros(())
+            return zero(logits)
         return (torch.logsumexp(outliers, 1) - outliers.mean(1)).mean()
 
 
@@ -157,7 +158,7 @@ class MixtureExposure:
             share: of the known sample in each.
         """
         if not len(logits):
-            return logits.sum()
+            return zero(logits)
         log_p = torch.log_softmax(logits, 1)
         known = log_p.gather(1, labels[:, None])[:, 0]
         return -(share * known + (1 - share) * log_p.mean(1)).mean()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradood.detectors.base import require
 from gradood.errors import ConfigError, DataError, TapError
+from gradood.training.losses._zero import zero
 
 __all__ = ["EnergyMarginLoss", "InputGradientPenalty", "active_rows"]
 
@@ -114,6 +115,8 @@ class InputGradientPenalty:
     def __call__(self, energy: Tensor, x: Tensor, *, n_id: int, total: int | None = None) -> Tensor:
         """The penalty, a scalar of the energies' type, at least float32.
 
+        Without an active row it is 0, and so is its gradient, also where energies are infinite.
+
         Args:
             energy: (batch,), computed from `x` in this forward.
             x: (batch, …), the input, which requires grad.
@@ -127,7 +130,7 @@ class InputGradientPenalty:
         _check_rows(energy, n_id)
         active = active_rows(energy, n_id=n_id, m_in=self.m_in, m_out=self.m_out)
         if not bool(active.any()):
-            return energy.new_zeros(())
+            return zero(energy)
         if self.reduction == "paper":
             objective = energy[active].sum()
         else:
@@ -163,7 +166,8 @@ def _group_mean(values: Tensor, n_id: int) -> Tensor:
         n_id: rows of in-distribution samples.
     """
     groups = (values[:n_id], values[n_id:])
-    return sum((g.mean() for g in groups if len(g)), start=values.new_zeros(()))
+    means = [group.mean() for group in groups if len(group)]
+    return torch.stack(means).sum() if means else zero(values)
 
 
 def _check_rows(scores: Tensor, n_id: int) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradood.detectors.base import require
+from gradood.training.losses._zero import zero
 
 __all__ = ["VirtualOutliers"]
 
@@ -87,12 +88,12 @@ class VirtualOutliers(nn.Module):
             virtual: (m, classes) logits of the head on virtual outliers, or None before there are.
             total: in-distribution rows of the whole batch, if these are a part of it.
         """
-        if virtual is None:
+        if virtual is None or not len(virtual):
             # Parameters that take no part would make distributed training wait for them.
-            return 0.0 * (self.weight.sum() + self.slope + self.offset)
+            return zero(known, *self.parameters())
         count = len(known) if total is None else total
         share = count / (count + len(virtual))
-        inside = F.softplus(-self._logit(known)).mean() if len(known) else known.sum()
+        inside = F.softplus(-self._logit(known)).mean() if len(known) else zero(known)
         outside = F.softplus(self._logit(virtual)).mean()
         return share * inside + (1 - share) * outside
 

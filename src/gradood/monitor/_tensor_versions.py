@@ -1,0 +1,87 @@
+"""Whether a model's tensors may have changed, from their identities, addresses and versions."""
+
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TensorVersions"]
+
+_PROBES = 4
+
+
+class TensorVersions:
+    """The parameters and buffers of a model as they are held at one moment.
+
+    `hold` is false once a module or a tensor was replaced, a tensor was written in place, or its
+    memory moved; not when `requires_grad` or a mode changes. It may be false of a model that
+    computes the same: only the values tell. Of what is written past torch's version counter
+    (``parameter.data.mul_(2)``) it sees changes of four numbers alone, spread over the model.
+
+    Args:
+        model: the unwrapped model.
+
+    Cost:
+        Of `hold`: some 0.15 microseconds per tensor, and 10 for the four numbers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        tables = [(m._modules, m._parameters, m._buffers) for m in modules]
+        self._tables = [table.values() for table in chain.from_iterable(tables) if table]
+        self._held = self._now()
+        tensors = [value for value in self._held if isinstance(value, Tensor)]
+        self._ids = list(map(id, self._held))
+        # Not every kind of tensor has a version or an address.
+        self._counted = [tensor for tensor in tensors if _readable(lambda t: t._version, tensor)]
+        self._placed = [tensor for tensor in tensors if _readable(Tensor.data_ptr, tensor)]
+        self._versions = [tensor._version for tensor in self._counted]
+        self._addresses = list(map(Tensor.data_ptr, self._placed))
+        self._probes = _probes(self._placed)
+        self._numbers = self._probed()
+
+    def hold(self) -> bool:
+        """Whether all tensors are the very same, and were not written to as far as torch counts."""
+        return (
+            list(map(id, chain.from_iterable(self._tables))) == self._ids
+            and [tensor._version for tensor in self._counted] == self._versions
+            and [tensor.data_ptr() for tensor in self._placed] == self._addresses
+            and self._probed() == self._numbers
+        )
+
+    def _now(self) -> list[Any]:
+        return list(chain.from_iterable(self._tables))
+
+    def _probed(self) -> list[float]:
+        return [tensor.detach()[place].item() for tensor, place in self._probes]
+
+
+def _probes(tensors: list[Tensor]) -> list[tuple[Tensor, tuple[int, ...]]]:
+    """The places of numbers other than zero in a few of the tensors."""
+    plain = [
+        tensor
+        for tensor in tensors
+        if type(tensor) in (Tensor, nn.Parameter)
+        and tensor.layout == torch.strided
+        and tensor.is_floating_point()
+        and tensor.ndim
+        and tensor.numel()
+    ]
+    step = max(1, len(plain) // _PROBES)
+    probes: list[tuple[Tensor, tuple[int, ...]]] = []
+    for tensor in plain[step - 1 :: step][-_PROBES:]:
+        values = tensor.detach()[:1].flatten()
+        place = values.float().abs().argmax().cpu()
+        index = torch.unravel_index(place, (1, *tensor.shape[1:]))
+        if not bool(values.isnan().any()):  # NaN equals nothing.
+            probes.append((tensor, tuple(map(int, index))))
+    return probes
+
+
+def _readable(read: Any, tensor: Tensor) -> bool:
+    try:
+        read(tensor)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
