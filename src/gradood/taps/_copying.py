@@ -302,7 +302,11 @@ def _put_cell(value: CellType, state: list[Any]) -> None:
 
 def _named_state(value: Any) -> list[Any]:
     held = {name: getattr(value, name) for name in slot_names(type(value)) if hasattr(value, name)}
-    return [part for named in (*held.items(), *getattr(value, "__dict__", {}).copy().items()) for part in named]
+    return [
+        part
+        for named in (*held.items(), *getattr(value, "__dict__", {}).copy().items())
+        for part in named
+    ]
 
 
 def _put_named(value: Any, state: list[Any]) -> None:

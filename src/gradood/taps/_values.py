@@ -24,7 +24,9 @@ def container_base(kind: type) -> type | None:
     return next((base for base in _BASES if issubclass(kind, base)), None)
 
 
-def copy_of_subclass(value: Any, base: Any, keep: Callable[[Any], Any], of: Callable[..., Any]) -> Any:
+def copy_of_subclass(
+    value: Any, base: Any, keep: Callable[[Any], Any], of: Callable[..., Any]
+) -> Any:
     """A copy of a container of a user's class, made without running the class's own methods.
 
     Args:
@@ -61,7 +63,9 @@ def copy_of_tensor(value: Tensor) -> Tensor:
     if value.is_inference():
         return value
     copy = value.detach().clone()
-    copy = torch.nn.Parameter(copy, value.requires_grad) if type(value) is torch.nn.Parameter else copy
+    copy = (
+        torch.nn.Parameter(copy, value.requires_grad) if type(value) is torch.nn.Parameter else copy
+    )
     copy.__dict__.update(value.__dict__)
     return copy
 
@@ -109,8 +113,14 @@ def _set_array(value: "np.ndarray[Any, Any]", state: "np.ndarray[Any, Any]") -> 
         value[...] = state
 
 
-VALUES: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any, Any], None]]] = {
-    torch.Generator: (_copy_generator, lambda v: v.get_state(), lambda v, state: v.set_state(state)),
+VALUES: dict[
+    type, tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any, Any], None]]
+] = {
+    torch.Generator: (
+        _copy_generator,
+        lambda v: v.get_state(),
+        lambda v, state: v.set_state(state),
+    ),
     np.random.Generator: (deepcopy, _numpy_state, _set_numpy),
     np.random.RandomState: (deepcopy, _numpy_state, _set_numpy),
     random.Random: (_copy_random, lambda v: v.getstate(), lambda v, state: v.setstate(state)),

@@ -134,7 +134,9 @@ class Views:
         """
         if self.direct:
             _require_runnable(self.model)
-            yield View(self.model, originals={id(module): module for module in self.model.modules()})
+            yield View(
+                self.model, originals={id(module): module for module in self.model.modules()}
+            )
             _require_runnable(self.model)
             return
         try:
