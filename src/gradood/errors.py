@@ -15,6 +15,7 @@ GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
 ├── CoverageWarning                       data lacks classes that other data has
 ├── MeaninglessScoreWarning               the method says little on this model
+├── LabelMismatchWarning                  labels and model disagree
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
@@ -22,6 +23,8 @@ GradoodWarning          (UserWarning)
 Every message says what was given, what was expected, and what to do.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -35,6 +38,7 @@ __all__ = [
     "DataError",
     "GradoodError",
     "GradoodWarning",
+    "LabelMismatchWarning",
     "MeaninglessScoreWarning",
     "ModelChangedWarning",
     "ModelMismatchError",
@@ -43,6 +47,7 @@ __all__ = [
     "UninformativeScoreWarning",
     "UnknownNameError",
     "suggest",
+    "warn_caller",
 ]
 
 
@@ -111,6 +116,10 @@ class MeaninglessScoreWarning(GradoodWarning):
     """The method runs, but says little about this model."""
 
 
+class LabelMismatchWarning(GradoodWarning):
+    """The labels of known data are not what the model predicts: another order, or other data."""
+
+
 class ModelChangedWarning(GradoodWarning):
     """Weights, layers or numerical settings are not those of the fit or the calibration."""
 
@@ -130,9 +139,36 @@ def suggest(name: str, choices: Iterable[str]) -> str:
         A sentence such as ``did you mean 'gaia-z'?`` or ``choose from a, b, c.``
     """
     known = sorted(choices)
+    spelt: dict[str, str] = {}
+    for choice in known:
+        spelt.setdefault(_plainly(choice), choice)
+    alike = spelt.get(_plainly(name))
+    if alike is not None:
+        return f"did you mean {alike!r}?"
     close = get_close_matches(name, known, n=3, cutoff=0.6)
+    if not close:
+        found = get_close_matches(_plainly(name), spelt, n=3, cutoff=0.6)
+        close = [spelt[match] for match in found]
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     shown = ", ".join(known[:40])
     rest = f", … ({len(known) - 40} more)" if len(known) > 40 else ""
     return f"choose from {shown}{rest}." if known else "there are none."
+
+
+def warn_caller(message: str, kind: type[GradoodWarning]) -> None:
+    """A warning at the line that called into this package.
+
+    Args:
+        message: what may be wrong, and what to do.
+        kind: of the warning.
+    """
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)
+
+
+def _plainly(name: str) -> str:
+    """A name without case and separators, in which people differ."""
+    return "".join(letter for letter in name.casefold() if letter not in "-_ ")

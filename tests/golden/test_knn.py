@@ -10,6 +10,9 @@ import gradood
 from gradood.functional import neighbors as search
 from gradood.functional.neighbors import Bank, kth_distance, polar
 
+# Formulas are checked on few samples and at any setting.
+pytestmark = pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
+
 # The bank keeps directions in float32.
 BANK = 2e-7
 

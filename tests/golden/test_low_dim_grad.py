@@ -10,6 +10,9 @@ from package import NAMES, setting
 import gradood
 from gradood.errors import DataError, TapError
 
+# Formulas are checked on few samples and at any setting.
+pytestmark = pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
+
 # The bank keeps directions in float32.
 BANK = 2e-7
 

@@ -54,12 +54,12 @@ def test_a_linear_first_layer_says_its_width():
         observed(model, torch.zeros(2, 3, 3, 3))
 
 
-def test_errors_of_the_model_itself_pass_through():
+def test_errors_of_the_model_itself_name_the_input():
     class Broken(nn.Module):
         def forward(self, x):
             raise RuntimeError("out of order")
 
-    with pytest.raises(RuntimeError, match=r"^out of order$"):
+    with pytest.raises(DataError, match=r"^the model raised RuntimeError .*: out of order$"):
         observed(nn.Sequential(nn.Conv2d(3, 4, 3), Broken()), X)
 
 
@@ -96,7 +96,7 @@ class Embedded(nn.Module):
 
 
 def test_tokens_are_not_asked_to_be_numbers_of_another_kind():
-    with pytest.raises(RuntimeError, match=r"^too long$"):
+    with pytest.raises(DataError, match=r"^the model raised RuntimeError .*: too long$"):
         observed(Embedded(), torch.zeros(2, 6, dtype=torch.int64))
     with pytest.raises(DataError, match="float32; the model expects whole numbers"):
         observed(Embedded(), torch.zeros(2, 3))

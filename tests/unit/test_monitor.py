@@ -218,7 +218,7 @@ def test_another_size_that_the_model_cannot_run_is_refused():
         monitor.score(torch.zeros(2, 3, 8, 8))
 
 
-def test_errors_of_the_model_pass_through(model):
+def test_errors_of_the_model_name_the_input(model):
     monitor = Monitor(model, "energy")
     monitor.score(X)
 
@@ -226,8 +226,10 @@ def test_errors_of_the_model_pass_through(model):
         raise RuntimeError("out of order")
 
     model.fc.register_forward_pre_hook(refuse)
-    with pytest.raises(RuntimeError, match=r"^out of order$"):
+    said = r"the model raised RuntimeError on the input \(batch, 3, 6, 6\) float32: out of order$"
+    with pytest.raises(DataError, match=said) as caught:
         monitor.score(X)
+    assert type(caught.value.__cause__) is RuntimeError
 
 
 def test_weights_changed_after_the_first_batch_are_seen(model):
@@ -244,9 +246,11 @@ def test_one_caveat_one_warning():
         def __init__(self):
             super().__init__()
             self.embed, self.norm, self.fc = nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
 
         def forward(self, x):
-            return self.fc(self.norm(self.embed(x.flatten(2).mT)).mean(1))
+            x = self.embed(x.flatten(2).mT)
+            return self.fc(self.norm(x + self.attention(x, x, x)[0]).mean(1))
 
     monitor = Monitor(Tokens(), "gradnorm")
     with pytest.warns(MeaninglessScoreWarning, match="transformers") as caught:

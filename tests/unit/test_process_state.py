@@ -1,6 +1,7 @@
 """The state of the process and of the model is the user's: as found after every operation."""
 
 import contextlib
+import importlib
 import random
 import threading
 import warnings
@@ -58,7 +59,8 @@ class Restless(nn.Module):
 def alone(monkeypatch):
     """As if no other thread ran: pytest-xdist has one that waits for messages."""
     for module in ("isolation", "observe"):
-        monkeypatch.setattr(f"gradood.taps.{module}.only_thread", lambda: True)
+        module = importlib.import_module(f"gradood.taps.{module}")
+        monkeypatch.setattr(module, "only_thread", lambda: True)
 
 
 @pytest.fixture

@@ -356,3 +356,32 @@ def test_progress_with_rate_and_remaining_time(images, tmp_path, capsys, progres
     err = capsys.readouterr().err
     assert ("40/40" in err and "image/s" in err) is shown
     assert (err == "") is not shown
+
+
+def test_images_on_which_the_model_raises_are_rows_of_their_own(tmp_path):
+    """Its ValueError, on some of a batch: these are not scored, and the job goes on."""
+    import torch
+    from torch import nn
+
+    import gradood
+
+    class Choosy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(48, 3)
+
+        def forward(self, x):
+            if bool((x[:, 0].mean((1, 2)) > 0.9).any()):
+                raise ValueError("too red")
+            return self.fc(x.flatten(1))
+
+    for i in range(12):
+        put(tmp_path / "in", f"{i:02}.png", 250 if i in (3, 4, 9) else 9 * i)
+    monitor = gradood.Monitor(Choosy().eval(), "energy")
+    monitor.calibrate(0.1 * torch.rand(100, 3, 4, 4))
+    summary = job(tmp_path / "in", tmp_path / "out", monitor, max_bad_fraction=1.0)
+    assert summary.complete and summary.unscored == 3
+    found = {i: row["status"] for i, row in enumerate(rows(tmp_path / "out"))}
+    assert [i for i, status in found.items() if status == "not_scored"] == [3, 4, 9]
+    (told, *_) = [row["error"] for row in rows(tmp_path / "out") if row["status"] != "ok"]
+    assert "the model raised ValueError on the input (batch, 3, 4, 4) float32: too red" in told

@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gradood._engine.mistakes import (
+    batch_hint,
+    data_hint,
+    labels_hint,
+    type_named,
+    used_up,
+    views_hint,
+)
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import DataError
 
@@ -19,6 +27,7 @@ __all__ = [
     "LARGE",
     "Shard",
     "batches",
+    "first_inputs",
     "inputs_in",
     "labels_in",
     "shards_of",
@@ -116,15 +125,35 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
         for piece in _pieces(data):
             yield _batch(piece, labels)
         return
-    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
-        hint = " A mapping is one batch: give [batch]." if isinstance(data, Mapping) else ""
+    foreign = isinstance(data, str | bytes | Mapping | nn.Module | type)
+    if foreign or hasattr(data, "to_numpy") or not isinstance(data, Iterable):
         raise DataError(
-            f"data is a {type(data).__name__}; expected a tensor (one batch), or an iterable of "
-            f"batches such as a DataLoader.{hint}"
+            f"data is {type_named(data)}; expected a tensor (one batch), or an iterable of batches "
+            f"such as a DataLoader.{data_hint(data)}"
         )
     _refuse_pair(data)
+    hint, empty = used_up(data), True
     for item in data:
+        empty = False
         yield _batch(item, labels)
+    if empty and hint:
+        raise DataError(f"data gave no batch.{hint}")
+
+
+def first_inputs(data: Data) -> Inputs:
+    """The inputs of the first batch; a pair (x, y) and a mapping are one batch here.
+
+    Args:
+        data: as for `batches`.
+
+    Raises:
+        DataError: there is none.
+    """
+    pair = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray)
+    first = next(iter(batches([data] if pair or isinstance(data, Mapping) else data)), None)
+    if first is None:
+        raise DataError("no example was given; give a tensor of inputs as the model takes them.")
+    return first.inputs
 
 
 def _pieces(data: Tensor | np.ndarray) -> Iterator[Tensor | np.ndarray]:
@@ -190,10 +219,14 @@ def _batch(item: Any, wanted: bool) -> Batch:
         raise DataError(f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}.")
     x = _tensor(value)
     if x is None or x.ndim == 0:
+        more = "" if value is item else " with more beside it"
         raise DataError(
-            f"a batch is a {type(value).__name__}; expected a tensor (batch, …), a pair (x, y) or "
-            "a mapping. A single tensor is one batch, not a loader of images."
+            f"a batch is {type_named(value)}{more}; expected one tensor x (batch, …), a pair "
+            f"(x, y), or a mapping that holds x.{batch_hint(value)}"
         )
+    views = None if isinstance(item, Mapping) else views_hint(x, labels_in(item))
+    if views is not None:
+        raise DataError(views)
     return Batch(x, None if labels is None else _labels(labels, row_count(x)))
 
 
@@ -213,14 +246,9 @@ def _labels(value: Any, size: int) -> Tensor:
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
         what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
-        single = labels is not None and labels.ndim == 0
-        hint = (
-            "Single images with their labels are no batches: give DataLoader(data, batch_size=64)."
-            if single
-            else "A pair of tensors is read as a loader of two batches: give [(x, y)]."
-        )
         raise DataError(
-            f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. {hint}"
+            f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. "
+            f"{labels_hint(value, size)}"
         )
     return labels.to(torch.int64)
 

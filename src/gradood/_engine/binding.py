@@ -1,13 +1,12 @@
 """Binding: a model observed on its first inputs, what each detector reads, and which cannot run."""
 
-import sys
-import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from gradood._engine.misfits import misfit
 from gradood._engine.rows import Inputs, described
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
@@ -16,15 +15,15 @@ from gradood.errors import (
     GradoodError,
     MeaninglessScoreWarning,
     TapError,
+    warn_caller,
 )
 from gradood.evidence import Read, gather, needs_state
-from gradood.taps import Network, observe, unwrap
+from gradood.taps import Network, Output, observe, unwrap
 
 __all__ = [
     "Binding",
     "REFUSALS",
     "bind",
-    "caller_level",
     "check_classes",
     "fit_refusal",
     "no_detector_left",
@@ -79,7 +78,7 @@ class Binding:
     def warn(self) -> None:
         """One `MeaninglessScoreWarning` per caveat, at the line that called into this package."""
         for caveat in self.caveats:
-            warnings.warn(caveat, MeaninglessScoreWarning, stacklevel=caller_level())
+            warn_caller(caveat, MeaninglessScoreWarning)
 
 
 def bind(
@@ -88,6 +87,7 @@ def bind(
     detectors: Mapping[str, Detector],
     *,
     head: str | None = None,
+    output: Output | None = None,
     required: Collection[str] | None = None,
 ) -> Binding:
     """Observe a model and let each detector plan.
@@ -97,6 +97,7 @@ def bind(
         inputs: (batch ≥ 1, …) finite inputs on the model's device.
         detectors: by name.
         head: name of the head, or None to search for it.
+        output: which item of what the model returns holds the logits, or None for the usual ones.
         required: see `plan_detectors`.
 
     Raises:
@@ -104,7 +105,7 @@ def bind(
         DataError: the inputs do not fit the model.
         ConfigError: no detector can run.
     """
-    network = observed(model, inputs, head=head)
+    network = observed(model, inputs, head=head, output=output)
     return plan_detectors(network, detectors, inputs, required=required)
 
 
@@ -170,7 +171,9 @@ def planned(
             gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return error
-    return plan
+    if not network.cautions:
+        return plan
+    return replace(plan, caveats=(*network.cautions, *plan.caveats))
 
 
 def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | None:
@@ -221,13 +224,15 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
         )
 
 
-def observed(model: nn.Module, inputs: Inputs, *, head: str | None = None) -> Network:
+def observed(
+    model: nn.Module, inputs: Inputs, *, head: str | None = None, output: Output | None = None
+) -> Network:
     """The network as observed on `inputs`; an input that does not fit has a `DataError` of its own.
 
     Raises:
         TapError: the model cannot be read.
-        DataError: there is no input, it is not finite, or it has another shape or type than the
-            model's first layer takes.
+        DataError: there is no input, it is not finite, it has another shape or type than the
+            model's first layer takes, or the model raises on it.
     """
     module = unwrap(model)
     finite = not inputs.is_floating_point() or bool(inputs[:2].isfinite().all())
@@ -237,14 +242,12 @@ def observed(model: nn.Module, inputs: Inputs, *, head: str | None = None) -> Ne
             f"the inputs {described(inputs)} {what}; expected some like those to be scored."
         )
     try:
-        return observe(module, inputs, head=head)
-    except GradoodError:
-        raise
-    except (RuntimeError, TypeError) as error:
-        misfit = _misfit(module, inputs)
-        if misfit is None:
+        return observe(module, inputs, head=head, output=output)
+    except DataError as error:
+        expected = misfit(module, inputs)
+        if expected is None:
             raise
-        raise DataError(f"{misfit}: {error}") from error
+        raise DataError(f"{expected}: {error}") from error.__cause__
 
 
 def probe_of(inputs: Inputs) -> Inputs:
@@ -260,37 +263,3 @@ def probe_of(inputs: Inputs) -> Inputs:
         copy = torch.roll(inputs, step, -1)
         copies.append(copy * (1.0 - 0.02 * step) if copy.is_floating_point() else copy)
     return torch.cat(copies)
-
-
-def _misfit(module: nn.Module, inputs: Inputs) -> str | None:
-    """How the input plainly does not fit the model's first layer, if so."""
-    parameter = next(module.parameters(), None)
-    first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
-    expected: list[str] = []
-    floating = True
-    if isinstance(first, nn.Embedding):
-        floating = False
-        if inputs.is_floating_point():
-            expected.append("whole numbers")
-    elif isinstance(first, nn.modules.conv._ConvNd):
-        rank = len(first.kernel_size) + 2
-        if inputs.ndim != rank or inputs.shape[1] != first.in_channels:
-            expected.append(f"{rank} dimensions with {first.in_channels} channels")
-    elif isinstance(first, nn.Linear) and inputs.shape[1:].numel() != first.in_features:
-        expected.append(f"{first.in_features} features")
-    if floating and parameter is not None and inputs.dtype != parameter.dtype:
-        expected.append(f"{parameter.dtype}".replace("torch.", ""))
-    if not expected:
-        return None
-    return f"the input is {described(inputs)}; the model expects {' and '.join(expected)}"
-
-
-_FIRST = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
-
-
-def caller_level() -> int:
-    """The `stacklevel` of the first frame outside this package, seen from who asks."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
-        level, frame = level + 1, frame.f_back
-    return level

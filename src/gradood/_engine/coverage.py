@@ -1,14 +1,12 @@
 """Coverage: whether data has the classes that other data had, by counts of classes."""
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gradood._engine.binding import caller_level
-from gradood.errors import CoverageWarning
+from gradood.errors import CoverageWarning, warn_caller
 
 __all__ = ["class_counts", "rare_classes", "warn_of_rare"]
 
@@ -71,11 +69,10 @@ def warn_of_rare(rare: Sequence[int], classes: int, *, data: str, other: str, ef
     if not rare:
         return
     shown = ", ".join(map(str, rare[:_SHOWN])) + (", …" if len(rare) > _SHOWN else "")
-    warnings.warn(
+    warn_caller(
         f"{data} has hardly any image of {len(rare)} of {classes} classes ({shown}) that {other} "
         f"has. {effect} Draw evenly over the classes.",
         CoverageWarning,
-        stacklevel=caller_level(),
     )
 
 

@@ -21,7 +21,7 @@ from gradood._engine.rows import Inputs, moved
 from gradood.calibration._curve import How
 from gradood.detectors.base import Detector, Learner, State
 from gradood.evidence import Evidence, Reads
-from gradood.taps import device_of, unwrap
+from gradood.taps import Output, device_of, unwrap
 
 __all__ = ["DetectorSet", "UnboundSet", "detached"]
 
@@ -35,6 +35,7 @@ class UnboundSet:
         detectors: by name.
         combine: how several become one decision, or None.
         head: name of the last linear layer, or None to search for it.
+        output: which item of what the model returns holds the logits, or None for the usual ones.
         required: names of detectors that must not be left out; None for all of them.
     """
 
@@ -42,6 +43,7 @@ class UnboundSet:
     detectors: Mapping[str, Detector]
     combine: How | None = None
     head: str | None = None
+    output: Output | None = None
     required: Collection[str] | None = None
 
     @property
@@ -67,7 +69,14 @@ class UnboundSet:
         Cost:
             An observation of the model, and what detectors need to try layers out.
         """
-        binding = bind(self.model, inputs, self.detectors, head=self.head, required=self.required)
+        binding = bind(
+            self.model,
+            inputs,
+            self.detectors,
+            head=self.head,
+            output=self.output,
+            required=self.required,
+        )
         binding.warn()
         return self.checked(DetectorSet.of(binding, self.detectors, required=self.required))
 

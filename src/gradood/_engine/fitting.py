@@ -9,7 +9,7 @@ from gradood._engine.batches import Batch, Shard
 from gradood._engine.binding import REFUSALS, fit_refusal
 from gradood._engine.coverage import class_counts
 from gradood._engine.detector_set import DetectorSet, UnboundSet, detached
-from gradood._engine.partials import DataSummary, Partials
+from gradood._engine.partials import DataSummary, Partials, require_partials
 from gradood._engine.progress import shown_shards
 from gradood._engine.readings import BatchReading, store_state, stored_state
 from gradood._engine.rows import finite_rows, refuse_nonfinite, row_count
@@ -137,6 +137,7 @@ def merge(learners: Mapping[str, Learner], a: Partials, b: Partials) -> Partials
         a: from `accumulate`.
         b: likewise, of other samples.
     """
+    require_partials(a, b)
     for part, other in ((a, b), (b, a)):
         if not part and not part.refused:
             return other
@@ -200,7 +201,7 @@ def _summary(reading: BatchReading) -> DataSummary:
     evidence = reading.evidence
     assert reading.inputs is not None
     predicted = class_counts(reading.predicted(reading.lost), evidence.classes)
-    summary = DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.classes)
+    summary = DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.logits)
     return replace(summary, predicted=predicted)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradood._engine.agreement import Agreement
+from gradood._engine.mistakes import type_named
 from gradood._engine.rows import Inputs
 from gradood.artifact import Override
-from gradood.errors import CalibrationError
+from gradood.errors import CalibrationError, ConfigError, DataError
 from gradood.functional.samples import Chunks
 from gradood.taps import positions
 
-__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override"]
+__all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override", "require_partials"]
 
 OVERLAP = "calibration overlaps the fit"
 """What an override of that refusal is called."""
@@ -29,6 +31,7 @@ class DataSummary:
         predicted: (classes,) int64 samples of each predicted class, or None if unknown.
         low: (channels,) smallest value of each input channel, or of all.
         high: (channels,) largest.
+        agreement: of the labels with what the model predicts, or None without (sound) labels.
     """
 
     chunks: Chunks[Tensor]
@@ -36,10 +39,11 @@ class DataSummary:
     low: Tensor
     high: Tensor
     predicted: Tensor | None = None
+    agreement: Agreement | None = None
 
     @staticmethod
     def of(
-        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, classes: int = 0
+        inputs: Inputs, keys: Tensor, labels: Tensor | None = None, logits: Tensor | None = None
     ) -> "DataSummary":
         """One batch.
 
@@ -47,8 +51,9 @@ class DataSummary:
             inputs: (batch ≥ 1, …).
             keys: (batch,) their content keys.
             labels: (batch,) true classes, or None.
-            classes: how many there are.
+            logits: (batch, classes), beside labels.
         """
+        classes = 0 if logits is None else logits.shape[1]
         values = positions(inputs.detach(), min(1, inputs.ndim - 1))
         if values.dtype == torch.bool:
             values = values.to(torch.uint8)
@@ -57,7 +62,10 @@ class DataSummary:
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)
         low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
-        return DataSummary(Chunks.of(keys.cpu()), counts, low, high)
+        agreement = None
+        if known is not None and logits is not None:
+            agreement = Agreement.of(known, logits.argmax(1), classes)
+        return DataSummary(Chunks.of(keys.cpu()), counts, low, high, agreement=agreement)
 
     @property
     def keys(self) -> Tensor:
@@ -82,6 +90,9 @@ class DataSummary:
         predicted = None
         if self.predicted is not None and other.predicted is not None:
             predicted = self.predicted + other.predicted
+        agreement = None
+        if self.agreement is not None and other.agreement is not None:
+            agreement = self.agreement.merge(other.agreement)
         low, high, other_low, other_high = self.low, self.high, other.low, other.high
         if low.shape != other_low.shape:  # Token ids of two lengths
             low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
@@ -92,6 +103,7 @@ class DataSummary:
             torch.minimum(low, other_low),
             torch.maximum(high, other_high),
             predicted,
+            agreement,
         )
 
 
@@ -134,6 +146,20 @@ class Partials(Mapping[str, Any]):
         return f"Partials({', '.join(self._parts) or 'no detector'}; {samples} samples)"
 
 
+def require_partials(*given: object) -> None:
+    """Refuse what no accumulation gave.
+
+    Raises:
+        DataError: one is something else.
+    """
+    for one in given:
+        if not isinstance(one, Partials):
+            raise DataError(
+                f"{type_named(one)} was given as a part of the fit data; expected what "
+                "monitor.accumulate(data) returns. To learn from data at once: monitor.fit(data)."
+            )
+
+
 def overlap_override(
     calibrated: DataSummary, fitted: DataSummary | None, reason: str | None
 ) -> tuple[Override, ...]:
@@ -147,6 +173,8 @@ def overlap_override(
     Raises:
         CalibrationError: samples are shared, and no reason is given.
     """
+    if not (reason is None or isinstance(reason, str)):
+        raise ConfigError(f"allow_overlap={reason!r}; expected the reason in words, or None.")
     keys = calibrated.keys
     shared = 0 if fitted is None else int(torch.isin(keys, fitted.keys).sum())
     if not shared:

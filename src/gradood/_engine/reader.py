@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradood._engine.batches import Batch, Shard
 from gradood._engine.binding import Binding
+from gradood._engine.misfits import changed_input
 from gradood._engine.readings import BatchReading, ReadingCache
 from gradood._engine.rows import Inputs, described, emptied, finite_rows, moved, row_count
 from gradood._io.cache import Place, key_of
@@ -22,6 +23,7 @@ from gradood.evidence import (
     made_of_own_parts,
     read_to_plain,
 )
+from gradood.taps import Network, out_of_memory
 
 __all__ = ["BULKY", "Reader"]
 
@@ -55,15 +57,9 @@ class Reader:
         """
         network = self.binding.network
         inputs = moved(inputs, network.device)
-        example = network.example
-        alike = inputs.ndim == example.ndim and inputs.dtype == example.dtype
-        # Whole numbers in two dimensions are token ids, whose second dimension is a length.
-        channels = inputs.ndim > 2 or (inputs.ndim == 2 and inputs.is_floating_point())
-        if not alike or (channels and inputs.shape[1] != example.shape[1]):
-            raise DataError(
-                f"the input is {described(inputs)}; expected {described(example)} as before. If "
-                "the model itself was changed since, make a new monitor and fit it."
-            )
+        changed = changed_input(network, inputs)
+        if changed is not None:
+            raise DataError(changed)
         return inputs
 
     def read(self, batch: Batch, reads: Iterable[Read]) -> BatchReading:
@@ -88,22 +84,14 @@ class Reader:
         network = self.binding.network
         try:
             return gather(network, inputs, reads, labels)
-        except RuntimeError as error:
-            if isinstance(error, GradoodError | torch.cuda.OutOfMemoryError):
+        except (DataError, RuntimeError) as error:
+            cause = error.__cause__ if isinstance(error, DataError) else error
+            if cause is None or isinstance(cause, GradoodError) or out_of_memory(cause):
                 raise
-            kind = next((p.dtype for p in network.module.parameters()), inputs.dtype)
-            floating = inputs.is_floating_point()
-            if floating and kind != inputs.dtype and not torch.is_autocast_enabled():
-                raise DataError(
-                    f"the model is now {kind}, but was observed with inputs {described(inputs)}; "
-                    "its scores would be others. Make a new monitor and fit it."
-                ) from error
-            if inputs.shape[1:] != network.example.shape[1:]:
-                raise DataError(
-                    f"the model cannot run on {described(inputs)}; it was observed on "
-                    f"{described(network.example)}. Resize or crop the inputs alike."
-                ) from error
-            raise
+            why = _why_not_run(network, inputs)
+            if why is None:
+                raise
+            raise DataError(f"{why} {type(cause).__name__}: {cause}") from cause
 
     # -- shards ---------------------------------------------------------------------------
 
@@ -227,6 +215,22 @@ class Reader:
         wanted = tuple(dict.fromkeys([*reads, LOGITS]))
         evidence = gather(network, network.example.to(network.device), wanted)
         return {read: evidence[read] for read in wanted}
+
+
+def _why_not_run(network: Network, inputs: Inputs) -> str | None:
+    """Why a model cannot run on inputs that it takes by their rank; None if that is not plain."""
+    kind = next((p.dtype for p in network.module.parameters()), inputs.dtype)
+    if inputs.is_floating_point() and kind != inputs.dtype and not torch.is_autocast_enabled():
+        return (
+            f"the model is now {kind}, but was observed with inputs {described(inputs)}; its "
+            "scores would be others. Make a new monitor and fit it."
+        )
+    if inputs.shape[1:] != network.example.shape[1:]:
+        return (
+            f"the model cannot run on {described(inputs)}; it was observed on "
+            f"{described(network.example)}. Resize or crop the inputs alike."
+        )
+    return None
 
 
 def _row_bytes(tensor: Tensor) -> int:

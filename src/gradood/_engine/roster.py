@@ -1,12 +1,15 @@
 """Detectors by name: what a user gives, which names are allowed, and how scores are combined."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from torch import Tensor, nn
+
+from gradood._engine.mistakes import type_named
 from gradood.calibration._curve import How
 from gradood.detectors.base import Detector
-from gradood.errors import ConfigError, suggest
-from gradood.registry import create
+from gradood.errors import ConfigError, UnknownNameError, suggest
+from gradood.registry import create, methods
 
 __all__ = ["Detectors", "SeveralDetectors", "USABLE", "combination", "roster", "usable_name"]
 
@@ -32,14 +35,18 @@ def roster(detectors: Detectors) -> tuple[dict[str, Detector], bool]:
     """The detectors by name, and whether a single one was given without a list or mapping.
 
     Raises:
-        UnknownNameError: no detector of that name.
+        UnknownNameError: no detector of that name; ``"all"`` stands for every method.
         ConfigError: no detector, two of one name, or a name that files cannot hold.
     """
+    if isinstance(detectors, str) and detectors == "all":
+        return {method.name: create(method.name) for method in methods()}, False
     if isinstance(detectors, str | Detector):
         detector = _detector(detectors)
         return _checked({detector.name: detector}), True
     if isinstance(detectors, Mapping):
         return _checked({name: _detector(value) for name, value in detectors.items()}), False
+    if not isinstance(detectors, Iterable) or isinstance(detectors, nn.Module | Tensor | type):
+        raise _no_detector(detectors)
     named: dict[str, Detector] = {}
     for detector in map(_detector, detectors):
         if detector.name in named:
@@ -77,7 +84,25 @@ def _checked(named: dict[str, Detector]) -> dict[str, Detector]:
 
 def _detector(value: object) -> Detector:
     if isinstance(value, str):
+        if value.count(","):
+            names = [name.strip() for name in value.split(",")]
+            raise UnknownNameError(f"no detector {value!r}; give a list: {names!r}.")
         return create(value)
     if isinstance(value, Detector):
         return value
-    raise ConfigError(f"{value!r} is no detector; give a registry name or an instance.")
+    raise _no_detector(value)
+
+
+def _no_detector(value: object) -> ConfigError:
+    """The error for what is no detector, with what to type instead."""
+    if isinstance(value, type) and issubclass(value, Detector):
+        own = getattr(value, "name", "")
+        return ConfigError(
+            f"the class {value.__name__} is no detector; give a registry name or an instance: "
+            f"{own!r}, or gradood.{value.__name__}()."
+        )
+    shown = f"{value!r}" if not isinstance(value, nn.Module | Tensor) else type_named(value)
+    hint = (
+        " The model comes first: Monitor(model, 'energy')." if isinstance(value, nn.Module) else ""
+    )
+    return ConfigError(f"{shown[:80]} is no detector; give a registry name or an instance.{hint}")

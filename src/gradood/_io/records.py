@@ -25,8 +25,8 @@ __all__ = [
 
 KEY, OMIT, SINCE = "key", "omit", "since"
 """Keys of a field's metadata. KEY: its name in the file, where that is no Python name. OMIT: True
-if it is not written when None. SINCE: the format version, (major, minor), that brought it; files of
-older formats lack it and get its default."""
+if it is not written when None, and may be absent. SINCE: the format version, (major, minor), that
+brought it; files of older formats lack it and get its default."""
 T = TypeVar("T")
 _LONGEST = 60
 
@@ -113,6 +113,8 @@ class Rules:
     def optional(self, known: Field[Any]) -> bool:
         """Whether a field may be absent."""
         if self.version is not None and self.version < known.metadata.get(SINCE, (0, 0)):
+            return True
+        if known.metadata.get(OMIT) and known.default is None:
             return True
         default = known.default is not MISSING or known.default_factory is not MISSING
         return self.defaults and default

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradood import __version__
 from gradood._io.canonical import check_plain, encode
-from gradood._io.records import SINCE, Rules, Words, decode, to_plain
+from gradood._io.records import OMIT, SINCE, Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
 from gradood.artifact.numerics import NumericsRecord
 from gradood.errors import ArtifactError
@@ -95,6 +95,8 @@ class ModelRecord:
         input_shape: of one input, without the batch.
         input_dtype: such as ``float32``.
         fingerprint: of parameters, buffers and structure.
+        output: which item of what the model returns holds the logits; None for the usual ones, and
+            then it is not written.
     """
 
     kind: str
@@ -104,6 +106,7 @@ class ModelRecord:
     input_shape: tuple[int, ...]
     input_dtype: str
     fingerprint: Fingerprint
+    output: str | int | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,13 +182,24 @@ def _score_chunk(forward: Forward, chunk: Chunk, columns: Columns) -> None:
     for note in chunk.notes:
         columns.note(note)
     for rows, x in chunk.groups:
-        done = 0
-        try:
-            for count, answer in forward(x):
-                columns.fill(rows[done : done + count], answer)
-                done += count
-        except DataError as error:
-            columns.refuse(rows[done:], "not_scored", f"the model cannot take it: {error}")
+        _score_rows(forward, rows, x, columns)
+
+
+def _score_rows(forward: Forward, rows: Sequence[int], x: Tensor, columns: Columns) -> None:
+    """Score images of one size; of those on which the model raises, only these are refused."""
+    done = 0
+    try:
+        for count, answer in forward(x):
+            columns.fill(rows[done : done + count], answer)
+            done += count
+    except DataError as error:
+        rest = rows[done:]
+        if len(rest) == 1:
+            columns.refuse(rest, "not_scored", f"the model cannot take it: {error}")
+            return
+        half = len(rest) // 2
+        _score_rows(forward, rest[:half], x[done : done + half], columns)
+        _score_rows(forward, rest[half:], x[done + half :], columns)
 
 
 def _too_many(store: Store, total: int, settings: Settings) -> str | None:

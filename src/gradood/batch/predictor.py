@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradood.artifact import Artifact
 from gradood.artifact.fingerprint import fingerprint
 from gradood.monitor.loading import from_artifact
+from gradood.taps import out_of_memory
 
 if TYPE_CHECKING:
     from gradood.monitor import Monitor
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Forward", "Identity", "LoadedPredictor", "Predictor", "load_predictor"]
 
 _LOG = logging.getLogger(__name__)
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 class Predictor(Protocol):
@@ -155,7 +155,7 @@ class Forward:
         try:
             return self._monitor.predict(piece)
         except (RuntimeError, MemoryError, ValueError) as error:
-            if len(piece) == 1 or not _out_of_memory(error):
+            if len(piece) == 1 or not out_of_memory(error):
                 raise
         return None  # Only here is the error, and what its frames hold, let go.
 
@@ -170,13 +170,3 @@ class Forward:
                 self.limit,
             )
             self._warned = True
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-            return True
-        if any(word in str(error).lower() for word in _WORDS):
-            return True
-        error = error.__cause__
-    return False

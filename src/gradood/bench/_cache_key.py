@@ -42,7 +42,9 @@ __all__ = [
 _CANARY = "logits."
 
 
-def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any] | None:
+def model_key(
+    model: nn.Module, example: Tensor, cache: Cache, *, output: str | int | None = None
+) -> dict[str, Any] | None:
     """The part of a cache key that stands for a model; None if it cannot be told from others.
 
     Its content, the numerical settings of torch, the code that reads it, and the digest of its
@@ -54,6 +56,7 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
         model: in the state that it is read in.
         example: (batch ≥ 1, …), for the shape and type of the inputs.
         cache: where the logits are kept.
+        output: which item of what it returns holds the logits; None for the usual ones.
 
     Cost: the model's tensors are hashed; about four forward passes of eight inputs.
     """
@@ -61,9 +64,9 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
     device = device_of(module)
     try:
         content = model_version(module)
-        logits = _canary_logits(module, example)
+        logits = _canary_logits(module, example, output)
     except Exception as error:  # Whatever a user's model raises on noise.
-        if isinstance(error, NoContentError) or _runs(module, example.to(device)):
+        if isinstance(error, NoContentError) or _runs(module, example.to(device), output):
             why = str(error).rstrip(".")
             warnings.warn(
                 f"nothing that is read of {type(module).__name__} is taken from the cache or kept "
@@ -79,11 +82,14 @@ def model_key(model: nn.Module, example: Tensor, cache: Cache) -> dict[str, Any]
         "numerics": numerics(device),
         "device": device.type,
         **reading_version(),
+        **({} if output is None else {"output": output}),
     }
     return {**key, "canary": _known_canary(module, logits, cache, key)}
 
 
-def _canary_logits(module: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
+def _canary_logits(
+    module: nn.Module, example: Tensor, output: str | int | None
+) -> tuple[Tensor, Tensor]:
     """(8, …) fixed inputs, and the model's (8, classes) logits on them.
 
     Raises:
@@ -92,7 +98,7 @@ def _canary_logits(module: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
     low, high = (-2.0, 2.0) if example.is_floating_point() else (0, 1)
     inputs = synthesize(example, low, high)
     x = inputs.to(device_of(module))
-    network = observe(module, x)
+    network = observe(module, x, output=output)
     first, second = (
         gather(network, x, (LOGITS,))[LOGITS].detach().cpu().nan_to_num() for _ in range(2)
     )
@@ -101,10 +107,10 @@ def _canary_logits(module: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
     return inputs, first
 
 
-def _runs(module: nn.Module, x: Tensor) -> bool:
+def _runs(module: nn.Module, x: Tensor, output: str | int | None) -> bool:
     """Whether the model can be read on its own inputs; if not, the run itself will say why."""
     try:
-        observe(module, x)
+        observe(module, x, output=output)
     except Exception:
         return False
     return True

@@ -106,22 +106,23 @@ def choose(
     if not candidates:
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
-    shards = image_shards(held, batch_size=settings.batch_size, workers=settings.workers)
+    loading = {"batch_size": settings.batch_size, "workers": settings.workers}
+    shards = image_shards(held, **loading)
     sets = Sets(
-        fit=[
-            shard
-            for images in fit
-            for shard in image_shards(
-                images, batch_size=settings.batch_size, workers=settings.workers
-            )
-        ],
+        fit=[shard for images in fit for shard in image_shards(images, **loading)],
         fit_labels=joined_labels(fit),
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},
     )
     with ignored(GradoodWarning):  # The run itself will say the same.
         comparison = compare(
-            opened.subject.model, candidates, sets, opened.example, level=None, cache=cache
+            opened.subject.model,
+            candidates,
+            sets,
+            opened.example,
+            level=None,
+            cache=cache,
+            output=opened.model.output,
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:

@@ -21,9 +21,9 @@ from gradood.bench._record_inputs import WarningRecord
 from gradood.bench._warning_log import WarningLog
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
-from gradood.errors import DataError, GradoodWarning
+from gradood.errors import DataError, LabelMismatchWarning
 from gradood.monitor.evaluation import Row, Table, rows_of
-from gradood.taps import device_of, unwrap
+from gradood.taps import Network, Output, device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
 
@@ -113,6 +113,7 @@ def compare(
     level: float | None = 0.95,
     cache: ReadingCache | None = None,
     told: Callable[[str], None] = lambda text: None,
+    output: Output | None = None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
@@ -129,6 +130,7 @@ def compare(
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
         told: called with a line at the beginning of each part of the work.
+        output: which item of what the model returns holds the logits, as for `gradood.Monitor`.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -140,7 +142,8 @@ def compare(
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    bound = _bound(model, roster(detectors)[0], sets, example, required, cache)
+    network = observed(model, example.to(device_of(unwrap(model))), output=output)
+    bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
     with clock("fit"), noted("fit"):
         if sets.fit is not None:
@@ -213,7 +216,7 @@ def _compared(
 
 
 def _bound(
-    model: nn.Module,
+    network: Network,
     detectors: Mapping[str, Detector],
     sets: Sets,
     example: Tensor,
@@ -221,7 +224,6 @@ def _bound(
     cache: ReadingCache | None,
 ) -> DetectorSet:
     """The detectors that can read the model, bound to it."""
-    network = observed(model, example.to(device_of(unwrap(model))))
     for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
         check_classes(name, labels, network.classes)
     binding = plan_detectors(
@@ -262,7 +264,7 @@ def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float |
             f"the model classifies {share:.1%} of the ID data correctly, where chance is "
             f"{1 / classes:.1%}: the weights, the preprocessing or the order of the classes are "
             "not those it was trained with, and the table means little.",
-            GradoodWarning,
+            LabelMismatchWarning,
             stacklevel=3,
         )
     return share

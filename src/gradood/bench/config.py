@@ -20,12 +20,14 @@ class ModelEntry:
         model: as `gradood.models.open_model` takes it.
         weights: file of its weights, or None where the source brings its own.
         seed: which of several weights of the same architecture, or None if it is the only one.
+        output: which item of what it returns holds the logits; None for the usual ones.
     """
 
     label: str
     model: str
     weights: Path | None = None
     seed: int | None = None
+    output: str | int | None = None
 
     @property
     def run(self) -> str:

@@ -83,7 +83,7 @@ class LoadedEntry:
         if settings.cache is None:
             return None
         cache = Cache(settings.cache)
-        key = model_key(self.subject.model, example, cache)
+        key = model_key(self.subject.model, example, cache, output=self.model.output)
         if key is None:
             return None
         preprocess = _plain(asdict(self.subject.preprocess))

@@ -1,6 +1,8 @@
 """Benchmark run: networks × methods × data sets, from files to a record."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +30,7 @@ from gradood.bench.entries import LoadedEntry, open_all, suite_record
 from gradood.bench.folder import provenance
 from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record, RunRecord
-from gradood.errors import ConfigError
+from gradood.errors import ConfigError, LabelMismatchWarning
 from gradood.evidence import own_pass
 from gradood.metrics import Analysis, comparisons, over_seeds, ranking
 
@@ -206,8 +208,26 @@ def _compared(
         level=None,
         cache=cache,
         told=told,
+        output=entry.model.output,
     )
+    _warn_of_accuracy(entry, comparison)
     return comparison, choice
+
+
+def _warn_of_accuracy(entry: LoadedEntry, comparison: Comparison) -> None:
+    """Warn where the measured accuracy is far from what was measured with these weights before."""
+    measured, stated = comparison.id_accuracy, entry.subject.published_accuracy
+    if measured is None or stated is None:
+        return
+    expected = 0.01 + 3.3 * math.sqrt(stated * (1 - stated) / max(1, len(entry.id)))
+    if abs(measured - stated) > expected:
+        warnings.warn(
+            f"{entry.model.run} gets {measured:.2%} of the ID images right, where {stated:.2%} of "
+            "its own test set was measured with these weights: other images, labels or "
+            "preprocessing than it was trained with, so that figures are of another classifier.",
+            LabelMismatchWarning,
+            stacklevel=4,
+        )
 
 
 def _facts(

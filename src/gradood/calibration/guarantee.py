@@ -36,7 +36,8 @@ class Promise:
         for name, value in (("fpr", self.fpr), ("confidence", self.confidence)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and 0 < value < 1):
-                raise ConfigError(f"{name}={value!r}; expected a number between 0 and 1.")
+                percent = f" {value:g} % is {value / 100:g}." if number and 1 <= value < 100 else ""
+                raise ConfigError(f"{name}={value!r}; expected a number between 0 and 1.{percent}")
         if self.mode not in ("marginal", "pac"):
             raise ConfigError(f"mode={self.mode!r}; expected 'marginal' or 'pac'.")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import OutputItem, output_item
 from gradood.cli._options import MODEL, Device, ModelSpec, NumClasses, Pretrained
 from gradood.cli._output import say
 from gradood.errors import ConfigError
@@ -37,6 +38,7 @@ class NetworkOptions:
             "--run",
         ),
     ] = field(default_factory=list)
+    output: OutputItem = None
     num_classes: NumClasses = None
     pretrained: Pretrained = False
     device: Device = "cpu"
@@ -58,7 +60,13 @@ class NetworkOptions:
         if not networks:
             raise ConfigError("no network was given; name one with --model, or several with --run.")
         return tuple(
-            ModelEntry(label=label, model=spec, weights=file, seed=seed if len(files) > 1 else None)
+            ModelEntry(
+                label=label,
+                model=spec,
+                weights=file,
+                seed=seed if len(files) > 1 else None,
+                output=output_item(self.output),
+            )
             for label, spec, files in networks
             for seed, file in enumerate(files or [None])
         )

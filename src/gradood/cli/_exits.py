@@ -104,6 +104,9 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r": monitor\.fit\(loader\)", " by gradood fit"),
     (r"\((--resume), fit\(resume=True\)\)", r"(\1)"),
     (r"\((--[\w%-]+), TrainingData\.[\w%]+\)", r"(\1)"),
+    # What the model returns.
+    (r"with output=(?=[,.])", "with --output"),
+    (r"such as output=", "such as --output="),
     # Arguments of what a command calls.
     (r"with allow_overlap='reason'", "with --allow-overlap REASON"),
     (r"load with override='the reason'", "give --override REASON"),
@@ -139,6 +142,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"^(open-max .*)or samples='all'", r"\1or --option open-max.samples=all"),
     (r"^(gaia-z .*)[uU]se path='auto' or 'backward'", r"\1use --option gaia-z.path=auto"),
     (r"^(line .*)give clip as a number", r"\1give --option line.clip=NUMBER"),
+    (r"^(line .*)clip='auto'", r"\1--option line.clip=auto"),
     (r"^(vra .*)give a higher eta_beta", r"\1give a higher --option vra.eta_beta"),
 )  # fmt: skip
 """What the library says (a regular expression), and what the shell says instead."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import NewModelOptions, output_item
 from gradood.cli._options import (
     METHODS,
     BoundModelOptions,
@@ -13,7 +14,6 @@ from gradood.cli._options import (
     Json,
     LoadingOptions,
     MethodOptions,
-    ModelOptions,
     PreprocessOptions,
 )
 from gradood.cli._output import data, document, pairs, passed_over, say
@@ -65,7 +65,7 @@ class FitFiles:
 
 
 def fit(
-    model: ModelOptions,
+    model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
     loading: LoadingOptions,
@@ -81,7 +81,7 @@ def fit(
     loaded = model.load(changes)
     images = loading.open(files.source, loaded.preprocess)
     _say_passed_over(images)
-    monitor = _monitor(loaded, images, methods)
+    monitor = _monitor(loaded, images, methods, output_item(model.output))
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
@@ -230,7 +230,10 @@ def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None
 
 
 def _monitor(
-    loaded: "LoadedModel", images: "ImageDataset", methods: FusedMethodOptions
+    loaded: "LoadedModel",
+    images: "ImageDataset",
+    methods: FusedMethodOptions,
+    output: str | int | None,
 ) -> "Monitor":
     """A monitor of the methods, of which those that were not named may be left out."""
     from gradood.bench import check_classes, example_of
@@ -241,6 +244,7 @@ def _monitor(
         loaded.model,
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
+        output=output,
         preprocess=asdict(loaded.preprocess),
         skip_unusable=selection.detectors.keys() - selection.required,
     )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 from torch import Tensor
 
 from gradood.detectors._shared.labels import check_labels
+from gradood.detectors._shared.options import answering
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
 from gradood.errors import ConfigError, TapError
 from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
@@ -101,9 +102,14 @@ class Detector(ABC):
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
 
+    def __init__(self) -> None:  # noqa: B027
+        """A detector without options."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take title and paper from the docstring; show built-in ones where users import them."""
         super().__init_subclass__(**kwargs)
+        if cls.__module__ != __name__:
+            cls.__init__ = answering(cls.__init__)
         if cls.__module__ == __name__:
             return
         first = inspect.cleandoc(vars(cls).get("__doc__") or "").partition("\n")[0]

@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.layers import one_logit
+from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
@@ -62,11 +62,9 @@ class GradUncertainty(Detector):
             read = ParameterNorm(tuple(self.parameters), 1.0, 2.0)
             gather(network, probe[:1], (read,))
         caveats = one_logit(network, self.name)
-        if network.attends:
-            caveats += (
-                "grad-uncertainty ranks as gradnorm of order 2, which is below chance on "
-                "transformers: their features are normalized.",
-            )
+        caveats += attention_caveat(
+            network, "grad-uncertainty, which ranks as gradnorm of order 2,"
+        )
         return Plan((read,), caveats=caveats)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

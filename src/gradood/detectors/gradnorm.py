@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.layers import one_logit
+from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
@@ -78,11 +78,7 @@ class GradNorm(Detector):
             names = tuple(self.parameters)
             read = ParameterNorm(names, float(self.temperature), float(self.order))
             gather(network, probe[:1], (read,))
-        caveats = one_logit(network, self.name)
-        if network.attends:
-            caveats += (
-                "gradnorm ranks below chance on transformers: their features are normalized.",
-            )
+        caveats = one_logit(network, self.name) + attention_caveat(network, self.name)
         return Plan((read,), caveats=caveats)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.labels import present
-from gradood.detectors._shared.layers import one_logit
+from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
@@ -61,11 +61,7 @@ class GradOrth(Learner[ClassMoments]):
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
         caveats = one_logit(network, self.name)
-        if network.attends:
-            caveats += (
-                "gradorth is gradnorm of order 2 inside a subspace, which is below chance on "
-                "transformers: their features are normalized.",
-            )
+        caveats += attention_caveat(network, "gradorth, gradnorm of order 2 inside a subspace,")
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
     def accumulate(self, evidence: Evidence) -> ClassMoments:

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.fit_data import check_finite
+from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
 from gradood.detectors._shared.layers import recorded_layers
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
@@ -122,6 +122,11 @@ class Gram(Learner[Ranges]):
             raise DataError(
                 f"gram was fitted on {int(ranges.count)} samples of which no two that differ are "
                 "predicted to be of one class; give many different samples of each class."
+            )
+        if int(ranges.count) < 2 * network.classes:
+            warn_of_fit(
+                f"gram takes ranges of each of {network.classes} classes from {int(ranges.count)} "
+                "samples, fewer than two of each; fit on many of each class."
             )
         return {"low": low, "high": high, "expected": expected}
 

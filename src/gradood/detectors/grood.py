@@ -7,6 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.fit_data import check_neighbors
 from gradood.detectors._shared.labels import check_labels, present
 from gradood.detectors._shared.outliers import EarlyMixing, find_cut, input_extremes, noise_features
 from gradood.detectors.base import Learner, Plan, State, require
@@ -168,6 +169,7 @@ class GROOD(Learner[_Statistics]):
                 f"grood with k={self.k}, bank={self.bank!r} has {len(features)} fit samples in its "
                 "bank; give more, or bank='all'."
             )
+        check_neighbors(len(features), self.k, self.name, network.classes)
         vectors = gradient_bank(features, prototypes, ood).vectors
         return {**state, "unit": vectors.unit, "log_length": vectors.log_length}
 

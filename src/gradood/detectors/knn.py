@@ -73,7 +73,7 @@ class KNN(Learner[Rows]):
         """The bank, sorted."""
         table = rows.tensors()
         check_finite(table["unit"], self.name)
-        check_neighbors(len(table["unit"]), self.k, self.name)
+        check_neighbors(len(table["unit"]), self.k, self.name, network.classes)
         bank = Bank.of(Polar(table["unit"], table["log_length"]))
         return {"unit": bank.vectors.unit, "log_length": bank.vectors.log_length}
 

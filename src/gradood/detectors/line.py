@@ -6,10 +6,11 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels, fill_absent
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
-from gradood.evidence import FEATURES, Evidence
+from gradood.evidence import FEATURES, Evidence, gather
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.line import contributions, pruned_logits, pruning_thresholds
 from gradood.functional.logits import energy
@@ -20,6 +21,7 @@ from gradood.taps import Network
 __all__ = ["LINe"]
 
 _AUTO_QUANTILE = 0.96
+_PROBED = 8
 
 
 def _auto_clip(activations: Histogram) -> float:
@@ -35,10 +37,17 @@ def _auto_clip(activations: Histogram) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Statistics:
-    """Means of each class, and activations where they decide the clipping."""
+    """Means of each class, activations where they decide the clipping, and what a number clips.
+
+    Attributes:
+        means: of each class.
+        activations: where the clip is taken from them.
+        reach: shares of the features above the clip, and above zero, where it is a number.
+    """
 
     means: ClassMoments
     activations: Histogram | None
+    reach: ClassMoments | None
 
 
 @final
@@ -103,8 +112,14 @@ class LINe(Learner[_Statistics]):
         self.contribution: Literal["signed", "absolute"] = contribution
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
-        """Features."""
-        return Plan((FEATURES,), fit_reads=(FEATURES,))
+        """Features; whether they are signed is looked up on some."""
+        features = gather(network, probe[:_PROBED], (FEATURES,)).features
+        caveats: tuple[str, ...] = ()
+        if bool((features < 0).any()):
+            caveats = (
+                "line says little on signed features: it prunes and clips what is positive.",
+            )
+        return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
     def accumulate(self, evidence: Evidence) -> _Statistics:
         """Class means of h (of |h| for absolute contributions); a histogram if clip is auto."""
@@ -112,19 +127,41 @@ class LINe(Learner[_Statistics]):
         features = evidence.features
         values = features.abs() if self.contribution == "absolute" else features
         activations = Histogram.of(features) if self.clip == "auto" else None
-        return _Statistics(ClassMoments.of(values, labels, evidence.classes), activations)
+        reach = None
+        if self.clip != "auto":
+            shares = [(features > bound).double().mean(1) for bound in (float(self.clip), 0.0)]
+            reach = ClassMoments.together(torch.stack(shares, 1))
+        means = ClassMoments.of(values, labels, evidence.classes)
+        return _Statistics(means, activations, reach)
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """One threshold per class and unit, and the clipping value."""
         means = seen.means
         weight = network.head.weight.to(means.mean.device)
         clip = self.clip if seen.activations is None else _auto_clip(seen.activations)
+        if seen.reach is not None:
+            self._warn_of_clip(*seen.reach.overall_mean.tolist())
         strength = contributions(fill_absent(means, self.name), weight, self.contribution)
         percentiles = float(self.weight_percentile), float(self.activation_percentile)
         # As wide as `measure` compares: a weight at its threshold must not be rounded across it.
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
         thresholds = pruning_thresholds(strength, wide, *percentiles)
         return {"thresholds": thresholds, "clip": means.mean.new_tensor(clip)}
+
+    def _warn_of_clip(self, clipped: float, active: float) -> None:
+        """Warn where the clip leaves features as they are, or all but flattens them.
+
+        Args:
+            clipped: share of the fit features above it.
+            active: share above zero.
+        """
+        if active > 0 and (clipped == 0 or clipped > active / 2):
+            share = clipped / active
+            what = f"{share:.0%} of the active fit features" if clipped else "no fit feature"
+            warn_of_fit(
+                f"line with clip={self.clip:g} clips {what}, so that it says little here; "
+                "clip='auto' takes it from the fit data."
+            )
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

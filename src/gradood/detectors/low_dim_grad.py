@@ -94,7 +94,7 @@ class LowDimGrad(Learner[Selection]):
     def finish(self, samples: Selection, network: Network, plan: Plan) -> State:
         """The kept samples, the directions as combinations of them, and their coordinates."""
         features, labels = samples.columns["features"], samples.columns["labels"]
-        check_neighbors(len(features), self.k, self.name)
+        check_neighbors(len(features), self.k, self.name, network.classes)
         check_finite(features, self.name)
         weight, bias = network.head.weight, network.head.bias
         head = Linear(

@@ -5,7 +5,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.subspaces import check_fit, principal_dimension
+from gradood.detectors._shared.subspaces import check_fit, principal_dimension, warn_of_full_space
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence
@@ -121,6 +121,8 @@ class NECO(Learner[ClassMoments]):
         dimension = self.dimension
         if dimension == "auto":
             dimension = min(explained_dimension(moment, _EXPLAINED), len(mean) - 1)
+        else:
+            warn_of_full_space(moments, dimension, self.name)
         return {"mean": mean, "scale": scale, "principal": principal(moment, dimension)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

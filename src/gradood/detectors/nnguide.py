@@ -88,7 +88,7 @@ class NNGuide(Learner[_Statistics]):
         """The bank."""
         share, least = (kept.tensors()["guides"] for kept in (seen.share, seen.least))
         guides = share if len(share) > len(least) else least
-        check_neighbors(len(guides), self.k, self.name)
+        check_neighbors(len(guides), self.k, self.name, network.classes, averaged=True)
         check_finite(guides, self.name, "features or logits")
         if not bool((guides != 0).any()):
             raise DataError(

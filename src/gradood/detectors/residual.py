@@ -9,6 +9,7 @@ from gradood.detectors._shared.subspaces import (
     principal_dimension,
     residual_norm,
     residual_space,
+    warn_of_full_space,
 )
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
@@ -85,6 +86,7 @@ class Residual(Learner[ClassMoments]):
         """The origin, and the projection onto the residual space."""
         check_fit(moments, self.name)
         dimension = principal_dimension(network, self.dimension, self.name)
+        warn_of_full_space(moments, dimension, self.name)
         return residual_space(moments, network, dimension, origin=self.origin)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:

@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 
 from gradood.errors import TapError, suggest
 from gradood.evidence.requests import ParameterNorm
-from gradood.taps import Views, left_as_found, logits_of
+from gradood.taps import Network, left_as_found
 
 __all__ = ["parameter_norms"]
 
@@ -16,11 +16,11 @@ _BUDGET = 1 << 28
 """Bytes of per-sample gradients held at a time."""
 
 
-def parameter_norms(views: Views, x: Tensor, read: ParameterNorm) -> Tensor:
+def parameter_norms(network: Network, x: Tensor, read: ParameterNorm) -> Tensor:
     """Norm, per sample, of the gradient of KL(uniform ‖ softmax(logits / T)) over parameters.
 
     Args:
-        views: of the unwrapped model.
+        network: the observed model.
         x: (batch, …) on its device.
         read: which parameters, temperature and order of the norm.
 
@@ -34,6 +34,7 @@ def parameter_norms(views: Views, x: Tensor, read: ParameterNorm) -> Tensor:
         About three forwards, one vectorized pass per chunk; a chunk's gradients take at most
         256 MB or one sample's, whichever is more.
     """
+    views = network.views
     parameters = {name: p.detach() for name, p in views.model.named_parameters()}
     for name in read.names:
         if name not in parameters:
@@ -42,7 +43,7 @@ def parameter_norms(views: Views, x: Tensor, read: ParameterNorm) -> Tensor:
 
     def divergence(some: dict[str, Tensor], module: nn.Module, row: Tensor) -> Tensor:
         rest = {**parameters, **dict(module.named_buffers())}
-        logits = logits_of(functional_call(module, {**some, **rest}, (row[None],)))
+        logits = network.logits_of(functional_call(module, {**some, **rest}, (row[None],)))
         scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / read.temperature
         # KL(u ‖ p) = −log C − mean log p; the constant has no gradient.
         return -torch.log_softmax(scaled, 1).mean()

@@ -16,7 +16,7 @@ from gradood.evidence.requests import (
     Read,
 )
 from gradood.evidence.summaries import MAP
-from gradood.taps import INPUT, Network, Reading, Tap, logits_of
+from gradood.taps import INPUT, Network, Reading, Tap
 
 __all__ = ["input_gradients", "perturbed", "read_perturbed"]
 
@@ -118,7 +118,7 @@ def read_perturbed(
                     tap.value(what.site, _summary(network, what, read, found))
                 elif what == FEATURES:
                     tap.value(network.head.site, _features(network, read, found))
-            logits = logits_of(tap.run(perturbed(x, gradient, step)))
+            logits = network.logits_of(tap.run(perturbed(x, gradient, step)))
         if LOGITS in of:
             found[of[LOGITS]] = logits
     return found

@@ -26,7 +26,7 @@ from gradood.evidence.requests import (
     Perturbed,
     Read,
 )
-from gradood.taps import Head, Network, OverwrittenError, Reading, Site, Tap, logits_of, positions
+from gradood.taps import Head, Network, OverwrittenError, Reading, Site, Tap, positions
 
 __all__ = ["gather"]
 
@@ -84,7 +84,7 @@ def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) 
             tap.value(read.site, _keep_graph(network, read, graphs))
         for site in chain.from_iterable(gradients.values()):
             tap.gradient(site)
-        logits = logits_of(tap.run(x.clone() if network.overwrites else x))
+        logits = network.logits_of(tap.run(x.clone() if network.overwrites else x))
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
@@ -112,7 +112,7 @@ def _beside_the_forward(network: Network, x: Tensor, wanted: Iterable[Read]) -> 
     for read in wanted:
         if isinstance(read, ParameterNorm):
             inputs = x.clone() if network.overwrites else x
-            found[read] = parameter_norms(network.views, inputs, read)
+            found[read] = parameter_norms(network, inputs, read)
         elif read == KEYS:
             found[read] = content_keys(x)
         elif read == INPUT_RANGE:

@@ -149,9 +149,13 @@ def built_in(part: object) -> bool:
 
 
 def same_function(a: Any, b: Any) -> bool:
-    """Whether two functions do the same: one function, or closures or partials of one piece."""
+    """Whether two functions do the same: one function, closures of one piece of code, or partials.
+
+    Partials are alike if they give the same arguments to the same function.
+    """
     if isinstance(a, partial) and isinstance(b, partial):
-        a, b = a.func, b.func
+        given = a.args == b.args and a.keywords == b.keywords
+        return given and same_function(a.func, b.func)
     code = getattr(a, "__code__", None)
     return a is b or (code is not None and code is getattr(b, "__code__", None))
 

@@ -28,16 +28,24 @@ from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
-from gradood.taps import Network, device_of, unwrap
+from gradood.taps import Network, Output, device_of, first_matrix, unwrap
 
-__all__ = ["KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
+__all__ = ["FUNCTION", "KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
 
+FUNCTION = ""
+"""Stands for a function that chose the output, which no file can hold."""
 KEYS = "fit/keys"
 """Name of the tensor that says which samples were fitted on."""
 
 
 def restore(
-    artifact: Artifact, model: nn.Module, known: Fingerprint, *, source: str, override: str | None
+    artifact: Artifact,
+    model: nn.Module,
+    known: Fingerprint,
+    *,
+    source: str,
+    override: str | None,
+    output: Output | None = None,
 ) -> tuple[MonitorOptions, MonitorState]:
     """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
 
@@ -47,6 +55,7 @@ def restore(
         known: its fingerprint.
         source: the file, for messages.
         override: why a differing model is right, or None.
+        output: which item of what the model returns holds the logits; None for that of the file.
     """
     manifest, what = artifact.verified.manifest, repr(source)
     lines = differences(manifest.model.fingerprint, known)
@@ -56,7 +65,7 @@ def restore(
         tensors = {name: to_torch(stored).clone() for name, stored in artifact.arrays.items()}
         saved = Saved.of(manifest, tensors)
     try:
-        unbound, state, changes = saved.bound(model, known)
+        unbound, state, changes = saved.bound(model, known, output)
     except (ArtifactError, MemoryError, Warning, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # The model's own error, whatever it is.
@@ -155,26 +164,46 @@ class Saved:
         fitted = _fitted(manifest, tensors, canary.inputs)
         return Saved(manifest, detectors, plans, states, rule, canary, fitted)
 
+    def output(self, given: Output | None) -> Output | None:
+        """What chooses the logits: as given, else as the file says.
+
+        Raises:
+            ArtifactError: the file cannot say.
+        """
+        output = self.manifest.model.output if given is None else given
+        if output == FUNCTION:
+            raise ArtifactError(
+                "the file was saved with a function as output=, which it cannot hold; give it "
+                "again: gradood.load(path, model, output=function)."
+            )
+        return output
+
     def bound(
-        self, model: nn.Module, known: Fingerprint
+        self, model: nn.Module, known: Fingerprint, output: Output | None = None
     ) -> tuple[UnboundSet, MonitorState, list[str]]:
         """The monitor's parts on a model, and what differs on the canary, in words.
 
         Args:
             model: the classifier.
             known: its fingerprint.
+            output: as for `output`.
 
         Raises:
             GradoodError, RuntimeError: it cannot be run as before.
         """
         module, head = unwrap(model), self.manifest.model.head
+        output = self.output(output)
+        # Of several items, what was saved without a choice took the first; the canary tells.
+        chosen = first_matrix if output is None else output
         device = device_of(module)
         settings = self.manifest.numerics or numerics(device)
         content = ModelContent(known, settings, TensorVersions(module))
         with applied_autocast(settings, device):
-            network = observed(model, self.canary.inputs.to(device), head=head)
+            network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
             combine: Any = self.manifest.combine
-            unbound = UnboundSet(model=model, detectors=self.detectors, combine=combine, head=head)
+            unbound = UnboundSet(
+                model=model, detectors=self.detectors, combine=combine, head=head, output=output
+            )
             detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
             self._check_states(network.sizes)
             bound = replace(detectors, states=dict(self.states))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradood._bibliography import bibliography
 from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.mistakes import type_named
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import USABLE, usable_name
 from gradood._engine.rows import row_count
@@ -23,13 +24,14 @@ from gradood.artifact.canary import Canary, synthesize
 from gradood.artifact.fingerprint import fingerprint
 from gradood.artifact.tensors import from_torch, pack, to_torch
 from gradood.calibration._rule import DecisionRule
-from gradood.errors import ArtifactError, ModelMismatchError, NotFittedError
+from gradood.errors import ArtifactError, ConfigError, ModelMismatchError, NotFittedError
 from gradood.evidence import Activation, Gradient, reads_to_plain
 from gradood.monitor._model_snapshot import ModelContent
 from gradood.monitor._numerics import applied_autocast, numerics
-from gradood.monitor._saved import KEYS, Saved, canary_logits, canary_scores
+from gradood.monitor._saved import FUNCTION, KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
+from gradood.taps import Output
 
 __all__ = ["save"]
 
@@ -50,6 +52,7 @@ def save(
         state: likewise.
         override: why a model that changed since is right, or None.
     """
+    _check_path(path)
     state.require_fitted(options.unbound)
     bound = state.bound
     if bound is None:
@@ -163,7 +166,23 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
         input_shape=tuple(network.example.shape[1:]),
         input_dtype=str(network.example.dtype).removeprefix("torch."),
         fingerprint=known,
+        output=_named_output(unbound.output),
     )
+
+
+def _check_path(path: object) -> None:
+    """Refuse what names no file.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"path is {type_named(path)}; expected the name of a file.")
+
+
+def _named_output(output: Output | None) -> str | int | None:
+    """The choice of an output as a file holds it; a function is given again when it is loaded."""
+    return FUNCTION if callable(output) else output
 
 
 def _summary(fitted: DataSummary) -> FitSummary:

@@ -4,36 +4,41 @@ A method that raises, or is interrupted, leaves the state as it was.
 """
 
 import threading
-import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
-from gradood._engine.batches import Batch, Data
-from gradood._engine.binding import Binding, caller_level
-from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
+from gradood._engine.batches import Batch, Data, first_inputs
+from gradood._engine.binding import Binding
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
-from gradood._engine.partials import OVERLAP, DataSummary, Partials, overlap_override
+from gradood._engine.partials import (
+    OVERLAP,
+    DataSummary,
+    Partials,
+    overlap_override,
+    require_partials,
+)
 from gradood._engine.progress import on_terminal, shown_batches
 from gradood._engine.reproducibility import RowSample, tolerances
-from gradood._engine.rows import Inputs
 from gradood._engine.scoring import finite_batches, score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
 from gradood.errors import (
     CalibrationError,
-    ConfigError,
     DataError,
-    ModelChangedWarning,
+    LabelMismatchWarning,
     NotFittedError,
+    warn_caller,
 )
-from gradood.evidence import FEATURES, KEYS, LOGITS, Basic, Read
+from gradood.evidence import KEYS, LOGITS, Basic, Read
 from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
-from gradood.monitor._state import MonitorOptions, MonitorState, summary
+from gradood.monitor._state import MonitorOptions, MonitorState, kept_reads, summary
+from gradood.monitor._warnings import Stage, warn_of_change, warn_of_missing_classes
 
-__all__ = ["Session"]
+__all__ = ["Session", "copied"]
 
 _SWAP = threading.Lock()
 """Held where a state takes the place of the one that it was made from. One for all monitors, as it
@@ -54,10 +59,6 @@ class Session:
         self.state = state
         self._progress = on_terminal() if progress is None else progress
 
-    def copy(self) -> "Session":
-        """The same options and state, which from now on change apart."""
-        return Session(self.options, self.state, self._progress)
-
     def __str__(self) -> str:
         return summary(self.options, self.state)
 
@@ -68,8 +69,9 @@ class Session:
 
     # -- binding and fitting --------------------------------------------------------------
 
-    def bind(self, inputs: Inputs) -> Binding:
-        """What a fit reads of the model, observed on `inputs` unless it was before."""
+    def bind(self, data: Data) -> Binding:
+        """What a fit reads of the model, observed on the first batch unless it was before."""
+        inputs = first_inputs(data)
         bound = self.state.learning
         if bound is None:
             bound = self.unbound.bind(self.unbound.moved(inputs))
@@ -105,6 +107,7 @@ class Session:
                 "finish was called before accumulate on this monitor, which has not seen the model "
                 "run: call monitor.bind(inputs) first."
             )
+        require_partials(partials)
         self._learn(self.unbound.unfitted(bound), partials, self._content())
 
     def _accumulated(self, data: Data) -> tuple[Partials, DetectorSet | None]:
@@ -129,7 +132,9 @@ class Session:
         state = self._fitted()
         scores = self._scored(state, data, "score", (LOGITS,) if covered else ())
         if covered:
-            _warn_of_missing(state, scores, "the in-distribution data", "The figures are of the ")
+            warn_of_missing_classes(
+                state, scores, "the in-distribution data", "The figures are of the "
+            )
         self._compare(state.fit_model, "fitted")
         return scores
 
@@ -144,7 +149,7 @@ class Session:
             ConfigError: something else is to be kept.
             CalibrationError: there is no rule yet.
         """
-        kept = _kept(keep)
+        kept = kept_reads(keep)
         state = self.state
         if state.rule is None:
             raise CalibrationError(
@@ -181,7 +186,9 @@ class Session:
             tolerances=tolerances(bound, sample, scores),
         )
         snapshot = None if bound is None else self._calibrated_on(before, bound, content)
-        _warn_of_missing(before, scores, "the calibration data", "The promise holds for the ")
+        warn_of_missing_classes(
+            before, scores, "the calibration data", "The promise holds for the "
+        )
         others = tuple(override for override in before.overrides if override.what != OVERLAP)
         with _SWAP:
             if before.bound is not None and self.state.bound is not before.bound:
@@ -227,7 +234,7 @@ class Session:
         return ModelContent.of(self.unbound.model)
 
     def _snapshot(
-        self, bound: DetectorSet | None, content: ModelContent | None, what: str
+        self, bound: DetectorSet | None, content: ModelContent | None, what: Stage
     ) -> ModelSnapshot | None:
         """The model that a pass over data began with; warns if the pass ended with another."""
         if bound is None or content is None:
@@ -235,7 +242,7 @@ class Session:
         snapshot = ModelSnapshot.of(bound.binding.network, content)
         changes = snapshot.changes()
         if changes:
-            _warn(f"the model changed while it was {what}: {'; '.join(changes)}", _AGAIN[what])
+            warn_of_change(f"the model changed while it was {what}: {'; '.join(changes)}", what)
         return snapshot
 
     def _calibrated_on(
@@ -248,14 +255,14 @@ class Session:
         changes = fitted.differences(content) or fitted.changes()
         if not changes:
             return fitted
-        _warn(f"the model is not as it was fitted on: {'; '.join(changes)}", _AGAIN["fitted"])
+        warn_of_change(f"the model is not as it was fitted on: {'; '.join(changes)}", "fitted")
         return snapshot
 
-    def _compare(self, snapshot: ModelSnapshot | None, what: str) -> None:
+    def _compare(self, snapshot: ModelSnapshot | None, what: Stage) -> None:
         """Warn if the model is not as it was fitted, or calibrated, on."""
         changes = [] if snapshot is None else snapshot.changes()
         if changes:
-            _warn(f"the model is not as it was {what} on: {'; '.join(changes)}", _AGAIN[what])
+            warn_of_change(f"the model is not as it was {what} on: {'; '.join(changes)}", what)
 
     # -- swaps ----------------------------------------------------------------------------
 
@@ -264,9 +271,13 @@ class Session:
         fitted = self.unbound.checked(finish(bound, partials))
         snapshot = self._snapshot(fitted, content, "fitted")
         if snapshot is not None and partials.models - {snapshot.digest}:
-            _warn("parts of the fit were read off a model with other weights", _AGAIN["fitted"])
+            warn_of_change("parts of the fit were read off a model with other weights", "fitted")
         with _SWAP:
             self.state = MonitorState(bound=fitted, fitted=partials.seen, fit_model=snapshot)
+        agreement = None if partials.seen is None else partials.seen.agreement
+        doubt = None if agreement is None else agreement.doubt()
+        if doubt is not None:
+            warn_caller(doubt, LabelMismatchWarning)
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""
@@ -274,32 +285,10 @@ class Session:
             self.state = self.state.with_binding(bound)
 
 
-_AGAIN = {
-    "fitted": "Fit and calibrate again, or give the model back what it had.",
-    "calibrated": "Calibrate again, or give the model back what it had.",
-}
-
-
-def _warn(finding: str, advice: str) -> None:
-    """A `ModelChangedWarning` at the line that called into this package."""
-    warnings.warn(f"{finding}. {advice}", ModelChangedWarning, stacklevel=caller_level())
-
-
-def _kept(names: Collection[str]) -> tuple[Basic, ...]:
-    """The readings to keep, by name."""
-    known = {"logits": LOGITS, "features": FEATURES}
-    if isinstance(names, str) or not set(names) <= set(known):
-        raise ConfigError(
-            f"keep={names!r}; expected some of {tuple(known)}, as in keep=('logits', 'features')."
-        )
-    return tuple(known[name] for name in dict.fromkeys(names))
-
-
-def _warn_of_missing(state: MonitorState, scores: BatchScores, data: str, effect: str) -> None:
-    """Warn where hardly any sample is predicted to be of classes that the fit data has."""
-    expected = None if state.fitted is None else state.fitted.predicted
-    if expected is None:
-        return
-    rare = rare_classes(expected, class_counts(scores.label, len(expected)))
-    effect += "others alone."
-    warn_of_rare(rare, len(expected), data=data, other="the fit data", effect=effect)
+def copied(monitor: Any) -> Any:
+    """A monitor with the same options and state; what either learns later, it learns apart."""
+    made = object.__new__(type(monitor))
+    session = monitor._session
+    apart = Session(session.options, session.state, session._progress)
+    vars(made).update(vars(monitor), _session=apart)
+    return made

@@ -14,9 +14,10 @@ from gradood.artifact import Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.detectors.base import State
-from gradood.errors import NotFittedError, UnknownNameError, suggest
+from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
+from gradood.evidence import FEATURES, LOGITS, Basic
 from gradood.monitor._model_snapshot import ModelSnapshot
-from gradood.taps import unwrap
+from gradood.taps import Output, check_output, unwrap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -29,7 +30,7 @@ else:
 
     R = TypeVar("R")
 
-__all__ = ["Keywords", "MonitorOptions", "MonitorState", "R", "summary"]
+__all__ = ["Keywords", "MonitorOptions", "MonitorState", "R", "kept_reads", "summary"]
 
 
 class Keywords(TypedDict, total=False):
@@ -39,6 +40,7 @@ class Keywords(TypedDict, total=False):
     head: str | None
     preprocess: Mapping[str, Any] | None
     skip_unusable: bool | Collection[str]
+    output: Output | None
     progress: bool | None
 
 
@@ -64,6 +66,7 @@ class MonitorOptions:
         head: str | None,
         preprocess: Mapping[str, Any] | None,
         skip_unusable: bool | Collection[str],
+        output: Output | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -73,15 +76,28 @@ class MonitorOptions:
         """
         named, bare = roster(detectors)
         unwrap(model)
+        check_output(output)
+        if not (head is None or isinstance(head, str)):
+            raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
+        if not (preprocess is None or isinstance(preprocess, Mapping)):
+            raise ConfigError(
+                f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
+                "dataclasses.asdict gives one."
+            )
         unbound = UnboundSet(
             model=model,
             detectors=named,
             combine=combination(combine, len(named)),
             head=head,
+            output=output,
             required=_required(named, skip_unusable),
         )
         plain = None if preprocess is None else deepcopy(dict(preprocess))
         return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
+
+    def preprocess_copy(self) -> dict[str, Any] | None:
+        """A copy of `preprocess`."""
+        return None if self.preprocess is None else deepcopy(dict(self.preprocess))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -182,6 +198,8 @@ def summary(options: MonitorOptions, state: MonitorState) -> str:
     if detectors.learners:
         fitted = state.bound is not None and not state.bound.unfitted
         parts.append("fitted" if fitted else "not fitted")
+        if fitted and state.fitted is not None and state.fitted.agreement is not None:
+            parts[-1] += f" on labels of which the model gets {state.fitted.agreement.accuracy:.1%}"
     if options.unbound.combine is not None:
         parts.append(f"combined by {options.unbound.combine}")
     if state.rule is None:
@@ -196,7 +214,25 @@ def _required(names: Collection[str], skip: bool | Collection[str]) -> frozenset
     """Names of the detectors that must not be left out; None for all of them."""
     if isinstance(skip, bool):
         return frozenset() if skip else None
-    unknown = sorted(set(skip) - set(names))
+    if isinstance(skip, str) or not isinstance(skip, Collection):
+        raise ConfigError(
+            f"skip_unusable={skip!r}; expected True, False or a list of detectors' names."
+        )
+    unknown = sorted(set(map(str, skip)) - set(names))
     if unknown:
         raise UnknownNameError(f"skip_unusable names {unknown[0]!r}; {suggest(unknown[0], names)}")
     return frozenset(names) - set(skip)
+
+
+def kept_reads(names: Collection[str]) -> tuple[Basic, ...]:
+    """The readings that results keep, by name.
+
+    Raises:
+        ConfigError: a name of something else.
+    """
+    known = {"logits": LOGITS, "features": FEATURES}
+    if isinstance(names, str) or not set(names) <= set(known):
+        raise ConfigError(
+            f"keep={names!r}; expected some of {tuple(known)}, as in keep=('logits', 'features')."
+        )
+    return tuple(known[name] for name in dict.fromkeys(names))

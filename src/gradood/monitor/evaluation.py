@@ -8,10 +8,11 @@ from torch import Tensor
 
 from gradood import metrics
 from gradood._engine.batches import Data
+from gradood._engine.mistakes import type_named
 from gradood._io import html as html
 from gradood._io import markdown as markdown
 from gradood._io.dataframe import data_frame
-from gradood.errors import DataError
+from gradood.errors import ConfigError, DataError
 from gradood.monitor.monitor import Monitor
 
 __all__ = ["Row", "Table", "evaluate", "rows_of"]
@@ -135,6 +136,7 @@ def evaluate(
 
     Raises:
         DataError: no set, or an empty one.
+        ConfigError: `monitor` is none, or `level` no share.
 
     Warns:
         CoverageWarning: `id` lacks classes that the fit data has, by what the model predicts.
@@ -142,8 +144,18 @@ def evaluate(
     Cost:
         One pass per data set; the intervals about a second per method and 20,000 samples.
     """
+    if not isinstance(monitor, Monitor):
+        raise ConfigError(
+            f"{type_named(monitor)} was given as the monitor; give gradood.Monitor(model, "
+            "detectors), fitted where needed."
+        )
+    if not isinstance(ood, Mapping):
+        raise DataError(f"ood is {type_named(ood)}; expected sets by name: {{'name': loader}}.")
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
+    number = isinstance(level, int | float) and not isinstance(level, bool)
+    if level is not None and not (number and 0 < level < 1):
+        raise ConfigError(f"level={level!r}; expected a number between 0 and 1, or None.")
     names = list(monitor.detectors)
     known = dict(monitor._session.score(id, covered=True).scores)
     rows = [

@@ -5,14 +5,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradood._engine.batches import Data, first_inputs
 from gradood._engine.binding import observed, planned, probe_of
 from gradood._engine.roster import Detectors, roster
+from gradood._engine.rows import moved
 from gradood._io import html
 from gradood.detectors.base import Detector
 from gradood.errors import GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods
-from gradood.taps import Network, device_of, unwrap
+from gradood.taps import Network, Output, check_output, device_of, unwrap
 
 __all__ = ["Inspection", "Use", "inspect"]
 
@@ -49,6 +51,8 @@ class Inspection:
         last_map: the map that is pooled into the features, or None.
         layers: every layer that ran: name, class, output shape without the batch.
         uses: what each detector would do.
+        cautions: why the output may be no logits; they hold for every detector, which has them
+            among its caveats.
     """
 
     classes: int
@@ -59,6 +63,7 @@ class Inspection:
     last_map: str | None
     layers: tuple[tuple[str, str, tuple[int, ...]], ...]
     uses: tuple[Use, ...]
+    cautions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -88,6 +93,7 @@ class Inspection:
             ("stages", ", ".join(self.stages) or "none"),
             ("last map", self.last_map or "none"),
             ("layers", f"{len(self.layers)} ran"),
+            *(("caution", caution) for caution in self.cautions),
         ]
 
     def __str__(self) -> str:
@@ -95,33 +101,39 @@ class Inspection:
         for use in self.uses:
             state = "works" if use.works else "cannot"
             lines.append(f"{use.method:14} {state}  {'; '.join(use.notes)}".rstrip())
-            lines += [f"{'':14} caution  {caveat}" for caveat in use.caveats]
+            own = (caveat for caveat in use.caveats if caveat not in self.cautions)
+            lines += [f"{'':14} caution  {caveat}" for caveat in own]
         return "\n".join(lines)
 
 
 def inspect(
     model: nn.Module,
-    example: Tensor,
+    example: Data,
     detectors: Detectors | None = None,
     *,
     head: str | None = None,
+    output: Output | None = None,
 ) -> Inspection:
     """Layers, the head found and verified, and what each detector would use.
 
     Args:
         model: any classifier.
-        example: (batch ≥ 1, …) inputs as the model takes them.
+        example: (batch ≥ 1, …) inputs as the model takes them; of a loader, its first batch.
         detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
+        output: which item of what the model returns holds the logits, as for `Monitor`.
 
     Raises:
+        DataError: the example is no tensor, or the model raises on it.
+        ConfigError: there is no such `output`.
         TapError: the model cannot be observed at all.
     """
     chosen = [m.name for m in methods()] if detectors is None else detectors
     named, _ = roster(chosen)
     module = unwrap(model)
-    x = example.detach().to(device_of(module))
-    network = observed(module, x, head=head)
+    check_output(output)
+    x = moved(first_inputs(example), device_of(module))
+    network = observed(module, x, head=head, output=output)
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map
@@ -134,6 +146,7 @@ def inspect(
         last_map=None if last is None else f"{last.site}, {last.positions} positions",
         layers=tuple((layer.name, layer.kind, layer.shape) for layer in network.layers.values()),
         uses=uses,
+        cautions=network.cautions,
     )
 
 

@@ -4,11 +4,14 @@ import os
 
 from torch import nn
 
+from gradood._engine.mistakes import type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.fingerprint import Fingerprint, fingerprint
+from gradood.errors import DataError
 from gradood.monitor._saved import restore
 from gradood.monitor._session import Session
 from gradood.monitor.monitor import Monitor
+from gradood.taps import Output, check_output, unwrap
 
 __all__ = ["from_artifact", "load"]
 
@@ -18,6 +21,7 @@ def load(
     model: nn.Module,
     *,
     override: str | None = None,
+    output: Output | None = None,
     progress: bool | None = None,
 ) -> Monitor:
     """A saved monitor, bound to its model again.
@@ -32,6 +36,7 @@ def load(
         model: the classifier it was fitted on; wrapped, compiled or moved to another device as you
             like.
         override: why a differing model is right, if it is; stamped on every result.
+        output: as for `Monitor`; None takes that of the file, which holds all but functions.
         progress: as for `Monitor`.
 
     Returns:
@@ -42,10 +47,16 @@ def load(
         ModelMismatchError: the model is another one; says what differs.
         ArtifactError: the file is damaged, too new, or names what this gradood does not have.
         DataError: there is no file.
+        TapError: `model` is no `torch.nn.Module`.
 
     Cost:
         Reading the file and all parameters, and one forward pass of eight inputs.
     """
+    if not isinstance(path, str | os.PathLike):
+        first = " The file comes first, the model after it." if isinstance(path, nn.Module) else ""
+        raise DataError(f"path is {type_named(path)}; expected the name of a file.{first}")
+    unwrap(model)
+    check_output(output)
     source = os.fspath(path)
     artifact = read(source)
     return from_artifact(
@@ -54,6 +65,7 @@ def load(
         fingerprint(model),
         source=source,
         override=override,
+        output=output,
         progress=progress,
     )
 
@@ -65,6 +77,7 @@ def from_artifact(
     *,
     source: str,
     override: str | None = None,
+    output: Output | None = None,
     progress: bool | None = None,
 ) -> Monitor:
     """`load` of a file that was read already, on a model whose fingerprint is known.
@@ -75,6 +88,7 @@ def from_artifact(
         known: the fingerprint of the model.
         source: the file, for messages.
         override: as for `load`.
+        output: as for `load`.
         progress: as for `load`.
 
     Raises:
@@ -83,7 +97,9 @@ def from_artifact(
 
     Cost: one forward pass of eight inputs.
     """
-    options, state = restore(artifact, model, known, source=source, override=override)
+    options, state = restore(
+        artifact, model, known, source=source, override=override, output=output
+    )
     monitor = Monitor.__new__(Monitor)
     monitor._session = Session(options, state, progress)
     return monitor

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Mapping
-from copy import deepcopy
 from typing import Any, Generic, Literal, Unpack, overload
 
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector, State
 from gradood.monitor._saving import save
-from gradood.monitor._session import Session
+from gradood.monitor._session import Session, copied
 from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
 from gradood.monitor._summary import MonitorSummary, summary_of
+from gradood.taps import Output
 
 __all__ = ["Monitor"]
 
@@ -46,6 +46,9 @@ class Monitor(Generic[R]):
         combine: how `calibrate` makes one decision of all detectors: ``"fisher"``,
             ``"stouffer"``, ``"cauchy"`` or ``"min"`` (`gradood.calibration.Fusion`); None for none.
         head: name of the last linear layer, if it cannot be found.
+        output: which item of what the model returns holds the logits, where it returns several:
+            the index of one in a tuple, the name of a key or attribute, or a function of what is
+            returned. A function is not saved.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
@@ -55,7 +58,8 @@ class Monitor(Generic[R]):
     Raises:
         UnknownNameError: no detector of that name.
         ConfigError: no detector, two of one name, a name that files cannot hold, or no such
-            `combine`.
+            `combine` or `output`.
+        TapError: `model` is no `torch.nn.Module`, or one that was compiled to TorchScript.
 
     Cost:
         Nothing is run until the first batch, on which the model is observed once.
@@ -87,17 +91,17 @@ class Monitor(Generic[R]):
         *,
         combine: How | None = None,
         head: str | None = None,
+        output: Output | None = None,
         preprocess: Mapping[str, Any] | None = None,
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
-        options = MonitorOptions.of(model, detectors, combine, head, preprocess, skip_unusable)
+        options = MonitorOptions.of(
+            model, detectors, combine, head, preprocess, skip_unusable, output
+        )
         self._session = Session(options, MonitorState(), progress)
 
-    def __copy__(self) -> "Monitor":
-        made = object.__new__(type(self))  # what either learns from now on, it learns apart
-        vars(made).update(vars(self), _session=self._session.copy())
-        return made
+    __copy__ = copied
 
     def __repr__(self) -> str:
         return f"Monitor({self._session})"
@@ -130,6 +134,12 @@ class Monitor(Generic[R]):
         return self._session.state.learned()
 
     @property
+    def fit_accuracy(self) -> float | None:
+        """Share of the fit labels that the model predicts; None without labels, or if loaded."""
+        fitted = self._session.state.fitted
+        return None if fitted is None or fitted.agreement is None else fitted.agreement.accuracy
+
+    @property
     def combine(self) -> How | None:
         """How the detectors become one decision; None if they do not."""
         return self._session.unbound.combine
@@ -137,35 +147,32 @@ class Monitor(Generic[R]):
     @property
     def preprocess(self) -> dict[str, Any] | None:
         """How images became the inputs, in plain values; a copy."""
-        return None if (known := self._session.options.preprocess) is None else deepcopy(dict(known))
+        return (
+            None if (known := self._session.options.preprocess) is None else deepcopy(dict(known))
+        )
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """Refusals that were overridden, each with its reason; stamped on every result."""
         return self._session.state.stamps
 
-    # -- fitting --------------------------------------------------------------------------
-
     def fit(self, data: Data) -> "Monitor[R]":
-        """Learn from in-distribution data, in one pass for all detectors.
+        """Learn from in-distribution data, in one pass for all detectors; returns this monitor.
 
         Args:
             data: with labels if a detector needs them (`gradood.methods`).
 
-        Returns:
-            This monitor; as it was before if an error is raised.
-
         Raises:
-            DataError: no data, labels missing or out of range, inputs not finite.
+            DataError: no data, labels missing or out of range, inputs not finite. The monitor is
+                then as it was before.
         """
         self._session.fit(data)
         return self
 
     def accumulate(self, data: Data) -> Partials:
-        """What some of the fit data contributes; see `merge` and `finish`.
+        """What some of the fit data contributes; to `merge`, in any order, and to `finish`.
 
-        Shards may be accumulated anywhere and merged in any order. What was learned before stays
-        until `finish`.
+        What was learned before stays until `finish`.
         """
         return self._session.accumulate(data)
 
@@ -177,8 +184,6 @@ class Monitor(Generic[R]):
         """Learn from everything accumulated; a calibration made before no longer holds."""
         self._session.finish(partials)
 
-    # -- scoring --------------------------------------------------------------------------
-
     @overload
     def score(self: "Monitor[Result]", data: Data) -> Tensor: ...
     @overload
@@ -186,8 +191,7 @@ class Monitor(Generic[R]):
     def score(self, data: Data) -> Any:
         """Scores of every sample; higher = more out-of-distribution.
 
-        An input with a NaN or infinity, or one whose score comes out so, scores +inf: it never
-        reads as in-distribution.
+        An input with a NaN or infinity, or one whose score comes out so, scores +inf.
 
         Args:
             data: a tensor is one batch; any other iterable is a loader. Labels are ignored.
@@ -201,8 +205,6 @@ class Monitor(Generic[R]):
         """
         scores = dict(self._session.score(data).scores)
         return next(iter(scores.values())) if self._session.options.bare else scores
-
-    # -- deciding -------------------------------------------------------------------------
 
     def calibrate(
         self,
@@ -242,8 +244,7 @@ class Monitor(Generic[R]):
             DataError: no data, or inputs that are not finite.
 
         Warns:
-            CoverageWarning: the data lacks classes that the fit data has, by what the model
-                predicts.
+            CoverageWarning: by the model's predictions, classes of the fit data are missing.
 
         Cost:
             One pass over the data, and 18 of at most 16 rows.
@@ -301,10 +302,7 @@ class Monitor(Generic[R]):
         """Observe the model on inputs like those to come, and plan what to read.
 
         Done by itself on the first batch; useful to see errors and warnings early. For a monitor
-        that was loaded, this plans what a new fit reads.
-
-        Args:
-            x: (batch ≥ 1, …), finite.
+        that was loaded, this plans what a new fit reads. `x` is (batch ≥ 1, …) and finite.
 
         Raises:
             TapError: a detector cannot read this model.

@@ -1,6 +1,7 @@
 """Reading a user's model: views, hooks, wrappers, the head, and what follows what."""
 
 from gradood.taps._backward import OverwrittenError
+from gradood.taps._failures import out_of_memory
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head
 from gradood.taps.isolation import device_of, left_as_found
@@ -9,7 +10,7 @@ from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
 from gradood.taps.tap import Reading, Tap
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import logits_of, unwrap
+from gradood.taps.wrap import Output, check_output, first_matrix, logits_of, unwrap
 
 __all__ = [
     "Head",
@@ -17,6 +18,7 @@ __all__ = [
     "LastMap",
     "Layer",
     "Network",
+    "Output",
     "OverwrittenError",
     "Reading",
     "Site",
@@ -25,11 +27,14 @@ __all__ = [
     "View",
     "Views",
     "channel_dim",
+    "check_output",
     "device_of",
+    "first_matrix",
     "is_norm",
     "left_as_found",
     "logits_of",
     "observe",
+    "out_of_memory",
     "positions",
     "unwrap",
 ]

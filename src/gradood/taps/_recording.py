@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError
+from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps._output import by_graph, by_values, chosen_among, mistaken
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -18,17 +20,11 @@ from gradood.taps.graph import (
     nodes_between,
     positive_part,
 )
-from gradood.taps.head import (
-    Head,
-    HeadCandidate,
-    find_head,
-    linear_weight,
-    refuse_features_first,
-)
+from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
 from gradood.taps.network import LastMap, Layer, Network, own_name
 from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import logits_of
+from gradood.taps.wrap import Output, logits_of
 
 __all__ = ["Recording"]
 
@@ -42,19 +38,23 @@ class Recording:
     Args:
         views: of the model.
         view: to hook and run.
+        output: which item of what the model returns holds the logits, or None for the usual ones.
         opaque: why autograd cannot follow the model, or None.
 
     Attributes:
         logits: (rows, classes) that the forward gave.
     """
 
-    def __init__(self, views: Views, view: View, opaque: str | None = None) -> None:
+    def __init__(
+        self, views: Views, view: View, output: Output | None = None, opaque: str | None = None
+    ) -> None:
         self.logits = torch.empty(0, device="cpu")
         self._views = views
         self._view = view
         self._thread = threading.get_ident()
         self._opaque = opaque
-        self._output: Any = None
+        self._output = output
+        self._returned: Any = None
         self._module = views.model
         self._seen: dict[str, list[_Seen]] = {}
         self._ports: dict[Any, Site] = {}
@@ -75,11 +75,21 @@ class Recording:
                     handles.append(module.register_forward_hook(self._after(name)))
                     before = self._before(name)
                     handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self._output = self._view.module(rows)
+            self._returned = self._forward(rows)
         finally:
             for handle in handles:
                 handle.remove()
-        self.logits = logits_of(self._output)
+        self.logits = logits_of(self._returned, self._output)
+
+    def _forward(self, rows: Tensor) -> Any:
+        try:
+            return self._view.module(rows)
+        except RuntimeError:  # May be autograd's.
+            raise
+        except Exception as error:
+            if not is_model_failure(error):
+                raise
+            raise model_failure(error, rows) from error
 
     def _before(self, name: str) -> Callable[..., None]:
         def hook(
@@ -152,15 +162,22 @@ class Recording:
             )
             for layer, seen in self._candidates
         ]
+        ended = by_graph(logits)
+        cautions = [] if ended is None else [mistaken(ended)]
+        if self._output is None:
+            among = chosen_among(self._returned, logits, candidates)
+            cautions += [] if among is None else [among]
         found: Head | str
         features: Tensor | None = None
         try:
             found = find_head(candidates, logits, head and own_name(self._module, head))
             features = found.features(next(c.seen for c in candidates if c.layer == found.layer))
         except TapError as error:
-            refuse_features_first(self._output, logits, candidates)
             # Its words alone: the error would keep this forward and its graph alive.
             found = str(error)
+            looks = ended or by_values(logits, few=True)
+            if looks and "looks like" not in found:
+                found += f" The output looks like {looks}: let the model return its logits."
         consumers = consumers_of(logits)
         layers = {
             name: self._layer(name, calls, consumers, example.shape[0] + 1)
@@ -178,6 +195,8 @@ class Recording:
             opaque=self._opaque,
             views=self._views,
             _head=found,
+            output=self._output,
+            cautions=tuple(cautions),
         )
         stages = find_stages([layer.name for layer in draft.hook_layers])
         return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
@@ -197,6 +216,9 @@ class Recording:
             found = positive_part(node, consumers, self._ports, site)
             positive = None if found is None else self._max_pooled(*found, consumers)
         usable = first.shape if first.shape and first.shape[0] == rows else ()
+        own = [call.node for call in calls if call.node is not None]
+        result = self.logits.grad_fn
+        unknown = result is None or not own
         return Layer(
             name,
             type(module).__name__,
@@ -206,6 +228,7 @@ class Recording:
             norm,
             site,
             positive,
+            connected=unknown or any(n is result or n in consumers for n in own),
         )
 
     def _max_pooled(self, site: Site, relu: Any, consumers: Any) -> Site:

@@ -175,37 +175,6 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
     )
 
 
-def refuse_features_first(
-    output: object, logits: Tensor, candidates: Sequence[HeadCandidate]
-) -> None:
-    """A pair (features, logits) has its logits second, and must not be read the wrong way.
-
-    Args:
-        output: what the model returned.
-        logits: what was taken for its logits, and no head gives.
-        candidates: as for `find_head`.
-
-    Raises:
-        TapError: another item is what a layer makes of tensors as wide as `logits`.
-    """
-    if not isinstance(output, tuple | list):
-        return
-    for place, other in enumerate(output):
-        if not isinstance(other, Tensor) or other.ndim != 2 or other is logits:
-            continue
-        try:
-            head = find_head(candidates, other.detach(), None)
-        except TapError:
-            continue
-        if head.weight.shape[1] == logits.shape[1]:
-            raise TapError(
-                f"the model returns a {type(output).__name__} whose first matrix, "
-                f"{tuple(logits.shape)}, would be taken for the logits; those are its item "
-                f"{place}, which {head.layer!r} gives. Wrap the model in a module that returns its "
-                "logits alone."
-            )
-
-
 def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
     seen = candidate.seen
     site = Site(candidate.layer, "input")

@@ -1,6 +1,7 @@
 """A classifier as observed: its head, its layers, and what each of them feeds."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.tap import Tap
 from gradood.taps.view import Views
+from gradood.taps.wrap import Output, logits_of
 
 __all__ = [
     "LastMap",
@@ -34,6 +36,7 @@ class Layer:
         output: the site of what it computes (the input of its activation, if it holds one).
         positive: the site whose sign decides the gradient at `output`; the input of a max pooling
             layer if only the positions that it selects count; None if nothing does.
+        connected: whether the logits depend on its output; taken for granted where no graph says.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Layer:
     norm: bool
     output: Site
     positive: Site | None
+    connected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Network:
         overwrites: whether the model changes the tensor that it is given.
         opaque: why autograd cannot follow the model, or None.
         views: private copies of the module tree, to hook and run.
+        output: which item of what the model returns holds the logits; None for the usual ones.
+        cautions: why its output may be no logits, such as that it is probabilities.
     """
 
     module: nn.Module
@@ -87,6 +93,16 @@ class Network:
     opaque: str | None
     views: Views = field(repr=False)
     _head: Head | str = field(repr=False)
+    output: Output | None = None
+    cautions: tuple[str, ...] = ()
+
+    def logits_of(self, returned: Any) -> Tensor:
+        """The logits (batch, classes) in what the model returned.
+
+        Raises:
+            TapError: they are not there.
+        """
+        return logits_of(returned, self.output)
 
     @property
     def head(self) -> Head:
@@ -117,8 +133,8 @@ class Network:
 
     @property
     def norms(self) -> tuple[Layer, ...]:
-        """The normalization layers, in order."""
-        return tuple(layer for layer in self.layers.values() if layer.norm)
+        """The normalization layers that the logits depend on, in order."""
+        return tuple(layer for layer in self.layers.values() if layer.norm and layer.connected)
 
     @property
     def hook_layers(self) -> tuple[Layer, ...]:
@@ -130,6 +146,7 @@ class Network:
                 layer
                 for layer in self.layers.values()
                 if layer.positive == layer.output
+                and layer.connected
                 and linear_weight_or_kernel(
                     view.find(layer.name) or self.module.get_submodule(layer.name)
                 )
@@ -139,6 +156,12 @@ class Network:
     def attends(self) -> bool:
         """Whether this is a transformer-like network: its last normalization is over tokens."""
         return bool(self.norms) and self.norms[-1].kind.endswith(("LayerNorm", "RMSNorm"))
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether attention ran, as the classes of its layers are called."""
+        kinds = (layer.kind.lower() for layer in self.layers.values())
+        return any("attention" in kind or "attn" in kind for kind in kinds)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name.

@@ -1,30 +1,36 @@
 """Observing a classifier: one forward of two rows on a view of it, and what its graph says."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from gradood.errors import GradoodError, TapError
+from gradood.errors import TapError
 from gradood.taps._changes import Changes, changes_of
 from gradood.taps._escape import escapes
+from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps._output import by_values, mistaken
 from gradood.taps._recording import Recording
 from gradood.taps.head import exact_products
 from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
-from gradood.taps.wrap import logits_of, unwrap
+from gradood.taps.wrap import Output, logits_of, unwrap
 
 __all__ = ["observe"]
 
 _LOG = logging.getLogger(__name__)
+_ROWS = 32
+"""On which logits are told from probabilities, where two rows do not."""
 _RUNS = 3
 """Of an observation, until it finds nothing more that must be kept from the model."""
 
 
-def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Network:
+def observe(
+    model: nn.Module, example: Tensor, *, head: str | None = None, output: Output | None = None
+) -> Network:
     """Run a view of the model on a few rows and note what it does.
 
     Safe beside other threads that run, train or observe the model.
@@ -33,15 +39,18 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
         model: any classifier.
         example: (n ≥ 1, …) inputs on the model's device; the first two are used.
         head: name of the head, or None to search for it.
+        output: which item of what the model returns holds the logits, or None for the usual ones.
 
     Raises:
-        TapError: a tensor of the model holds no data, or the model returns no logits or other
-            tensors first, mixes the samples of a batch, or calls its own modules past its
-            attributes while it is in training mode.
+        TapError: a tensor of the model holds no data, or the model returns no logits, or several
+            items that could be, mixes the samples of a batch, draws random numbers, or calls its
+            own modules past its attributes while it is in training mode.
+        DataError: the model raises on the example.
 
     Cost:
         Two forwards of at most two rows, one of them with its graph, and a copy of the buffers.
-        Twice that if the model reaches its own modules through global variables.
+        Twice that if the model reaches its own modules through global variables. One more, of at
+        most 32 rows, where two do not tell logits from probabilities.
     """
     module = unwrap(model)
     _require_data(module)
@@ -49,19 +58,32 @@ def observe(model: nn.Module, example: Tensor, *, head: str | None = None) -> Ne
     views = Views(module)
     views.observing = True
     try:
-        seen = _settled(views, rows)
+        seen = _settled(views, rows, output)
         escaped = seen.escaped
     except _CopyFailed as failure:
         if not _runs_itself(module, rows):
-            raise failure.error from None
+            raise model_failure(failure.error, rows) from failure.error
         seen, escaped = None, ("the model",)
     if seen is None or escaped:
         _LOG.info("the model is run itself, as no view can follow its calls of %s", escaped[0])
         views = Views(module, direct=True)
-        seen = _settled(views, rows)
+        seen = _settled(views, rows, output)
     views.observing = False
-    _refuse_mixing(module, seen.recording.logits.detach(), seen.alone, len(rows))
-    return seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
+    _refuse_mixing(views, seen, rows, output)
+    network = seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
+    if network.cautions or by_values(seen.recording.logits, few=True) is None:
+        return network
+    what = by_values(_more_logits(network, example))
+    return network if what is None else replace(network, cautions=(mistaken(what),))
+
+
+def _more_logits(network: Network, example: Tensor) -> Tensor:
+    """Logits of some rows of the example, and of shifted copies where these are few."""
+    rows = example[:_ROWS]
+    shifts = range(-(-_ROWS // len(rows)))
+    copies = [torch.roll(rows, shift, -1) for shift in shifts]
+    with left_as_found(network.views) as view:
+        return network.logits_of(view.module(torch.cat(copies)[:_ROWS].clone())).detach()
 
 
 def _require_data(module: nn.Module) -> None:
@@ -98,9 +120,9 @@ class _Run:
     changes: Changes
 
 
-def _settled(views: Views, rows: Tensor) -> _Run:
+def _settled(views: Views, rows: Tensor, output: Output | None) -> _Run:
     """A run in which all that the model changes is apart from the model; the views learn what."""
-    seen = _run(views, rows)
+    seen = _run(views, rows, output)
     for _ in range(_RUNS):
         if seen.escaped:
             return seen
@@ -111,14 +133,14 @@ def _settled(views: Views, rows: Tensor) -> _Run:
         views.stateful = tuple(dict.fromkeys((*views.stateful, *changes.attributes)))
         if not changes.prevented - known:
             break
-        seen = _run(views, rows)
+        seen = _run(views, rows, output)
     if seen.changes.prevented:
         names = ", ".join(sorted(".".join(filter(None, name)) for name in seen.changes.prevented))
         _LOG.warning("the model's forward changes in place, in the model itself: %s", names)
     return seen
 
 
-def _run(views: Views, rows: Tensor) -> _Run:
+def _run(views: Views, rows: Tensor, output: Output | None) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
         before = Generators.now(views)
@@ -126,10 +148,10 @@ def _run(views: Views, rows: Tensor) -> _Run:
         with escapes(view) as escaped, watched as changes:
             given = rows[:1].clone()
             version = given._version
-            alone = logits_of(_first_output(view, given))
+            alone = logits_of(_first_output(view, given), output)
             overwrites = given._version != version
             changes.note()
-            recording = _recorded(views, view, rows)
+            recording = _recorded(views, view, rows, output)
         views.draws = before.host_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
     return _Run(alone, recording, overwrites, written, tuple(escaped), changes)
@@ -146,25 +168,30 @@ class _CopyFailed(Exception):
 def _first_output(view: View, x: Tensor) -> object:
     try:
         return view.module(x)
-    except (GradoodError, torch.cuda.OutOfMemoryError):
-        raise
     except Exception as error:
-        if view.direct:
+        if not is_model_failure(error):
             raise
+        if view.direct:
+            raise model_failure(error, x) from error
         raise _CopyFailed(error) from error
 
 
-def _recorded(views: Views, view: View, rows: Tensor) -> Recording:
+def _recorded(views: Views, view: View, rows: Tensor, output: Output | None) -> Recording:
     """One forward with its graph, or without where autograd refuses the model."""
-    recording = Recording(views, view)
+    recording = Recording(views, view, output)
     try:
         with torch.enable_grad():
             recording.run(rows)
     except RuntimeError as error:
-        if isinstance(error, GradoodError | torch.cuda.OutOfMemoryError):
+        if not is_model_failure(error):
             raise
-        recording = Recording(views, view, opaque=str(error).split("\n")[0].rstrip("."))
-        recording.run(rows)
+        recording = Recording(views, view, output, opaque=str(error).split("\n")[0].rstrip("."))
+        try:
+            recording.run(rows)
+        except RuntimeError as again:
+            if not is_model_failure(again):
+                raise
+            raise model_failure(again, rows) from again
         _LOG.info("autograd cannot follow the model: %s", error)
     return recording
 
@@ -214,26 +241,63 @@ def _separated(view: View) -> list[tuple[str, str, _Watched]]:
     return watched
 
 
-def _refuse_mixing(module: nn.Module, logits: Tensor, alone: Tensor, rows: int) -> None:
-    if logits.shape[0] != rows or alone.shape[0] != 1:
-        raise TapError(
-            f"the model gave {logits.shape[0]} rows of logits for {rows} inputs; "
-            "row i of the output must belong to sample i."
+def _refuse_mixing(views: Views, seen: _Run, rows: Tensor, output: Output | None) -> None:
+    logits, alone = seen.recording.logits.detach(), seen.alone
+    if logits.shape[0] != len(rows) or alone.shape[0] != 1:
+        hint = (
+            ""
+            if logits.shape[0] > 1 or len(rows) == 1
+            else " If the model takes one input without a batch, give it an axis: x[None]."
         )
-    scale = logits.abs().max().clamp_min(1e-6)
+        raise TapError(
+            f"the model gave {logits.shape[0]} rows of logits for {len(rows)} inputs; "
+            f"row i of the output must belong to sample i.{hint}"
+        )
     tolerance = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
     if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
         tolerance = 2e-2  # TF32, for one batch size and not for the other
-    if bool(((logits[:1] - alone).abs().max() / scale) > tolerance):
-        norms = [
-            name
-            for name, layer in module.named_modules()
-            if isinstance(layer, nn.modules.batchnorm._NormBase)
-            and layer.running_mean is None
-            and not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
-        ]
-        named = f" BatchNorm without running statistics: {', '.join(norms)}." if norms else ""
-        raise TapError(
-            "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
-            f"a score per sample needs independent rows.{named}"
-        )
+    if not _differ(logits[:1], alone, tolerance):
+        return
+    with left_as_found(views) as view:
+        first, second = (logits_of(view.module(rows[:1].clone()), output) for _ in range(2))
+    if _differ(first, second, tolerance):
+        raise _random(views)
+    raise TapError(
+        "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
+        f"a score per sample needs independent rows.{_mixing_layers(views.model)}"
+    )
+
+
+def _mixing_layers(module: nn.Module) -> str:
+    """Layers that make rows depend on each other, in words; empty if none is known to."""
+    named = list(module.named_modules())
+    norms = [
+        name
+        for name, layer in named
+        if isinstance(layer, nn.modules.batchnorm._NormBase)
+        and layer.running_mean is None
+        and not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
+    ]
+    if norms:
+        return f" BatchNorm without running statistics: {', '.join(norms)}."
+    dynamic = [name for name, layer in named if "quantized.dynamic" in type(layer).__module__]
+    if dynamic:
+        return f" Quantized with one scale for a whole batch: {', '.join(dynamic[:6])}."
+    return ""
+
+
+def _random(views: Views) -> TapError:
+    """The error where the same input gives other logits each time; names the layers that draw."""
+    names = [n for n, m in views.model.named_modules() if "dropout" in type(m).__name__.lower()]
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    where = f" Its dropout layers: {shown}." if names else ""
+    return TapError(
+        "the model gives the same input other logits each time, even in evaluation mode: it draws "
+        f"random numbers, as dropout does that model.eval() does not switch off.{where} Let it "
+        "draw none where self.training is False."
+    )
+
+
+def _differ(logits: Tensor, others: Tensor, tolerance: float) -> bool:
+    scale = logits.abs().max().clamp_min(1e-6)
+    return bool(((logits - others).abs().max() / scale) > tolerance)

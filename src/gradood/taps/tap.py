@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError, suggest
 from gradood.taps._backward import failed_backward
+from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps.isolation import left_as_found
 from gradood.taps.site import INPUT, Site
 from gradood.taps.view import View, Views
@@ -110,7 +111,12 @@ class Tap:
             # Not in a hook: those of others, which run before ours, may change what the model gets.
             x = self._see(INPUT, x)
         self._attach()
-        output = self._view.module(x)
+        try:
+            output = self._view.module(x)
+        except Exception as error:
+            if not is_model_failure(error):
+                raise
+            raise model_failure(error, x) from error
         missed = self._sites() - self._reached
         if missed:
             names = ", ".join(sorted(map(str, missed)))
@@ -249,7 +255,9 @@ class Tap:
         self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
         return tensor
 
-    def _receive(self, site: Site, gradient: Tensor) -> None:
+    def _receive(self, site: Site, gradient: Tensor | None) -> None:
+        if gradient is None:  # What follows has no derivative, such as a quantized layer.
+            return
         reading = self._receivers.pop(site, None)
         if reading is not None:
             reading(gradient)
@@ -277,7 +285,8 @@ def _unconnected(sites: Iterable[Site]) -> TapError:
     names = ", ".join(sorted(map(str, sites)))
     return TapError(
         f"the objective is not connected to {names}; name layers it depends on, and none that the "
-        "model itself runs under torch.no_grad()."
+        "model itself runs under torch.no_grad() or before a layer without derivative, such as a "
+        "quantized one."
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradood.detectors.base import require
 from gradood.errors import DataError
 from gradood.functional.logits import energy
-from gradood.taps import Network, Tap, logits_of
+from gradood.taps import Network, Tap
 
 __all__ = ["Candidates", "ClusterEnergySampler", "candidates", "kmeans"]
 
@@ -131,7 +131,7 @@ def candidates(
             tap.value(
                 head.site, lambda activation: features.append(head.features(activation).clone())
             )
-            logits = logits_of(tap.run(rows))
+            logits = network.logits_of(tap.run(rows))
         energies.append(energy(logits if logits.dtype == torch.float64 else logits.float()))
     return Candidates(torch.cat(features), torch.cat(energies))
 

@@ -53,3 +53,23 @@ def test_what_is_wrong_exits_2(words, said, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert said in err and err.count("\n") == 1
+
+
+def test_an_item_of_the_output_may_be_chosen(tmp_path, monkeypatch, capsys):
+    (tmp_path / "two_heads.py").write_text(
+        "from torch import nn\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.aux, self.fc = nn.Linear(12, 6), nn.Linear(12, 4)\n"
+        "    def forward(self, x):\n"
+        "        return self.aux(x.flatten(1)), self.fc(x.flatten(1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["inspect", "--model", "two_heads:Two", "--shape", "3,2,2"]
+    assert main(words) == 2
+    assert "Choose with --output, such as --output=1" in capsys.readouterr().err
+    assert main([*words, "--output", "1"]) == 0
+    assert capsys.readouterr().out.startswith("classes   4")
+    assert main([*words, "--output", "logits"]) == 2
+    assert "'logits' is not in what the model returned" in capsys.readouterr().err

@@ -61,6 +61,7 @@ def test_a_clip_at_zero_is_refused():
     [*LEARNERS, gradood.GAIAZ(), gradood.GAIAZ(path="backward"), gradood.GAIAA()],
     ids=repr,
 )
+@pytest.mark.filterwarnings("ignore:line with clip=1 clips no fit feature")
 def test_the_default_device_and_type_do_not_matter(detector):
     model = Net().eval()
     expected = gradood.Monitor(model, detector).fit([(X, Y)]).score(X)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gradood.detectors import GAIAZ
-from gradood.errors import TapError
+from gradood.errors import DataError, TapError
 from gradood.taps import Site, is_norm, observe
 
 
@@ -307,10 +307,12 @@ def test_what_autograd_refuses_is_observed_without_its_graph():
     assert network.head.layer == "fc" and "nference tensor" in network.opaque
 
 
-def test_errors_of_the_model_are_its_own():
+def test_errors_of_the_model_are_told_with_the_input():
     model = Block(Apply(lambda x: x.view(-1, 999)))
-    with pytest.raises(RuntimeError, match="invalid for input of size"):
+    said = r"the model raised RuntimeError on the input \(batch, .*invalid for input of size"
+    with pytest.raises(DataError, match=said) as caught:
         observe(model.eval(), X)
+    assert type(caught.value.__cause__) is RuntimeError
 
 
 @pytest.mark.parametrize("raising", [KeyboardInterrupt, RuntimeError, ValueError])

@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
-__all__ = ["early_layers", "hook_layers", "inner_layers", "one_logit", "recorded_layers"]
+__all__ = [
+    "attention_caveat",
+    "early_blocks",
+    "early_layers",
+    "hook_layers",
+    "inner_layers",
+    "one_logit",
+    "recorded_layers",
+]
+
+_BLOCKS = 12
+"""Of layers that are tried where no default is a cut."""
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
@@ -40,6 +51,16 @@ def one_logit(network: Network, method: str) -> tuple[str, ...]:
     return (
         f"{method} is the same for every input here: the model has one logit, whose softmax is 1; "
         "wrap the model so that it returns a logit per class, such as (0, z).",
+    )
+
+
+def attention_caveat(network: Network, method: str) -> tuple[str, ...]:
+    """A caveat for scores that grow with the length of the features, on vision transformers."""
+    if not (network.attends and network.has_attention):
+        return ()
+    return (
+        f"{method} was measured below chance on ViT-B/16, whose features are signed and "
+        "normalized; on other transformers it was above: hold it against outliers of your own.",
     )
 
 
@@ -79,7 +100,7 @@ def early_layers(network: Network) -> tuple[Site, ...]:
     Networks without stages: the outputs of the layers in the first half, a quarter of the way
     first.
     """
-    names = [layer.name for layer in network.layers.values() if layer.calls == 1 and layer.shape]
+    names = [k.name for k in network.layers.values() if k.calls == 1 and k.shape and k.connected]
     found: list[str] = []
     for stage in network.stages[:-1]:
         inside = [n for n in names if n.startswith(f"{stage.container}.")]
@@ -89,6 +110,13 @@ def early_layers(network: Network) -> tuple[Site, ...]:
         quarter = len(leaves) // 4
         found = leaves[quarter : max(quarter + 1, len(leaves) // 2)]
     return tuple(Site(name) for name in found)
+
+
+def early_blocks(network: Network) -> tuple[Site, ...]:
+    """Where GROOD may mix if no default will do: the first layers that hold others, in order."""
+    names = [k.name for k in network.layers.values() if k.calls == 1 and k.shape and k.connected]
+    blocks = [n for n in names if n and any(m.startswith(f"{n}.") for m in names)]
+    return tuple(Site(name) for name in blocks[: max(1, len(blocks) // 2)][:_BLOCKS])
 
 
 def recorded_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Site, ...]:
@@ -102,7 +130,9 @@ def recorded_layers(network: Network, names: Sequence[str] | None, method: str) 
     """
     if names is not None:
         return tuple(network.layer(name).output for name in names)
-    usable = {k.name: k for k in network.layers.values() if k.calls == 1 and k.shape}
+    usable = {
+        k.name: k for k in network.layers.values() if k.calls == 1 and k.shape and k.connected
+    }
     found: list[Layer] = []
     for stage in network.stages:
         inside = [n for n in usable if n.startswith(f"{stage.container}.")]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradood.detectors._shared.layers import early_layers
+from gradood.detectors._shared.layers import early_blocks, early_layers
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, MAP, Activation, gather
 from gradood.functional.logits import energy
@@ -123,7 +123,12 @@ def find_cut(network: Network, probe: Tensor, name: str | None) -> Site:
     Raises:
         TapError: the layer is none, or there is none.
     """
-    sites = early_layers(network) if name is None else (network.layer(name).output,)
+    _ = network.head  # Says itself why there is none.
+    if name is None:
+        sites = early_layers(network)
+        sites += tuple(site for site in early_blocks(network) if site not in sites)
+    else:
+        sites = (network.layer(name).output,)
     rows = probe[1:3].clone()
     for site in sites:
         read = Activation(site, MAP)

@@ -5,14 +5,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.fit_data import check_finite
+from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
 from gradood.detectors.base import State
 from gradood.errors import ConfigError, DataError
 from gradood.functional.moments import ClassMoments
 from gradood.functional.subspace import head_origin, part_norm, residual
 from gradood.taps import Network
 
-__all__ = ["check_fit", "principal_dimension", "residual_norm", "residual_space"]
+__all__ = [
+    "check_fit",
+    "principal_dimension",
+    "residual_norm",
+    "residual_space",
+    "warn_of_full_space",
+]
 
 
 def principal_dimension(network: Network, dimension: int | Literal["auto"], method: str) -> int:
@@ -47,6 +53,23 @@ def check_fit(moments: ClassMoments, method: str) -> None:
     if int(moments.count.sum()) == 0:
         raise DataError(f"{method} was given no fit sample; give in-distribution training data.")
     check_finite(moments.mean, method)
+
+
+def warn_of_full_space(moments: ClassMoments, dimension: int, method: str) -> None:
+    """Warn where so few samples were fitted on that the principal space holds them all.
+
+    Args:
+        moments: of the fit samples.
+        dimension: of the principal space.
+        method: name of the detector.
+    """
+    samples = int(moments.count.sum())
+    if samples <= dimension:
+        warn_of_fit(
+            f"{method} was fitted on {samples} samples, which a principal space of {dimension} "
+            f"dimensions holds all, so that its score says little; fit on several times "
+            f"{dimension}, or give a smaller dimension."
+        )
 
 
 def residual_space(
