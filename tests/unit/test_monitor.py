@@ -1,5 +1,6 @@
 """The monitor: what goes in, what comes out, and what it says when it cannot."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -417,3 +418,17 @@ def test_a_bar_over_a_stream_without_length(model, capsys):
     scores = Monitor(model, "energy", progress=True).score(loader)
     torch.testing.assert_close(scores, Monitor(model, "energy").score(X), rtol=1e-5, atol=1e-7)
     assert "score" in capsys.readouterr().err
+
+
+def test_a_copy_learns_apart_and_states_are_copies():
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    monitor = Monitor(network, "mahalanobis").fit([(x, torch.arange(40) % 3)])
+    expected, other = monitor.score(x), copy.copy(monitor)
+    assert type(other) is Monitor and torch.equal(other.score(x), expected)
+    other.fit([(2 * x + 1, torch.arange(40) % 3)])
+    assert torch.equal(monitor.score(x), expected)
+    assert not torch.equal(other.score(x), expected)
+    for tensor in monitor.states["mahalanobis"].values():
+        tensor.zero_()
+    assert torch.equal(monitor.score(x), expected)

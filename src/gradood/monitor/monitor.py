@@ -147,9 +147,7 @@ class Monitor(Generic[R]):
     @property
     def preprocess(self) -> dict[str, Any] | None:
         """How images became the inputs, in plain values; a copy."""
-        return (
-            None if (known := self._session.options.preprocess) is None else deepcopy(dict(known))
-        )
+        return self._session.options.preprocess_copy()
 
     @property
     def overrides(self) -> tuple[str, ...]:

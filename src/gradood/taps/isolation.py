@@ -43,8 +43,9 @@ def device_of(model: nn.Module) -> torch.device:
 def left_as_found(model: nn.Module | Views) -> Iterator[View]:
     """A view of the model in evaluation mode, to be run without gradients.
 
-    The model itself is not touched: neither its modes nor its hooks, and no buffer or attribute
-    that its forward sets.
+    The model itself is not touched: neither its modes nor its hooks, and no parameter, buffer or
+    attribute that its forward sets, nor what these hold. ADR 0017 lists what is left: what only
+    global variables or the user's hooks lead to, and what changes in a branch not observed.
 
     Global random generators (torch's of the CPU and of the model's CUDA device; NumPy's and
     Python's, unless the model was seen not to draw from them) are set back to where they were if
