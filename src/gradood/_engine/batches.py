@@ -158,7 +158,8 @@ def first_inputs(data: Data) -> Inputs:
 
 def _pieces(data: Tensor | np.ndarray) -> Iterator[Tensor | np.ndarray]:
     """A whole data set given as one tensor, in parts that a model can be run on."""
-    if data.ndim == 0 or data.nbytes <= LARGE:
+    sparse = isinstance(data, Tensor) and data.layout != torch.strided  # refused where it is run
+    if data.ndim == 0 or sparse or data.nbytes <= LARGE:
         yield data
         return
     rows = max(1, LARGE * len(data) // data.nbytes)
