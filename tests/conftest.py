@@ -1,6 +1,7 @@
 """What every test shares: one seed, one Hypothesis profile, and the reasons for skipping."""
 
 import gc
+import importlib
 import logging
 import os
 import random
@@ -74,6 +75,14 @@ def seed() -> None:
     torch.default_generator.manual_seed(0)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(0)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no other thread ran: pytest-xdist has one that waits for messages."""
+    for name in ("isolation", "observe"):
+        module = importlib.import_module(f"gradood.taps.{name}")
+        monkeypatch.setattr(module, "only_thread", lambda: True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

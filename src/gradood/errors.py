@@ -25,7 +25,9 @@ Every message says what was given, what was expected, and what to do.
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 __all__ = [
@@ -156,6 +158,25 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     return f"choose from {shown}{rest}." if known else "there are none."
 
 
+_NOTES: ContextVar[list[tuple[str, type[GradoodWarning]]] | None] = ContextVar(
+    "_NOTES", default=None
+)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[list[tuple[str, type[GradoodWarning]]]]:
+    """The warnings that this thread gives inside, as (message, kind); they are given all the same.
+
+    What is computed once and kept must warn each time that it is used.
+    """
+    notes: list[tuple[str, type[GradoodWarning]]] = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
 def warn_caller(message: str, kind: type[GradoodWarning]) -> None:
     """A warning at the line that called into this package.
 
@@ -163,6 +184,9 @@ def warn_caller(message: str, kind: type[GradoodWarning]) -> None:
         message: what may be wrong, and what to do.
         kind: of the warning.
     """
+    notes = _NOTES.get()
+    if notes is not None:
+        notes.append((message, kind))
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradood."):
         level, frame = level + 1, frame.f_back

@@ -84,6 +84,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::gradood.errors.CoverageWarning")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_told_and_not_saved(model, monitor, tmp_path, change):
     change(model)

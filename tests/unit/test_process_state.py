@@ -1,7 +1,6 @@
 """The state of the process and of the model is the user's: as found after every operation."""
 
 import contextlib
-import importlib
 import random
 import threading
 import warnings
@@ -28,7 +27,10 @@ GENERATOR = torch.Generator().manual_seed(0)
 X, HELD, NEW = (torch.randn(n, 3, 8, 8, generator=GENERATOR) for n in (60, 80, 20))
 LABELS = torch.arange(60) % 3
 METHODS = ["energy", "knn", "mahalanobis", "gaia-z", "gradnorm", "nac", "odin", "grood"]
-pytestmark = pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning"),
+    pytest.mark.usefixtures("alone"),
+]
 
 
 class Stop(Exception):
@@ -53,14 +55,6 @@ class Restless(nn.Module):
         if self.stop_at is not None and len(x) == self.stop_at:
             raise Stop("here")
         return self.fc(self.frozen(x).mean((2, 3)))
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """As if no other thread ran: pytest-xdist has one that waits for messages."""
-    for module in ("isolation", "observe"):
-        module = importlib.import_module(f"gradood.taps.{module}")
-        monkeypatch.setattr(module, "only_thread", lambda: True)
 
 
 @pytest.fixture

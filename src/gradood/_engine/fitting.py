@@ -15,7 +15,7 @@ from gradood._engine.readings import BatchReading, store_state, stored_state
 from gradood._engine.rows import finite_rows, refuse_nonfinite, row_count
 from gradood._io.cache import Place
 from gradood.detectors.base import Learner
-from gradood.errors import DataError
+from gradood.errors import DataError, noted_warnings
 from gradood.evidence import KEYS, Evidence
 
 __all__ = ["accumulate", "accumulate_batches", "finish", "fit", "merge"]
@@ -40,10 +40,12 @@ def fit(detectors: DetectorSet, shards: Sequence[Shard]) -> DetectorSet:
     fitted = replace(detectors, states={**detectors.states, **known})
     names = [name for name in fitted.learners if name not in fitted.states]
     if names:
-        fitted = finish(fitted, accumulate(fitted, shards, names), names)
-    for name, place in places.items():
-        if name in fitted.states and name not in known:
-            store_state(place, fitted.states[name])
+        partials = accumulate(fitted, shards, names)
+        for name in names:
+            with noted_warnings() as notes:
+                fitted = finish(fitted, partials, [name])
+            if name in places and name in fitted.states:
+                store_state(places[name], fitted.states[name], notes)
     return fitted
 
 

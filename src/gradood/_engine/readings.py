@@ -1,5 +1,6 @@
 """Readings of batches: joined into larger ones, and kept between runs with what came of them."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,17 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradood import errors
 from gradood._engine.batches import Shard
 from gradood._engine.rows import Inputs, refuse_nonfinite
 from gradood._io.cache import Cache, Place, key_of
 from gradood._io.hashing import tensors_digest
+from gradood._io.json import json_text
 from gradood.detectors.base import Detector, Plan
-from gradood.errors import DataError
+from gradood.errors import DataError, GradoodWarning, warn_caller
 from gradood.evidence import Evidence
 
 __all__ = ["BatchReading", "ReadingCache", "regrouped", "store_state", "stored_state"]
 
 _STATE = "state."
+_WARNINGS = "warnings"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,14 +141,44 @@ def regrouped(readings: Iterable[BatchReading], size: int) -> Iterator[BatchRead
 
 
 def stored_state(place: Place) -> dict[str, Tensor]:
-    """The state kept at a place; empty if there is none."""
-    return {name.removeprefix(_STATE): tensor for name, tensor in place.load().items()}
+    """The state kept at a place; empty if there is none. Gives the warnings of its fit again."""
+    stored = place.load()
+    state = {
+        name.removeprefix(_STATE): tensor
+        for name, tensor in stored.items()
+        if name.startswith(_STATE)
+    }
+    for message, kind in _warnings(stored.get(_WARNINGS)):
+        warn_caller(message, kind)
+    return state
 
 
-def store_state(place: Place, state: Mapping[str, Tensor]) -> None:
-    """Keep a state, unless it has a type that safetensors has no name for."""
+def store_state(
+    place: Place,
+    state: Mapping[str, Tensor],
+    warnings: Iterable[tuple[str, type[GradoodWarning]]] = (),
+) -> None:
+    """Keep a state, unless it has a type that safetensors has no name for.
+
+    Args:
+        place: of the cache.
+        state: learned.
+        warnings: of its fit, as (message, kind).
+    """
+    text = json_text([[message, kind.__name__] for message, kind in warnings])
+    notes = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     with suppress(TypeError, ValueError):
-        place.save({f"{_STATE}{name}": tensor for name, tensor in state.items()})
+        place.save(
+            {_WARNINGS: notes, **{f"{_STATE}{name}": tensor for name, tensor in state.items()}}
+        )
+
+
+def _warnings(notes: Tensor | None) -> Iterator[tuple[str, type[GradoodWarning]]]:
+    """The warnings that are kept with a state."""
+    if notes is None:
+        return
+    for message, name in json.loads(bytes(notes.tolist())):
+        yield message, getattr(errors, name)
 
 
 def _joined(parts: Sequence[BatchReading]) -> BatchReading:

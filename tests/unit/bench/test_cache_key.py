@@ -194,7 +194,7 @@ def test_rounding_does_not_make_another_model(tmp_path, monkeypatch):
 
 
 def test_a_model_that_cannot_run_on_noise_is_not_kept(tmp_path):
-    with pytest.warns(GradoodWarning, match="told from others: 'too dark'. Make"):
+    with pytest.warns(GradoodWarning, match="told from others: .*: 'too dark'. Make"):
         assert model_key(Picky(0.0), X, Cache(tmp_path)) is None
     # Where it cannot run at all, the run says so, once.
     assert model_key(Picky(5.0), X, Cache(tmp_path)) is None

@@ -97,7 +97,7 @@ STAGES = {
     "a summary": ("gradood._engine.partials.DataSummary.merge", 0),
     "a summary of the first batch": ("gradood._engine.partials.positions", 0),
     "a score": ("gradood.detectors.energy.Energy.measure", 0),
-    "a rule": ("gradood.calibration._rule.calibrate", 1),
+    "a rule": ("gradood.calibration._rule.calibrated", 1),
     "a search for shared samples": ("gradood.monitor._session.overlap_override", 0),
 }
 METHODS = {

@@ -151,7 +151,9 @@ def test_representations_say_what_there_is(tmp_path):
     results = monitor.predict(X)
     assert repr(results) == "Results(energy, knn, combined; 60 samples)"
     flagged = int(results["knn"].is_ood.sum())
-    assert repr(results["knn"]) == f"Result(60 samples: {flagged} out-of-distribution)"
+    assert repr(results["knn"]) == (
+        f"Result(60 samples: {flagged} out-of-distribution ({flagged / 0.6:.1f} %))"
+    )
     assert repr(monitor.bind(X)) == "Binding(Sequential; energy, knn)"
     table = gradood.evaluate(Monitor(flat(), MSP()), id=X, ood={"a": -X}, level=None)
     assert repr(table) == "Table(msp; a)"

@@ -14,6 +14,8 @@ import gradood
 from gradood.errors import DataError, TapError
 from gradood.taps import observe
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import gradood
-from gradood.errors import TapError
+from gradood.errors import DataError, TapError
 from gradood.taps import Site, Tap, Views, left_as_found, observe
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
@@ -440,7 +440,7 @@ def test_a_model_that_knows_its_modules_by_identity_is_run_itself():
 
     network = observe(Knowing().eval(), X)
     assert network.views.direct
-    with pytest.raises(KeyError):
+    with pytest.raises(DataError, match="the model raised KeyError"):
         observe(Knowing().train(), X)
 
 
@@ -450,9 +450,10 @@ def test_the_models_own_error_is_raised_once():
             raise KeyError("mine")
 
     for mode in (True, False):
-        with pytest.raises(KeyError, match="mine") as caught:
+        with pytest.raises(DataError, match="the model raised KeyError.*mine") as caught:
             observe(Broken().train(mode), X)
-        assert caught.value.__cause__ is None
+        assert type(caught.value.__cause__) is KeyError
+        assert caught.value.__cause__.__cause__ is None
 
 
 @pytest.mark.filterwarnings("ignore")

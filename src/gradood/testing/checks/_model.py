@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradood.errors import GradoodError
+from gradood.errors import DataError, GradoodError
 from gradood.evidence import Gradient, ParameterNorm, Perturbed
 from gradood.taps.isolation import only_thread
 from gradood.testing._snapshot import left_alone
@@ -194,8 +194,8 @@ def _explode(case: Case, error: type[BaseException]) -> None:
                 monitor.bind(case.data()[0][0])
                 monitor.fit(case.data())
                 monitor.score(case.x)
-            except error:
-                pass
+            except (error, DataError) as raised:
+                assert isinstance(raised, error) or isinstance(raised.__cause__, error), raised
             else:
                 raise AssertionError(f"{error.__name__} in forward {run} of {runs} was swallowed")
         assert left[0] == 0, "the model ran on after it raised"
