@@ -23,6 +23,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ def mutant(parts: Parts, draw: random.Random) -> Parts:
     """A changed copy."""
     manifest, arrays = deepcopy(parts[0]), dict(parts[1])
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
-        draw.choice(CHANGES)(manifest, arrays, draw)
+        # A change before may have left nothing that this one could change.
+        with suppress(AttributeError, IndexError, KeyError, TypeError):
+            draw.choice(CHANGES)(manifest, arrays, draw)
     return manifest, arrays
 
 

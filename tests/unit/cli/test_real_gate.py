@@ -15,7 +15,7 @@ EXPECTED = Path(__file__).resolve().parents[2] / "expected" / "resnet20.json"
 METHODS = "msp,max-logit,energy,gradnorm,line,knn,mahalanobis,gaia-z,gaia-a"
 BENCH = [
     *("bench", "--suite", "cifar10-local", "--model", "resnet20", "--methods", METHODS),
-    *("--limit", "200", "--fit-limit", "300", "--no-costs"),
+    *("--limit", "200", "--fit-limit", "300", "--first-rows", "--no-costs"),
 ]
 
 
