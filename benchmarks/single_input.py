@@ -1,12 +1,12 @@
-"""Cost of `predict` on one input, beside the plain forward pass; of two versions of gradood in turn.
+"""Cost of `predict` on one input beside the plain forward pass, of two versions in turn.
 
     python benchmarks/single_input.py [--before OTHER_CHECKOUT/src] [--rounds 60] [--threads 1]
 
-Each version runs in a process of its own, which waits while the other one works. A round takes every
-call once, in a shuffled order, after one warm call, between two plain forwards of the same model and
-input (`inference_mode`). Printed are the median time of the forward, and for each call its ratio to
-the forwards around it and what it takes beyond them. ResNet-20, one CIFAR-10 sized input, statistics
-of 300 inputs, calibrated at 5 %.
+Each version runs in a process of its own, which waits while the other one works. A round takes
+every call once, in a shuffled order, after one warm call, between two plain forwards of the same
+model and input (`inference_mode`). Printed are the median time of the forward, and for each call
+its ratio to the forwards around it and what it takes beyond them. ResNet-20, one CIFAR-10 sized
+input, statistics of 300 inputs, calibrated at 5 %.
 """
 
 import argparse
