@@ -53,11 +53,7 @@ MUTATIONS = (
     Mutation(
         "a buffer that two modules hold is copied once for each",
         "taps/view.py",
-        {
-            "place[name] = copies.setdefault(id(tensor), tensor.detach().clone())": (
-                "place[name] = copies[id(tensor)] = tensor.detach().clone()"
-            )
-        },
+        {"            if id(tensor) not in copies:\n": "            if True:\n"},
         ("taps/test_isolation.py::test_a_tensor_that_two_modules_hold_is_one_in_a_view_too",),
     ),
     Mutation(
@@ -78,12 +74,8 @@ MUTATIONS = (
     ),
     Mutation(
         "calibration scores are not rounded as new ones are",
-        "calibration/conformal.py",
-        {
-            "groups.members[number].scores.to(kind).double()": (
-                "groups.members[number].scores.double()"
-            )
-        },
+        "calibration/_mondrian.py",
+        {"self.scores.to(kind).double()": "self.scores.double()"},
         ("test_calibration_decision.py::test_a_tie_stays_a_tie_when_one_side_was_rounded",),
     ),
     Mutation(
@@ -99,7 +91,9 @@ MUTATIONS = (
     Mutation(
         "a line cut short stays in the manifest of a job",
         "batch/_store.py",
-        {"if lost or len(whole) < len(content) or len(self.done)": "if lost or len(self.done)"},
+        {
+            "if lost or len(whole) < len(content) or len(self.entries)": "if lost or len(self.entries)"
+        },
         ("test_scoring_resume.py::test_a_torn_line_does_not_spoil_the_lines_after_it",),
     ),
 )

@@ -1,7 +1,7 @@
 """Scores of samples by every detector, before any decision."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -75,6 +75,12 @@ class BatchScores:
             parts: in order.
             names: of the detectors; all parts have scores of theirs.
         """
+        parts = [part for part in parts if len(part)] or parts[:1]
+        if len(parts) == 1:
+            (part,) = parts
+            # What is kept may be a tensor of the model's own.
+            kept = {name: tensor.clone() for name, tensor in part.kept.items()}
+            return replace(part, scores={name: part.scores[name] for name in names}, kept=kept)
         return BatchScores(
             {name: torch.cat([part.scores[name] for part in parts]) for name in names},
             torch.cat([part.label for part in parts]),

@@ -16,6 +16,7 @@ Rare classes share a group. Comparing an input with its group is exact:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from gradood.calibration.guarantee import Promise, deciding_rank, required
 __all__ = ["Group", "Groups"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Calibration samples that stand for the same kind of input.
 
@@ -44,6 +45,30 @@ class Group:
     def threshold(self) -> float:
         """An input is flagged if its score is above, by more than the tolerance."""
         return float(self.scores[len(self.scores) - self.rank])
+
+    def not_below(self, values: Tensor, kind: torch.dtype, tolerance: float) -> Tensor:
+        """How many samples are not below each value, by more than the tolerance, (N,) int64.
+
+        Args:
+            values: (N,) float64 without NaN.
+            kind: dtype that the samples are rounded to.
+            tolerance: 0 or more.
+        """
+        ordered = self._rounded.get(kind)
+        if ordered is None:
+            ordered = self._rounded[kind] = self.scores.to(kind).double()
+        above = len(ordered) - torch.searchsorted(ordered, values - tolerance)
+        # Rounded to a coarser type, a finite score may be infinite; it is below +inf even so.
+        return torch.where(values == torch.inf, self._infinite, above)
+
+    @cached_property
+    def _rounded(self) -> dict[torch.dtype, Tensor]:
+        """The scores by the dtype that they were rounded to."""
+        return {}
+
+    @cached_property
+    def _infinite(self) -> int:
+        return int(self.scores.isinf().sum())
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -161,11 +161,7 @@ class DecisionRule:
             scores = self.fusion.statistic(
                 {name: batch.scores[name] - part.tolerance for name, part in self.each.items()}
             )
-        return _Decision(
-            made.p_values(scores, batch.label),
-            made.is_ood(scores, batch.label),
-            made.class_conditional(batch.label),
-        )
+        return _Decision(*made.decided(scores, batch.label))
 
     # -- record ---------------------------------------------------------------------------
 

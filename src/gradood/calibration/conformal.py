@@ -116,6 +116,14 @@ class Calibration:
         above, _, rank = self._compared(self._deciding, scores, predicted)
         return above < rank
 
+    def decided(self, scores: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`p_values`, `is_ood` and `class_conditional` at once, at the price of the first."""
+        above, samples, rank = self._compared(self._ranking, scores, predicted)
+        p_values = (above + 1).double() / (samples + 1)
+        if self._deciding is not self._ranking:
+            above, _, rank = self._compared(self._deciding, scores, predicted)
+        return p_values, above < rank, self.class_conditional(predicted)
+
     def class_conditional(self, predicted: Tensor) -> Tensor:
         """Whether each input is decided by samples of its own predicted class alone.
 
@@ -127,6 +135,8 @@ class Calibration:
         Returns:
             (N,) bool on the CPU; False throughout unless `per_class`.
         """
+        if not self.per_class:
+            return torch.zeros(len(predicted), dtype=torch.bool)
         return self._deciding.own(class_numbers(predicted, len(predicted)))
 
     # -- record ---------------------------------------------------------------------------
@@ -204,21 +214,18 @@ class Calibration:
 
     def _compared(
         self, groups: Groups, scores: Tensor, predicted: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | int, Tensor | int]:
         """Of each input: calibration scores not below, calibration scores, deciding rank."""
         values, kind = self._comparable(scores)
-        if self.per_class:
-            rows = groups.rows(class_numbers(predicted, len(values)))
-        else:
-            rows = torch.zeros(len(values), dtype=torch.int64)
+        if not self.per_class:
+            (group,) = groups.members
+            above = group.not_below(values, kind, self.tolerance)
+            return above, len(group.scores), group.rank
+        rows = groups.rows(class_numbers(predicted, len(values)))
         above = torch.zeros(len(values), dtype=torch.int64)
         for number in rows.unique().tolist():
             mine = rows == number
-            ordered = groups.members[number].scores.to(kind).double()
-            above[mine] = len(ordered) - torch.searchsorted(ordered, values[mine] - self.tolerance)
-            # Rounded to a coarser type, a finite score may be infinite; it is below +inf even so.
-            infinite = int(groups.members[number].scores.isinf().sum())
-            above[mine & (values == torch.inf)] = infinite
+            above[mine] = groups.members[number].not_below(values[mine], kind, self.tolerance)
         samples = torch.tensor([len(group.scores) for group in groups.members])
         ranks = torch.tensor([group.rank for group in groups.members])
         return above, samples[rows], ranks[rows]
