@@ -92,7 +92,9 @@ MUTATIONS = (
         "a line cut short stays in the manifest of a job",
         "batch/_store.py",
         {
-            "if lost or len(whole) < len(content) or len(self.entries)": "if lost or len(self.entries)"
+            "if lost or len(whole) < len(content) or len(self.entries)": (
+                "if lost or len(self.entries)"
+            )
         },
         ("test_scoring_resume.py::test_a_torn_line_does_not_spoil_the_lines_after_it",),
     ),

@@ -45,6 +45,7 @@ def test_one_class_whose_distances_would_all_cancel_is_refused(detector):
         monitor.fit([(given.fit_x, y)])
 
 
+@pytest.mark.filterwarnings("ignore::gradood.errors.LabelMismatchWarning")
 def test_what_no_class_differs_in_cancels(rng):
     """Far along a direction that all classes share, the distance grows and the relative one not."""
     model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(3, 2)).double().eval()

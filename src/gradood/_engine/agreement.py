@@ -14,6 +14,8 @@ _Z = 3.29
 """Of a normal bound that is exceeded once in a thousand times."""
 _ABOVE_CHANCE = 0.1
 """Share of the way from chance to certainty that a model must be shown not to reach."""
+_MOST_CHANCE = 0.5
+"""Chance is taken for no more than this, that of two classes."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,6 +75,8 @@ class Agreement:
                 f"order: {order}. Number the classes as in the model's training."
             )
         chance = float((table.sum(1).double() * self._predicted_as(known, predicted)).sum()) / rows
+        # Of hardly more than one class, chance is high, and a model that is right is right.
+        chance = min(chance, _MOST_CHANCE)
         limit = chance + _ABOVE_CHANCE * (1 - chance)
         if _upper(accuracy, rows) >= limit:
             return None

@@ -64,6 +64,13 @@ def test_a_model_of_one_class_is_no_other_order():
     assert "chance is 33.3%" in agreement(labels, torch.zeros_like(labels), 3).doubt()
 
 
+@pytest.mark.parametrize("others", [0, 3])
+def test_labels_of_hardly_more_than_one_class_are_not_doubted(others):
+    labels = torch.cat([torch.full((200,), 2), torch.arange(others)])
+    assert Agreement.of(labels, labels, 10).doubt() is None
+    assert Agreement.of(labels, (labels + 1) % 10, 10).doubt() is not None
+
+
 def test_parts_merge():
     labels, predicted = drawn(100, 5, 0.5)
     whole = agreement(labels, predicted, 5)

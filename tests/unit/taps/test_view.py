@@ -450,7 +450,7 @@ def test_the_models_own_error_is_raised_once():
             raise KeyError("mine")
 
     for mode in (True, False):
-        with pytest.raises(DataError, match="the model raised KeyError.*mine") as caught:
+        with pytest.raises(DataError, match=r"the model raised KeyError.*mine") as caught:
             observe(Broken().train(mode), X)
         assert type(caught.value.__cause__) is KeyError
         assert caught.value.__cause__.__cause__ is None
