@@ -42,7 +42,7 @@ def test_a_model_as_gradood_sees_it():
     assert all(use.works for use in found.uses)
     assert json.loads(json.dumps(found.to_dict()))["classes"] == 4
     text = str(found)
-    assert "gaia-z         works" in text and "stages    stage1, stage2" in text
+    assert f"{'gaia-z':19} works" in text and "stages    stage1, stage2" in text
     reads = next(use.reads for use in found.uses if use.method == "gaia-a")
     assert "mean of the gradient of feature sum at stage1.0.1" in reads
 
@@ -62,6 +62,15 @@ def test_a_model_without_head_says_why_and_what_still_works():
 def test_detectors_may_be_chosen_and_the_head_named():
     found = gradood.inspect(Net(), X, ["energy", gradood.KNN(k=2)], head="fc")
     assert [use.method for use in found.uses] == ["energy", "knn"]
+
+
+def test_columns_are_as_wide_as_the_longest_name():
+    text = str(gradood.inspect(Net(), X))
+    uses = text.partition("\n\n")[2].splitlines()
+    width = len("temperature-scaling")
+    assert {line[width:].split()[0] for line in uses} <= {"works", "cannot", "caution"}
+    few = str(gradood.inspect(Net(), X, ["energy", "knn"])).splitlines()
+    assert few[-1].startswith("knn    works")
 
 
 def test_a_model_without_norms_or_stages():

@@ -28,6 +28,9 @@ FPR95  of the unknown images, the percentage still taken for known where 95 % of
 AUROC  the chance in percent that an unknown image scores above a known one; 50 is guessing, 100
        perfect. Sorted by its mean; * marks the best of each column."""
 
+_SHOWN = {"line": 'line, clip="auto"'}
+"""Methods whose options are not the published ones; LINe's clipping value is absolute."""
+
 _MODEL = "--model digits_net --num-classes 8 --weights {folder}/weights.safetensors"
 
 _NEXT = f"""\
@@ -135,7 +138,7 @@ def _figures(table: "Table") -> str:
     order = sorted(rows, key=lambda method: -rows[method][-1])
     columns = list(zip(*rows.values(), strict=True))
     best = [max(column) if i % 2 else min(column) for i, column in enumerate(columns)]
-    cells = [[method, *map(_marked, rows[method], best)] for method in order]
+    cells = [[_SHOWN.get(method, method), *map(_marked, rows[method], best)] for method in order]
     names = [*table.sets, "mean"]
     groups = ["", *(text for name in names for text in (name, ""))]
     heads = ["method", *(text for _ in names for text in ("FPR95 ", "AUROC "))]

@@ -125,7 +125,10 @@ class DataOptions:
     ] = None
     first_rows: Annotated[
         bool,
-        flag("Limits take the first images, as before, and not an even draw."),
+        flag(
+            "Limits take the first images of each set and not an even draw, which repeats "
+            "records made before there was one."
+        ),
     ] = False
 
     def open(self) -> tuple["Suite", Path]:

@@ -27,7 +27,7 @@ class ResultOptions:
     """Where the results of a run go.
 
     Raises:
-        ConfigError: a file has another ending, or lies in no folder.
+        ConfigError: a file has another ending, or lies in no folder; a folder is made.
     """
 
     context: typer.Context
@@ -35,8 +35,8 @@ class ResultOptions:
         list[Path],
         option(
             "FILE|DIR",
-            "Write the record to FILE.json or FILE.md, or with all scores to a folder; may "
-            "be given several times.",
+            "Write the record to FILE.json or FILE.md, or with all scores to a folder, which is "
+            "made; may be given several times.",
             panel=RUN,
         ),
     ] = field(default_factory=list)
@@ -74,8 +74,11 @@ class ResultOptions:
                 raise ConfigError(f"{name} {str(file)!r}; expected a name ending in {ending}.")
         named = [("--out", file) for file in self.out]
         self._check_twin([*named, ("--expect", self.expect), ("--check", self.check)])
+        made = {each for file in self.out if _is_folder(file) for each in (file, *file.parents)}
         for name, file in (*named, ("--report", self.report), ("--expect", self.expect)):
-            if file is not None and not file.parent.is_dir():
+            if file is None or file in made or file.parent in made:
+                continue
+            if not file.parent.is_dir():
                 raise ConfigError(
                     f"{name} {str(file)!r}: its folder does not exist; make it first."
                 )
@@ -120,7 +123,8 @@ class ResultOptions:
         """
         from gradood.bench import write_results
 
-        for file in self.out:
+        # Folders first: the files may go into them.
+        for file in sorted(self.out, key=lambda file: not _is_folder(file)):
             try:
                 with writing(file):
                     write_results(file, outcome.record, outcome.scores)
@@ -173,7 +177,7 @@ class ResultOptions:
 
 
 def _check_out(file: Path) -> None:
-    folder = file.is_dir() or not file.suffix
+    folder = _is_folder(file)
     if folder == (file.suffix in (".json", ".md")):
         raise ConfigError(
             f"--out {str(file)!r}; expected a name ending in .json or .md, or a folder."
@@ -182,6 +186,16 @@ def _check_out(file: Path) -> None:
         raise ConfigError(
             f"--out {str(file)!r} is a file; expected a folder, or a name ending in .json or .md."
         )
+    existing = next(each for each in (file, *file.parents) if each.exists())
+    if folder and not existing.is_dir():
+        raise ConfigError(
+            f"--out {str(file)!r}: {str(existing)!r} is a file; expected a folder, which is made."
+        )
+
+
+def _is_folder(file: Path) -> bool:
+    """Whether a target of results is a folder, which is made where there is none."""
+    return file.is_dir() or not file.suffix
 
 
 def _write_expected(file: Path, outcome: "Outcome") -> None:

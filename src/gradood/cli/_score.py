@@ -121,7 +121,8 @@ def score(
 
     Every image becomes a row, the unusable ones with a status and a reason; then the exit code is
     4. Started again, a run that was cut short goes on, and images that are new or changed since are
-    scored.
+    scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
+    also where nothing is new.
     """
     changes = preprocessing.values()
     from gradood.artifact import read

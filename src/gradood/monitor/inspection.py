@@ -98,11 +98,12 @@ class Inspection:
 
     def __str__(self) -> str:
         lines = [*(f"{name:8}  {value}" for name, value in self._facts()), ""]
+        width = max((len(use.method) for use in self.uses), default=0)
         for use in self.uses:
             state = "works" if use.works else "cannot"
-            lines.append(f"{use.method:14} {state}  {'; '.join(use.notes)}".rstrip())
+            lines.append(f"{use.method:{width}} {state}  {'; '.join(use.notes)}".rstrip())
             own = (caveat for caveat in use.caveats if caveat not in self.cautions)
-            lines += [f"{'':14} caution  {caveat}" for caveat in own]
+            lines += [f"{'':{width}} caution  {caveat}" for caveat in own]
         return "\n".join(lines)
 
 

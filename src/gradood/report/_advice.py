@@ -16,7 +16,8 @@ def advice(view: RecordView, run: RunView) -> dict[str, Any]:
     """What a newcomer should take from the table of a run.
 
     The best and the cheapest are chosen by the mean AUROC over all sets among methods that share
-    one pass; "not significantly worse" is what the record's paired comparisons say.
+    one pass; "not significantly worse" is what the record's paired comparisons say. Of two costs
+    none is the lower if they differ by less than the noise of the timing.
 
     Returns:
         ``picks``: each a label, a method or None, and a text. ``mind``: each a kind, a method or
@@ -65,7 +66,7 @@ def _best_text(view: RecordView, run: RunView, best: str) -> str:
 
 def _cheapest(run: RunView, best: str) -> dict[str, Any]:
     """The cheapest of those that the comparisons do not tell from the best."""
-    label, price = "Cheapest that is as good", run.price(best)
+    label, price, noise = "Cheapest that is as good", run.price(best), run.timing_noise()
     passed_over = {best, *_void(run)}
     ranked = run.ordered(_GOAL, shared_only=True)
     order = [method for method, _ in ranked if method not in passed_over]
@@ -75,17 +76,20 @@ def _cheapest(run: RunView, best: str) -> dict[str, Any]:
     prices = {m: cost for m in pairs if (cost := run.price(m)) is not None}
     if price is None or (order and not prices):
         return _pick(label, None, "Not told: the cost was not measured.")
-    cheaper = [method for method, cost in prices.items() if cost < price]
+    cheaper = [method for method, cost in prices.items() if cost * noise < price]
     equal = [method for method in cheaper if not pairs[method].significant]
     if equal:
-        chosen = min(equal, key=lambda method: prices[method])
+        least = min(prices[method] for method in equal)
+        chosen = next(method for method in equal if prices[method] <= least * noise)
         return _pick(label, chosen, _equal_text(run, chosen, best))
-    text = f"It is the cheapest already, at {_times(price)}."
+    text = f"It is the cheapest already, at {_times(price, noise)}."
+    if any(cost < price for cost in prices.values()):
+        text += f" Times that differ by less than a factor of {noise:.1f} are not told apart."
     if cheaper:
         near = cheaper[0]
         text = (
-            f"Whatever costs less than its {_times(price)} is significantly worse; the best of "
-            f"those, {near}, by {_points(pairs[near].difference)} at {_times(prices[near])}."
+            f"Whatever costs less than its {_times(price, noise)} is significantly worse; the best "
+            f"of those, {near}, by {_points(pairs[near].difference)} at {_times(prices[near], noise)}."
         )
     return _pick(label, best, text)
 
@@ -96,10 +100,11 @@ def _compared(run: RunView, method: str, best: str) -> bool:
 
 def _equal_text(run: RunView, chosen: str, best: str) -> str:
     pair = run.pairs[_GOAL, "all", chosen, best]
-    mine, its = run.price(chosen), run.price(best)
+    mine, its, noise = run.price(chosen), run.price(best), run.timing_noise()
+    assert mine is not None and its is not None
     test = "paired test" if pair.p is None else f"paired test, Holm: p = {pair.p:.2g}"
     return (
-        f"Costs {_times(mine)} instead of {_times(its)}. Its AUROC is "
+        f"Costs {_times(mine, noise)} instead of {_times(its, noise)}. Its AUROC is "
         f"{_points(pair.difference)} below that of {best}, which is not significant ({test})."
     )
 
@@ -147,7 +152,7 @@ def _own_pass(run: RunView, best: str) -> list[dict[str, Any]]:
     pair = run.pairs.get((_GOAL, "all", top[0], best))
     told = "" if pair is None else " (significant)" if pair.significant else " (not significant)"
     price = run.price(top[0])
-    cost = "" if price is None else f", at {_times(price)}"
+    cost = "" if price is None else f", at {_times(price, run.timing_noise())}"
     text = f"is {_points(top[1] - value)} better{told}, but needs a pass of its own{cost}."
     return [_note("choice", top[0], text)]
 
@@ -232,8 +237,9 @@ def _points(difference: float) -> str:
     return "less than 0.1 points" if size == "0.0" else f"{size} points"
 
 
-def _times(price: float | None) -> str:
-    return f"{price:.2f} times the plain forward pass"
+def _times(price: float, noise: float) -> str:
+    told = "about 1" if price <= noise else f"{price:.2f}"
+    return f"{told} times the plain forward pass"
 
 
 def _listed(names: list[str]) -> str:

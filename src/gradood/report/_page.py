@@ -116,4 +116,6 @@ def _interval(figure: list[float | None] | None) -> str:
 
 
 def _ratio(value: float | None) -> str:
+    if value == 1:
+        return "≈ 1×"
     return "–" if value is None else f"{value:.2f}×"

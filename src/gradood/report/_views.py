@@ -21,6 +21,9 @@ __all__ = [
     "percent",
 ]
 
+_LEAST_NOISE = 1.1
+"""Two times of which one is at most this many times the other are never told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -190,7 +193,23 @@ class RunView:
         return self.methods[method].pass_kind == "own"
 
     def price(self, method: str, column: str = "time_ratio") -> float | None:
-        """A figure of its cost; None if it was not measured, or is no finite number."""
+        """A figure of its cost; None if it was not measured, or is no finite number.
+
+        A time below that of the forward pass, which every method needs, is noise and counts as 1.
+        """
+        value = self._measured(method, column)
+        return max(1.0, value) if value is not None and column == "time_ratio" else value
+
+    def timing_noise(self) -> float:
+        """The factor within which two times are not told apart, at least 1.1.
+
+        No method is faster than the forward pass that it needs: one that was measured at 1/f of it
+        shows that the timing was off by a factor of f.
+        """
+        times = [self._measured(method, "time_ratio") for method in self.methods]
+        return max([_LEAST_NOISE, *(1 / time for time in times if time)])
+
+    def _measured(self, method: str, column: str) -> float | None:
         cost = self.record.cost.get(method)
         value = None if cost is None else getattr(cost, column)
         return float(value) if value is not None and math.isfinite(value) else None

@@ -215,6 +215,15 @@ def test_a_parquet_file_whose_name_is_not_utf8(bench, place, capsys):
     assert "nothing changed significantly" in capsys.readouterr().out
 
 
+def test_a_folder_of_results_is_made_and_files_may_go_into_it(bench, tmp_path):
+    results = tmp_path / "runs" / "mine"
+    table = results.parent / "table.md"
+    words = ("--out", str(table), "--out", str(results), "--expect", str(results / "e.json"))
+    assert bench("--methods", "msp", *words)[0] == 0
+    assert (results / "arena.json").is_file() and (results / "e.json").is_file()
+    assert table.is_file()
+
+
 def last_line(err):
     """The one line after those that say what is being done."""
     *phases, line = err.splitlines()
@@ -261,6 +270,7 @@ def last_line(err):
         (["--device", "abacus"], "--device 'abacus'; expected such as cpu"),
         (["--out", "table.txt"], "expected a name ending in .json or .md"),
         (["--out", "absent/table.md"], "its folder does not exist"),
+        (["--out", "net.safetensors/deep/mine"], "'net.safetensors' is a file; expected a folder"),
         (["--batch-size", "0"], "invalid value for '--batch-size'"),
         (["--modle", "x"], "no such option --modle; did you mean '--mode'"),
     ],

@@ -56,7 +56,9 @@ def test_demo_as_a_table(capsys):
     assert explained.startswith("FPR95  of the unknown") and "\nAUROC  the chance" in explained
     sets, heads, *rows = [line.split() for line in table.splitlines()]
     assert sets == ["near", "far", "mean"] and heads == ["method", *3 * ["FPR95", "AUROC"]]
-    assert sorted(row[0] for row in rows) == sorted(NAMES)
+    rows = [row[:1] + row[2:] if row[1].startswith("clip") else row for row in rows]
+    assert 'line, clip="auto"  ' in table
+    assert sorted(row[0].rstrip(",") for row in rows) == sorted(NAMES)
     figures = [[float(cell.rstrip("*")) for cell in row[1:]] for row in rows]
     assert [row[-1] for row in figures] == sorted((row[-1] for row in figures), reverse=True)
     for column in range(6):

@@ -59,6 +59,27 @@ def test_the_best_is_kept_where_all_that_is_cheaper_is_significantly_worse(recor
     assert "cheapest already" in told(made, a=0.9, b=0.8, c=0.7, odin=0.6)["picks"][1]["text"]
 
 
+@pytest.mark.parametrize(
+    ("times", "chosen", "said"),
+    [
+        ({"a": 1.05, "b": 1.0}, "a", "cheapest already, at about 1 times"),
+        ({"a": 1.1, "b": 0.28}, "a", "less than a factor of 3.6 are not told apart"),
+        ({"a": 1.5, "b": 0.5}, "a", "cheapest already, at about 1 times"),
+        ({"a": 2.5, "b": 0.95}, "b", "Costs about 1 times the plain forward pass instead of 2.50"),
+    ],
+)
+def test_costs_within_the_noise_of_the_timing_are_not_ranked(record, times, chosen, said):
+    made = cost(record, c=3, odin=3, **times)
+    pick = told(made, a=0.9, b=0.895, c=0.7, odin=0.6)["picks"][1]
+    assert pick["method"] == chosen
+    assert said in pick["text"]
+
+
+def test_of_costs_that_are_not_told_apart_the_better_method_is_advised(record):
+    made = cost(record, a=3, b=1.05, c=1.0, odin=3)
+    assert told(made, a=0.9, b=0.899, c=0.895, odin=0.6)["picks"][1]["method"] == "b"
+
+
 def test_a_better_method_with_a_pass_of_its_own_is_told_apart(record):
     found = told(record, a=0.9, b=0.8, c=0.7, odin=0.95)
     assert found["picks"][0]["method"] == "a"

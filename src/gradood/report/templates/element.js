@@ -42,6 +42,6 @@ function choice(legend, name, options, value, change) {
 const NARROW = "\u2009";
 const minus = (text) => text.replace("-", "\u2212");
 const percent = (value) => (value === null || value === undefined ? "–" : (100 * value).toFixed(1));
-const ratio = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)}×`);
+const ratio = (value) => (value === null || value === undefined ? "–" : value === 1 ? "≈ 1×" : `${value.toFixed(2)}×`);
 const signed = (value) => minus((value > 0 ? "+" : "") + (100 * value).toFixed(1));
 const short = (value) => minus(typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value));
