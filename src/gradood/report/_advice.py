@@ -89,7 +89,8 @@ def _cheapest(run: RunView, best: str) -> dict[str, Any]:
         near = cheaper[0]
         text = (
             f"Whatever costs less than its {_times(price, noise)} is significantly worse; the best "
-            f"of those, {near}, by {_points(pairs[near].difference)} at {_times(prices[near], noise)}."
+            f"of those, {near}, by {_points(pairs[near].difference)} at "
+            f"{_times(prices[near], noise)}."
         )
     return _pick(label, best, text)
 
