@@ -84,6 +84,11 @@ class MonitorOptions:
                 f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
                 "dataclasses.asdict gives one."
             )
+        if combine is not None and "combined" in named:
+            raise ConfigError(
+                "a detector is called 'combined', which with combine= is the decision of all; give "
+                "a mapping with another name for it."
+            )
         unbound = UnboundSet(
             model=model,
             detectors=named,
@@ -206,7 +211,9 @@ def summary(options: MonitorOptions, state: MonitorState) -> str:
         parts.append("not calibrated")
     else:
         promise = state.rule.promise
-        parts.append(f"{promise}, {promise.mode}, calibrated on {state.rule.samples} samples")
+        within = " within each predicted class" if state.rule.per_class else ""
+        samples = f"calibrated on {state.rule.samples} samples"
+        parts.append(f"{promise}{within}, {promise.mode}, {samples}")
     return "; ".join(parts)
 
 
