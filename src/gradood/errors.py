@@ -7,6 +7,7 @@ GradoodError
 ├── DataError           (ValueError)      the images, labels or scores given are unusable
 │   └── BadImageError   (ValueError)      one image of many is unusable; its status says how
 ├── ConfigError         (ValueError)      an option has a wrong value
+│   └── OptionError     (TypeError)       a detector has no such option
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
@@ -45,6 +46,7 @@ __all__ = [
     "ModelChangedWarning",
     "ModelMismatchError",
     "NotFittedError",
+    "OptionError",
     "TapError",
     "UninformativeScoreWarning",
     "UnknownNameError",
@@ -84,6 +86,10 @@ class BadImageError(DataError):
 
 class ConfigError(GradoodError, ValueError):
     """An option has a wrong value."""
+
+
+class OptionError(ConfigError, TypeError):
+    """A detector has no such option, or takes none without its name."""
 
 
 class UnknownNameError(GradoodError, LookupError):

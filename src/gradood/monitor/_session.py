@@ -147,11 +147,13 @@ class Session:
 
         Raises:
             ConfigError: something else is to be kept.
+            NotFittedError: a detector that learns was not fitted.
             CalibrationError: there is no rule yet.
         """
         kept = kept_reads(keep)
         state = self.state
         if state.rule is None:
+            state.require_fitted(self.unbound)
             raise CalibrationError(
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
