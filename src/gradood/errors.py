@@ -15,6 +15,7 @@ GradoodError
 GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
 ├── CoverageWarning                       data lacks classes that other data has
+├── InputRangeWarning                     inputs are scaled otherwise than those of the fit
 ├── MeaninglessScoreWarning               the method says little on this model
 ├── LabelMismatchWarning                  labels and model disagree
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
@@ -41,6 +42,7 @@ __all__ = [
     "DataError",
     "GradoodError",
     "GradoodWarning",
+    "InputRangeWarning",
     "LabelMismatchWarning",
     "MeaninglessScoreWarning",
     "ModelChangedWarning",
@@ -118,6 +120,10 @@ class CacheWarning(GradoodWarning):
 
 class CoverageWarning(GradoodWarning):
     """Data lacks classes that the data it stands for, or is compared with, has."""
+
+
+class InputRangeWarning(GradoodWarning):
+    """Images lie far above the range of those fitted on: 0..255 instead of 0..1, say."""
 
 
 class MeaninglessScoreWarning(GradoodWarning):

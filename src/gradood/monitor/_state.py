@@ -170,6 +170,14 @@ class MonitorState:
             return replace(self, bound=bound)
         return replace(self, refit=bound) if bound.binding.fits else self
 
+    def unfitted(self, unbound: UnboundSet) -> Collection[str]:
+        """Names of the detectors that learn and were not fitted.
+
+        Args:
+            unbound: the detectors, where none are bound yet.
+        """
+        return unbound.learners if self.bound is None else self.bound.unfitted
+
     def require_fitted(self, unbound: UnboundSet) -> None:
         """Raise where a detector that learns was not fitted.
 
@@ -179,7 +187,7 @@ class MonitorState:
         Raises:
             NotFittedError: names them.
         """
-        unfitted = unbound.learners if self.bound is None else self.bound.unfitted
+        unfitted = self.unfitted(unbound)
         if unfitted:
             raise NotFittedError(
                 f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."

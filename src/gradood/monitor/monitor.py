@@ -268,7 +268,7 @@ class Monitor(Generic[R]):
             see `gradood.calibration.results`. Tensors are on the CPU.
 
         Raises:
-            NotFittedError, CalibrationError: `fit`, or `calibrate`, was not called.
+            CalibrationError: `calibrate`, or before it `fit`, was not called.
             DataError: the input has another shape or type than the first batch seen.
             TapError: the features are to be kept, and no head was found.
 
