@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import gradood
+from gradood.calibration._rows import positions
 from gradood.errors import ConfigError, DataError, TapError, UnknownNameError
 from gradood.monitor._state import Keywords
 
@@ -238,3 +239,9 @@ def test_without_pandas_it_says_what_to_install(results, monkeypatch):
 def test_the_options_that_type_checkers_see_are_those_of_a_monitor():
     options = inspect.signature(gradood.Monitor.__init__).parameters
     assert {*options} == {"self", "model", "detectors", *Keywords.__annotations__}
+
+
+@pytest.mark.parametrize("rows", [torch.tensor([0, 1, 0], dtype=torch.uint8), (1, 2)])
+def test_rows_that_may_mean_two_things_are_refused(rows):
+    with pytest.raises(DataError, match="a list of places from 0 to 2, or a mask"):
+        positions(rows, 3)

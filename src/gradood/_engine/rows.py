@@ -40,8 +40,13 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs without graph, on a device.
 
     Raises:
-        DataError: they hold no data, or are sparse.
+        DataError: they hold no data, or are sparse or nested.
     """
+    if inputs.is_nested:
+        raise DataError(
+            "the input is a nested tensor, whose rows differ in shape; give rows of one shape, as "
+            "several batches or padded: torch.nested.to_padded_tensor(inputs, 0.0)."
+        )
     if inputs.layout != torch.strided:
         raise DataError(
             f"the input is sparse ({inputs.layout}); expected a dense tensor: inputs.to_dense()."

@@ -230,6 +230,8 @@ def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
         DataError: its manifest is damaged.
         OSError: it cannot be made or written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file; results take a folder: name another one.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _JOB
     # Hidden files are ours, from a start that was cut short, or the system's.

@@ -29,6 +29,8 @@ def positions(rows: Rows, size: int) -> Tensor:
     Raises:
         DataError: a place is out of range, a mask has another length, or it is none of these.
     """
+    if isinstance(rows, tuple):
+        raise _unusable(rows, size)
     if isinstance(rows, slice):
         return torch.tensor(range(*rows.indices(size)), dtype=torch.int64, device="cpu")
     try:
@@ -38,7 +40,8 @@ def positions(rows: Rows, size: int) -> Tensor:
     given = given.reshape(1) if given.ndim == 0 and given.dtype != torch.bool else given
     if given.ndim == 1 and given.numel() == 0 and given.dtype != torch.bool:
         return torch.empty(0, dtype=torch.int64, device="cpu")
-    whole = not (given.is_floating_point() or given.is_complex())
+    # torch itself takes uint8 for a mask, and NumPy for places.
+    whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.uint8)
     if given.ndim != 1 or not whole or (given.dtype == torch.bool and len(given) != size):
         raise _unusable(rows, size)
     if given.dtype == torch.bool:
@@ -87,6 +90,6 @@ def _unusable(rows: object, size: int) -> DataError:
     shape = getattr(rows, "shape", None)
     what = type(rows).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
     return DataError(
-        f"samples were asked for by a {what}; expected a slice, places from 0 to {size - 1}, or "
-        f"a mask of {size} bools, as in result[result.is_ood]."
+        f"samples were asked for by a {what}; expected a slice, a list of places from 0 to "
+        f"{size - 1}, or a mask of {size} bools, as in result[result.is_ood]."
     )

@@ -211,8 +211,14 @@ class ArchiveSource(ImageSource):
                 for member in archive.members:
                     if member.name.endswith(_LABEL_ENDS):
                         value = _label_in(archive, member)
-                        if value is not None:
-                            values[number, _key(member.name)] = value
+                        if value is None:
+                            continue
+                        if values.setdefault((number, _key(member.name)), value) != value:
+                            raise DataError(
+                                f"{member.name!r} is not the only label of its sample, whose name "
+                                f"ends at the first dot ({_key(member.name)!r}); name the files of "
+                                "each sample without further dots."
+                            )
             found = [values.get((number, _key(member.name))) for number, member in self._members]
             self._known, classes = class_labels(found)
             self.classes = self.classes if classes is None else classes

@@ -7,6 +7,8 @@ from gradood.errors import DataError
 
 __all__ = ["class_labels"]
 
+_LIMIT = 2**63
+
 
 def class_labels(values: Sequence[Any]) -> tuple[list[int | None], tuple[str, ...] | None]:
     """Of each row its class as a number, and the names of the classes if these are names.
@@ -31,8 +33,33 @@ def class_labels(values: Sequence[Any]) -> tuple[list[int | None], tuple[str, ..
             f"a label is {shown}; expected whole numbers, or names of classes, in all rows."
         )
     texts = {value for value in distinct if isinstance(value, str)}
-    if texts and not all(text.strip().isdecimal() for text in texts):
+    wholes = [value for value in distinct if _is_whole(value)]
+    if texts and len(wholes) < len(distinct) and all(map(_is_number, texts)):
+        shown = next(text for text in sorted(texts) if not _is_whole(text))
+        raise DataError(
+            f"a label is {shown!r}, a fraction; expected whole numbers, or names of classes."
+        )
+    large = next((value for value in wholes if not -_LIMIT <= int(value) < _LIMIT), None)
+    if large is not None:
+        raise DataError(f"a label is {large}; expected the number of a class, within 64 bits.")
+    if len(wholes) < len(distinct):
         names = tuple(sorted(texts))
         numbers: dict[Any, int] = {name: number for number, name in enumerate(names)}
         return [None if value is None else numbers[value] for value in values], names
     return [None if value is None else int(value) for value in values], None
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a label is a whole number, or the text of one."""
+    if isinstance(value, str):
+        return value.strip().removeprefix("-").isdecimal()
+    return isinstance(value, int)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number in digits; ``nan`` may be the name of a class."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(map(str.isdigit, text))

@@ -14,6 +14,7 @@ from PIL import Image
 from gradood.data import ImageFolder, Preprocess, list_images, loader, open_images
 from gradood.data import _archive_stream as stream
 from gradood.data._decode import decode
+from gradood.data._labels import class_labels
 from gradood.errors import BadImageError, DataError
 
 GRAY = Preprocess(mode="L")
@@ -245,3 +246,34 @@ def test_stamps_tell_members_that_changed(tmp_path):
     before = list_images(str(path)).stamps()
     tar(path, {**CLASSES, "bee/3.png": png(99)})
     assert not set(before) & set(list_images(str(path)).stamps())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["1.0", "3.0"], "'1.0', a fraction"),
+        (["99999999999999999999", "5"], "within 64 bits"),
+        ([2**63, 1], "within 64 bits"),
+    ],
+)
+def test_labels_that_are_no_class_numbers_are_refused(values, said):
+    with pytest.raises(DataError, match=said):
+        class_labels(values)
+
+
+def test_names_may_look_like_numbers():
+    assert class_labels(["nan", "5", "3d"]) == ([2, 1, 0], ("3d", "5", "nan"))
+    assert class_labels(["-1", "0"]) == ([-1, 0], None)
+
+
+def test_two_labels_for_one_sample_are_refused(tmp_path):
+    image = io.BytesIO()
+    Image.new("L", (8, 8)).save(image, "png")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in (3, 0):
+            for end, content in ((".png", image.getvalue()), (".cls", b"%d" % number)):
+                member = tarfile.TarInfo(f"img.v2.00{number}{end}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(DataError, match="ends at the first dot"):
+        assert open_images(str(tmp_path / "a.tar")).labels is None
