@@ -57,7 +57,9 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted({*_HOMES, *_MODULES, *registry.built_in()})
     if name not in registry.built_in():
-        raise AttributeError(f"module 'gradood' has no attribute {name!r}")
+        said = importlib.import_module("gradood.errors").suggest(name, __getattr__("__all__"))
+        near = f"; {said}" if said.startswith("did you mean") else "."
+        raise AttributeError(f"module 'gradood' has no attribute {name!r}{near}")
     return registry.built_in_class(name)
 
 

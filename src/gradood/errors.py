@@ -7,6 +7,7 @@ GradoodError
 ├── DataError           (ValueError)      the images, labels or scores given are unusable
 │   └── BadImageError   (ValueError)      one image of many is unusable; its status says how
 ├── ConfigError         (ValueError)      an option has a wrong value
+│   └── OptionError     (TypeError)       a detector has no such option
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
@@ -14,6 +15,7 @@ GradoodError
 GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
 ├── CoverageWarning                       data lacks classes that other data has
+├── InputRangeWarning                     inputs are scaled otherwise than those of the fit
 ├── MeaninglessScoreWarning               the method says little on this model
 ├── LabelMismatchWarning                  labels and model disagree
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
@@ -40,11 +42,13 @@ __all__ = [
     "DataError",
     "GradoodError",
     "GradoodWarning",
+    "InputRangeWarning",
     "LabelMismatchWarning",
     "MeaninglessScoreWarning",
     "ModelChangedWarning",
     "ModelMismatchError",
     "NotFittedError",
+    "OptionError",
     "TapError",
     "UninformativeScoreWarning",
     "UnknownNameError",
@@ -86,6 +90,10 @@ class ConfigError(GradoodError, ValueError):
     """An option has a wrong value."""
 
 
+class OptionError(ConfigError, TypeError):
+    """A detector has no such option, or takes none without its name."""
+
+
 class UnknownNameError(GradoodError, LookupError):
     """No detector, layer or option of that name."""
 
@@ -112,6 +120,10 @@ class CacheWarning(GradoodWarning):
 
 class CoverageWarning(GradoodWarning):
     """Data lacks classes that the data it stands for, or is compared with, has."""
+
+
+class InputRangeWarning(GradoodWarning):
+    """Images lie far above the range of those fitted on: 0..255 instead of 0..1, say."""
 
 
 class MeaninglessScoreWarning(GradoodWarning):

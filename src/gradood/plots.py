@@ -111,8 +111,9 @@ def plot_curve(results: _Several, *, ax: Any = None) -> Any:
 
     Args:
         results: a `Result`, or p-values (N,) in (0, 1]; of several sets or methods a mapping by
-            name, such as ``{"new": monitor.predict(a), "photos": monitor.predict(b)}`` of one
-            detector, or `Results`.
+            name, such as ``{"new": monitor.predict(a), "photos": monitor.predict(b)}``, or
+            `Results`. In a mapping, `Results` of a monitor that combines stand for the combined
+            decision.
         ax: matplotlib axes; None for a new figure.
 
     Returns:
@@ -181,7 +182,7 @@ def _named(given: Any, what: str, *, p_values: bool = False) -> dict[str, np.nda
     """Scores or p-values by name; one alone under the empty name."""
     if not isinstance(given, Mapping):
         return {"": _scores(given, what, p_values=p_values)}
-    if not given:
+    if not list(given):
         raise DataError(f"{what} is empty; expected at least one set of scores.")
     named = {
         str(n): _scores(value, f"{what}[{n!r}]", p_values=p_values) for n, value in given.items()
@@ -192,6 +193,9 @@ def _named(given: Any, what: str, *, p_values: bool = False) -> dict[str, np.nda
 
 
 def _scores(given: Any, what: str, *, p_values: bool = False) -> np.ndarray:
+    # P-values of a combination compare with those of a detector; its statistic is no such score.
+    if p_values and isinstance(given, Results) and given.combined is not None:
+        given = given.combined
     if isinstance(given, Mapping):
         raise DataError(
             f"{what} is a mapping of {', '.join(map(str, given))}; expected the scores of one "

@@ -99,6 +99,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert all(27 <= n <= 40 for n in hits.values()), hits
 
 
+def test_the_combination_is_a_method_too():
+    monitor = gradood.Monitor(MODEL, ["msp", "energy"], combine="fisher")
+    assert gradood.evaluate(monitor, id=ID, ood=OOD, level=None).methods == ("msp", "energy")
+    monitor.calibrate(3 * torch.randn(100, 8, generator=GENERATOR))
+    table = gradood.evaluate(monitor, id=ID, ood=OOD, level=None)
+    assert table.methods == ("msp", "energy", "combined")
+    known, unknown = monitor.predict(ID), monitor.predict(OOD["near"])
+    assert table["combined", "near"] == metrics.summary(known.score, unknown.score)
+
+
 def test_nothing_to_compare_is_refused():
     monitor = gradood.Monitor(MODEL, "energy")
     with pytest.raises(DataError, match="no out-of-distribution set was given"):

@@ -1,6 +1,7 @@
 """Plausible mistakes in calls of the public API: each is answered, none by an untyped error."""
 
 import contextlib
+import inspect
 import random
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gradood
 from gradood.data import Preprocess
-from gradood.errors import GradoodError
+from gradood.errors import (
+    CalibrationError,
+    ConfigError,
+    GradoodError,
+    OptionError,
+)
 
 CALLS = 400
 X = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -284,3 +290,34 @@ def test_no_mistake_is_answered_by_an_untyped_error(part):
                 assert len(str(error)) > 20, f"seed {seed}, {call.__name__}: {error}"
             except Exception as error:
                 pytest.fail(f"seed {seed}, {call.__name__}: {type(error).__name__}: {error}")
+
+
+def test_labels_beside_the_data_are_told_where_they_belong():
+    for call, said in [
+        (lambda: FITTED.fit(X, Y), r"give pairs: monitor\.fit\(\[\(x, y\)\]\)"),
+        (lambda: FITTED.accumulate(X, Y), r"give pairs: monitor\.accumulate"),
+        (lambda: FITTED.score(X, Y), r"labels are not used.* monitor\.score\(x\)"),
+        (lambda: FITTED.predict(X, Y), r"monitor\.predict\(x\)"),
+        (lambda: FITTED.calibrate(X, 0.05), r"options are named; monitor\.calibrate\(x\)"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            call()
+    assert list(inspect.signature(gradood.Monitor.fit).parameters) == ["self", "data"]
+
+
+def test_near_names_are_suggested():
+    with pytest.raises(AttributeError, match="did you mean 'Mahalanobis'"):
+        _ = gradood.Mahalonobis
+    with pytest.raises(AttributeError, match=r"no attribute 'qqqq'\.$"):
+        _ = gradood.qqqq
+    with pytest.raises(OptionError, match="no option 'n'; did you mean 'k'"):
+        gradood.KNN(n=5)
+    with pytest.raises(OptionError, match="did you mean 'normalize'"):
+        gradood.KNN(norm=True)
+
+
+def test_what_was_not_fitted_is_to_be_fitted_first():
+    with pytest.raises(CalibrationError, match=r"^knn must be fitted first: monitor\.fit"):
+        gradood.Monitor(MODEL, ["energy", "knn"]).predict(X)
+    with pytest.raises(CalibrationError, match=r"^nothing was promised"):
+        gradood.Monitor(MODEL, "energy").predict(X)

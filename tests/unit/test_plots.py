@@ -81,6 +81,17 @@ def test_a_curve_is_the_share_flagged_at_each_rate(ax, results):
     assert labels(ax) == ["new", "far", "the promise"]
 
 
+def test_a_curve_of_a_combined_monitor_is_that_of_its_decision(ax, results):
+    known, far = results
+    plots.plot_curve({"new": known, "far": far[:9]}, ax=ax)
+    rates, shares = ax.lines[0].get_data()
+    assert shares[500] == float((known.p_value <= rates[500]).double().mean())
+    assert labels(ax) == ["new", "far", "the promise"]
+    plots.plot_curve(far[:9], ax=ax)
+    with pytest.raises(DataError, match="choose one"):  # A statistic is no score of a detector.
+        plots.plot_scores(known["energy"], {"far": far}, ax=ax)
+
+
 def test_a_figure_is_made_where_there_are_no_axes(ax, results):
     import matplotlib
 

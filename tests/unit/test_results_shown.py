@@ -92,6 +92,37 @@ def test_samples_that_are_none_are_refused(results, asked):
         _ = results[asked]
 
 
+def test_the_number_of_samples_cannot_be_mistaken_for_that_of_detectors(results):
+    assert len(results) == 2 and results.size == 8 and results
+    chosen = results[results.is_ood]
+    assert chosen.size == len(results["combined"][results.is_ood]) == int(results.is_ood.sum()) > 0
+    assert repr(chosen) == f"Results(energy, knn, combined; {chosen.size} samples)"
+    for shown in (chosen, results[:0], results[:]):
+        for use in (len, bool):
+            with pytest.raises(TypeError, match=r"results\[rows\]\.size"):
+                use(shown)
+    assert dict(chosen).keys() == {"energy", "knn"} and chosen.get("knn") is chosen["knn"]
+
+
+def test_the_combined_decision_has_one_name(monitor, results):
+    assert results["combined"] is results.combined is results.get("combined")
+    assert "combined" in results and list(results) == ["energy", "knn"]
+    plain = gradood.Monitor(MODEL, ["energy", "msp"]).calibrate(X).predict(X[:2])
+    assert "combined" not in plain and plain.get("combined") is None
+    with pytest.raises(UnknownNameError, match="choose from energy, msp"):
+        _ = plain["combined"]
+    own = gradood.Monitor(MODEL, {"combined": "energy", "msp": "msp"}).calibrate(X).predict(X[:2])
+    assert torch.equal(own["combined"].score, gradood.Monitor(MODEL, "energy").score(X[:2]))
+    with pytest.raises(ConfigError, match="called 'combined'"):
+        gradood.Monitor(MODEL, {"combined": "energy", "msp": "msp"}, combine="fisher")
+
+
+def test_a_promise_per_class_is_said():
+    monitor = gradood.Monitor(MODEL, "energy")
+    assert "within each predicted class" in repr(monitor.calibrate(X, per_class=True))
+    assert "within" not in repr(monitor.calibrate(X))
+
+
 def test_a_detector_that_is_none_is_suggested(results):
     with pytest.raises(UnknownNameError, match="did you mean 'energy'"):
         _ = results["enrgy"]
@@ -178,7 +209,7 @@ def test_a_summary_has_the_promise_and_the_thresholds(monitor):
 
 def test_tables_and_inspections_are_shown(monitor):
     table = gradood.evaluate(monitor, id=X[100:], ood={"far": X[:50] * 3}, level=None)
-    assert table._repr_html_().count("<tr>") == 3 and "FPR95" in table._repr_html_()
+    assert table._repr_html_().count("<tr>") == 4 and "FPR95" in table._repr_html_()
     found = gradood.inspect(MODEL, X[:4], ["energy", "gaia-z"])
     assert repr(found) == "Inspection(4 classes, head 3, 4 layers; 2 of 2 detectors work)"
     assert "<table>" in found._repr_html_() and "gaia-z" in found._repr_html_()

@@ -3,16 +3,56 @@
 Types of other libraries are told by their names, so that none is imported.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["batch_hint", "data_hint", "labels_hint", "type_named", "used_up", "views_hint"]
+from gradood.errors import OptionError
+
+__all__ = [
+    "batch_hint",
+    "data_hint",
+    "labels_hint",
+    "labels_in_pairs",
+    "type_named",
+    "used_up",
+    "views_hint",
+]
+
+_Class = TypeVar("_Class", bound=type)
 
 _LOADER = "give DataLoader(data, batch_size=64)"
+
+
+def labels_in_pairs(monitor: _Class) -> _Class:
+    """A class whose methods tell where labels belong that are given beside the data.
+
+    Args:
+        monitor: with the methods of `gradood.Monitor`.
+    """
+    for name in ("fit", "accumulate", "score", "calibrate", "predict", "bind"):
+        setattr(monitor, name, _of_data_alone(name, getattr(monitor, name)))
+    return monitor
+
+
+def _of_data_alone(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    learns = name in ("fit", "accumulate")
+    example = f"give pairs: monitor.{name}([(x, y)])" if learns else f"monitor.{name}(x)"
+
+    @wraps(method)
+    def checked(self: Any, *data: Any, **options: Any) -> Any:
+        if len(data) > 1:
+            why = (
+                "labels come with the data" if learns else "labels are not used, options are named"
+            )
+            raise OptionError(f"{name} takes the data alone, as {why}; {example}.")
+        return method(self, *data, **options)
+
+    return checked
 
 
 def type_named(value: object) -> str:

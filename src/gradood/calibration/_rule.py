@@ -111,6 +111,11 @@ class DecisionRule:
         return next(iter(self.each.values())).promise
 
     @property
+    def per_class(self) -> bool:
+        """Whether it holds within each predicted class."""
+        return any(calibration.per_class for calibration in self.each.values())
+
+    @property
     def samples(self) -> int:
         """How many held-out samples the rule was learned from."""
         return next(iter(self.each.values())).samples

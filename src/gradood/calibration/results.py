@@ -157,12 +157,19 @@ class Result:
 class Results(Mapping[str, Result]):
     """A `Result` per detector, and where the monitor combines them the combined one.
 
-    ``results["line"].is_ood`` is one detector's decision. With ``combine=`` the attributes of
-    `combined` are those of the mapping too: ``results.score``, ``.p_value``, ``.is_ood``.
-    ``results[rows]`` are some of the samples, as `Results`; see `Result`.
+    ``results["line"].is_ood`` is one detector's decision. With ``combine=``,
+    ``results["combined"]`` is the one decision of all detectors, although no detector has that
+    name, and its attributes are those of the mapping too: ``results.score``, ``.p_value``,
+    ``.is_ood``. ``results["combined"][results.is_ood]`` is the `Result` of the samples flagged.
+
+    ``results[rows]`` are some of the samples, as `Results`; see `Result`. ``len(results)`` is the
+    number of detectors, as of any mapping; that of samples is `size`. Once rows were chosen, the
+    number that ``len`` would give is not the one expected, so it raises a `TypeError`, and so does
+    the truth of ``results[rows]``.
 
     Attributes:
-        combined: the one decision of all detectors, or None without ``combine=``.
+        combined: as ``results["combined"]``; None without ``combine=``.
+        size: number of samples.
         label: (N,) predicted classes.
         logits: (N, classes) as in `Result`, or None.
         features: (N, width) likewise.
@@ -172,6 +179,7 @@ class Results(Mapping[str, Result]):
 
     def __init__(self, each: Mapping[str, Result], combined: Result | None = None) -> None:
         self._each = dict(each)
+        self._chosen = False
         self.combined = combined
         first = next(iter(self._each.values()))
         self.label: Tensor = first.label
@@ -182,6 +190,7 @@ class Results(Mapping[str, Result]):
         self.status: tuple[Status, ...] = tuple(
             next((status for status in row if status != "ok"), "ok") for row in rows
         )
+        self.size: int = len(self.status)
 
     @overload
     def __getitem__(self, key: str) -> Result: ...
@@ -189,29 +198,37 @@ class Results(Mapping[str, Result]):
     def __getitem__(self, key: Rows) -> "Results": ...
     def __getitem__(self, key: str | Rows) -> "Result | Results":
         if not isinstance(key, str):
-            places = positions(key, len(self.status))
+            places = positions(key, self.size)
             combined = None if self.combined is None else self.combined[places]
-            return Results({n: each[places] for n, each in self._each.items()}, combined)
-        if key not in self._each:
-            raise UnknownNameError(f"no detector {key!r} here; {suggest(key, self._each)}")
-        return self._each[key]
+            chosen = Results({n: each[places] for n, each in self._each.items()}, combined)
+            chosen._chosen = True
+            return chosen
+        known = self._all()
+        if key not in known:
+            raise UnknownNameError(f"no detector {key!r} here; {suggest(key, known)}")
+        return known[key]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The detector's `Result`, or `default` where there is none of that name."""
-        return self._each.get(name, default)
+        return self._all().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._each
+        return name in self._all()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._each)
 
     def __len__(self) -> int:
+        if self._chosen:
+            name = list(self._all())[-1]
+            raise TypeError(
+                f"{self!r} is a mapping of detectors, of which samples were chosen: their number "
+                f"is results[rows].size, or len(results[{name!r}][rows])."
+            )
         return len(self._each)
 
     def __repr__(self) -> str:
-        combined = "" if self.combined is None else ", combined"
-        return f"Results({', '.join(self._each)}{combined}; {len(self.status)} samples)"
+        return f"Results({', '.join(self._all())}; {self.size} samples)"
 
     def _repr_html_(self) -> str:
         header = ("detector", "out-of-distribution", "smallest p-value", "without a score")
@@ -224,7 +241,7 @@ class Results(Mapping[str, Result]):
             )
             for name, result in self._all().items()
         ]
-        text = f"Results: {len(self.status):,} samples"
+        text = f"Results: {self.size:,} samples"
         return html.paragraph(text) + html.table(header, rows)
 
     def to_pandas(self) -> Any:
@@ -236,16 +253,16 @@ class Results(Mapping[str, Result]):
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        size = len(self.status)
         columns: dict[str, list[Any]] = {"detector": [], "sample": []}
         for name, result in self._all().items():
-            columns["detector"] += [name] * size
-            columns["sample"] += range(size)
+            columns["detector"] += [name] * self.size
+            columns["sample"] += range(self.size)
             for title, values in result._columns(slice(None)).items():
                 columns.setdefault(title, []).extend(values)
         return data_frame(columns, ("detector", "sample"))
 
     def _all(self) -> dict[str, Result]:
+        """By the names that are used everywhere: those of the detectors, and ``"combined"``."""
         return self._each | ({} if self.combined is None else {"combined": self.combined})
 
     @property

@@ -13,6 +13,7 @@ from gradood._engine.batches import Batch, Data, first_inputs
 from gradood._engine.binding import Binding
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import accumulate_batches, finish
+from gradood._engine.input_range import checked_range
 from gradood._engine.partials import (
     OVERLAP,
     DataSummary,
@@ -147,11 +148,17 @@ class Session:
 
         Raises:
             ConfigError: something else is to be kept.
-            CalibrationError: there is no rule yet.
+            CalibrationError: there is no rule yet; names the detectors that are not fitted either.
         """
         kept = kept_reads(keep)
         state = self.state
         if state.rule is None:
+            unfitted = state.unfitted(self.unbound)
+            if unfitted:
+                raise CalibrationError(
+                    f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader); then call "
+                    "monitor.calibrate(held_out, fpr=0.05)."
+                )
             raise CalibrationError(
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
@@ -172,7 +179,8 @@ class Session:
             summaries.append(DataSummary.of(batch.inputs, scores.keys))
             sample.add(batch.inputs, scores.keys)
 
-        batches = finite_batches(self._batches(data, "calibrate"), "calibration")
+        batches = checked_range(self._batches(data, "calibrate"), before.fitted)
+        batches = finite_batches(batches, "calibration")
         scores, bound = score_batches(unbound, before.bound, batches, (LOGITS, KEYS), summarize)
         if not summaries or bound is None:
             raise DataError("calibrate was given no sample; give held-out in-distribution data.")
@@ -219,7 +227,7 @@ class Session:
         extra: tuple[Read, ...],
         keep: tuple[Basic, ...] = (),
     ) -> BatchScores:
-        batches = self._batches(data, what)
+        batches = checked_range(self._batches(data, what), state.fitted or state.calibrated)
         scores, bound = score_batches(self.unbound, state.bound, batches, extra, keep=keep)
         self._keep(bound)
         return scores

@@ -84,6 +84,11 @@ class MonitorOptions:
                 f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
                 "dataclasses.asdict gives one."
             )
+        if combine is not None and "combined" in named:
+            raise ConfigError(
+                "a detector is called 'combined', which with combine= is the decision of all; give "
+                "a mapping with another name for it."
+            )
         unbound = UnboundSet(
             model=model,
             detectors=named,
@@ -165,6 +170,14 @@ class MonitorState:
             return replace(self, bound=bound)
         return replace(self, refit=bound) if bound.binding.fits else self
 
+    def unfitted(self, unbound: UnboundSet) -> Collection[str]:
+        """Names of the detectors that learn and were not fitted.
+
+        Args:
+            unbound: the detectors, where none are bound yet.
+        """
+        return unbound.learners if self.bound is None else self.bound.unfitted
+
     def require_fitted(self, unbound: UnboundSet) -> None:
         """Raise where a detector that learns was not fitted.
 
@@ -174,7 +187,7 @@ class MonitorState:
         Raises:
             NotFittedError: names them.
         """
-        unfitted = unbound.learners if self.bound is None else self.bound.unfitted
+        unfitted = self.unfitted(unbound)
         if unfitted:
             raise NotFittedError(
                 f"{', '.join(unfitted)} must be fitted first: monitor.fit(loader)."
@@ -206,7 +219,9 @@ def summary(options: MonitorOptions, state: MonitorState) -> str:
         parts.append("not calibrated")
     else:
         promise = state.rule.promise
-        parts.append(f"{promise}, {promise.mode}, calibrated on {state.rule.samples} samples")
+        within = " within each predicted class" if state.rule.per_class else ""
+        samples = f"calibrated on {state.rule.samples} samples"
+        parts.append(f"{promise}{within}, {promise.mode}, {samples}")
     return "; ".join(parts)
 
 

@@ -130,7 +130,7 @@ def summary_of(options: MonitorOptions, state: MonitorState) -> MonitorSummary:
         head=network.head.layer if network is not None and network.head_found else None,
         promise=None if rule is None else str(rule.promise),
         samples=0 if rule is None else rule.samples,
-        per_class=any(calibration.per_class for calibration in calibrations.values()),
+        per_class=rule is not None and rule.per_class,
         detectors=tuple(rows),
         left_out={} if bound is None else dict(bound.left_out),
         overrides=state.stamps,

@@ -12,6 +12,7 @@ from gradood._engine.mistakes import type_named
 from gradood._io import html as html
 from gradood._io import markdown as markdown
 from gradood._io.dataframe import data_frame
+from gradood.calibration._rule import DecisionRule
 from gradood.errors import ConfigError, DataError
 from gradood.monitor.monitor import Monitor
 
@@ -23,7 +24,7 @@ class Row:
     """One method on one out-of-distribution set.
 
     Attributes:
-        method: the detector's name in the monitor.
+        method: the detector's name in the monitor, or ``"combined"``.
         ood: the set's name.
         n_id: in-distribution samples.
         n_ood: out-of-distribution samples.
@@ -128,8 +129,11 @@ def evaluate(
 ) -> Table:
     """Score each data set once with all detectors and compare.
 
+    The last row is ``"combined"``, by the statistic of all detectors, where the monitor has
+    ``combine=`` and was calibrated, which is what makes scores of different scales comparable.
+
     Args:
-        monitor: fitted where needed.
+        monitor: fitted where needed, and calibrated to have the row ``"combined"``.
         id: in-distribution test data, not used in the fit.
         ood: out-of-distribution sets by name.
         level: coverage of the confidence intervals (`gradood.metrics.intervals`); None for none.
@@ -156,12 +160,13 @@ def evaluate(
     number = isinstance(level, int | float) and not isinstance(level, bool)
     if level is not None and not (number and 0 < level < 1):
         raise ConfigError(f"level={level!r}; expected a number between 0 and 1, or None.")
-    names = list(monitor.detectors)
-    known = dict(monitor._session.score(id, covered=True).scores)
+    rule = monitor._session.state.rule
+    known = _scores(monitor, id, rule, covered=True)
+    names = list(known)
     rows = [
         row
         for name, data in ood.items()
-        for row in rows_of(name, known, _scores(monitor, data, names), level=level)
+        for row in rows_of(name, known, _scores(monitor, data, rule), level=level)
     ]
     return Table(tuple(sorted(rows, key=lambda row: names.index(row.method))))
 
@@ -192,6 +197,11 @@ def rows_of(
     return rows
 
 
-def _scores(monitor: Monitor, data: Data, names: list[str]) -> dict[str, Tensor]:
-    scores = monitor.score(data)
-    return {names[0]: scores} if isinstance(scores, Tensor) else scores
+def _scores(
+    monitor: Monitor, data: Data, rule: DecisionRule | None, *, covered: bool = False
+) -> dict[str, Tensor]:
+    """Scores of every detector, and of their combination if the rule has one."""
+    scores = dict(monitor._session.score(data, covered=covered).scores)
+    if rule is None or rule.fusion is None:
+        return scores
+    return scores | {"combined": rule.fusion.statistic(scores)}

@@ -84,11 +84,16 @@ class Inspection:
         facts = html.table(("", ""), self._facts(), text_columns=2)
         return facts + html.table(("detector", "", "notes and cautions"), uses, text_columns=3)
 
+    @property
+    def _no_logits(self) -> bool:
+        """Whether there is no head as the output is no logits, which a caution says."""
+        return bool(self.cautions) and self.head.startswith("not found: the model's output looks")
+
     def _facts(self) -> list[tuple[str, str]]:
         ends = f" ({self.norms[0]} … {self.norms[-1]})" if self.norms else ""
         return [
             ("classes", f"{self.classes}"),
-            ("head", self.head),
+            ("head", "not found, see the caution" if self._no_logits else self.head),
             ("norms", f"{len(self.norms)}{ends}"),
             ("stages", ", ".join(self.stages) or "none"),
             ("last map", self.last_map or "none"),
@@ -101,7 +106,9 @@ class Inspection:
         width = max((len(use.method) for use in self.uses), default=0)
         for use in self.uses:
             state = "works" if use.works else "cannot"
-            lines.append(f"{use.method:{width}} {state}  {'; '.join(use.notes)}".rstrip())
+            headless = f"not found: {'; '.join(use.notes)}" == self.head
+            why = "reads the head, see above" if headless else "; ".join(use.notes)
+            lines.append(f"{use.method:{width}} {state}  {why}".rstrip())
             own = (caveat for caveat in use.caveats if caveat not in self.cautions)
             lines += [f"{'':{width}} caution  {caveat}" for caveat in own]
         return "\n".join(lines)

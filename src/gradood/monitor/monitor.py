@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood._engine.batches import Data
 from gradood._engine.binding import Binding
 from gradood._engine.fitting import merge
+from gradood._engine.mistakes import labels_in_pairs
 from gradood._engine.partials import Partials
 from gradood._engine.roster import Detectors, SeveralDetectors
 from gradood._engine.rows import Inputs
@@ -25,6 +26,7 @@ from gradood.taps import Output
 __all__ = ["Monitor"]
 
 
+@labels_in_pairs
 class Monitor(Generic[R]):
     """Scores a classifier's inputs for being out-of-distribution.
 
@@ -266,7 +268,7 @@ class Monitor(Generic[R]):
             see `gradood.calibration.results`. Tensors are on the CPU.
 
         Raises:
-            CalibrationError: `calibrate` was not called.
+            CalibrationError: `calibrate`, or before it `fit`, was not called.
             DataError: the input has another shape or type than the first batch seen.
             TapError: the features are to be kept, and no head was found.
 

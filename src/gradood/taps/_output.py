@@ -10,16 +10,15 @@ from torch import Tensor
 
 from gradood.errors import TapError
 from gradood.taps.head import HeadCandidate, find_head
-from gradood.taps.wrap import described_output
 
-__all__ = ["by_graph", "by_values", "chosen_among", "mistaken"]
+__all__ = ["by_graph", "by_values", "chosen_among", "headless", "mistaken"]
 
 _ENDS = {
     "Softmax": "probabilities (a softmax is its last operation)",
     "SafeSoftmax": "probabilities (a softmax is its last operation)",
     "LogSoftmax": "log-probabilities (a log-softmax is its last operation)",
-    "Sigmoid": "values of a sigmoid (its last operation)",
-    "LogSigmoid": "logarithms of a sigmoid (its last operation)",
+    "Sigmoid": "values from 0 to 1 (a sigmoid is its last operation)",
+    "LogSigmoid": "logarithms of values from 0 to 1 (a log-sigmoid is its last operation)",
 }
 _KEEPING = frozenset(
     (
@@ -116,6 +115,19 @@ def mistaken(what: str) -> str:
     )
 
 
+def headless(what: str) -> str:
+    """Why no head can be found where an output is no logits.
+
+    Args:
+        what: it is, from `by_graph` or `by_values`.
+    """
+    kind, _, why = what.partition(" (")
+    return (
+        f"the model's output looks like {kind}: let the model return its logits ({why}. Without "
+        "them the last linear layer could not be verified."
+    )
+
+
 def chosen_among(
     returned: object, logits: Tensor, candidates: Sequence[HeadCandidate]
 ) -> str | None:
@@ -144,22 +156,20 @@ def chosen_among(
     possible = _possible(items, heads)
     if not possible or possible == {first}:
         return None
-    named = "; ".join(
-        f"item {p}{f', which {heads[p]!r} gives' if p in heads else ''}, {tuple(items[p].shape)}"
+    named = {
+        p: f"item {p} (batch, {items[p].shape[1]}){f' of layer {heads[p]!r}' if p in heads else ''}"
         for p in sorted({first, *possible})
-    )
-    said = f"the model returns {described_output(returned)}, whose first matrix, "
-    size, choose = tuple(logits.shape), f"output=, such as output={min(possible - {first})}"
-    if first in possible and first not in heads:
-        return (
-            f"{said}{size}, is taken for the logits; others could be: {named}. Choose with "
-            f"{choose}."
-        )
-    which = "several could be" if first in possible else "it is not"
-    raise TapError(
-        f"{said}{size}, would be taken for the logits, but {which}: {named}. Choose with {choose}, "
-        "or wrap the model in a module that returns its logits alone."
-    )
+    }
+    choose = f"Choose with output=, such as output={min(possible - {first})}."
+    could = " and ".join(named[p] for p in sorted(possible))
+    count = "an item" if len(possible) == 1 else f"{len(possible)} items"
+    said = f"the model returns {count} that could be the logits: {could}"
+    if first not in possible:
+        raise TapError(f"{said}; its first matrix, {named[first]}, is not. {choose}")
+    if first not in heads:
+        others = " and ".join(named[p] for p in sorted(possible - {first}))
+        return f"{named[first]} is taken for the logits; others could be: {others}. {choose}"
+    raise TapError(f"{said}. {choose}")
 
 
 def _possible(items: Mapping[int, Tensor], heads: Mapping[int, str]) -> set[int]:

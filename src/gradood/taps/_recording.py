@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError
 from gradood.taps._failures import is_model_failure, model_failure
-from gradood.taps._output import by_graph, by_values, chosen_among, mistaken
+from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -175,8 +175,11 @@ class Recording:
         except TapError as error:
             # Its words alone: the error would keep this forward and its graph alive.
             found = str(error)
-            looks = ended or by_values(logits, few=True)
-            if looks and "looks like" not in found:
+            certain = ended or by_values(logits)
+            looks = certain or by_values(logits, few=True)
+            if certain:
+                found = headless(certain)
+            elif looks and "looks like" not in found:
                 found += f" The output looks like {looks}: let the model return its logits."
         consumers = consumers_of(logits)
         layers = {

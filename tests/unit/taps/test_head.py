@@ -227,7 +227,7 @@ class Returning(nn.Module):
 
 def test_logits_behind_their_features_are_refused():
     ending = Returning(lambda h, z, e: (h, z))
-    with pytest.raises(TapError, match=r"\(2, 6\), would be taken for the logits.* item 1, which"):
+    with pytest.raises(TapError, match=r"item 1 .* of layer .*, item 0 \(batch, 6\), is not"):
         observe(Net(ending).eval(), torch.randn(2, 3, 4, 4))
 
 

@@ -1,17 +1,13 @@
 """Constructors that answer wrong options in words."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from gradood.errors import ConfigError, GradoodError, suggest
+from gradood.errors import ConfigError, GradoodError, OptionError, suggest
 
 __all__ = ["answering"]
-
-
-class _OptionError(ConfigError, TypeError):
-    """An option that a constructor does not have: to Python, also a wrong call."""
 
 
 def answering(init: Callable[..., None]) -> Callable[..., None]:
@@ -29,7 +25,7 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
         try:
             signature.bind(self, *args, **options)
         except TypeError:
-            raise _misfit(self, list(signature.parameters)[1:], args, options) from None
+            raise _misfit(self, signature, args, options) from None
         try:
             init(self, *args, **options)
         except GradoodError:
@@ -47,17 +43,29 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _misfit(
-    detector: Any, names: list[str], args: tuple[Any, ...], options: dict[str, Any]
-) -> ConfigError:
+    detector: Any, signature: inspect.Signature, args: tuple[Any, ...], options: dict[str, Any]
+) -> OptionError:
+    defaults = {p.name: p.default for p in list(signature.parameters.values())[1:]}
+    names = list(defaults)
     kind, name = type(detector).__name__, detector.name
     unknown = next((option for option in options if option not in names), None)
     if not names:
-        return _OptionError(f"{name} takes no arguments; give {kind}().")
+        return OptionError(f"{name} takes no arguments; give {kind}().")
     if unknown is not None:
-        return _OptionError(f"{name} has no option {unknown!r}; {suggest(unknown, names)}")
+        meant = _meant(unknown, options[unknown], defaults)
+        return OptionError(f"{name} has no option {unknown!r}; {meant}")
     if args:
-        return _OptionError(
+        return OptionError(
             f"{name} takes its options by name, such as {kind}({names[0]}={args[0]!r:.40})."
         )
     missing = ", ".join(option for option in names if option not in options)
-    return _OptionError(f"{name} lacks options; give {missing}.")
+    return OptionError(f"{name} lacks options; give {missing}.")
+
+
+def _meant(unknown: str, value: object, defaults: Mapping[str, object]) -> str:
+    """The option of a similar name, or else the only one with values of that type; or all."""
+    said = suggest(unknown, defaults)
+    alike = [name for name, default in defaults.items() if type(default) is type(value)]
+    if said.startswith("did you mean") or len(alike) != 1 or len(defaults) == 1:
+        return said
+    return f"did you mean {alike[0]!r}? There are {', '.join(defaults)}."
