@@ -54,6 +54,8 @@ def test_one_of_many_classes_is_told():
     assert rare_classes(expected, torch.zeros(10, dtype=torch.int64)) == []
 
 
+# Images of one value each: those of a few say little of the range of all.
+@pytest.mark.filterwarnings("ignore::gradood.errors.InputRangeWarning")
 def test_calibration_and_evaluation(setting, tmp_path):
     model, x, y = setting
     monitor = gradood.Monitor(model, "mahalanobis", progress=False)

@@ -96,7 +96,7 @@ class InputGradientPenalty:
     >>> x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
     >>> energy = x.square().sum(1) - 30.0
     >>> InputGradientPenalty(m_in=-5.0, m_out=0.0, reduction="paper")(energy, x, n_id=2)
-    tensor(5., grad_fn=<AddBackward0>)
+    tensor(5., grad_fn=<SumBackward0>)
     """
 
     def __init__(
