@@ -6,6 +6,7 @@ import pytest
 from artifact_samples import sample
 
 from gradood.artifact import FORMAT, card, check, write
+from gradood.artifact.card import _sharing
 from gradood.cli import main
 
 PLACEHOLDER = re.compile(r"\bNone\b(?![.:*])|\bTODO\b|\bnull\b|\{\w*\}|\bnan\b|<\w|object at 0x")
@@ -206,3 +207,8 @@ def test_options_that_json_lacks_are_shown_as_they_are():
     text = text_of(replace(manifest, detectors=(record,)))
     assert "order = inf, prototype = tensor options/prototype`" in text
     assert "`exact = True, layers = [a, b]," in text
+
+
+@pytest.mark.parametrize("groups", [3, 0.5, "x", {"classes": [1]}, [3], None])
+def test_groups_of_another_form_are_passed_over(groups):
+    assert _sharing({"groups": groups}) == []

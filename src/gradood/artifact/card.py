@@ -174,7 +174,8 @@ def _terms(calibration: Any, records: Mapping[str, Mapping[str, Any]]) -> Iterat
 def _sharing(record: Mapping[str, Any]) -> list[int]:
     """The classes that have no threshold of their own, ascending."""
     groups = record.get("groups")
-    classes = [g.get("classes") for g in groups or [] if isinstance(g, Mapping)]
+    listed = groups if isinstance(groups, list) else []
+    classes = [g.get("classes") for g in listed if isinstance(g, Mapping)]
     known = [c for c in classes if isinstance(c, list) and all(type(k) is int for k in c)]
     alone = {c[0] for c in known if len(c) == 1}
     return sorted({k for c in known for k in c if k >= 0} - alone)
