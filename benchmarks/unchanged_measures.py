@@ -26,6 +26,8 @@ from gradood.models import densenet101, load_weights, resnet20
 from gradood.testing import networks
 
 SOURCE = Path(os.environ["GRADOOD_SOURCE"])
+_FOLDER = re.compile(re.escape(os.path.join(tempfile.gettempdir(), "tmp")) + r"\w+")
+"""Of one run."""
 SHARED = Path(os.environ.get("GRADOOD_SHARED", "../shared")).resolve()
 PROMISES = tuple(
     (mode, per_class, how)
@@ -214,7 +216,7 @@ def _plain(value: object) -> object:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, str):  # A checkout's own folder, and folders of one run.
-        return re.sub(r"/tmp/tmp\w+", "TMP", value.replace(str(SOURCE), "SOURCE"))
+        return _FOLDER.sub("TMP", value.replace(str(SOURCE), "SOURCE"))
     return value
 
 

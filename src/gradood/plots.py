@@ -5,12 +5,12 @@ Nothing else of matplotlib is changed: no style, no backend, no parameter. The c
 Okabe and Ito, which color-blind readers can tell apart; curves differ in their dashes too.
 """
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from gradood._io.optional import optional_module
 from gradood.calibration.results import Result, Results
 from gradood.errors import ConfigError, DataError
 from gradood.metrics import auroc
@@ -155,14 +155,8 @@ def _axes(given: Any) -> Any:
                 "plt.subplots(), or None for a new figure."
             )
         return given
-    try:
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "matplotlib, which draws, is not installed: pip install matplotlib, or gradood with "
-            "the extra 'plots'.",
-            name=error.name,
-        ) from error
+    install = "pip install matplotlib, or gradood with the extra 'plots'"
+    pyplot = optional_module("matplotlib.pyplot", "matplotlib", "draws", install)
     return pyplot.subplots(layout="constrained")[1]
 
 

@@ -1,8 +1,9 @@
 """pandas, imported when first used: columns as a data frame."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from gradood._io.optional import optional_module
 
 __all__ = ["data_frame"]
 
@@ -17,13 +18,7 @@ def data_frame(columns: Mapping[str, Any], index: Sequence[str] | None = None) -
     Raises:
         ModuleNotFoundError: pandas is not installed.
     """
-    try:
-        pandas = importlib.import_module("pandas")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pandas, which makes data frames, is not installed: pip install pandas, or gradood "
-            "with the extra 'pandas'.",
-            name=error.name,
-        ) from error
+    install = "pip install pandas, or gradood with the extra 'pandas'"
+    pandas = optional_module("pandas", "pandas", "makes data frames", install)
     frame = pandas.DataFrame(dict(columns))
     return frame if index is None else frame.set_index(list(index))

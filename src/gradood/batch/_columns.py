@@ -8,11 +8,14 @@ import numpy as np
 
 from gradood.batch._decoding import Decoded
 from gradood.batch.predictor import Predictor
+from gradood.data._decode import REMARKS
 from gradood.data._extras import arrow
-from gradood.data.image_source import ImageSource
+from gradood.data.image_source import NAME_REMARK, ImageSource
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "counts_of"]
 
+_SCORED = ("ok", NAME_REMARK, *REMARKS)
+"""Statuses of rows that have a score."""
 _PARTS = ("score", "p_value", "is_ood")
 _REASONS = {
     "nonfinite_input": "its pixels came out of the preprocessing as NaN or infinity",
@@ -44,7 +47,6 @@ class Columns:
         self._p_value = {head: np.full(count, np.nan) for head in self._heads}
         self._is_ood = {head: np.full(count, True) for head in self._heads}
         self._label = np.full(count, -1, np.int64)
-        self._scored = np.full(count, False)
         self._status = ["ok"] * count
         self._error: list[str | None] = [None] * count
 
@@ -76,7 +78,6 @@ class Columns:
             self._is_ood[head][places] = np.asarray(result.is_ood, bool) | ~finite
         self._label[places] = np.asarray(answer.label)
         for place, status in zip(places.tolist(), answer.status, strict=True):
-            self._scored[place] = status == "ok"
             if status != "ok":
                 self._status[place] = status
                 self._error[place] = _REASONS.get(status, status)
@@ -118,15 +119,25 @@ class Columns:
         }
         return pa.table(columns)
 
-    def counts(self) -> dict[str, Any]:
-        """Of these rows, as plain values: how many have each status, were not scored, flagged."""
-        flagged = {
-            head or "decision": int((self._is_ood[head] & self._scored).sum())
-            for head in self._heads
-        }
-        return {
-            "rows": len(self.rows),
-            "unscored": int((~self._scored).sum()),
-            "statuses": dict(sorted(Counter(self._status).items())),
-            "flagged": flagged,
-        }
+
+def counts_of(table: Any) -> dict[str, Any]:
+    """Of the rows of a table, as plain values: how many have each status, were not scored, flagged.
+
+    Args:
+        table: a `pyarrow.Table` of `Columns.table`, or some of its rows.
+    """
+    statuses = table.column("status").to_pylist()
+    scored = np.array([status in _SCORED for status in statuses], bool)
+    flagged = {
+        "decision" if name == "is_ood" else name.removesuffix(".is_ood"): int(
+            (np.asarray(table.column(name)) & scored).sum()
+        )
+        for name in table.column_names
+        if name == "is_ood" or name.endswith(".is_ood")
+    }
+    return {
+        "rows": len(statuses),
+        "unscored": int((~scored).sum()),
+        "statuses": dict(sorted(Counter(statuses).items())),
+        "flagged": flagged,
+    }

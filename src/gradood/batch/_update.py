@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradood.batch._columns import counts_of
 from gradood.batch._store import Store
-from gradood.data._decode import REMARKS
 from gradood.data._extras import arrow, parquet
 from gradood.data._part import Part
-from gradood.data.image_source import NAME_REMARK, ImageSource
+from gradood.data.image_source import ImageSource
 
 __all__ = ["Update", "contents_digest", "coded", "updated"]
 
@@ -52,7 +52,7 @@ def contents_digest(codes: Sequence[str]) -> str:
 
 
 def updated(
-    store: Store, source: ImageSource, codes: Sequence[str], job: Mapping[str, Any], rows: int
+    store: Store, source: ImageSource, ids: Mapping[str, str], job: Mapping[str, Any], rows: int
 ) -> Update:
     """Bring finished shards up to date with the input, and say what is left to score.
 
@@ -62,7 +62,7 @@ def updated(
     Args:
         store: open.
         source: the input as it is now.
-        codes: of each row, from `coded`.
+        ids: id of each of its rows → its code, from `coded`.
         job: what the job is made of, with that input.
         rows: of a shard.
 
@@ -72,7 +72,6 @@ def updated(
 
     Cost: none for a new job; else the ids of all finished rows are read.
     """
-    ids = {source.id(row): code for row, code in enumerate(codes)}
     same = store.begun_on is None or store.begun_on == job["input"]
     unknown = any(_UNKNOWN in _codes(entry) for entry in store.done.values())
     if not same or (unknown and store.begun_on is not None):
@@ -114,7 +113,7 @@ def _brought_up_to_date(store: Store, ids: Mapping[str, str], found: Counter[str
             kept = table.filter(arrow().array(keep, arrow().bool_()))
             removed = table.filter(arrow().array([not one for one in keep], arrow().bool_()))
             codes = [code for code, one in zip(codes, keep, strict=True) if one]
-            store.rewrite(entry, kept, removed, {**_counts(kept), "stamps": "".join(codes)})
+            store.rewrite(entry, kept, removed, {**counts_of(kept), "stamps": "".join(codes)})
         stay.update(name for name, one in zip(names, keep, strict=True) if one)
     return stay
 
@@ -138,22 +137,3 @@ def _codes(entry: Mapping[str, Any]) -> list[str]:
     if len(text) != _CODE * entry["rows"]:
         return [_UNKNOWN] * entry["rows"]
     return [text[at : at + _CODE] for at in range(0, len(text), _CODE)]
-
-
-def _counts(table: Any) -> dict[str, Any]:
-    """As `gradood.batch._columns.Columns.counts` has them."""
-    statuses = table.column("status").to_pylist()
-    scored = [status in ("ok", NAME_REMARK, *REMARKS) for status in statuses]
-    flagged = {
-        name.removesuffix(".is_ood").replace("is_ood", "decision"): sum(
-            ood and one for ood, one in zip(table.column(name).to_pylist(), scored, strict=True)
-        )
-        for name in table.column_names
-        if name == "is_ood" or name.endswith(".is_ood")
-    }
-    return {
-        "rows": len(statuses),
-        "unscored": scored.count(False),
-        "statuses": dict(sorted(Counter(statuses).items())),
-        "flagged": flagged,
-    }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradood import __version__
 from gradood._engine.progress import progress_bar
-from gradood.batch._columns import Columns
+from gradood.batch._columns import Columns, counts_of
 from gradood.batch._decoding import Chunk, ImageDecoder, decoded
 from gradood.batch._store import Store, open_store
 from gradood.batch._summary import Summary, summary_of
@@ -118,10 +118,10 @@ def score_images(
     codes = coded(listing.stamps())  # Before any image is read, so that no change is missed.
     job = _description(monitor, listing, contents_digest(codes), identity, settings)
     with open_store(Path(out), job) as store:
-        update = updated(store, listing, codes, job, settings.shard_rows)
+        code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
+        update = updated(store, listing, code_of, job, settings.shard_rows)
         resumed = len(store.entries)
         decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
-        code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
         with closing(_scored(monitor, decoder, store, settings)) as shards:
             stopped = _kept(store, shards, code_of, identity.artifact, settings)
         summary = summary_of(store, listing, update, stopped, resumed, time.monotonic() - began)
@@ -142,7 +142,7 @@ def _kept(
         shard, source, columns, batch = found
         table = columns.table(source, artifact)
         stamps = "".join(map(code_of.__getitem__, table["id"].to_pylist()))
-        store.commit(shard, table, {**columns.counts(), "batch": batch, "stamps": stamps})
+        store.commit(shard, table, {**counts_of(table), "batch": batch, "stamps": stamps})
         stopped = _too_many(store, len(code_of), settings)
     return stopped
 

@@ -4,6 +4,8 @@ import importlib
 from functools import cache
 from typing import Any
 
+from gradood._io.optional import optional_module
+
 __all__ = ["arrow", "filesystems", "heif", "parquet", "pillow"]
 
 
@@ -52,11 +54,5 @@ def filesystems(module: str = "fsspec") -> Any:
     return _load(module, "fsspec", "reads from URLs")
 
 
-def _load(module: str, package: str, does: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{package}, which {does}, is not installed: pip install 'gradood[data]'.",
-            name=error.name,
-        ) from error
+def _load(module: str, package: str, purpose: str) -> Any:
+    return optional_module(module, package, purpose, "pip install 'gradood[data]'")

@@ -4,7 +4,12 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.gaussians import class_distance, class_gaussians, class_moments
+from gradood.detectors._shared.gaussians import (
+    CLASS_SHAPES,
+    class_distance,
+    class_gaussians,
+    class_moments,
+)
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
@@ -36,12 +41,7 @@ class Mahalanobis(Learner[ClassMoments]):
         "Features are far from Gaussian (sparse ReLU features of small CNNs), or fewer samples "
         "than dimensions were given, so that shrinkage decides."
     )
-    state_shapes = (
-        "transform: float features features",
-        "centers: float seen features",
-        "shrinkage: float",
-        "condition: float",
-    )
+    state_shapes = CLASS_SHAPES
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

@@ -4,7 +4,12 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.gaussians import class_distance, class_gaussians, class_moments
+from gradood.detectors._shared.gaussians import (
+    CLASS_SHAPES,
+    class_distance,
+    class_gaussians,
+    class_moments,
+)
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.directions import directions
@@ -40,12 +45,7 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart (often on small CNNs), as it is "
         "left out, or fewer samples than dimensions were given, so that shrinkage decides."
     )
-    state_shapes = (
-        "transform: float features features",
-        "centers: float seen features",
-        "shrinkage: float",
-        "condition: float",
-    )
+    state_shapes = CLASS_SHAPES
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

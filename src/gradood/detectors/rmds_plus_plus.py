@@ -4,7 +4,12 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.gaussians import class_moments, relative_distance, relative_gaussians
+from gradood.detectors._shared.gaussians import (
+    RELATIVE_SHAPES,
+    class_moments,
+    relative_distance,
+    relative_gaussians,
+)
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.directions import directions
@@ -42,16 +47,7 @@ class RMDSPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart, as it is left out, or unknown "
         "inputs leave the space that the classes differ in, where the two distances cancel."
     )
-    state_shapes = (
-        "transform: float features features",
-        "centers: float seen features",
-        "shrinkage: float",
-        "condition: float",
-        "background_transform: float features features",
-        "background_center: float features",
-        "background_shrinkage: float",
-        "background_condition: float",
-    )
+    state_shapes = RELATIVE_SHAPES
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""

@@ -193,7 +193,7 @@ class Session:
             per_class=per_class,
             tolerances=tolerances(bound, sample, scores),
         )
-        snapshot = None if bound is None else self._calibrated_on(before, bound, content)
+        snapshot = self._calibrated_on(before, bound, content)
         warn_of_missing_classes(
             before, scores, "the calibration data", "The promise holds for the "
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.taps.graph import nodes_behind
 from gradood.taps.head import HeadCandidate, find_head
 
 __all__ = ["by_graph", "by_values", "chosen_among", "headless", "mistaken"]
@@ -217,15 +218,4 @@ def _head(item: Tensor, candidates: Sequence[HeadCandidate]) -> str | None:
 
 def _feeds(item: Tensor, result: Tensor) -> bool:
     """Whether a result was computed from an item."""
-    start: Any = item.grad_fn
-    seen: set[Any] = set()
-    stack: list[Any] = [result.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        if node is start and start is not None:
-            return True
-        seen.add(node)
-        stack += [parent for parent, _ in node.next_functions]
-    return False
+    return any(node is item.grad_fn for node in nodes_behind(result))

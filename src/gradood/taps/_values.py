@@ -1,7 +1,6 @@
 """States of values that a forward may change in place: how they are copied, kept and set back."""
 
 import itertools
-import pickle
 import random
 from array import array
 from ast import literal_eval
@@ -233,18 +232,16 @@ def _copy_count(value: Any) -> Any:
     return itertools.count(start, step)
 
 
-def _numpy_state(value: Any) -> bytes:
+def _numpy_state(value: Any) -> Any:
     generator = getattr(value, "bit_generator", None)
-    state = value.get_state(legacy=False) if generator is None else generator.state
-    return pickle.dumps(state)
+    return deepcopy(value.get_state(legacy=False) if generator is None else generator.state)
 
 
-def _set_numpy(value: Any, state: bytes) -> None:
-    known = pickle.loads(state)
+def _set_numpy(value: Any, state: Any) -> None:
     if hasattr(value, "set_state"):
-        value.set_state(known)
+        value.set_state(state)
     else:
-        value.bit_generator.state = known
+        value.bit_generator.state = state
 
 
 def _set_bytes(value: Any, state: Any) -> None:
@@ -281,7 +278,9 @@ def state_of(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two states of `VALUES` are equal, to the bit."""
+    """Whether two states of `VALUES`, or of NumPy's global generator, are equal, to the bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, Tensor):
         return torch.equal(a, b)
     if isinstance(a, np.ndarray):

@@ -4,7 +4,7 @@ Names and classes of modules do not say which ReLU follows a normalization layer
 functional, shared between blocks, in place, or applied to a residual sum. The graph does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "consumers_of",
     "find_stages",
     "goes_to_max_pool",
+    "nodes_behind",
     "nodes_between",
     "positive_part",
 ]
@@ -30,9 +31,8 @@ _TRANSPARENT = ("AliasBackward", "CloneBackward", "ViewBackward", "UnsafeViewBac
 _POSITIVE_PART = ("ReluBackward", "ThresholdBackward")
 
 
-def consumers_of(result: Tensor) -> Consumers:
-    """Every node of the graph behind `result`, with the nodes that take its output."""
-    consumers: dict[Any, list[Any]] = {}
+def nodes_behind(result: Tensor) -> Iterator[Any]:
+    """Every node of the graph that `result` was computed by, each once, its own first."""
     seen: set[Any] = set()
     stack: list[Any] = [result.grad_fn]
     while stack:
@@ -40,10 +40,17 @@ def consumers_of(result: Tensor) -> Consumers:
         if node is None or node in seen:
             continue
         seen.add(node)
+        yield node
+        stack += [parent for parent, _ in node.next_functions]
+
+
+def consumers_of(result: Tensor) -> Consumers:
+    """Every node of the graph behind `result`, with the nodes that take its output."""
+    consumers: dict[Any, list[Any]] = {}
+    for node in nodes_behind(result):
         for parent, _ in node.next_functions:
             if parent is not None:
                 consumers.setdefault(parent, []).append(node)
-                stack.append(parent)
     return consumers
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 
 from gradood.errors import TapError
 from gradood.taps._escape import refuse_escapes
+from gradood.taps._values import same
 from gradood.taps.view import View, Views
 
 __all__ = ["Generators", "device_of", "left_as_found", "only_thread"]
@@ -155,11 +155,4 @@ class Generators:
         if self._numpy is None:
             return False
         now = np.random.get_state(legacy=False)
-        return self._python != random.getstate() or not _same(self._numpy, now)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two states of NumPy's generator are equal."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return bool(np.array_equal(a, b))
+        return self._python != random.getstate() or not same(self._numpy, now)

@@ -12,6 +12,8 @@ from gradood.functional.covariance import oracle_shrinkage, squared_distances, w
 from gradood.functional.moments import ClassMoments
 
 __all__ = [
+    "CLASS_SHAPES",
+    "RELATIVE_SHAPES",
     "class_distance",
     "class_gaussians",
     "class_moments",
@@ -19,6 +21,21 @@ __all__ = [
     "relative_gaussians",
 ]
 
+CLASS_SHAPES = (
+    "transform: float features features",
+    "centers: float seen features",
+    "shrinkage: float",
+    "condition: float",
+)
+"""The state that `class_gaussians` makes."""
+RELATIVE_SHAPES = (
+    *CLASS_SHAPES,
+    "background_transform: float features features",
+    "background_center: float features",
+    "background_shrinkage: float",
+    "background_condition: float",
+)
+"""The state that `relative_gaussians` makes."""
 _LOG = logging.getLogger(__name__)
 _ROUNDING = 1e-12
 """Variance, relative to squared length, that float32 features have where nothing differs."""

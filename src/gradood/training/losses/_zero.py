@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+from gradood.taps.graph import nodes_behind
+
 __all__ = ["zero"]
 
 
@@ -49,14 +51,4 @@ def _leaves(values: Tensor) -> list[Tensor]:
     """Tensors that the values were computed from and that gradients are accumulated in."""
     if values.grad_fn is None:
         return [values]
-    nodes: list[Any] = [values.grad_fn]
-    seen, leaves = set(nodes), []
-    while nodes:
-        node = nodes.pop()
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                nodes.append(following)
-    return leaves
+    return [node.variable for node in nodes_behind(values) if hasattr(node, "variable")]
