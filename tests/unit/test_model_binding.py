@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils import parametrizations
 import gradood
 from gradood.artifact import read
 from gradood.errors import ModelChangedWarning, ModelMismatchError
+from gradood.monitor._numerics import _precision
 from gradood.monitor._tensor_versions import TensorVersions
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -277,3 +279,11 @@ def test_versions_of_any_tensor():
         tied.weight.add_(1)
     assert not versions.hold()
     assert TensorVersions(nn.Identity()).hold()
+
+
+def test_a_torch_without_switches_by_backend_has_full_precision():
+    assert _precision(None, SimpleNamespace()) == "ieee"
+    assert _precision(SimpleNamespace(fp32_precision="none"), SimpleNamespace()) == "ieee"
+    general = SimpleNamespace(fp32_precision="tf32")
+    assert _precision(SimpleNamespace(fp32_precision="none"), general) == "tf32"
+    assert _precision(SimpleNamespace(fp32_precision="bf16"), general) == "bf16"

@@ -27,18 +27,25 @@ def numerics(device: torch.device) -> NumericsRecord:
     if torch.is_autocast_enabled(kind):
         autocast = str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
     backends: Any = torch.backends
-    places = [backends.mkldnn.matmul, backends.mkldnn.conv]
+    of_products, of_convolutions = backends.mkldnn, backends.mkldnn
     if kind == "cuda":
-        places = [backends.cuda.matmul, backends.cudnn.conv]
-    # "none" is whatever is set for all, and that is full precision if nothing is.
-    general = backends.fp32_precision
-    matmul, convolution = (
-        next((str(p) for p in (place.fp32_precision, general) if p != "none"), "ieee")
-        for place in places
-    )
+        of_products, of_convolutions = backends.cuda, backends.cudnn
     return NumericsRecord(
-        device=kind, autocast=autocast, float32_matmul=matmul, float32_convolution=convolution
+        device=kind,
+        autocast=autocast,
+        float32_matmul=_precision(getattr(of_products, "matmul", None), backends),
+        float32_convolution=_precision(getattr(of_convolutions, "conv", None), backends),
     )
+
+
+def _precision(*places: Any) -> str:
+    """The first precision that is set; full where none is, or torch is older than these switches.
+
+    Args:
+        places: that may have one, the most particular first.
+    """
+    found = (getattr(place, "fp32_precision", "none") for place in places)
+    return next((str(precision) for precision in found if precision != "none"), "ieee")
 
 
 @contextmanager
