@@ -12,7 +12,9 @@ from gradood import metrics
 from gradood.errors import DataError
 from gradood.monitor.evaluation import rows_of
 
-MODEL = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    MODEL = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
 GENERATOR = torch.Generator().manual_seed(11)
 ID = 3 * torch.randn(80, 8, generator=GENERATOR)
 OOD = {"near": torch.randn(50, 8, generator=GENERATOR), "far": torch.zeros(30, 8)}

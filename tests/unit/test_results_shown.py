@@ -15,8 +15,10 @@ from gradood.errors import ConfigError, DataError, TapError, UnknownNameError
 from gradood.monitor._state import Keywords
 
 torch.manual_seed(0)
-X = torch.randn(200, 3, 2, 2)
-MODEL = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    X = torch.randn(200, 3, 2, 2)
+    MODEL = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
 Y = MODEL(X).argmax(1)
 NEW = X[:8].clone()
 NEW[2] = torch.nan
