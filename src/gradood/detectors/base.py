@@ -92,6 +92,7 @@ class Detector(ABC):
         cost: passes and memory, in words.
         fails_when: where the score means little.
         learns: whether it must be fitted; such detectors derive from `Learner`.
+        published: the options of the paper or its released code, where the defaults are others.
     """
 
     name: ClassVar[str]
@@ -101,6 +102,7 @@ class Detector(ABC):
     cost: ClassVar[str]
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
+    published: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:  # noqa: B027
         """A detector without options."""
