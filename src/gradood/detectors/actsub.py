@@ -37,10 +37,10 @@ class ActSub(Learner[Selection]):
     that near unknown inputs differ in the part that decides on the class, and far ones in the
     other. Equations 4, 7, 9 and 10 of arXiv 2508.21695; the paper scores ID high, negated here.
 
-    ``score = −E · I^λ``, ``E = logsumexp(W SCALE(P h) + b)``, ``I = −log(1 − mean_(i) cos(R h, R h_i))``
+    ``score = −E · I^λ``, ``E = logsumexp(W SCALE(P h) + b)``, ``I = −log(1 − c)``
 
-    P projects on the first n right singular vectors of W, R on the others; the mean is over the k
-    nearest of the bank. Where n cuts equal singular values, as of what the head does not read, the
+    P projects on the first n right singular vectors of W, R on the others; c is the mean of the k
+    largest cosines of R h with R h_i in the bank. Where n cuts equal singular values, as of what the head does not read, the
     released code takes an arbitrary basis; here each of the equal directions counts by their share.
 
     Args:

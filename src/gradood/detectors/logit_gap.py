@@ -1,6 +1,8 @@
 """LogitGap."""
 
-from typing import Literal, final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -19,8 +21,8 @@ class LogitGap(Detector):
 
     Reads the logits. Assumes that unknown inputs have lower largest logits and higher other ones.
 
-    ``score = −1/(N − 1) Σ_{j=2}^N (z'_1 − z'_j)`` with z' the logits in descending order (equation 4
-    of arXiv 2510.20134 with N = C, and its top-N variant)
+    ``score = −1/(N − 1) Σ_{j=2}^N (z'_1 − z'_j)`` with z' the logits in descending order (equation
+    4 of arXiv 2510.20134 with N = C, and its top-N variant)
 
     The paper takes N = C/5, or chooses it by samples that are made by interpolation and noise. The
     values so chosen and released grow more slowly: 6 of 10 classes, 11 of 20, 21 of 100, 89 of
@@ -44,7 +46,7 @@ class LogitGap(Detector):
         "Unknown inputs resemble one class, so that its logit stands out as for known ones, or the "
         "network is overconfident away from its data."
     )
-    published = {"N": 89}
+    published: ClassVar[Mapping[str, Any]] = MappingProxyType({"N": 89})
 
     def __init__(self, *, N: int | Literal["auto"] = "auto") -> None:
         whole = isinstance(N, int) and N >= 2

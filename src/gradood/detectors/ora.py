@@ -24,10 +24,10 @@ class ORA(Learner[Center]):
     from there, in directions closer to the boundaries than known ones. As of arXiv 2410.04525; the
     released code takes the mean of the class means, which is the same where classes are balanced.
 
-    ``score = −max_{c≠ĉ} ∠(h − μ, h_c − μ) / π``, ``h_c = h − (z_ĉ − z_c) v / ‖v‖²``, ``v = w_ĉ − w_c``
+    ``score = −max_{c≠ĉ} ∠(h − μ, h_c − μ) / π``, ``h_c = h − (z_ĉ − z_c) v / ‖v‖²``
 
-    with ĉ = argmax z: ``h_c`` is the projection of h on the boundary between ĉ and c. Neither the
-    length of h − μ nor that of the head's rows matters.
+    with ``v = w_ĉ − w_c`` and ĉ = argmax z: ``h_c`` is the projection of h on the boundary between
+    ĉ and c. Neither the length of h − μ nor that of the head's rows matters.
 
     Cost: the forward pass and one product with the head; state of classes × classes.
 
