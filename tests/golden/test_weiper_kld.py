@@ -15,7 +15,7 @@ def density(values: list[float], low: float, high: float, bins: int) -> list[flo
     counts = [0] * bins
     for v in values:
         if low <= v <= high:
-            counts[min(int(math.floor((v - low) / (high - low) * bins)), bins - 1)] += 1
+            counts[min(math.floor((v - low) / (high - low) * bins), bins - 1)] += 1
     return [count / len(values) for count in counts]
 
 

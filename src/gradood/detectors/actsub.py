@@ -40,8 +40,9 @@ class ActSub(Learner[Selection]):
     ``score = −E · I^λ``, ``E = logsumexp(W SCALE(P h) + b)``, ``I = −log(1 − c)``
 
     P projects on the first n right singular vectors of W, R on the others; c is the mean of the k
-    largest cosines of R h with R h_i in the bank. Where n cuts equal singular values, as of what the head does not read, the
-    released code takes an arbitrary basis; here each of the equal directions counts by their share.
+    largest cosines of R h with R h_i in the bank. Where n cuts equal singular values, as of what
+    the head does not read, the released code takes an arbitrary basis; here each of the equal
+    directions counts by their share.
 
     Args:
         dimension: n; ``"auto"`` makes both parts equally long on average, as the paper does.
