@@ -10,7 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data, Shard, shards_of
-from gradood._engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood._engine.binding import (
+    check_classes,
+    no_detector_left,
+    observed,
+    plan_detectors,
+    preprocessed,
+)
 from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
@@ -40,6 +46,7 @@ class Sets:
         fit: in-distribution training data, or None; then detectors that learn are left out.
         id_labels: (n,) true classes of `id`, or None.
         fit_labels: (m,) true classes of `fit`, or None; then those that need them are left out.
+        preprocess: how images became the inputs, as for `gradood.Monitor`, or None.
     """
 
     id: Data | Sequence[Shard]
@@ -47,6 +54,7 @@ class Sets:
     fit: Data | Sequence[Shard] | None = None
     id_labels: Tensor | None = None
     fit_labels: Tensor | None = None
+    preprocess: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -143,6 +151,7 @@ def compare(
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     network = observed(model, example.to(device_of(unwrap(model))), output=output)
+    network = preprocessed(network, sets.preprocess)
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
     with clock("fit"), noted("fit"):

@@ -108,6 +108,7 @@ class LoadedEntry:
             id=shards(self.id),
             id_labels=self.id.labels,
             ood={name: shards(dataset) for name, dataset in self.ood.items()},
+            preprocess=asdict(self.subject.preprocess),
         )
 
 
