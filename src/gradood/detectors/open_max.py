@@ -142,7 +142,8 @@ class OpenMax(Learner[Rows]):
         """Scores (batch,)."""
         logits = bounded(evidence.logits)
         distances = distances_to(logits, state["centers"], self.distance)
-        parameters = (state[name] for name in ("start", "shape", "log_scale"))
-        weibull = Weibull(*parameters, float(self.translation))
+        weibull = Weibull(
+            state["start"], state["shape"], state["log_scale"], float(self.translation)
+        )
         outlying = torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)
         return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))
