@@ -28,7 +28,7 @@ class ProjectionShare(Learner[ClassMoments]):
 
     No paper proposes this score. GradOrth's is the product of this share with the length of the
     gradient; an audit of this project found that the share alone tells more than the product. It
-    is close to NECO, which takes the share of standardized features about their mean, and to the
+    is close to NECO, which takes the share of features about their mean, and to the
     residual, which takes the length outside and not its share. A feature that is all zero scores 0,
     the highest.
 
