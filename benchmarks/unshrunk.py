@@ -56,7 +56,7 @@ def main() -> None:
             ours = {s: one.fit([batch]).score(x).numpy() for s, one in monitor.items()}
             theirs = released(kind.name, h, y, x.double().numpy())
             difference = np.max(np.abs(ours["none"] - theirs) / np.abs(theirs))
-            rank = spearmanr(ours["oas"], theirs).statistic
+            rank = float(spearmanr(ours["oas"], theirs)[0])  # type: ignore[arg-type]
             width, name = h.shape[1], kind.name
             print(f"| {each.name}, {width} units | `{name}` | {difference:.1e} | {rank:.4f} |")
 
