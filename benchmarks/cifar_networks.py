@@ -4,8 +4,8 @@
     python benchmarks/cifar_networks.py small_vit --work FOLDER --epochs 30
 
 Trained on `cifar10_train_a` of ../shared alone, so that `cifar10_train_b` is data that the network
-has not seen; tested once, at the end, on `cifar10_test`. A run that was interrupted goes on from its
-last epoch. Weights are written to the work folder as safetensors, with a JSON record beside them.
+has not seen; tested once, at the end, on `cifar10_test`. A run that was interrupted goes on from
+its last epoch. Weights are written to the work folder as safetensors, with a JSON record beside them.
 Load them with `load_weights(thin_resnet18(), "FOLDER/thin_resnet18.safetensors")`, or at the shell
 with `--model benchmarks.cifar_networks:thin_resnet18 --weights ...`.
 """
@@ -171,7 +171,9 @@ def normalized(images: Tensor) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def batches(images: Tensor, labels: Tensor, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    images: Tensor, labels: Tensor, random: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: images mirrored at random and shifted by up to 4 pixels."""
     for rows in torch.randperm(len(images), generator=random).split(BATCH):
         padded = F.pad(images[rows], (4, 4, 4, 4))
@@ -241,7 +243,10 @@ def train(name: str, work: Path, epochs: int) -> None:
         partial = kept.with_suffix(".partial")
         torch.save(state | extra, partial)
         partial.replace(kept)
-        print(f"{name}: epoch {epoch + 1} of {epochs}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
+        print(
+            f"{name}: epoch {epoch + 1} of {epochs}, loss {loss.item():.3f}, {seconds:.0f} s",
+            flush=True,
+        )
     finish(name, model, work, {"epochs": epochs, "seconds": round(seconds), "seed": SEED})
 
 

@@ -61,7 +61,7 @@ class _InvertedResidual(nn.Module):
 
 @final
 class MobileNetV2(nn.Module):
-    """MobileNet-V2 1.0 whose batch norms are folded into convolutions; 1,280 features, head `fc`."""
+    """MobileNet-V2 1.0, batch norms folded into convolutions; 1,280 features, head `fc`."""
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()

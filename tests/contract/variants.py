@@ -116,6 +116,17 @@ OPTIONS = (
         "mlp",
         lambda: gradood.GradUncertainty(parameters=["linear1.weight", "head.weight", "head.bias"]),
     ),
+    _of(
+        "i-odin:std",
+        "plain-cnn",
+        lambda: gradood.IODIN(temperature=10.0, noise=0.1, std=(0.2, 0.3, 0.25)),
+    ),
+    _of("mahalanobis:none", "mlp", lambda: gradood.Mahalanobis(shrinkage="none")),
+    _of("mahalanobis++:none", "plain-cnn", lambda: gradood.MahalanobisPlusPlus(shrinkage="none")),
+    _of("rmds:none", "gelu-mlp", lambda: gradood.RMDS(shrinkage="none")),
+    _of("rmds++:none", "mlp", lambda: gradood.RMDSPlusPlus(shrinkage="none")),
+    _of("she:cosine", "transformer", lambda: gradood.SHE(similarity="cosine")),
+    _of("projection-share:most", "mlp", lambda: gradood.ProjectionShare(threshold=0.99)),
     _of("gradorth:low", "resnet", lambda: gradood.GradOrth(threshold=0.6)),
     _of("gram:layers", "frozen", lambda: gradood.Gram(layers=["norm1"], powers=(4, 2, 3))),
     _of("low-dim-grad:few", "mlp", lambda: gradood.LowDimGrad(k=2, samples=80)),
@@ -166,6 +177,8 @@ FAILS = {
     ("residual:mean", "resnet", "higher-means-out"): "inputs of no class score",
     ("vim", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("vim:selected", "mlp", "higher-means-out"): "inputs of no class score",
+    ("projection-share", "plain-cnn", "higher-means-out"): "inputs of no class score",
+    ("projection-share:most", "mlp", "higher-means-out"): "inputs of no class score",
     # The tail is a fourth of each class there, and known inputs in it have the larger logits to
     # give to the unknown class.
     ("open-max", "plain-cnn", "higher-means-out"): "inputs of no class score",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.gradpca import GradPCA as GradPCA
     from gradood.detectors.gram import Gram as Gram
     from gradood.detectors.grood import GROOD as GROOD
+    from gradood.detectors.i_odin import IODIN as IODIN
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.open_max import OpenMax as OpenMax
     from gradood.detectors.optfs import OptFS as OptFS
     from gradood.detectors.ora import ORA as ORA
+    from gradood.detectors.projection_share import ProjectionShare as ProjectionShare
     from gradood.detectors.ras import RAS as RAS
     from gradood.detectors.react import ReAct as ReAct
     from gradood.detectors.residual import Residual as Residual

@@ -17,6 +17,7 @@ __all__ = [
     "explained_dimension",
     "head_origin",
     "part_norm",
+    "part_share",
     "principal",
     "residual",
 ]
@@ -107,3 +108,11 @@ def part_norm(
 ) -> Float[Tensor, " batch"]:
     """Length of the part of each vector that `principal` or `residual` keeps, in float64."""
     return torch.linalg.vector_norm(vectors.double() @ operator, dim=1)
+
+
+def part_share(
+    vectors: Float[Tensor, "batch width"], operator: Float[Tensor, "width width"]
+) -> Float[Tensor, " batch"]:
+    """`part_norm` as a share of each vector's length, from 0 to 1; 0 where the vector is zero."""
+    whole = torch.linalg.vector_norm(vectors.double(), dim=1)
+    return part_norm(vectors, operator) / torch.where(whole > 0, whole, 1.0)
