@@ -5,7 +5,7 @@
 
 Trained on `cifar10_train_a` of ../shared alone, so that `cifar10_train_b` is data that the network
 has not seen; tested once, at the end, on `cifar10_test`. A run that was interrupted goes on from
-its last epoch. Weights are written to the work folder as safetensors, with a JSON record beside them.
+its last epoch. Weights are written to the work folder as safetensors, beside a JSON record.
 Load them with `load_weights(thin_resnet18(), "FOLDER/thin_resnet18.safetensors")`, or at the shell
 with `--model benchmarks.cifar_networks:thin_resnet18 --weights ...`.
 """
