@@ -1,13 +1,14 @@
 """AUROC of every learning method by the number of in-distribution samples that it was fitted on.
 
-    python benchmarks/few_samples.py --model resnet20 [--methods knn,grood] [--images] --out A.json
-    PYTHONPATH=<another checkout>/src python benchmarks/few_samples.py … --out B.json
-    python benchmarks/few_samples.py --page docs/results/few-samples.md --before B.json … --now A.json …
+    python benchmarks/few_samples.py --model resnet20 --features FOLDER --out A.json
+    PYTHONPATH=OTHER/src python benchmarks/few_samples.py (the same) --out B.json
+    python benchmarks/few_samples.py --page PAGE.md --before B.json --now A.json
 
 Fits on 10, 20, 50, 250 and 1,000 training images of CIFAR-10, as many of each class, three draws of
 each size (one of 1,000), and scores 1,000 test images and as many of each outlier set. Methods of
-the features and logits alone run on the network's last layer, whose inputs are computed once;
-`--images` runs the others, on the network. A method that refuses a fit has no figure there.
+the features and logits alone run on the network's last layer, whose inputs are computed once, or
+read from FOLDER (`fit.npz`, `val.npz`, `svhn.npz` and others with `features` and `labels`);
+`--images` runs the other methods, on the network. A method that refuses a fit has no figure there.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import warnings
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
 OOD = ("svhn_test", "textures10_test", "cifar100_test", "mnist_test")
 KNOWN = ("cifar10_train_a", "cifar10_test")
+FILES = dict(
+    zip((*KNOWN, *OOD), ("fit", "val", "svhn", "textures", "cifar100", "mnist"), strict=True)
+)
 SIZES = (10, 20, 50, 250, 1000)
 DRAWS = 3
 HEAD = {"features", "logits", "head", "labels"}
@@ -74,24 +79,38 @@ def mean_auroc(model: nn.Module, name: str, fit: Set, sets: dict[str, Set]) -> f
     return round(100 * sum(values) / len(values), 2)
 
 
-def measured(model: str, names: list[str], on_images: bool, rows: int) -> Figures:
-    """Mean AUROC of each method at each size, averaged over the draws."""
-    reference = REFERENCES[model]
-    network = load_weights(build(model), SHARED / f"weights/{reference.weights}.safetensors").eval()
-    fit = images(KNOWN[0], 4000, model)
-    sets = {name: images(name, rows, model) for name in (KNOWN[1], *OOD)}
+def judged(given: argparse.Namespace) -> tuple[nn.Module, Set, dict[str, Set]]:
+    """What is scored, the samples to fit on, and the sets of which the first is known."""
+    reference = REFERENCES[given.model]
+    weights = SHARED / f"weights/{reference.weights}.safetensors"
+    network = load_weights(build(given.model), weights).eval()
     head = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
-    judged: nn.Module = network
-    if not on_images:
-        fit = inputs_of_head(network, head, fit[0]), fit[1]
-        sets = {k: (inputs_of_head(network, head, x), y) for k, (x, y) in sets.items()}
-        judged = nn.Sequential(OrderedDict(features=nn.Identity(), head=head))
+    last = nn.Sequential(OrderedDict(features=nn.Identity(), head=head))
+    if given.features:
+        found = {
+            name: tuple(torch.from_numpy(kept[key]) for key in ("features", "labels"))
+            for name, file in FILES.items()
+            for kept in [np.load(given.features / f"{file}.npz")]
+        }
+        fit = found.pop(KNOWN[0])
+        return last, fit, {k: (x[: given.rows], y[: given.rows]) for k, (x, y) in found.items()}
+    fit = images(KNOWN[0], 4000, given.model)
+    sets = {name: images(name, given.rows, given.model) for name in (KNOWN[1], *OOD)}
+    if given.images:
+        return network, fit, sets
+    every = {k: (inputs_of_head(network, head, x), y) for k, (x, y) in sets.items()}
+    return last, (inputs_of_head(network, head, fit[0]), fit[1]), every
+
+
+def measured(given: argparse.Namespace, names: list[str]) -> Figures:
+    """Mean AUROC of each method at each size, averaged over the draws."""
+    model, fit, sets = judged(given)
     figures: Figures = {}
     for name in names:
         figures[name] = {}
         for size in SIZES:
-            chosen = draws(fit[1], size, 1 if on_images or size == SIZES[-1] else DRAWS)
-            found = [mean_auroc(judged, name, (fit[0][r], fit[1][r]), sets) for r in chosen]
+            chosen = draws(fit[1], size, 1 if given.images or size == SIZES[-1] else DRAWS)
+            found = [mean_auroc(model, name, (fit[0][r], fit[1][r]), sets) for r in chosen]
             kept = [value for value in found if value is not None]
             figures[name][str(size)] = sum(kept) / len(kept) if kept else None
         print(name, figures[name], flush=True)
@@ -133,6 +152,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--methods", help="names, separated by commas; else all that learn")
     parser.add_argument("--images", action="store_true", help="methods that read inner layers")
+    parser.add_argument("--features", type=Path, help="folder of features computed before")
     parser.add_argument("--rows", type=int, default=1000, help="images of each set")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--page", type=Path)
@@ -151,7 +171,7 @@ def main() -> None:
             m.name for m in gradood.methods() if m.learns and (set(m.needs) <= HEAD) != given.images
         ]
     )
-    figures = measured(given.model, names, given.images, given.rows)
+    figures = measured(given, names)
     result = {"model": given.model, "images": given.images, "figures": figures}
     if given.out:
         given.out.write_text(json.dumps(result, indent=1))

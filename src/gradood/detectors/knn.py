@@ -29,9 +29,9 @@ class KNN(Learner[Rows]):
     ``score = ‖h/‖h‖ − h_(k)/‖h_(k)‖‖₂``, the Euclidean distance to the k-th nearest of the bank.
 
     Args:
-        k: which neighbor; ``"auto"`` is the root of the fit samples per class, from 1 to 50, so that
-            it stays inside of a class. Published: 50 of the 50,000 of CIFAR-10, 1,000 (or 10 of
-            1 %) on ImageNet.
+        k: which neighbor; ``"auto"`` is the root of the fit samples per class, from 1 to 50, which
+            stays inside of a class. Published: 50 of the 50,000 of CIFAR-10, 1,000 (or 10 of 1 %)
+            on ImageNet.
         normalize: compare directions only.
 
     Cost: the forward pass and an exact search: samples · width multiplications per image, and as
