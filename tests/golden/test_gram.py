@@ -78,7 +78,7 @@ def sums(given: Setting, names: list[str], powers: tuple[int, ...], x: Tensor) -
 
 CASES = {
     "post_activation_resnet": (["stage1", "stage2"], TEN),
-    "pre_activation_densenet": (["block1", "block2"], EVEN),
+    "pre_activation_densenet": (["block1.0", "block1.1", "block2.0", "block2.1"], EVEN),
     "plain_cnn": (["norm1", "norm2"], EVEN),
     "mlp_bn": (["norm1", "norm2"], EVEN),
 }

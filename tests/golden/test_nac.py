@@ -58,7 +58,7 @@ def test_nac_learns_of_a_seeded_few():
     [
         ("plain_cnn", "norm1, norm2"),
         ("post_activation_resnet", "stage2.norm1, stage2.norm2, stage2.shortcut.1"),
-        ("pre_activation_densenet", "?"),
+        ("pre_activation_densenet", "block2.0.norm, block2.1.norm, norm"),
         ("mlp_bn", "norm1, norm2"),
     ],
 )
