@@ -124,9 +124,9 @@ def page(before: list[dict], now: list[dict]) -> str:
         "# Few samples",
         "",
         "Mean AUROC in percent (SVHN, textures, CIFAR-100, MNIST) by the number of CIFAR-10 "
-        "training images fitted on, as many of each class; → marks what commit 1331942 gave, left, "
-        "and what this one gives, where they differ by half a point or more. A dash: refused. Made "
-        "with `benchmarks/few_samples.py`, whose docstring has the commands.",
+        "training images fitted on, as many of each class. Where the earlier version gave another "
+        "figure by half a point or more, it stands left of an arrow. A dash: refused, by name. "
+        "Made with `benchmarks/few_samples.py`, whose docstring has the commands.",
         "",
     ]
     for old, new in zip(before, now, strict=True):
