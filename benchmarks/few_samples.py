@@ -88,7 +88,7 @@ def judged(given: argparse.Namespace) -> tuple[nn.Module, Set, dict[str, Set]]:
     last = nn.Sequential(OrderedDict(features=nn.Identity(), head=head))
     if given.features:
         found = {
-            name: tuple(torch.from_numpy(kept[key]) for key in ("features", "labels"))
+            name: (torch.from_numpy(kept["features"]), torch.from_numpy(kept["labels"]))
             for name, file in FILES.items()
             for kept in [np.load(given.features / f"{file}.npz")]
         }
