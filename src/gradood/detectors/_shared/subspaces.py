@@ -31,8 +31,12 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
+_PER_DIRECTION = 10
 
-def principal_dimension(network: Network, dimension: int | Literal["auto"], method: str) -> int:
+
+def principal_dimension(
+    network: Network, dimension: int | Literal["auto"], method: str, samples: int | None = None
+) -> int:
     """The number of principal directions of the features.
 
     Args:
@@ -40,13 +44,15 @@ def principal_dimension(network: Network, dimension: int | Literal["auto"], meth
         dimension: as asked for; ``"auto"`` is 1000 for 2048 features and more, 512 for 768 and
             more, as released with ViM, and half of the features below that.
         method: name of the detector.
+        samples: fit samples, of which ``"auto"`` asks for ten per direction; None asks for none.
 
     Raises:
         ConfigError: nothing would be left outside of the subspace.
     """
     width = network.head.weight.shape[1]
     if dimension == "auto":
-        return 1000 if width >= 2048 else 512 if width >= 768 else width // 2
+        published = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
+        return published if samples is None else min(published, max(1, samples // _PER_DIRECTION))
     if dimension >= width:
         raise ConfigError(
             f"{method} with dimension={dimension} leaves nothing outside the principal space of "
