@@ -96,7 +96,9 @@ def score_batches(
         each(batch, scores)
         parts.append(scores)
     names = unbound.detectors if bound is None else bound.detectors
-    return BatchScores.joined([BatchScores.lost(names, leading), *parts], names), bound
+    if leading or not parts:
+        parts.insert(0, BatchScores.lost(names, leading))
+    return BatchScores.joined(parts, names), bound
 
 
 def finite_batches(batches: Iterable[Batch], what: str) -> Iterator[Batch]:
