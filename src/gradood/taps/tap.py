@@ -57,6 +57,7 @@ class Tap:
         self._marks: dict[Site, _Mark] = {}
         self._wanted: set[Site] = set()
         self._reached: set[Site] = set()
+        self._sites_by_call: dict[tuple[str, str], dict[int, Site]] = {}
         self._calls: dict[tuple[str, str], int] = {}
         self._receivers: dict[Site, Reading] = {}
         self._handles: list[RemovableHandle] = []
@@ -167,6 +168,8 @@ class Tap:
 
     def _attach(self) -> None:
         sites = self._sites() - {INPUT}
+        for site in sites:
+            self._sites_by_call.setdefault((site.layer, site.port), {})[site.call] = site
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
             hook = self._before(layer)
             handle = self._layer(layer).register_forward_pre_hook(hook, with_kwargs=True)
@@ -220,13 +223,11 @@ class Tap:
             return None
         call = self._calls.get((layer, port), 0)
         self._calls[layer, port] = call + 1
-        site = Site(layer, port, call)
-        known = site in self._values or site in self._wanted or site in self._replacements
-        return site if known else None
+        return self._sites_by_call[layer, port].get(call)
 
     def _see(self, site: Site, tensor: Tensor) -> Tensor:
         self._reached.add(site)
-        if site in self._replacements:
+        if self._replacements and site in self._replacements:
             tensor = self._replacements[site].to(tensor)
         if site in self._wanted:
             tensor = self._mark(site, tensor)
