@@ -3,7 +3,7 @@
 Each is silent: nothing raises, and only some inputs, shapes or orders of calls show it.
 """
 
-from faults import Mutation, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
@@ -34,7 +34,10 @@ MUTATIONS = (
                 "largest = own.amax((0, 1), keepdim=True) if len(own) else own.amax(1, True)"
             )
         },
-        (golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),),
+        (
+            contract("gram", "transformer", "overflow-is-out-of-distribution"),
+            golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),
+        ),
     ),
     Mutation(
         "of two shards, only the samples of the first are remembered",

@@ -55,6 +55,7 @@ class Tap:
         self._values: dict[Site, list[Reading]] = {}
         self._replacements: dict[Site, Tensor] = {}
         self._marks: dict[Site, _Mark] = {}
+        self._marked: dict[Any, Site] = {}
         self._wanted: set[Site] = set()
         self._reached: set[Site] = set()
         self._sites_by_call: dict[tuple[str, str], dict[int, Site]] = {}
@@ -93,7 +94,7 @@ class Tap:
             for handle in self._handles:
                 handle.remove()
             # Readings keep tensors whose graph keeps the hooks: cut what no collector can see.
-            for kept in (self._handles, self._marks, self._receivers, self._values):
+            for kept in (self._handles, self._marks, self._marked, self._receivers, self._values):
                 kept.clear()
             self._replacements.clear()
             self._view = View(self._views.model)
@@ -253,7 +254,8 @@ class Tap:
             )
         hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
         self._handles.append(hook)
-        self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        mark = self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        self._marked[mark.edge.node] = site
         return tensor
 
     def _receive(self, site: Site, gradient: Tensor | None) -> None:
@@ -265,7 +267,7 @@ class Tap:
 
     def _upstream(self, tensor: Tensor) -> frozenset[Site]:
         """Every marked site that `tensor` depends on, found in the graph recorded so far."""
-        marked = {mark.edge.node: site for site, mark in self._marks.items()}
+        marked = self._marked
         found: set[Site] = set()
         seen: set[Any] = set()
         stack: list[Any] = [tensor.grad_fn]
