@@ -83,7 +83,10 @@ def fit_twice_as_once(case: Case) -> None:
 
 @LEARNING.check(learners=True)
 def shards_merge_in_any_order(case: Case) -> None:
-    """Eight shards merged in random order and grouping give the state of one pass, to 1e-9."""
+    """Eight shards merged in random order and grouping give the state of one pass, to 1e-9.
+
+    Samples of each of them are refused in a calibration.
+    """
     data = case.data(batch=8)
     monitor = case.unfitted()
     once = _state(monitor.fit(data))
