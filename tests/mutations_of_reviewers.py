@@ -70,7 +70,10 @@ MUTATIONS = (
                 "torch.minimum(a[1], b[1])"
             )
         },
-        (golden("gram.ranges_of_any_shards_are_those_of_all"),),
+        (
+            contract("gram:layers", "frozen", "fit-batches-do-not-matter"),
+            golden("gram.ranges_of_any_shards_are_those_of_all"),
+        ),
     ),
     Mutation(
         "an overlap takes the place of what was overridden before",
