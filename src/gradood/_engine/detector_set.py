@@ -9,6 +9,7 @@ batches, shards → reader → readings → fitting: accumulate, merge, finish �
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class UnboundSet:
         head: name of the last linear layer, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         required: names of detectors that must not be left out; None for all of them.
+        preprocess: how images became the inputs, in plain values, or None.
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class UnboundSet:
     head: str | None = None
     output: Output | None = None
     required: Collection[str] | None = None
+    preprocess: Mapping[str, Any] | None = None
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -75,6 +78,7 @@ class UnboundSet:
             self.detectors,
             head=self.head,
             output=self.output,
+            preprocess=self.preprocess,
             required=self.required,
         )
         binding.warn()

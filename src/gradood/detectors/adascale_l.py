@@ -31,7 +31,7 @@ class AdaScaleL(Learner[Selection]):
     Args:
         p_min: percentile of the least stable samples. The paper tunes it for each network
             (80 to 85 for ResNet-50, 70 to 85 for DenseNet-101 on CIFAR-10); the default is that of
-            the released settings.
+            the released settings, for which the author has since advised 60.
         p_max: percentile of the most stable samples, likewise.
         k1: percent of the units whose shift counts; at least one unit.
         k2: percent of the units whose perturbed activation counts (5 on most ImageNet networks,

@@ -199,6 +199,7 @@ class Learner(Detector, Generic[P]):
 
     Class attributes:
         labels: whether `accumulate` needs true class labels.
+        held_out: whether its paper fits it on data that the network was not trained on.
         state_shapes: what is learned: names with type and sizes, such as
             ``("mean: float classes features",)``; a file with anything else is refused. Empty if
             not declared. See `gradood.detectors._shared.state_shapes`.
@@ -206,6 +207,7 @@ class Learner(Detector, Generic[P]):
 
     learns: ClassVar[bool] = True
     labels: ClassVar[bool] = True
+    held_out: ClassVar[bool] = False
     state_shapes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -64,8 +64,8 @@ class LINe(Learner[_Statistics]):
         weight_percentile: share of weights removed, 0 to below 100.
         activation_percentile: share of units removed, 0 to below 100.
         clip: δ, absolute; ``"auto"`` takes the 96th percentile of the fit features. The published
-            value for CIFAR DenseNet-101 is 1.0 (and percentiles 90, 90), for ImageNet ResNet-50 0.8
-            (and 10, 10).
+            value for CIFAR DenseNet-101 is 1.0 (and percentiles 90, 90 for CIFAR-10, 90, 10 for
+            CIFAR-100), for ImageNet ResNet-50 0.8 (and 10, 10).
         contribution: ``"signed"`` as released, or ``"absolute"`` as in the paper's text.
 
     Cost: the forward pass, one masked (classes, width) product per class predicted in the batch;

@@ -43,7 +43,9 @@ class NAC(Learner[Selection]):
 
     ``score = −mean over layers, and over their neurons, of min(count of the state's bin / r, 1)``
     with ``state = sigmoid(α · z ⊙ ∂KL(u ‖ softmax)/∂z)``, z and its gradient summed over positions.
-    As released, all samples count, also misclassified ones, and bins are narrower toward ½.
+    On transformers the released code reads other places: the second norm of blocks 9 to 11 of
+    ViT-B/16, summed over tokens, and the class token. As released, all samples count, also
+    misclassified ones, and bins are narrower toward ½.
 
     Args:
         layers: names of the inner layers, beside which the features are always one; ``()`` reads

@@ -1,6 +1,7 @@
 """The mathematics: stateless functions of tensors, used by detectors, trainers and tests alike."""
 
 from gradood.functional import (
+    actsub,
     adascale,
     covariance,
     coverage,
@@ -23,8 +24,12 @@ from gradood.functional import (
     neighbors,
     nnguide,
     openmax,
+    optfs,
+    ora,
     precision,
     quantiles,
+    ras,
+    relative,
     samples,
     shaping,
     she,
@@ -34,6 +39,7 @@ from gradood.functional import (
 )
 
 __all__ = [
+    "actsub",
     "adascale",
     "covariance",
     "coverage",
@@ -56,8 +62,12 @@ __all__ = [
     "neighbors",
     "nnguide",
     "openmax",
+    "optfs",
+    "ora",
     "precision",
     "quantiles",
+    "ras",
+    "relative",
     "samples",
     "shaping",
     "she",

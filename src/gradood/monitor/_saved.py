@@ -202,7 +202,12 @@ class Saved:
             network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
             combine: Any = self.manifest.combine
             unbound = UnboundSet(
-                model=model, detectors=self.detectors, combine=combine, head=head, output=output
+                model=model,
+                detectors=self.detectors,
+                combine=combine,
+                head=head,
+                output=output,
+                preprocess=self.manifest.preprocess,
             )
             detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
             self._check_states(network.sizes)

@@ -139,8 +139,9 @@ def test_the_defaults_are_the_published_ones():
     assert (quantiles["eta_alpha"], quantiles["eta_beta"], quantiles["gamma"]) == (0.6, 0.9, 0.0)
     assert gradood.GEN().options() == {"gamma": 0.1, "M": 100}
     assert gradood.OpenMax().options() == {
-        "tailsize": 20,
+        "tailsize": "auto",
         "alpha": 10,
-        "distance": "euclidean",
+        "distance": "eucos",
         "samples": "correct",
+        "translation": 10_000.0,
     }
