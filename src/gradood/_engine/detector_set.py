@@ -218,8 +218,12 @@ def detached(device: torch.device | None = None) -> Iterator[None]:
     Args:
         device: whose autocast to leave out; it is for the model, and must not round scores.
     """
+    autocast = device is not None and torch.is_autocast_enabled(device.type)
+    if not (autocast or torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
+        yield
+        return
     with ExitStack() as stack:
-        if device is not None and torch.is_autocast_enabled(device.type):
+        if autocast and device is not None:
             stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
