@@ -39,6 +39,8 @@ def test_a_clip_at_zero_is_refused():
     given = setting("mlp_bn")
     with torch.no_grad():
         given.network.norm2.bias.fill_(-100.0)
-    monitor = gradood.Monitor(given.network, "react")
-    with pytest.raises(DataError, match=r"react would clip at percentile 90 .* higher percentile"):
-        monitor.fit(given.fit_data)
+    for detector, percentile in ((gradood.ReAct(percentile=90), 90), (gradood.ReAct(), 100)):
+        monitor = gradood.Monitor(given.network, detector)
+        words = rf"react would clip at percentile {percentile} .* higher percentile"
+        with pytest.raises(DataError, match=words):
+            monitor.fit(given.fit_data)

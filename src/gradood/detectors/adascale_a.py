@@ -57,8 +57,8 @@ class AdaScaleA(Learner[Shifts]):
         "adascale-l); one fit pass of the same; keeps 5,000 numbers"
     )
     fails_when = (
-        "Given percentiles do not fit the network (the paper tunes them for each), the features are "
-        "so few that a percentile is a step, the fit data shifts less than other data of its kind, "
+        "Given percentiles do not fit the network (the paper tunes them), the features are so "
+        "few that a percentile is a step, the fit data shifts less than other data of its kind, "
         "or unknown inputs have even activations, which are scaled the most, or weaker ones, whose "
         "correction outweighs their shift (near-OOD on CIFAR-10 networks). Rounding decides which "
         "of the least salient values move, so another device or batch size may change a score a "
