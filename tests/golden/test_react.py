@@ -26,11 +26,13 @@ def test_react_is_its_formula(name, percentile):
 
 def test_another_score_and_an_instance_of_one():
     given = setting("mlp_bn")
-    named = gradood.Monitor(given.network, gradood.ReAct(score="max-logit")).fit(given.fit_data)
+    named = gradood.Monitor(given.network, gradood.ReAct(percentile=90, score="max-logit")).fit(
+        given.fit_data
+    )
     clip = float(named.states["react"]["clip"])
     z = shaping.head(given.features(given.x).clamp(max=clip), given.weight, given.bias)
     same(named.score(given.x), logits.max_logit(z))
-    own = gradood.ReAct(score=gradood.Energy(temperature=3.0))
+    own = gradood.ReAct(percentile=90, score=gradood.Energy(temperature=3.0))
     found = gradood.Monitor(given.network, own).fit(given.fit_data).score(given.x)
     same(found, logits.energy(z, 3.0))
 

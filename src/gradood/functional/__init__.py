@@ -29,6 +29,7 @@ from gradood.functional import (
     shaping,
     she,
     subspace,
+    surrogates,
     temperature,
     weibull,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "shaping",
     "she",
     "subspace",
+    "surrogates",
     "temperature",
     "weibull",
 ]

@@ -38,7 +38,7 @@ def auroc(known: torch.Tensor, outliers: torch.Tensor) -> float:
     return float(above.mean())
 
 
-@pytest.mark.parametrize("kind", [*SHARING, gradood.ReAct], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [gradood.ASHB, gradood.LTS, gradood.ReAct])
 def test_the_percentile_is_the_one_that_best_tells_surrogates(kind):
     state = fitted(kind()).states[kind.name]
     rows = X[content_keys(X).argsort()]
@@ -56,7 +56,7 @@ def test_no_order_and_no_sharding_changes_a_bit(kind):
     monitor = fitted(kind())
     once = monitor.states[kind.name]
     parts = [monitor.accumulate([(x, y)]) for x, y in zip(X.split(31), Y.split(31), strict=True)]
-    for order in list(itertools.permutations(range(4)))[::7]:
+    for order in list(itertools.permutations(range(4)))[5::11]:
         total = parts[order[0]]
         for place in order[1:]:
             total = monitor.merge(total, parts[place])
@@ -90,7 +90,7 @@ def test_inside_another_method_a_name_has_a_number(kind):
 
 
 @pytest.mark.parametrize("kind", [*CHOOSING, gradood.DICE], ids=[*IDS, "dice"])
-@pytest.mark.parametrize("count", [1, 4, 8])
+@pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
 def test_a_few_rows_do(kind, count):
     scores = fitted(kind(), X[:count], Y[:count]).score(X)

@@ -99,7 +99,7 @@ WRONG = [
     (gradood.ReAct, {"percentile": 101}),
     (gradood.ReAct, {"percentile": -0.5}),
     (gradood.VRA, {"eta_alpha": -0.1}),
-    (gradood.VRA, {"eta_alpha": 0.95}),
+    (gradood.VRA, {"eta_alpha": 0.995}),
     (gradood.VRA, {"eta_beta": 1.1}),
     (gradood.VRA, {"gamma": -1.0}),
     (gradood.VRA, {"gamma": math.inf}),
