@@ -189,7 +189,7 @@ def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | N
         fit: whether there is data to fit on.
         labels: whether that has labels.
     """
-    if not isinstance(detector, Learner):
+    if not (isinstance(detector, Learner) and detector.must_fit):
         return None
     if not fit:
         return DataError("it learns from in-distribution training data, and none was given.")

@@ -251,4 +251,4 @@ def _state_on(device: torch.device, state: State) -> State:
 
 
 def _learners(detectors: Mapping[str, Detector]) -> dict[str, Learner]:
-    return {name: d for name, d in detectors.items() if isinstance(d, Learner)}
+    return {name: d for name, d in detectors.items() if isinstance(d, Learner) and d.must_fit}

@@ -34,6 +34,7 @@ from gradood.functional import (
     shaping,
     she,
     subspace,
+    surrogates,
     temperature,
     weibull,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "shaping",
     "she",
     "subspace",
+    "surrogates",
     "temperature",
     "weibull",
 ]

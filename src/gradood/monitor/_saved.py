@@ -231,7 +231,7 @@ class Saved:
     def _check_states(self, sizes: Mapping[str, int]) -> None:
         """Raise where a state is not of the types and sizes that its detector makes here."""
         for name, detector in self.detectors.items():
-            if not isinstance(detector, Learner):
+            if not (isinstance(detector, Learner) and detector.must_fit):
                 odd = ["it learns nothing"] if self.states.get(name) else []
             elif detector.state_shapes:
                 odd = list(misfits(detector.state_shapes, self.states.get(name, {}), sizes))

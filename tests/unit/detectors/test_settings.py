@@ -57,7 +57,7 @@ def fitted(detector, scale=1.0, n=64):
         (gradood.NECO(dimension=7), 7, 1, "neco was fitted on 7 samples"),
         (gradood.Gram(), 6, 1, "fewer than two of each"),
         (gradood.LINe(clip=99), 64, 1, "line with clip=99 clips no fit feature"),
-        (gradood.LINe(), 64, 1e3, "line with clip=1 clips 100% of the active fit features"),
+        (gradood.LINe(clip=1), 64, 1e3, "line with clip=1 clips 100% of the active fit features"),
     ],
 )
 def test_settings_beyond_the_fit_data_warn(detector, n, scale, said):
