@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.ash_b import ASHB as ASHB
     from gradood.detectors.ash_p import ASHP as ASHP
     from gradood.detectors.ash_s import ASHS as ASHS
+    from gradood.detectors.davis import DAVIS as DAVIS
     from gradood.detectors.dice import DICE as DICE
     from gradood.detectors.energy import Energy as Energy
     from gradood.detectors.entropy import Entropy as Entropy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.gradpca import GradPCA as GradPCA
     from gradood.detectors.gram import Gram as Gram
     from gradood.detectors.grood import GROOD as GROOD
+    from gradood.detectors.itp import ITP as ITP
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
@@ -39,7 +41,9 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.nnguide import NNGuide as NNGuide
     from gradood.detectors.odin import ODIN as ODIN
     from gradood.detectors.open_max import OpenMax as OpenMax
+    from gradood.detectors.radial_mahalanobis import RadialMahalanobis as RadialMahalanobis
     from gradood.detectors.react import ReAct as ReAct
+    from gradood.detectors.relation import Relation as Relation
     from gradood.detectors.residual import Residual as Residual
     from gradood.detectors.rmds import RMDS as RMDS
     from gradood.detectors.rmds_plus_plus import RMDSPlusPlus as RMDSPlusPlus
@@ -48,6 +52,8 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.temperature_scaling import TemperatureScaling as TemperatureScaling
     from gradood.detectors.vim import ViM as ViM
     from gradood.detectors.vra import VRA as VRA
+    from gradood.detectors.vra_plus_plus import VRAPlusPlus as VRAPlusPlus
+    from gradood.detectors.weiper_kld import WeiPerKLD as WeiPerKLD
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from gradood.functional import (
     adascale,
+    balance,
     covariance,
     coverage,
     directions,
@@ -13,6 +14,7 @@ from gradood.functional import (
     gradpca,
     gram,
     grood,
+    itp,
     line,
     logits,
     low_dim_grad,
@@ -25,16 +27,20 @@ from gradood.functional import (
     openmax,
     precision,
     quantiles,
+    radial,
+    relation,
     samples,
     shaping,
     she,
     subspace,
     temperature,
     weibull,
+    weiper,
 )
 
 __all__ = [
     "adascale",
+    "balance",
     "covariance",
     "coverage",
     "directions",
@@ -46,6 +52,7 @@ __all__ = [
     "gradpca",
     "gram",
     "grood",
+    "itp",
     "line",
     "logits",
     "low_dim_grad",
@@ -58,10 +65,13 @@ __all__ = [
     "openmax",
     "precision",
     "quantiles",
+    "radial",
+    "relation",
     "samples",
     "shaping",
     "she",
     "subspace",
     "temperature",
     "weibull",
+    "weiper",
 ]
