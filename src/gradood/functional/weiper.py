@@ -54,7 +54,8 @@ def perturbed_weight(
         seed: of the vectors, which are drawn on the CPU.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    drawn = torch.randn(repeats, *weight.shape, generator=generator, device="cpu")
+    size = (repeats, *weight.shape)
+    drawn = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
     units = F.normalize(drawn, dim=2).to(weight.device).double()
     wide = weight.double()
     length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
