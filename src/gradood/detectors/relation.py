@@ -1,6 +1,6 @@
 """Relation."""
 
-from typing import Any, ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Relation(Learner[Selection]):
         "probability: float samples classes",
         "weight: float samples",
     )
-    published: ClassVar[dict[str, Any]] = {"balanced": False}
+    published = {"balanced": False}
 
     def __init__(
         self,

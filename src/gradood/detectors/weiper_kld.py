@@ -1,7 +1,7 @@
 """WeiPer+KLD."""
 
 from math import isfinite
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 from torch import Tensor
 
@@ -76,7 +76,7 @@ class WeiPerKLD(Learner[Selection]):
         "high: float kinds",
         "weights: float kinds",
     )
-    published: ClassVar[dict[str, Any]] = {
+    published = {
         "repeats": _PUBLISHED_REPEATS,
         "smoothing": (4, 15),
         "weights": (2.5, 0.1),
@@ -173,7 +173,7 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _weights(value: object) -> bool:
+def _weights(value: Any) -> bool:
     """Whether it is "auto", or two finite numbers that are not negative."""
     if isinstance(value, str):
         return value == "auto"
