@@ -1,6 +1,7 @@
 """ITP."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class ITP(Learner[ClassSpreads]):
         "that the contributions of known inputs are cut as well."
     )
     state_shapes = ("limits: float classes features",)
-    published = {"percentile": 10}
+    published: ClassVar[Mapping[str, Any]] = {"percentile": 10}
 
     def __init__(self, *, percentile: float = 30, deviations: float = 2.2) -> None:
         require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")

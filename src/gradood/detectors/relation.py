@@ -1,6 +1,7 @@
 """Relation."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class Relation(Learner[Selection]):
         "probability: float samples classes",
         "weight: float samples",
     )
-    published = {"balanced": False}
+    published: ClassVar[Mapping[str, Any]] = {"balanced": False}
 
     def __init__(
         self,

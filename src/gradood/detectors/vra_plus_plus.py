@@ -1,7 +1,8 @@
 """VRA++."""
 
+from collections.abc import Mapping
 from math import isfinite
-from typing import Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -62,7 +63,7 @@ class VRAPlusPlus(Learner[Selection]):
     )
     labels = False
     state_shapes = ("low: float features", "high: float features", "a: float", "m: float")
-    published = {"a": 0.01, "m": 4.0}
+    published: ClassVar[Mapping[str, Any]] = {"a": 0.01, "m": 4.0}
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """WeiPer+KLD."""
 
+from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -76,7 +77,7 @@ class WeiPerKLD(Learner[Selection]):
         "high: float kinds",
         "weights: float kinds",
     )
-    published = {
+    published: ClassVar[Mapping[str, Any]] = {
         "repeats": _PUBLISHED_REPEATS,
         "smoothing": (4, 15),
         "weights": (2.5, 0.1),
