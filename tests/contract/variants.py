@@ -158,6 +158,11 @@ OPTIONS = (
         "densenet conv-head",
         lambda: gradood.DAVIS(statistic="max", score="max-logit"),
     ),
+    _of("actsub:given", "mlp", lambda: gradood.ActSub(dimension=4, percentile=40, lam=2, k=3)),
+    _of("cadref:gen", "resnet transformer", lambda: gradood.CADRef(score="gen")),
+    _of("logit-gap:two", "gelu-mlp", lambda: gradood.LogitGap(N=2)),
+    _of("optfs:energy", "conv-head", lambda: gradood.OptFS(score="energy", bins=10, samples=64)),
+    _of("ras:msp", "mlp", lambda: gradood.RAS(score="msp")),
     _of("lts:most", "no-bias-dropout", lambda: gradood.LTS(percentile=40, score="max-logit")),
 )
 VARIANTS = {variant.name: variant for variant in (*DEFAULTS, *OPTIONS)}
@@ -188,6 +193,10 @@ FAILS = {
     # All that is left of the features is their sum, which there is about the same in and out.
     ("ash-b", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("ash-b:max-logit", "mlp", "higher-means-out"): "inputs of no class score",
+    # Every input has the same activations there after the shift, which takes away that blank inputs
+    # are weakly on.
+    ("ras", "plain-cnn", "higher-means-out"): "inputs of no class score",
+    ("ras:msp", "mlp", "higher-means-out"): "inputs of no class score",
     # A tenth of 36 weights leaves classes without any.
     ("dice", "plain-cnn", "higher-means-out"): "inputs of no class score",
     # Of few units, those whose contribution is below the percentile are what known inputs have.

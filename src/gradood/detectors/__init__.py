@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 from gradood.registry import built_in, built_in_class
 
 if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves are the list.
+    from gradood.detectors.actsub import ActSub as ActSub
     from gradood.detectors.adascale_a import AdaScaleA as AdaScaleA
     from gradood.detectors.adascale_l import AdaScaleL as AdaScaleL
     from gradood.detectors.ash_b import ASHB as ASHB
     from gradood.detectors.ash_p import ASHP as ASHP
     from gradood.detectors.ash_s import ASHS as ASHS
+    from gradood.detectors.cadref import CADRef as CADRef
+    from gradood.detectors.caref import CARef as CARef
     from gradood.detectors.davis import DAVIS as DAVIS
     from gradood.detectors.dice import DICE as DICE
     from gradood.detectors.energy import Energy as Energy
@@ -29,6 +32,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
+    from gradood.detectors.logit_gap import LogitGap as LogitGap
     from gradood.detectors.low_dim_grad import LowDimGrad as LowDimGrad
     from gradood.detectors.lts import LTS as LTS
     from gradood.detectors.mahalanobis import Mahalanobis as Mahalanobis
@@ -41,7 +45,10 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.nnguide import NNGuide as NNGuide
     from gradood.detectors.odin import ODIN as ODIN
     from gradood.detectors.open_max import OpenMax as OpenMax
+    from gradood.detectors.optfs import OptFS as OptFS
+    from gradood.detectors.ora import ORA as ORA
     from gradood.detectors.radial_mahalanobis import RadialMahalanobis as RadialMahalanobis
+    from gradood.detectors.ras import RAS as RAS
     from gradood.detectors.react import ReAct as ReAct
     from gradood.detectors.relation import Relation as Relation
     from gradood.detectors.residual import Residual as Residual

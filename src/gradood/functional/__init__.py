@@ -1,6 +1,7 @@
 """The mathematics: stateless functions of tensors, used by detectors, trainers and tests alike."""
 
 from gradood.functional import (
+    actsub,
     adascale,
     balance,
     covariance,
@@ -25,10 +26,14 @@ from gradood.functional import (
     neighbors,
     nnguide,
     openmax,
+    optfs,
+    ora,
     precision,
     quantiles,
     radial,
+    ras,
     relation,
+    relative,
     samples,
     shaping,
     she,
@@ -39,6 +44,7 @@ from gradood.functional import (
 )
 
 __all__ = [
+    "actsub",
     "adascale",
     "balance",
     "covariance",
@@ -63,10 +69,14 @@ __all__ = [
     "neighbors",
     "nnguide",
     "openmax",
+    "optfs",
+    "ora",
     "precision",
     "quantiles",
     "radial",
+    "ras",
     "relation",
+    "relative",
     "samples",
     "shaping",
     "she",

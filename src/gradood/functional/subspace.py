@@ -9,10 +9,17 @@ the mean square over all choices: no basis is preferred, and no sample's score d
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["explained_dimension", "head_origin", "part_norm", "principal", "residual"]
+__all__ = [
+    "equal_groups",
+    "explained_dimension",
+    "head_origin",
+    "part_norm",
+    "principal",
+    "residual",
+]
 
 _EQUAL = 1e-10
 """Eigenvalues closer than this to each other, relative to the largest, count as equal: sums over
@@ -66,12 +73,21 @@ def _operator(moment: Tensor, dimension: int, *, inside: bool) -> Tensor:
     width = len(values)
     weights = (torch.arange(width, device=values.device) < dimension).to(values)
     if 0 < dimension < width:
-        apart = (values[:-1] - values[1:]) > _EQUAL * values[0].abs()
-        group = torch.cat([apart.new_zeros(1), apart]).cumsum(0)
+        group = equal_groups(values)
         equal = group == group[dimension]
         weights = torch.where(equal, weights[equal].mean(), weights)
     roots = (weights if inside else 1.0 - weights).sqrt()
     return (vectors * roots) @ vectors.T
+
+
+def equal_groups(values: Float[Tensor, " width"]) -> Int[Tensor, " width"]:
+    """Which eigenvalues count as equal: those of the same number, which counts from zero.
+
+    Args:
+        values: in descending order.
+    """
+    apart = (values[:-1] - values[1:]) > _EQUAL * values[0].abs()
+    return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
 
 def explained_dimension(moment: Float[Tensor, "width width"], share: float) -> int:

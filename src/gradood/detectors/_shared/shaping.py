@@ -69,7 +69,7 @@ def shaped_plan(
     network: Network,
     probe: Tensor,
     *,
-    signed: str,
+    signed: str | None,
     fit_reads: tuple[Read, ...] = (),
     inner_reads: tuple[Read, ...] = (LOGITS, FEATURES),
 ) -> Plan:
@@ -79,7 +79,7 @@ def shaped_plan(
         detector: the shaping method.
         network: the observed model.
         probe: inputs; whether features are signed is looked up on eight of them.
-        signed: what the method means on signed features, after its name.
+        signed: what the method means on signed features, after its name; None if the same.
         fit_reads: for `accumulate`.
         inner_reads: what can be replaced.
 
@@ -98,9 +98,10 @@ def shaped_plan(
             f"changes; expected a score of {allowed} alone, such as 'energy'."
         )
     caveats = plan.caveats
-    features = gather(network, probe[:_PROBED], (FEATURES,)).features
-    if bool((features < 0).any()):
-        caveats = (f"{detector.name} {signed}", *caveats)
+    if signed is not None:
+        features = gather(network, probe[:_PROBED], (FEATURES,)).features
+        if bool((features < 0).any()):
+            caveats = (f"{detector.name} {signed}", *caveats)
     return Plan(Reads((FEATURES,)) + plan.reads, fit_reads, caveats, plan.notes)
 
 
