@@ -86,18 +86,16 @@ class DAVIS(Detector):
         make = largest_value if self.statistic == "max" else standard_deviation
         read = Activation(last.site, make(rectified=rectified))
         note = f"last map: {last.site}, {last.positions} positions"
-        reads = plan.reads + Reads({"statistic": read})
+        reads = plan.reads + Reads((read,))
         return Plan(reads, caveats=plan.caveats, notes=(*plan.notes, note))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         features = evidence.features.double()
-        if "statistic" in evidence:
-            statistic = evidence["statistic"].double()
-            if self.statistic == "max":
-                features = statistic
-            else:
-                features = features + float(self.gamma) * statistic
+        if "largest values" in evidence:
+            features = evidence["largest values"].double()
+        elif "standard deviations" in evidence:
+            features = features + float(self.gamma) * evidence["standard deviations"].double()
         return measured(self.score, evidence, features=features)
 
 
