@@ -20,24 +20,28 @@ if TYPE_CHECKING:
     from gradood.detectors.base import Detector as Detector
     from gradood.detectors.base import Learner as Learner
     from gradood.monitor import Monitor as Monitor
-    from gradood.monitor import load as load
     from gradood.monitor.evaluation import Table as Table
     from gradood.monitor.evaluation import evaluate as evaluate
     from gradood.monitor.inspection import inspect as inspect
     from gradood.registry import methods as methods
+    from gradood.rejection import Guard as Guard
+    from gradood.rejection import guard as guard
+    from gradood.rejection import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Detector": "gradood.detectors.base",
+    "Guard": "gradood.rejection",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
     "evaluate": "gradood.monitor.evaluation",
+    "guard": "gradood.rejection",
     "inspect": "gradood.monitor.inspection",
-    "load": "gradood.monitor",
+    "load": "gradood.rejection",
     "methods": "gradood.registry",
 }
 _MODULES = ("errors", "metrics", "plots")

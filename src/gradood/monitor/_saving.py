@@ -90,6 +90,7 @@ def save(
         canary=canary,
         arrays=arrays,
         numerics=settings or numerics(device),
+        guard=state.guard,
     )
     stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
 
