@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import nn
 
-from gradood.monitor import Monitor
 from gradood.monitor import load as load_monitor
 from gradood.rejection._guard import Guard
 from gradood.taps import Output

@@ -75,9 +75,7 @@ def make(
     fit = None if fit is None else repeatable(fit)
     inputs = moved(data.first, device_of(module))
     refuse_nonfinite(finite_rows(inputs), "calibration")
-    network = observed(
-        model, inputs, head=options.get("head"), output=options.get("output")
-    )
+    network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
     chosen = named or _default(network, inputs, data, fit, promise)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)

@@ -138,9 +138,7 @@ def _compared(known: LabelFit, fit: LabelFit, said: str) -> Iterator[str]:
             f"known is rather its training data. {_ADVICE}"
         )
         return
-    error = sqrt(
-        accuracy * (1 - accuracy) / known.rows + other * (1 - other) / fit.rows + 1e-12
-    )
+    error = sqrt(accuracy * (1 - accuracy) / known.rows + other * (1 - other) / fit.rows + 1e-12)
     if other - accuracy + _Z * error <= _CLOSE:
         yield (
             f"{compared}: if fit is its training data, then {_SIGN}, unless it generalizes "

@@ -26,9 +26,10 @@ def repeatable(data: Data) -> Data:
 
     What gives one pass only is kept in memory; a whole data set in one tensor is taken in parts.
     """
-    if isinstance(data, np.ndarray) or (isinstance(data, Tensor) and data.layout == torch.strided):
-        if data.ndim > 1:
-            return [data[start : start + _BATCH] for start in range(0, len(data), _BATCH)]
+    if isinstance(data, Tensor | np.ndarray):
+        whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
+        starts = range(0, len(data), _BATCH) if whole else ()
+        return [data[start : start + _BATCH] for start in starts] if whole else data
     return list(data) if isinstance(data, Iterator) else data
 
 
@@ -100,9 +101,7 @@ class Known:
         dealt = self.counts[order].cumsum(0) <= wanted
         fit = torch.zeros_like(self.fit)
         fit[order[dealt]] = True
-        return Known(
-            self.data, self.first, self.rows, self.contents, self.counts, self.labels, fit
-        )
+        return Known(self.data, self.first, self.rows, self.contents, self.counts, self.labels, fit)
 
     @property
     def fitted(self) -> int:
