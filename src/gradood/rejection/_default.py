@@ -73,9 +73,8 @@ def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[st
         return (("energy",) if signed else ("energy", "gradnorm")), few
     if not _classes_covered(network, sizes):
         few = f"too few samples of some class for class means; {kind}"
-        return (("nci", "energy") if signed else ("nci", "energy", "gradnorm")), few
-    full = ("mahalanobis++", "energy") if signed else ("mahalanobis++", "gradpca", "energy")
-    return full, f"a linear head, {kind}, and samples enough of each class"
+        return (("nci", "energy") if signed else ("nci", "gradnorm")), few
+    return ("mahalanobis++", "nci"), f"a linear head, {kind}, and samples enough of each class"
 
 
 def _classes_covered(network: Network, sizes: Sizes) -> bool:
