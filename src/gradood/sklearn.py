@@ -130,8 +130,8 @@ class RejectingClassifier(ClassifierMixin, BaseEstimator):
             return self.model, X, codes
         if not callable(self.model):
             raise ConfigError(
-                f"model={self.model!r}; expected a trained torch.nn.Module, or a function of inputs "
-                "and classes that trains one."
+                f"model={self.model!r}; expected a trained torch.nn.Module, or a function of "
+                "inputs and classes that trains one."
             )
         try:
             parts = train_test_split(

@@ -205,13 +205,13 @@ def calibrate(
     Images are preprocessed as they were in the fit.
     """
     promise = guarantee.check()
-    import gradood
     from gradood.artifact import check
     from gradood.data import Preprocess
+    from gradood.monitor import load
 
     check(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load()
-    monitor = gradood.load(files.detector, loaded.model, override=model.override)
+    monitor = load(files.detector, loaded.model, override=model.override)
     fitted = monitor.preprocess
     preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
     images = loading.open(files.source, preprocess, labeled=False)
