@@ -111,9 +111,7 @@ def page(folders: list[Path], splits: int, sizes: list[int]) -> str:
         for name, rates in sorted(rows.items(), key=lambda row: -np.mean(row[1][1:])):
             cells = " | ".join(f"{rate:.1f}" for rate in rates)
             shown = f"**{name}**" if name == "guard" else f"`{name}`"
-            lines.append(
-                f"| {shown} | {cells} | {np.mean(rates[1:]):.1f} | {min(rates[1:]):.1f} |"
-            )
+            lines.append(f"| {shown} | {cells} | {np.mean(rates[1:]):.1f} | {min(rates[1:]):.1f} |")
         gap = np.mean(rows["guard"][1:]) - np.mean(rows[best][1:])
         lines += ["", f"Guard against the best single method, `{best}`: {gap:+.1f} points."]
         for size in sizes:

@@ -139,7 +139,7 @@ class RejectingClassifier(ClassifierMixin, BaseEstimator):
             )
         except ValueError as error:
             raise DataError(f"no rows can be held out for the guard: {error}") from error
-        train, known, train_codes, labels = parts
+        train, known, train_codes, labels = map(np.asarray, parts)
         network = self.model(_inputs(train), torch.from_numpy(train_codes))
         return network, known, labels
 

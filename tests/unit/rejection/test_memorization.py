@@ -47,13 +47,15 @@ def test_a_network_that_memorized_is_told_by_its_own_images():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(400, 500, generator=generator), torch.arange(400) % 4
     fresh = torch.randn(400, 500, generator=generator)
-    head = nn.Linear(500, 4, bias=False)
-    with torch.no_grad():  # Least squares: every training row is right, and no other better than chance.
-        head.weight.copy_(100 * torch.linalg.lstsq(x, torch.eye(4)[y] - 0.25).solution.T)
+    network = nn.Sequential(nn.Linear(500, 4, bias=False))
+    with (
+        torch.no_grad()
+    ):  # Least squares: every training row is right, and no other better than chance.
+        network[0].weight.copy_(100 * torch.linalg.lstsq(x, torch.eye(4)[y] - 0.25).solution.T)
     with pytest.warns(TrainingDataWarning):
-        gradood.guard(head, [(x, y)], detectors="energy")
-    assert gradood.guard(head, [(fresh, y)], detectors="energy").doubts == ()
+        gradood.guard(network, [(x, y)], detectors="gradnorm")
+    assert gradood.guard(network, [(fresh, y)], detectors="gradnorm").doubts == ()
     with pytest.warns(TrainingDataWarning, match="and 100.0% of those of fit="):
-        gradood.guard(head, [(x[:200], y[:200])], detectors="energy", fit=[(x[200:], y[200:])])
-    guard = gradood.guard(head, [(fresh, y)], detectors="energy", fit=[(x, y)])
+        gradood.guard(network, [(x[:200], y[:200])], detectors="gradnorm", fit=[(x[200:], y[200:])])
+    guard = gradood.guard(network, [(fresh, y)], detectors="gradnorm", fit=[(x, y)])
     assert guard.doubts == () and guard._record.accuracy < 0.5
