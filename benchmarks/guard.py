@@ -1,17 +1,20 @@
 """The guard's default beside the best single method, and whether its promise holds.
 
     python benchmarks/guard.py --features FOLDER [--networks A,B] [--splits 100] [--write FILE.md]
+        [--cost resnet20,resnet56]
 
 FOLDER holds one folder per network with ``head.npz`` (weight, bias) and one file per data set with
 ``features`` (the input of the head), ``logits`` and ``labels``: ``fit`` (training data of the
 network), ``val`` and ``test`` (images that it was not trained on), all others unknown. The guard is
 made from ``val`` alone, as `gradood.guard(model, known)` does. Each single method is fitted and
 calibrated on the same two parts. False alarms are the mean over random splits of all held-out
-images into known and new ones, with its standard error, beside the promise.
+images into known and new ones, with its standard error, beside the promise. With --cost, the two
+calls are timed on reference networks with random weights and inputs, beside the plain forward.
 """
 
 import argparse
 import sys
+import time
 import warnings
 from datetime import date
 from pathlib import Path
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import gradood
+from gradood.models import build
 from gradood.rejection._partition import Known
 
 SINGLES = (
@@ -91,7 +95,29 @@ def false_alarms(model: nn.Module, data: Data, splits: int, size: int) -> tuple[
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(splits))
 
 
-def page(folders: list[Path], splits: int, sizes: list[int]) -> str:
+def cost(name: str, rounds: int = 15) -> str:
+    """A row of the table of times: making a guard of 1,000 images, and a call at a batch of 128."""
+    model = build(name).eval()
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(1000, 3, 32, 32, generator=generator)
+    start = time.perf_counter()
+    guard = gradood.guard(model, known, fpr=FPR)
+    made = time.perf_counter() - start
+    x = known[:128]
+    forwards, calls = [], []
+    for _ in range(rounds):
+        for run, times in ((lambda: model(x), forwards), (lambda: guard(x), calls)):
+            start = time.perf_counter()
+            with torch.inference_mode():
+                run()
+            times.append(time.perf_counter() - start)
+    ratios = np.array(calls) / np.array(forwards)
+    forward = 1000 * np.median(forwards)
+    names = ", ".join(f"`{detector}`" for detector in guard.detectors)
+    return f"| {name} | {names} | {made:.1f} s | {forward:.0f} ms | {np.median(ratios):.2f} |"
+
+
+def page(folders: list[Path], splits: int, sizes: list[int], timed: list[str]) -> str:
     """Tables in Markdown."""
     lines = [
         "# The guard",
@@ -123,6 +149,11 @@ def page(folders: list[Path], splits: int, sizes: list[int]) -> str:
               f"{100 * FPR:g}. *kept*: at most the promise and two standard errors.", "",
               "| network | known | mean | standard error | kept |", "|---|---:|---:|---:|:---:|",
               *alarms, ""]  # fmt: skip
+    if timed:
+        lines += ["## Cost", "", "Two calls: making a guard of 1,000 images, and a call at a batch "
+                  "of 128 against the forward before it (median of 15 pairs, one thread).", "",
+                  "| network | detectors | made in | forward | call / forward |",
+                  "|---|---|---:|---:|---:|", *map(cost, timed), ""]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -133,6 +164,7 @@ def main() -> int:
     parser.add_argument("--networks", default="")
     parser.add_argument("--splits", type=int, default=100)
     parser.add_argument("--known", default="100,1000", help="sizes of the known part")
+    parser.add_argument("--cost", default="", help="reference networks to time")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -141,7 +173,9 @@ def main() -> int:
     folders = [f for f in folders if not names or f.name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        text = page(folders, options.splits, [int(size) for size in options.known.split(",")])
+        sizes = [int(size) for size in options.known.split(",")]
+        timed = [name for name in options.cost.split(",") if name]
+        text = page(folders, options.splits, sizes, timed)
     print(text)
     if options.write:
         options.write.write_text(text, encoding="utf-8")

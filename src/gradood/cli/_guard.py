@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from gradood.cli._detector_file import saved, say_passed_over
-from gradood.cli._groups import option
+from gradood.cli._groups import flag, option
 from gradood.cli._options import LoadingOptions
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
@@ -37,13 +37,20 @@ class GuardOptions:
         float | None,
         option("SHARE", "Share of in-distribution inputs that may be flagged; 0.05 if not given."),
     ] = None
-    mode: Annotated[
-        str | None,
-        option(
-            "marginal|pac",
-            "marginal: on average over calibrations; pac: for this one, with 95 % confidence.",
-        ),
-    ] = None
+    pac: Annotated[
+        bool,
+        flag("Promise the rate of this very guard with 95 % confidence, not that on average."),
+    ] = False
+
+    @property
+    def rate(self) -> float:
+        """The share of in-distribution inputs that may be flagged."""
+        return 0.05 if self.fpr is None else self.fpr
+
+    @property
+    def mode(self) -> Literal["marginal", "pac"]:
+        """What the rate bounds."""
+        return "pac" if self.pac else "marginal"
 
     def check(self, *, named: bool) -> None:
         """Refuse what cannot be meant.
@@ -56,13 +63,13 @@ class GuardOptions:
         """
         from gradood.calibration import Promise
 
-        given = [f"--{name}" for name, value in asdict(self).items() if value is not None]
+        given = [f"--{name}" for name, value in asdict(self).items() if value not in (None, False)]
         if named and given:
             raise ConfigError(
                 f"{', '.join(given)} is of a guard, which is made without --methods. With methods, "
                 "fit on --data, then promise by gradood calibrate."
             )
-        Promise(0.05 if self.fpr is None else self.fpr, cast(Any, self.mode or "marginal"))
+        Promise(self.rate, self.mode)
 
 
 class _Files(Protocol):
@@ -109,8 +116,8 @@ def fit_guard(
         loaded.model,
         loading.loader(images),
         fit=None if training is None else loading.loader(training),
-        fpr=0.05 if options.fpr is None else options.fpr,
-        mode=cast(Any, options.mode or "marginal"),
+        fpr=options.rate,
+        mode=options.mode,
         accuracy=loaded.published_accuracy if images.labeled else None,
         output=output,
         preprocess=asdict(loaded.preprocess),

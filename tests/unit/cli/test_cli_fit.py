@@ -297,7 +297,7 @@ def test_fit_without_methods_makes_a_guard(gradood_, place, tmp_path):
 def test_a_guard_with_training_images(gradood_, place, tmp_path):
     code, out, err = gradood_(
         *("fit", "--data", str(place / "held-out"), "--training", str(place / "fit")),
-        *("--fpr", "0.1", "--mode", "pac", "--json"),
+        *("--fpr", "0.1", "--pac", "--json"),
     )
     assert code == 0, err
     found = json.loads(out)
@@ -313,7 +313,7 @@ def test_a_guard_with_training_images(gradood_, place, tmp_path):
         (["--combine", "fisher"], "--combine was given without --methods"),
         (["--option", "knn.k=3"], "--option was given without --methods"),
         (["--fpr", "7"], "fpr=7.0; expected a number between 0 and 1"),
-        (["--mode", "best"], "expected 'marginal' or 'pac'"),
+        (["--methods", "energy", "--pac"], "--pac is of a guard"),
     ],
 )
 def test_options_of_a_guard_that_cannot_be_meant(gradood_, place, words, said):

@@ -59,7 +59,7 @@ def made() -> gradood.Guard:
 
 
 def test_two_calls_give_labels_and_minus_one(made):
-    x, y = draw(2000, 1)
+    x, _ = draw(2000, 1)
     labels = made(x)
     assert labels.shape == (2000,) and labels.dtype == torch.int64 and labels.device.type == "cpu"
     assert 0.01 < (labels == -1).double().mean() < 0.1

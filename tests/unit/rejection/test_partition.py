@@ -9,7 +9,7 @@ from gradood.rejection._partition import Known, repeatable
 
 
 def rows(known: Known, fit: bool) -> torch.Tensor:
-    return torch.cat([x for x in known.part(fit=fit)])
+    return torch.cat(list(known.part(fit=fit)))
 
 
 def test_parts_are_disjoint_complete_and_independent_of_the_order():
