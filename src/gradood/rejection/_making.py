@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from gradood._engine.batches import Data, first_inputs, labels_in
+from gradood._engine.batches import Data, batches
 from gradood._engine.binding import observed
 from gradood._engine.roster import Detectors, roster
 from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite
@@ -17,7 +17,6 @@ from gradood.detectors.base import Detector, Learner
 from gradood.errors import (
     CalibrationError,
     ConfigError,
-    DataError,
     TrainingDataWarning,
     warn_caller,
 )
@@ -36,7 +35,7 @@ _SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Roster:
-    """The detectors by name, whether they were named by the user, and why these."""
+    """The detectors by name, and why these."""
 
     detectors: Mapping[str, Detector]
     reason: str
@@ -167,11 +166,8 @@ def _to_fit(network: Network, data: Known, fit: Data | None, chosen: _Roster) ->
 
 def _labeled(data: Data) -> bool:
     """Whether the first batch of the data has labels."""
-    try:
-        first_inputs(data)  # With the errors that data which is none has.
-        return labels_in(next(iter(data))) is not None
-    except TypeError as error:
-        raise DataError("fit is no iterable of batches; give a loader.") from error
+    first = next(batches(data, labels=True), None)
+    return first is not None and first.labels is not None
 
 
 def _doubts(

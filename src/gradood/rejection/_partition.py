@@ -1,7 +1,7 @@
 """Held-out data in a part to fit on and a part to calibrate on, told apart by content."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class Known:
         dealt = self.counts[order].cumsum(0) <= wanted
         fit = torch.zeros_like(self.fit)
         fit[order[dealt]] = True
-        return Known(self.data, self.first, self.rows, self.contents, self.counts, self.labels, fit)
+        return replace(self, fit=fit)
 
     @property
     def fitted(self) -> int:
