@@ -10,7 +10,7 @@ from gradood.hugging_face import GuardedPipeline
 
 
 class StandIn:
-    """What the wrapper uses of an image-classification pipeline: images are lists of numbers."""
+    """What the wrapper uses of an image-classification pipeline: images are vectors."""
 
     task = "image-classification"
 
@@ -21,7 +21,7 @@ class StandIn:
             self.model[1].bias.zero_()
 
     def preprocess(self, image):
-        return {"pixel_values": torch.tensor([image])}
+        return {"pixel_values": image[None]}
 
     def postprocess(self, outputs, top_k=5):
         assert outputs["logits"].shape == (1, 3)
@@ -30,11 +30,11 @@ class StandIn:
         return [{"label": f"class {k}", "score": float(values[k])} for k in order]
 
 
-def images(n: int, seed: int) -> list[list[float]]:
+def images(n: int, seed: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 4, generator=generator)
     x[range(n), torch.arange(n) % 3] += 4
-    return x.tolist()
+    return list(x)
 
 
 def test_images_are_named_or_rejected():
@@ -46,11 +46,11 @@ def test_images_are_named_or_rejected():
     assert len(answers) == 40
     labels = [answer[0]["label"] for answer in answers]
     assert labels.count("out-of-distribution") < 8
-    flagged = guarded.guard(torch.tensor(fresh)) == -1
+    flagged = guarded.guard(torch.stack(fresh)) == -1
     assert [label == "out-of-distribution" for label in labels] == flagged.tolist()
     named = next(answer for answer in answers if answer[0]["label"] != "out-of-distribution")
     assert len(named) == 2
-    (one,) = guarded([9.0, 9.0, 9.0, 9.0])
+    (one,) = guarded(torch.full((4,), 9.0))
     assert one["label"] == "out-of-distribution" and 0.95 <= one["score"] < 1
     assert guarded([]) == []
 
@@ -62,7 +62,7 @@ def test_wrong_use():
         GuardedPipeline.of(broken, images(40, 0))
     with pytest.raises(DataError, match="3 labels for 40 images"):
         GuardedPipeline.of(StandIn(), images(40, 0), [0, 1, 2])
-    guard = gradood.guard(StandIn().model, torch.tensor(images(40, 0)))
+    guard = gradood.guard(StandIn().model, torch.stack(images(40, 0)))
     with pytest.raises(ConfigError, match="another model"):
         GuardedPipeline(StandIn(), guard)
 
