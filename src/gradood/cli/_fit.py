@@ -57,6 +57,9 @@ class FusedMethodOptions(MethodOptions):
         Raises:
             ConfigError: an option of a method, or how several decide, and no method.
         """
+        from gradood._engine.roster import combination
+
+        combination(cast("How | None", self.combine), 2)
         if self.methods is not None:
             self.select()
         elif self.assignments or self.combine is not None:
