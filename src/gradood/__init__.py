@@ -12,8 +12,10 @@ from gradood import _moved
 
 if TYPE_CHECKING:
     from gradood import errors as errors
+    from gradood import hugging_face as hugging_face
     from gradood import metrics as metrics
     from gradood import plots as plots
+    from gradood import sklearn as sklearn
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
@@ -45,13 +47,15 @@ _HOMES = {
     "methods": "gradood.registry",
 }
 _MODULES = ("errors", "metrics", "plots")
+_EDGES = ("hugging_face", "sklearn")
+"""Modules for other packages, which need not be installed: in no ``import *``."""
 
 
 _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EDGES:
         return importlib.import_module(f"gradood.{name}")
     if name in _HOMES:
         return _public(getattr(importlib.import_module(_HOMES[name]), name))

@@ -138,10 +138,7 @@ def fit_guard(
         "training": None if training is None else {"path": options.training, "n": len(training)},
         "subject": loaded.to_dict(),
     }
-    if json:
-        document(result)
-    else:
-        data(_lines(result, str(guard.promise)))
+    document(result) if json else data(_lines(result, str(guard.promise)))
 
 
 def _lines(result: dict[str, Any], promise: str) -> str:

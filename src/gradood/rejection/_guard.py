@@ -186,43 +186,36 @@ def guard(
     """A classifier that gives its label, or -1 for inputs unlike what it knows.
 
     `known` must be **held out from the training of the network**: images like those to come, which
-    the network was not trained on. Calibrated on its training images, a promised 5 % of false
-    alarms became 9.5 %. Half of the known data fits the detectors, if these learn, and the other
-    half calibrates: which half a sample is in depends on its content alone, so that the same data
-    in another order gives the same guard, and copies stay together. With training data as `fit`,
-    all of the known data calibrates.
+    it was not trained on. Calibrated on its training images, a promised 5 % of false alarms became
+    9.5 %. Half fits the detectors, if these learn, and half calibrates, told apart by content:
+    the order does not matter, and copies stay together. With `fit`, all of it calibrates.
 
     Args:
         model: any classifier, as it is; see `gradood.Monitor`.
-        known: a tensor, or a loader of batches ``x`` or ``(x, y)``. Labels are used where there are
-            any; without them, detectors that need classes take those that the model predicts.
-        detectors: as for `gradood.Monitor`; None chooses by what the model has (a linear head,
-            signed features) and the number of samples; `Guard.reason` says why.
+        known: a tensor, or a loader of batches ``x`` or ``(x, y)``; without labels, detectors that
+            need classes take those that the model predicts.
+        detectors: as for `gradood.Monitor`; None chooses, and `Guard.reason` says why.
         fit: in-distribution data to learn from, such as the training data of the network.
         fpr: share of known inputs that may be flagged.
-        mode: what `fpr` bounds: ``"marginal"`` the false-alarm rate on average over calibration
-            sets, ``"pac"`` that of this one, with `confidence`.
+        mode: of the promise, as for `gradood.Monitor.calibrate`.
         confidence: of ``"pac"``.
         combine: how several detectors make one decision; None for ``"fisher"``.
-        accuracy: share of labels that the model gets right on data that it was not trained on, as
-            its record states, to compare with that on the known data.
+        accuracy: on data that the model was not trained on, as its record states, to compare with.
         options: `head`, `output`, `preprocess` and `progress` of `gradood.Monitor`.
 
     Raises:
-        CalibrationError: too few known samples for the promise (says how many are needed), or some
-            that are in `fit` too.
-        DataError: no data, inputs that are not finite, or that differ from pass to pass.
+        CalibrationError: too few samples for the promise (says how many), or some are in `fit` too.
+        DataError: no data, not finite, or other data at each pass.
         ConfigError: an option is out of range.
         TapError: the model, or a detector that was named, cannot be read.
 
     Warns:
-        TrainingDataWarning: the known data looks as if the network was trained on it: labels are
-            predicted as well as those of `fit`, better than `accuracy` says, or nearly all. Data
-            without labels, and networks that did not memorize, show nothing.
+        TrainingDataWarning: the known data looks as if the network was trained on it. Data without
+            labels, and networks that did not memorize, show nothing.
 
     Cost:
-        Two or three passes over the known data, one of them without the model, and a forward of
-        2,000 rows; a pass over `fit`.
+        Three passes over the known data, one of them without the model, a forward of 2,000 rows,
+        and a pass over `fit`.
     """
     promise = Promise(fpr, mode, confidence)
     monitor = make(

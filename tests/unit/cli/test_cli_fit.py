@@ -280,7 +280,7 @@ def test_fit_without_methods_makes_a_guard(gradood_, place, tmp_path):
     assert code == 0, err
     assert "must be images that the network was not trained on" in err
     assert "detectors   " in out and "calibrated  on " in out
-    model = load_weights(build("digits_net", CLASSES), place / "net.safetensors")
+    model = load_weights(build("digits_net", num_classes=CLASSES), place / "net.safetensors")
     guard = gradood.load(file, model)
     assert isinstance(guard, gradood.Guard) and guard.fpr == 0.05
     images = open_images(place / "held-out", DIGITS, labeled=False)
