@@ -1,6 +1,6 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -51,7 +51,7 @@ class LoadedEntry:
         model: which.
         subject: the network.
         fit: the training images; none if there are none.
-        val: held-out images, or None.
+        val: held-out images, which the network has not seen, or None.
         id: the test images.
         ood: the outliers by name.
     """
@@ -86,7 +86,8 @@ class LoadedEntry:
         key = model_key(self.subject.model, example, cache, output=self.model.output)
         if key is None:
             return None
-        preprocess = _plain(asdict(self.subject.preprocess))
+        options = asdict(self.subject.preprocess)
+        preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         own = {"preprocess": preprocess, "batch_size": settings.batch_size}
         return ReadingCache(cache, {**key, **own}, detector_key)
 
@@ -105,9 +106,12 @@ class LoadedEntry:
         return Sets(
             fit=shards(*self.fit) if self.fit else None,
             fit_labels=self.fit_labels,
+            held_out=None if self.val is None else shards(self.val),
+            held_out_labels=None if self.val is None else self.val.labels,
             id=shards(self.id),
             id_labels=self.id.labels,
             ood={name: shards(dataset) for name, dataset in self.ood.items()},
+            preprocess=asdict(self.subject.preprocess),
         )
 
 
@@ -192,7 +196,7 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
         folder = suite.images(path) if rooted else None
         return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
 
-    fit = zip(suite.id.fit, entry.fit, strict=False)
+    fit, val = zip(suite.id.fit, entry.fit, strict=False), suite.id.val
     return SuiteRecord(
         name=suite.name,
         version=suite.version,
@@ -201,6 +205,7 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
             **images(suite.id.test),
             n=len(entry.id),
             fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
+            val=None if val is None else SetRecord(**images(val), n=len(entry.val or ())),
             classes=suite.id.classes,
         ),
         ood=tuple(
@@ -268,10 +273,6 @@ def _images(
     if limit is None or limit >= len(found):
         return found
     return found[:limit] if settings.first_rows else found.sample(limit)
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
 def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> list[Shard]:

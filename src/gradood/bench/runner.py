@@ -81,7 +81,8 @@ def run(
         warn_of_twins(entries)
     suite = suite_record(settings, entries[0])
     with noted("data"):
-        warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
+        chosen = settings.hyper_parameters == "id-only"
+        warn_of_overlap(entries[0], chosen=chosen, fitted=selection.held_out)
     runs: list[RunRecord] = []
     pairs: list[ComparisonRow] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}

@@ -34,7 +34,8 @@ class InDistribution:
     Attributes:
         test: path of the test images, relative to the root.
         fit: of the training images, in this order; for the methods that learn.
-        val: of held-out images to choose hyper-parameters on, or None.
+        val: of held-out images, for methods that are fitted on such and to choose hyper-parameters
+            on, or None.
         classes: how many there are, or None to leave that to the model.
         images: folder of the images, where the paths are lists of them.
     """
@@ -223,13 +224,19 @@ def load_suite(source: str | Path) -> Suite:
     return decode(Suite, table, f"suite {name!r}")
 
 
-def suite_of_paths(test: str, fit: Sequence[str], ood: Mapping[str, tuple[Group, str]]) -> Suite:
+def suite_of_paths(
+    test: str,
+    fit: Sequence[str],
+    ood: Mapping[str, tuple[Group, str]],
+    held_out: str | None = None,
+) -> Suite:
     """A suite of one's own paths, which nothing holds to any hash.
 
     Args:
         test: of the known images.
         fit: of the training images; several are joined.
         ood: name → group and path of the outliers.
+        held_out: of in-distribution images that the network was not trained on, or None.
 
     Raises:
         ConfigError: a name is not usable.
@@ -241,6 +248,6 @@ def suite_of_paths(test: str, fit: Sequence[str], ood: Mapping[str, tuple[Group,
         name="own",
         version=1,
         title="data of one's own",
-        id=InDistribution(test=test, fit=tuple(fit)),
+        id=InDistribution(test=test, fit=tuple(fit), val=held_out),
         ood=tuple(outliers),
     )
