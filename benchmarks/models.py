@@ -20,7 +20,8 @@ from torch import Tensor, nn
 import gradood
 from gradood.errors import GradoodError, MeaninglessScoreWarning
 
-N_FIT, N = 64, 12
+N_FIT, N, N_KNOWN = 64, 12, 200
+GUARD = "guard"
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
@@ -145,6 +146,43 @@ def outcome(kind: Kind, family: str) -> tuple[str, str]:
     return ("warned", "; ".join(told)) if told else ("works", "")
 
 
+def guarded(kind: Kind) -> tuple[str, str]:
+    """How `gradood.guard` ends on one kind with its default, and what was said.
+
+    It works if its labels are the model's own or -1, and no more known inputs are rejected than
+    chance allows.
+
+    Args:
+        kind: of the model.
+    """
+    generator = torch.Generator().manual_seed(2)
+    torch.manual_seed(0)
+    model = kind.make().eval()
+    known, x = kind.inputs(N_KNOWN, generator), kind.inputs(N_KNOWN, generator)
+    said: list[warnings.WarningMessage]
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            guard = gradood.guard(model, known, **kind.options)
+            labels, result = guard(x), guard.predict(x)
+    except GradoodError as error:
+        return "refused", f"{type(error).__name__}: {error}"
+    except Exception as error:
+        return "UNTYPED", f"{type(error).__name__}: {error}"
+    with torch.no_grad():
+        own = kind.logits(model(x)).flatten(1)
+    assert result.logits is not None
+    near = (own.double() - result.logits).abs().max() <= 0.02 * own.double().abs().max()
+    kept = labels >= 0
+    same = (own.argmax(1) == labels)[kept].double().mean() > 0.98
+    rejected = float((~kept).double().mean())
+    if not (bool(near) and bool(same)) or rejected > 0.2:
+        return "WRONG", f"{rejected:.0%} rejected; labels are the model's: {bool(same)}"
+    told = [str(w.message) for w in said if issubclass(w.category, MeaninglessScoreWarning)]
+    names = "by " + ", ".join(guard.detectors)
+    return ("warned", f"{'; '.join(told)} ({names})") if told else ("works", names)
+
+
 def main() -> int:
     """The table; exit code 1 if a line is silently wrong, untyped, or not as expected."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -159,6 +197,7 @@ def main() -> int:
         if options.only not in kind.name:
             continue
         table[kind.name] = {family: outcome(kind, family) for family in FAMILIES}
+        table[kind.name][GUARD] = guarded(kind)
         words = {family: word for family, (word, _) in table[kind.name].items()}
         bad = [f for f, word in words.items() if word in ("WRONG", "UNTYPED")]
         if words["logits"] != kind.expected:
@@ -184,6 +223,8 @@ def _page(table: dict[str, dict[str, tuple[str, str]]], wrong: list[str]) -> str
             shown.append(word if number is None else f"{word} [{number}]")
         rows.append(f"| {name} | {' | '.join(shown)} |")
     methods = [d if isinstance(d, str) else d.name for d, _ in FAMILIES.values()]
+    titles = [f"{f}: {m}" for f, m in zip(FAMILIES, methods, strict=True)]
+    titles.append("`gradood.guard(model, known)`")
     return "\n".join([
         "# Kinds of model",
         "",
@@ -193,8 +234,11 @@ def _page(table: dict[str, dict[str, tuple[str, str]]], wrong: list[str]) -> str
         "(float32: to 1e-4 of the largest), for layers if each row scores alone as in its batch; "
         f"*warned*: the same, with a warning. Silently wrong or untyped: {len(wrong)}.",
         "",
-        f"| kind | {' | '.join(f'{f}: {m}' for f, m in zip(FAMILIES, methods, strict=True))} |",
-        f"|---|{'---|' * len(FAMILIES)}",
+        "The guard is made of 200 inputs without labels. It *works* if what it gives is -1 or the "
+        "model's own label, and at most a fifth of new inputs of that kind is rejected.",
+        "",
+        f"| kind | {' | '.join(titles)} |",
+        f"|---|{'---|' * len(titles)}",
         *rows,
         "",
         *(f"{number}. {text}" for text, number in notes.items()),

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT = Path(__file__).resolve().parent.parent / "src"
-PUBLIC = ("gradood.errors", "gradood.registry", "gradood.detectors", "gradood.plots")
+PUBLIC = (
+    *("gradood.errors", "gradood.registry", "gradood.detectors", "gradood.plots"),
+    *("gradood.hugging_face", "gradood.sklearn"),
+)
 """Modules, and packages with all their modules, that a face names only when it is run."""
 FORMULAS = ("detectors", "functional", "losses")
 """Packages whose modules hold one formula or method each, however short."""

@@ -12,42 +12,50 @@ from gradood import _moved
 
 if TYPE_CHECKING:
     from gradood import errors as errors
+    from gradood import hugging_face as hugging_face
     from gradood import metrics as metrics
     from gradood import plots as plots
+    from gradood import sklearn as sklearn
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
     from gradood.detectors.base import Detector as Detector
     from gradood.detectors.base import Learner as Learner
     from gradood.monitor import Monitor as Monitor
-    from gradood.monitor import load as load
     from gradood.monitor.evaluation import Table as Table
     from gradood.monitor.evaluation import evaluate as evaluate
     from gradood.monitor.inspection import inspect as inspect
     from gradood.registry import methods as methods
+    from gradood.rejection import Guard as Guard
+    from gradood.rejection import guard as guard
+    from gradood.rejection import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Detector": "gradood.detectors.base",
+    "Guard": "gradood.rejection",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
     "evaluate": "gradood.monitor.evaluation",
+    "guard": "gradood.rejection",
     "inspect": "gradood.monitor.inspection",
-    "load": "gradood.monitor",
+    "load": "gradood.rejection",
     "methods": "gradood.registry",
 }
 _MODULES = ("errors", "metrics", "plots")
+_EDGES = ("hugging_face", "sklearn")
+"""Modules for other packages, which need not be installed: in no ``import *``."""
 
 
 _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EDGES:
         return importlib.import_module(f"gradood.{name}")
     if name in _HOMES:
         return _public(getattr(importlib.import_module(_HOMES[name]), name))

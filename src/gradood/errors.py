@@ -19,6 +19,7 @@ GradoodWarning          (UserWarning)
 ├── MeaninglessScoreWarning               the method says little on this model
 ├── LabelMismatchWarning                  labels and model disagree
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
+├── TrainingDataWarning                   held-out data looks as if the network was trained on it
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
 
@@ -50,6 +51,7 @@ __all__ = [
     "NotFittedError",
     "OptionError",
     "TapError",
+    "TrainingDataWarning",
     "UninformativeScoreWarning",
     "UnknownNameError",
     "suggest",
@@ -136,6 +138,10 @@ class LabelMismatchWarning(GradoodWarning):
 
 class ModelChangedWarning(GradoodWarning):
     """Weights, layers or numerical settings are not those of the fit or the calibration."""
+
+
+class TrainingDataWarning(GradoodWarning):
+    """Data that should be held out looks as if the network was trained on it."""
 
 
 class UninformativeScoreWarning(GradoodWarning):

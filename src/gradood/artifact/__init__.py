@@ -23,6 +23,7 @@ from gradood.artifact.manifest import (
     Override,
 )
 from gradood.artifact.numerics import NumericsRecord, numeric_differences
+from gradood.artifact.rejection import GuardRecord
 
 if TYPE_CHECKING:
     from gradood.artifact import canary, fingerprint, tensors
@@ -35,6 +36,7 @@ __all__ = [
     "Fingerprint",
     "FitSummary",
     "Format",
+    "GuardRecord",
     "Manifest",
     "ModelRecord",
     "NumericsRecord",

@@ -5,6 +5,7 @@ from typing import Any
 
 from gradood.artifact.file import Verified
 from gradood.artifact.manifest import DetectorRecord, Manifest
+from gradood.artifact.rejection import described
 
 __all__ = ["card"]
 
@@ -26,6 +27,7 @@ def card(verified: Verified, file: str = "detector.safetensors") -> str:
         "Model": _model(manifest),
         "Detectors": [line for d in manifest.detectors for line in _detector(d)],
         "Promise": _promise(manifest),
+        "Guard": [f"- {_text(t)}" for t in described(manifest.guard)] if manifest.guard else [],
         "Data it was fitted on": _fit(manifest),
         "Preprocessing": _preprocess(manifest),
         "Limits": _limits(manifest),
@@ -230,14 +232,19 @@ def _overrides(manifest: Manifest) -> list[str]:
 
 
 def _use(manifest: Manifest, file: str) -> list[str]:
+    loaded, use = "monitor", "monitor.score(images)"
+    if manifest.guard is not None:
+        loaded, use = "guard", "labels = guard(images)  # -1 where out-of-distribution"
+    elif manifest.calibration:
+        use = "result = monitor.predict(images)"
     return [
         "```console",
         f"gradood verify {_code(file)}",
         "```",
         "",
         "```python",
-        f"monitor = gradood.load({_code(file)!r}, model)  # refuses any other model",
-        "result = monitor.predict(images)" if manifest.calibration else "monitor.score(images)",
+        f"{loaded} = gradood.load({_code(file)!r}, model)  # refuses any other model",
+        use,
         "```",
     ]
 

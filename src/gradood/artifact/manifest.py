@@ -11,6 +11,7 @@ from gradood._io.canonical import check_plain, encode
 from gradood._io.records import OMIT, SINCE, Rules, Words, decode, to_plain
 from gradood.artifact.identity import Fingerprint
 from gradood.artifact.numerics import NumericsRecord
+from gradood.artifact.rejection import GuardRecord
 from gradood.errors import ArtifactError
 
 __all__ = [
@@ -189,6 +190,7 @@ class Manifest:
         canary: inputs with known outputs, or None.
         arrays: names of further tensors, that `calibration` or options refer to.
         numerics: how the model was run for all this, or None if unknown, as in files before 1.1.
+        guard: how the guard was made, or None for a monitor, and then it is not written.
     """
 
     format: Format = FORMAT
@@ -208,6 +210,7 @@ class Manifest:
     canary: CanaryRecord | None = None
     arrays: tuple[str, ...] = ()
     numerics: NumericsRecord | None = field(default=None, metadata={SINCE: (1, 1)})
+    guard: GuardRecord | None = field(default=None, metadata={OMIT: True})
 
     def __post_init__(self) -> None:
         _expect(bool(self.detectors), "detectors is empty; expected at least one.")

@@ -96,7 +96,7 @@ def bench(
         suite=suite,
         root=root,
         check=images.suite is not None,
-        methods=methods.methods,
+        methods=methods.methods or "all",
         options=tuple(methods.assignments),
         hyper_parameters=methods.choice(),
         num_classes=networks.num_classes,

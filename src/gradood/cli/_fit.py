@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+from gradood.cli._detector_file import check_target, saved, say_passed_over
 from gradood.cli._groups import flag, option
+from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
 from gradood.cli._model_output import NewModelOptions, output_item
 from gradood.cli._options import (
     METHODS,
@@ -16,7 +18,7 @@ from gradood.cli._options import (
     MethodOptions,
     PreprocessOptions,
 )
-from gradood.cli._output import data, document, pairs, passed_over, say
+from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,13 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "fit"]
 
-GUARANTEE = "Promise"
-
 
 @dataclass(frozen=True, kw_only=True)
 class FusedMethodOptions(MethodOptions):
     """The detectors, and how they decide together."""
 
+    methods: Annotated[
+        str | None,
+        option(
+            "A,B|all",
+            "Methods; label=method adds a second one of a method. Without this, a guard: methods "
+            "chosen for the model, fitted and calibrated on images it was not trained on.",
+        ),
+    ] = None
     combine: Annotated[
         str | None,
         option(
@@ -42,6 +50,21 @@ class FusedMethodOptions(MethodOptions):
             panel=METHODS,
         ),
     ] = None
+
+    def check(self) -> None:
+        """Refuse what cannot be meant, before the model is built, as that may take long.
+
+        Raises:
+            ConfigError: an option of a method, or how several decide, and no method.
+        """
+        from gradood._engine.roster import combination
+
+        combination(cast("How | None", self.combine), 2)
+        if self.methods is not None:
+            self.select()
+        elif self.assignments or self.combine is not None:
+            given = "--option" if self.assignments else "--combine"
+            raise ConfigError(f"{given} was given without --methods; name the methods, or all.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +75,9 @@ class FitFiles:
         str,
         option(
             "PATH",
-            "In-distribution training images: a folder, Parquet or archive; [:2000] draws so many "
-            "evenly over the classes.",
+            "In-distribution training images, or without --methods images that the network was "
+            "not trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
+            "classes.",
             "--data",
         ),
     ]
@@ -61,7 +85,7 @@ class FitFiles:
     force: Force = False
 
     def __post_init__(self) -> None:
-        _check_target(self.out, force=self.force)
+        check_target(self.out, force=self.force)
 
 
 def fit(
@@ -69,18 +93,25 @@ def fit(
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
     loading: LoadingOptions,
+    guard: GuardOptions,
     files: FitFiles,
     json: Json = False,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
-    The file needs calibration before it decides: gradood calibrate.
+    The file needs calibration before it decides: gradood calibrate. Without --methods, make a guard
+    instead: methods chosen for the model, fitted and calibrated on images that it was not trained
+    on, ready to decide.
     """
     changes = preprocessing.values()
-    methods.select()  # Before the model is built, as that may take long.
+    methods.check()
+    guard.check(named=methods.methods is not None)
     loaded = model.load(changes)
     images = loading.open(files.source, loaded.preprocess)
-    _say_passed_over(images)
+    say_passed_over(images)
+    if methods.methods is None:
+        fit_guard(loaded, images, loading, guard, files, output_item(model.output), json=json)
+        return
     monitor = _monitor(loaded, images, methods, output_item(model.output))
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
@@ -88,7 +119,7 @@ def fit(
     monitor.save(files.out)
     learned = len(images) if monitor.states else 0
     result = {
-        **_saved(files.out),
+        **saved(files.out),
         "left_out": monitor.left_out,
         "fit": {
             "path": files.source,
@@ -162,7 +193,7 @@ class CalibrateFiles:
     force: Force = False
 
     def __post_init__(self) -> None:
-        _check_target(self.out, force=self.force, source=self.detector)
+        check_target(self.out, force=self.force, source=self.detector)
 
 
 def calibrate(
@@ -177,21 +208,21 @@ def calibrate(
     Images are preprocessed as they were in the fit.
     """
     promise = guarantee.check()
-    import gradood
     from gradood.artifact import check
     from gradood.data import Preprocess
+    from gradood.monitor import load
 
     check(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load()
-    monitor = gradood.load(files.detector, loaded.model, override=model.override)
+    monitor = load(files.detector, loaded.model, override=model.override)
     fitted = monitor.preprocess
     preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
     images = loading.open(files.source, preprocess, labeled=False)
-    _say_passed_over(images)
+    say_passed_over(images)
     monitor.calibrate(loading.loader(images), **asdict(guarantee))
     monitor.save(files.out)
     result = {
-        **_saved(files.out),
+        **saved(files.out),
         "data": {
             "path": files.source,
             "n": len(images),
@@ -202,31 +233,6 @@ def calibrate(
         document(result)
     else:
         data(_calibrate_lines(result, promise))
-
-
-def _say_passed_over(images: "ImageDataset") -> None:
-    if images.passed_over:
-        say(f"passed over: {passed_over(images.passed_over)}")
-
-
-def _check_target(out: Path, *, force: bool, source: Path | None = None) -> None:
-    """Refuse a file that would be lost, before hours of work rather than after.
-
-    Args:
-        out: where the detector is to go.
-        force: whether another file may be replaced.
-        source: the file that the detector came from, which may always be replaced.
-
-    Raises:
-        ConfigError: there is another file already, or no such folder.
-    """
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {str(out)!r}: its folder does not exist; make it first.")
-    if out.is_dir():
-        raise ConfigError(f"--out {str(out)!r} is a folder; name a file.")
-    own = source is not None and out.exists() and out.samefile(source)
-    if out.exists() and not own and not force:
-        raise ConfigError(f"--out {str(out)!r} is there already; name another, or give --force.")
 
 
 def _monitor(
@@ -251,26 +257,6 @@ def _monitor(
     # Also a monitor that learns nothing must know its model to be saved.
     check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
     return monitor
-
-
-def _saved(file: Path) -> dict[str, Any]:
-    """What the file on disk says of itself, verified once more: plain values."""
-    from gradood.artifact import check
-
-    verified = check(file)
-    manifest = verified.manifest
-    return {
-        "file": str(file),
-        "bytes": verified.size,
-        "sha256": verified.sha256,
-        "detectors": {
-            record.name: {"method": record.method, "options": record.options}
-            for record in manifest.detectors
-        },
-        "combine": manifest.combine,
-        "calibration": manifest.calibration,
-        "overrides": [override.reason for override in manifest.overrides],
-    }
 
 
 def _fit_lines(result: Mapping[str, Any]) -> str:

@@ -218,7 +218,7 @@ class MethodOptions:
     PANEL: ClassVar[str] = METHODS
 
     methods: Annotated[
-        str,
+        str | None,
         option("A,B|all", "Methods; label=method adds a second one of a method."),
     ] = "all"
     assignments: Annotated[
@@ -234,7 +234,7 @@ class MethodOptions:
         """The detectors, and which of them were named."""
         from gradood.bench import select
 
-        return select(self.methods, self.assignments)
+        return select(self.methods or "all", self.assignments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,6 +224,7 @@ class Saved:
             overrides=self.manifest.overrides,
             fit_model=snapshot if self.states else None,
             calibration_model=None if self.rule is None else snapshot,
+            guard=self.manifest.guard,
         )
         allowed = tolerance(self.canary, module)
         return unbound, state, compare(self.canary, logits, scores, allowed)

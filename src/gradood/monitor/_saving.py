@@ -66,8 +66,7 @@ def save(
     detectors = tuple(_detector(name, bound, tensors) for name in bound.detectors)
     stated = set(tensors)
     rule, fitted = state.rule, state.fitted
-    if rule is not None:
-        tensors |= rule.tensors()
+    tensors |= {} if rule is None else rule.tensors()
     if fitted is not None:
         tensors[KEYS] = fitted.keys.sort().values
     records = {name for record in detectors for name in record.state.values()}
@@ -90,6 +89,7 @@ def save(
         canary=canary,
         arrays=arrays,
         numerics=settings or numerics(device),
+        guard=state.guard,
     )
     stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
 

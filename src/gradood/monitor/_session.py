@@ -24,6 +24,7 @@ from gradood._engine.partials import (
 from gradood._engine.progress import on_terminal, shown_batches
 from gradood._engine.reproducibility import RowSample, tolerances
 from gradood._engine.scoring import finite_batches, score_batches
+from gradood.artifact import GuardRecord
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
@@ -211,6 +212,7 @@ class Session:
                 calibrated=samples,
                 overrides=(*others, *overlap),
                 calibration_model=snapshot,
+                guard=before.guard and before.guard.recalibrated(len(samples.keys)),
             )
 
     def _fitted(self) -> MonitorState:
@@ -286,6 +288,11 @@ class Session:
         doubt = None if agreement is None else agreement.doubt()
         if doubt is not None:
             warn_caller(doubt, LabelMismatchWarning)
+
+    def mark(self, record: GuardRecord) -> None:
+        """Note how the guard was made whose monitor this is."""
+        with _SWAP:
+            self.state = replace(self.state, guard=record)
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import Detectors, combination, roster
-from gradood.artifact import Override
+from gradood.artifact import GuardRecord, Override
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.detectors.base import State
@@ -121,6 +121,7 @@ class MonitorState:
         overrides: refusals that were overridden.
         fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
         calibration_model: the model as it was calibrated on, likewise.
+        guard: how the guard was made whose monitor this is; None for any other.
     """
 
     bound: DetectorSet | None = None
@@ -132,6 +133,7 @@ class MonitorState:
     overrides: tuple[Override, ...] = ()
     fit_model: ModelSnapshot | None = None
     calibration_model: ModelSnapshot | None = None
+    guard: GuardRecord | None = None
 
     @property
     def snapshots(self) -> tuple[ModelSnapshot, ...]:

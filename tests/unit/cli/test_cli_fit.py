@@ -132,12 +132,13 @@ def test_fit_as_json(gradood_, place, tmp_path):
 
 
 def test_methods_that_cannot_run_are_left_out_unless_named(gradood_, place):
-    code, out, err = gradood_("fit", "--data", str(place / "flat"), "--json")
+    words = ("fit", "--data", str(place / "flat"))
+    code, out, err = gradood_(*words, "--methods", "all", "--json")
     assert code == 0
     assert "left out line: it learns from class labels, and the fit data has none.\n" in err
     found = json.loads(out)
     assert "line" in found["left_out"] and "knn" in found["detectors"]
-    code, out, err = gradood_("fit", "--data", str(place / "flat"), "--methods", "line", "--force")
+    code, out, err = gradood_(*words, "--methods", "line", "--force")
     assert (code, out) == (2, "")
     assert "line cannot be run: it learns from class labels" in err
 
@@ -268,3 +269,53 @@ def test_help_loads_no_torch_and_both_have_json():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.count("--json") == 2
+
+
+# -- without methods: a guard ---------------------------------------------------------------------
+
+
+def test_fit_without_methods_makes_a_guard(gradood_, place, tmp_path):
+    file = tmp_path / "guard.safetensors"
+    code, out, err = gradood_("fit", "--data", str(place / "held-out"), "--out", str(file))
+    assert code == 0, err
+    assert "must be images that the network was not trained on" in err
+    assert "detectors   " in out and "calibrated  on " in out
+    model = load_weights(build("digits_net", num_classes=CLASSES), place / "net.safetensors")
+    guard = gradood.load(file, model)
+    assert isinstance(guard, gradood.Guard) and guard.fpr == 0.05
+    images = open_images(place / "held-out", DIGITS, labeled=False)
+    own = gradood.guard(model, loader(images))
+    x = torch.stack([images[k] for k in range(40)])
+    assert torch.equal(guard(x), own(x))
+    code, out, _ = gradood_(
+        *("calibrate", "--detector", str(file), "--data", str(place / "held-out")),
+        *("--fpr", "0.2", "--force", "--allow-overlap", "a test", "--out", str(file)),
+    )
+    assert code == 0 and isinstance(gradood.load(file, model), gradood.Guard)
+
+
+def test_a_guard_with_training_images(gradood_, place, tmp_path):
+    code, out, err = gradood_(
+        *("fit", "--data", str(place / "held-out"), "--training", str(place / "fit")),
+        *("--fpr", "0.1", "--pac", "--json"),
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["guard"]["fitted"] == 0 and found["guard"]["known"] == 160
+    assert found["training"]["n"] == 240
+    assert found["calibration"]["combined"]["promise"]["fpr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--methods", "energy", "--fpr", "0.1"], "--fpr is of a guard"),
+        (["--combine", "fisher"], "--combine was given without --methods"),
+        (["--option", "knn.k=3"], "--option was given without --methods"),
+        (["--fpr", "7"], "fpr=7.0; expected a number between 0 and 1"),
+        (["--methods", "energy", "--pac"], "--pac is of a guard"),
+    ],
+)
+def test_options_of_a_guard_that_cannot_be_meant(gradood_, place, words, said):
+    code, out, err = gradood_("fit", "--data", str(place / "held-out"), *words)
+    assert (code, out) == (2, "") and said in err

@@ -1,0 +1,187 @@
+"""The monitor of a guard: detectors chosen, known data split, fitted, calibrated and looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from gradood._engine.batches import Data, batches
+from gradood._engine.binding import observed
+from gradood._engine.roster import Detectors, roster
+from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite
+from gradood.artifact import GuardRecord
+from gradood.calibration import Promise, required, required_fused
+from gradood.calibration._curve import How
+from gradood.detectors.base import Detector, Learner
+from gradood.errors import (
+    CalibrationError,
+    ConfigError,
+    TrainingDataWarning,
+    warn_caller,
+)
+from gradood.monitor import Monitor
+from gradood.registry import create
+from gradood.rejection._default import Sizes, default_choice
+from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
+from gradood.rejection._partition import Known, repeatable
+from gradood.taps import Network, check_output, device_of, unwrap
+
+__all__ = ["make"]
+
+_SHARE = 0.5
+"""Of the known data, to fit on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Roster:
+    """The detectors by name, and why these."""
+
+    detectors: Mapping[str, Detector]
+    reason: str
+
+    @property
+    def learns(self) -> bool:
+        return any(isinstance(detector, Learner) for detector in self.detectors.values())
+
+    @property
+    def needs_labels(self) -> bool:
+        learners = (d for d in self.detectors.values() if isinstance(d, Learner))
+        return any(learner.labels for learner in learners)
+
+    def required(self, promise: Promise) -> int:
+        """Samples that the calibration needs at least."""
+        return (required if len(self.detectors) == 1 else required_fused)(promise)
+
+
+def make(
+    model: nn.Module,
+    known: Data,
+    *,
+    detectors: Detectors | None,
+    fit: Data | None,
+    promise: Promise,
+    combine: How | None,
+    accuracy: float | None,
+    options: dict[str, Any],
+) -> Monitor[Any]:
+    """The monitor of a guard; see `gradood.guard`."""
+    module = unwrap(model)
+    check_output(options.get("output"))
+    _check_accuracy(accuracy)
+    named = None if detectors is None else _named(detectors)
+    data = Known.of(known)
+    fit = None if fit is None else repeatable(fit)
+    inputs = moved(data.first, device_of(module))
+    refuse_nonfinite(finite_rows(inputs), "calibration")
+    network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
+    chosen = named or _default(network, inputs, data, fit, promise)
+    data = _divided(data, chosen, promise, separate=fit is not None)
+    monitor = _monitor(model, chosen, combine, options)
+    if chosen.learns:
+        monitor.fit(_to_fit(network, data, fit, chosen))
+    seen = LabelFit(network)
+    monitor.calibrate(
+        seen.watched(data.part(fit=False)),
+        fpr=promise.fpr,
+        mode=promise.mode,
+        confidence=promise.confidence,
+    )
+    found = tuple(_doubts(seen, network, fit, accuracy))
+    record = GuardRecord(
+        reason=chosen.reason,
+        known=data.rows,
+        fitted=data.fitted,
+        labeled=data.labels is not None,
+        accuracy=seen.accuracy,
+        doubts=found,
+    )
+    monitor._session.mark(record)
+    for doubt in found:
+        warn_caller(doubt, TrainingDataWarning)
+    return monitor
+
+
+def _named(detectors: Detectors) -> _Roster:
+    found, _ = roster(detectors)
+    return _Roster(found, f"{', '.join(found)}: named by the user")
+
+
+def _default(
+    network: Network, inputs: Inputs, data: Known, fit: Data | None, promise: Promise
+) -> _Roster:
+    least = required_fused(promise)
+    if fit is not None:
+        sizes = Sizes(rows=None, fewest=None, combined=data.rows >= least)
+    else:
+        part = data.split(_SHARE, least)
+        sizes = Sizes(
+            rows=part.fitted, fewest=part.fewest(network.classes), combined=data.rows >= least
+        )
+    choice = default_choice(network, inputs, sizes)
+    return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
+
+
+def _divided(data: Known, chosen: _Roster, promise: Promise, *, separate: bool) -> Known:
+    """The known data with a part to fit on, where that is needed.
+
+    Raises:
+        CalibrationError: there are too few samples.
+    """
+    need = chosen.required(promise)
+    splits = chosen.learns and not separate
+    if data.rows < need + splits:
+        few = required(promise)
+        parts = f"{need} to calibrate by" + (" and some to fit on" if splits else "")
+        raise CalibrationError(
+            f"known holds {data.rows} samples; {promise} by {', '.join(chosen.detectors)} needs at "
+            f"least {need + splits}: {parts}. Give more; or fit= with data to fit on; or promise "
+            f"less; by detectors='energy' alone it needs {few}."
+        )
+    return data.split(_SHARE, need) if splits else data
+
+
+def _monitor(
+    model: nn.Module, chosen: _Roster, combine: How | None, options: Mapping[str, Any]
+) -> Monitor[Any]:
+    detectors = dict(chosen.detectors)
+    if len(detectors) > 1:
+        return Monitor(model, detectors, combine=combine or "fisher", **options)
+    if combine is not None:
+        raise ConfigError(
+            f"combine={combine!r} with one detector, {chosen.reason}; give several, or None."
+        )
+    (only,) = detectors.values()
+    return Monitor(model, only, **options)
+
+
+def _to_fit(network: Network, data: Known, fit: Data | None, chosen: _Roster) -> Data:
+    """What the detectors learn from: with the model's classes for labels where there are none."""
+    source = data.part(fit=True) if fit is None else fit
+    labeled = data.labels is not None if fit is None else _labeled(fit)
+    if labeled or not chosen.needs_labels:
+        return source
+    return predicted_batches(network, source)
+
+
+def _labeled(data: Data) -> bool:
+    """Whether the first batch of the data has labels."""
+    first = next(batches(data, labels=True), None)
+    return first is not None and first.labels is not None
+
+
+def _doubts(
+    seen: LabelFit, network: Network, fit: Data | None, accuracy: float | None
+) -> tuple[str, ...]:
+    compared = None
+    if fit is not None and seen.accuracy is not None and _labeled(fit):
+        compared = LabelFit(network)
+        compared.look(fit)
+    return tuple(doubts(seen, compared, accuracy))
+
+
+def _check_accuracy(accuracy: object) -> None:
+    number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
+    if accuracy is not None and not (number and 0 < accuracy <= 1):  # type: ignore[operator]
+        percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""  # type: ignore[operator]
+        raise ConfigError(f"accuracy={accuracy!r}; expected a number from 0 to 1.{percent}")

@@ -1,0 +1,159 @@
+"""Signs that a network was trained on data that should be held out from its training."""
+
+from collections.abc import Iterable, Iterator
+from math import sqrt
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.rows import finite_rows, moved, row_count, selected
+from gradood.evidence import LOGITS, gather
+from gradood.taps import Network
+
+__all__ = ["LabelFit", "doubts", "predicted_batches"]
+
+_ROWS = 2000
+"""Rows of each data set that are looked at."""
+_FEWEST = 200
+"""Rows without which nothing is said."""
+_Z = 3.29
+"""Of a normal bound that is exceeded once in two thousand times."""
+_CLOSE = 0.01
+"""Accuracies no farther apart count as equal."""
+_PERFECT, _SMALL_LOSS = 0.995, 0.015
+_BY_HEART = 0.99
+_SIGN = "this is what data looks like that the network was trained on"
+_ADVICE = (
+    "Held out must mean held out from the training of the network: on its training data, a "
+    "promised 5 % of false alarms became 9.5 %."
+)
+
+
+@final
+class LabelFit:
+    """How well a network predicts the labels of the first 2,000 rows of some data.
+
+    Args:
+        network: the observed model.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._losses: list[Tensor] = []
+        self._right: list[Tensor] = []
+        self.rows = 0
+
+    def watched(self, data: Iterable[Any]) -> Iterator[Any]:
+        """The batches as they are, looked at as they pass. Cost: a forward of 2,000 rows."""
+        for item in data:
+            if self.rows < _ROWS:
+                for batch in batches([item], labels=True):
+                    self._look(batch)
+            yield item
+
+    def look(self, data: Data) -> None:
+        """Look at the first rows of data with labels, and go no further."""
+        for batch in batches(data, labels=True):
+            self._look(batch)
+            if self.rows >= _ROWS:
+                return
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labels that are predicted; None if nothing was seen."""
+        return float(torch.cat(self._right).mean()) if self.rows else None
+
+    @property
+    def losses(self) -> Tensor:
+        """(rows,) float64 cross-entropy in nats."""
+        return torch.cat(self._losses)
+
+    def _look(self, batch: Batch) -> None:
+        if batch.labels is None or not row_count(batch.inputs):
+            return
+        logits, finite = _logits(self._network, batch)
+        labels = batch.labels.cpu()[finite]
+        sound = (labels >= 0) & (labels < logits.shape[1])
+        logits, labels = logits[sound], labels[sound]
+        log_probabilities = logits.log_softmax(1)
+        self._losses.append(-log_probabilities.gather(1, labels[:, None])[:, 0])
+        self._right.append((logits.argmax(1) == labels).double())
+        self.rows += len(labels)
+
+
+def predicted_batches(network: Network, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches with the classes that the network predicts in place of labels.
+
+    Args:
+        network: the observed model.
+        data: as for `gradood.Monitor.fit`; its labels are not looked at.
+    """
+    for batch in batches(data):
+        if row_count(batch.inputs):
+            logits, finite = _logits(network, batch)
+            labels = torch.zeros(row_count(batch.inputs), dtype=torch.int64, device="cpu")
+            labels[finite] = logits.argmax(1)
+            yield batch.inputs, labels
+
+
+def doubts(known: LabelFit, fit: LabelFit | None, stated: float | None) -> Iterator[str]:
+    """Why known data looks as if the network was trained on it, in sentences.
+
+    A network that memorized its training data and one for which the task is easy look alike on
+    that data alone: what is said is a doubt, and no doubt is no proof.
+
+    Args:
+        known: on the data to calibrate with.
+        fit: on training data, or None where none was given with labels.
+        stated: accuracy on data that the network was not trained on, as its record says, or None.
+    """
+    accuracy, rows = known.accuracy, known.rows
+    if accuracy is None or rows < _FEWEST:
+        return
+    loss = float(known.losses.mean())
+    said = f"the network gets {accuracy:.1%} of {rows:,} known labels right"
+    if stated is not None and accuracy - _Z * sqrt(stated * (1 - stated) / rows) > stated + _CLOSE:
+        yield f"{said}, where its record states {stated:.1%}: {_SIGN}. {_ADVICE}"
+    if fit is not None and fit.accuracy is not None and fit.rows >= _FEWEST:
+        yield from _compared(known, fit, said)
+    elif accuracy >= _PERFECT and loss <= _SMALL_LOSS:
+        yield (
+            f"{said}, at a mean loss of {loss:.2g}: {_SIGN}, unless the task is that easy. "
+            f"{_ADVICE}"
+        )
+
+
+def _compared(known: LabelFit, fit: LabelFit, said: str) -> Iterator[str]:
+    """Doubts by comparison with training data."""
+    accuracy, other = known.accuracy or 0.0, fit.accuracy or 0.0
+    losses, others = known.losses, fit.losses
+    spread = sqrt(float(losses.var() / len(losses) + others.var() / len(others)))
+    lower = float(others.mean() - losses.mean())
+    compared = f"{said}, and {other:.1%} of those of fit="
+    if lower > _Z * spread:
+        yield (
+            f"{compared}, at a loss of {float(losses.mean()):.2g} against "
+            f"{float(others.mean()):.2g}: the network does better on known than on fit, so that "
+            f"known is rather its training data. {_ADVICE}"
+        )
+        return
+    error = sqrt(accuracy * (1 - accuracy) / known.rows + other * (1 - other) / fit.rows + 1e-12)
+    # Where training data is not known by heart, a network may well do as well on new data.
+    if other >= _BY_HEART and other - accuracy + _Z * error <= _CLOSE:
+        yield (
+            f"{compared}: if fit is its training data, then {_SIGN}, unless it generalizes "
+            f"without a gap. {_ADVICE}"
+        )
+
+
+def _logits(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits of the finite rows, float64 on the CPU, and which rows these are."""
+    inputs = moved(batch.inputs, network.device)
+    finite = finite_rows(inputs)
+    kept = inputs if bool(finite.all()) else selected(inputs, finite)
+    if not row_count(kept):
+        return torch.zeros(0, network.classes, dtype=torch.float64, device="cpu"), finite.cpu()
+    logits = gather(network, kept, (LOGITS,), None).logits
+    return logits.detach().cpu().double(), finite.cpu()

@@ -1,0 +1,148 @@
+"""Held-out data in a part to fit on and a part to calibrate on, told apart by content."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.rows import selected
+from gradood.errors import DataError
+from gradood.evidence import content_keys
+
+__all__ = ["Known", "repeatable"]
+
+_SEED = 0
+"""Of the permutation of contents."""
+_BATCH = 256
+_EXAMPLE = 64
+
+
+def repeatable(data: Data) -> Data:
+    """The data as batches of which several passes can be made.
+
+    What gives one pass only is kept in memory; a whole data set in one tensor is taken in parts.
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
+        starts = range(0, len(data), _BATCH) if whole else ()
+        return [data[start : start + _BATCH] for start in starts] if whole else data
+    return list(data) if isinstance(data, Iterator) else data
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Known:
+    """Data held out from the training of a network, and which contents are to be fitted on.
+
+    Attributes:
+        data: batches, of which several passes can be made.
+        first: (at most 64, …) inputs of the first batch.
+        rows: number of samples.
+        contents: (m,) int64, ascending, the content keys that occur.
+        counts: (m,) int64, how often each does.
+        labels: (m,) int64, the label of each content, or None where a batch has none.
+        fit: (m,) bool, the contents to fit on.
+    """
+
+    data: Data
+    first: Tensor
+    rows: int
+    contents: Tensor
+    counts: Tensor
+    labels: Tensor | None
+    fit: Tensor
+
+    @staticmethod
+    def of(data: Data) -> "Known":
+        """The data, none of it to be fitted on. Cost: a pass over it, without the model.
+
+        Raises:
+            DataError: there is no sample.
+        """
+        data = repeatable(data)
+        first: Tensor | None = None
+        keys: list[Tensor] = []
+        labels: list[Tensor] = []
+        for batch in batches(data, labels=True):
+            if not len(batch.inputs):
+                continue
+            first = batch.inputs[:_EXAMPLE].clone() if first is None else first
+            keys.append(content_keys(batch.inputs).cpu())
+            labels += [] if batch.labels is None else [batch.labels.cpu()]
+        if first is None:
+            raise DataError(
+                "known holds no sample; give in-distribution data that the network was not "
+                "trained on."
+            )
+        rows = torch.cat(keys)
+        contents, of, counts = rows.unique(return_inverse=True, return_counts=True)
+        known = None
+        if len(labels) == len(keys):
+            # Copies with several labels get the largest; which one does not matter.
+            known = torch.zeros_like(contents).scatter_reduce(0, of, torch.cat(labels), "amax")
+        none = torch.zeros(len(contents), dtype=torch.bool, device="cpu")
+        return Known(data, first, len(rows), contents, counts, known, none)
+
+    def split(self, share: float, reserved: int) -> "Known":
+        """A part of the contents to fit on; the same one whatever the order of the samples.
+
+        Contents are dealt by a seeded permutation of their hashes, without a look at labels: the
+        calibration part is a uniform draw, so that the promise is exact. Copies stay together.
+
+        Args:
+            share: of the samples, to fit on.
+            reserved: samples to leave for the calibration at least.
+        """
+        wanted = max(0, min(int(share * self.rows), self.rows - reserved))
+        order = torch.from_numpy(np.random.default_rng(_SEED).permutation(len(self.contents)))
+        dealt = self.counts[order].cumsum(0) <= wanted
+        fit = torch.zeros_like(self.fit)
+        fit[order[dealt]] = True
+        return replace(self, fit=fit)
+
+    @property
+    def fitted(self) -> int:
+        """Number of samples to fit on."""
+        return int(self.counts[self.fit].sum())
+
+    def fewest(self, classes: int) -> int | None:
+        """Samples to fit on of the class with fewest; None without labels."""
+        if self.labels is None:
+            return None
+        labels, counts = self.labels[self.fit], self.counts[self.fit]
+        sound = (labels >= 0) & (labels < classes)
+        per_class = torch.zeros(classes, dtype=torch.int64, device="cpu")
+        per_class.index_add_(0, labels[sound], counts[sound])
+        return int(per_class.min())
+
+    def part(self, *, fit: bool) -> Iterable[Any]:
+        """Batches (x, y), or x without labels, of the samples to fit on, or of the others.
+
+        Args:
+            fit: which of the two.
+
+        Raises:
+            DataError: while iterating: the data differs from what it was.
+        """
+        for batch in batches(self.data, labels=self.labels is not None):
+            yield from self._rows(batch, fit)
+
+    def _rows(self, batch: Batch, fit: bool) -> Iterator[Any]:
+        if not len(batch.inputs):
+            return
+        keys = content_keys(batch.inputs).cpu()
+        place = torch.searchsorted(self.contents, keys).clamp(max=len(self.contents) - 1)
+        if not bool((self.contents[place] == keys).all()):
+            raise DataError(
+                "known gives other inputs each time it is gone through, as random augmentation "
+                "does; give the images as the network will see them in use."
+            )
+        mine = self.fit[place] == fit
+        if not bool(mine.any()):
+            return
+        inputs = selected(batch.inputs, mine.to(batch.inputs.device))
+        labels = None if batch.labels is None else batch.labels[mine.to(batch.labels.device)]
+        yield inputs if labels is None else (inputs, labels)

@@ -1,0 +1,62 @@
+"""Known data in two parts, told apart by content."""
+
+import numpy as np
+import pytest
+import torch
+
+from gradood.errors import DataError
+from gradood.rejection._partition import Known, repeatable
+
+
+def rows(known: Known, fit: bool) -> torch.Tensor:
+    return torch.cat(list(known.part(fit=fit)))
+
+
+def test_parts_are_disjoint_complete_and_independent_of_the_order():
+    x = torch.arange(100.0)[:, None].repeat(1, 3)
+    known = Known.of([x[:30], x[30:]]).split(0.5, 19)
+    fit, rest = rows(known, True), rows(known, False)
+    assert len(fit) == 50 == known.fitted
+    assert sorted(torch.cat([fit, rest])[:, 0].tolist()) == list(range(100))
+    again = Known.of([x.flip(0)]).split(0.5, 19)
+    assert set(rows(again, True)[:, 0].tolist()) == set(fit[:, 0].tolist())
+
+
+def test_copies_stay_together():
+    x = torch.arange(10.0)[:, None].repeat(6, 2)
+    known = Known.of([x]).split(0.5, 19)
+    fit, rest = set(rows(known, True)[:, 0].tolist()), set(rows(known, False)[:, 0].tolist())
+    assert not fit & rest and known.fitted == 6 * len(fit) and 4 <= len(fit) <= 5
+
+
+def test_what_the_calibration_needs_is_left():
+    x = torch.arange(25.0)[:, None]
+    assert Known.of([x]).split(0.5, 19).fitted == 6
+    assert Known.of([x]).split(0.5, 40).fitted == 0
+
+
+def test_the_share_of_every_class_is_that_of_all_on_average():
+    x, y = torch.arange(4000.0)[:, None], torch.arange(4000) % 4
+    known = Known.of([(x, y)]).split(0.5, 19)
+    assert 440 < known.fewest(4) <= 500
+    assert known.fewest(5) == 0
+    assert Known.of([x]).split(0.5, 19).fewest(4) is None
+
+
+def test_one_pass_is_kept_and_a_whole_data_set_is_taken_in_parts():
+    x = torch.randn(600, 2)
+    assert [len(part) for part in repeatable(x)] == [256, 256, 88]
+    assert [len(part) for part in repeatable(x.numpy())] == [256, 256, 88]
+    kept = repeatable(iter([x[:5], x[5:]]))
+    assert isinstance(kept, list) and len(kept) == 2
+    known = Known.of(iter([(x, torch.zeros(600, dtype=torch.int64))])).split(0.5, 19)
+    assert sum(len(y) for _, y in known.part(fit=True)) == 300
+    assert isinstance(repeatable(np.zeros(3)), np.ndarray)
+
+
+def test_other_data_in_a_later_pass_is_refused():
+    x = torch.randn(50, 2)
+    known = Known.of([x])
+    known.data[0].add_(1)
+    with pytest.raises(DataError, match="other inputs each time"):
+        list(known.part(fit=False))
