@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradood import errors as errors
     from gradood import metrics as metrics
     from gradood import plots as plots
+    from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
@@ -35,6 +36,7 @@ _HOMES = {
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
+    "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
     "inspect": "gradood.monitor.inspection",
     "load": "gradood.monitor",

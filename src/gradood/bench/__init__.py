@@ -10,6 +10,7 @@ from gradood._io.cache import Cache, default_folder
 from gradood._io.json import json_text, plain
 from gradood.bench._openood_csv import openood_csv
 from gradood.bench._suite_files import load_suite, suites
+from gradood.bench.choice import DetectorRanking, choose
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.entries import example_of
@@ -29,6 +30,7 @@ from gradood.bench.suite import Suite
 __all__ = [
     "Cache",
     "Comparison",
+    "DetectorRanking",
     "ModelEntry",
     "Outcome",
     "Record",
@@ -38,6 +40,7 @@ __all__ = [
     "Suite",
     "Survey",
     "check_classes",
+    "choose",
     "compare",
     "default_folder",
     "example_of",

@@ -1,0 +1,305 @@
+"""Choice of a detector for one model by in-distribution data alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from gradood._engine.batches import Data
+from gradood._engine.roster import Detectors, roster
+from gradood._io import markdown as markdown
+from gradood.bench._resamples import Areas
+from gradood.bench._trial import HELD, Candidates, Trial
+from gradood.calibration._curve import Curve, How
+from gradood.calibration.fusion import Fusion
+from gradood.detectors.base import Detector
+from gradood.errors import ConfigError, DataError
+from gradood.monitor import Monitor
+
+__all__ = ["CANDIDATES", "COMBINATIONS", "DetectorRanking", "RankedDetector", "choose", "fusions"]
+
+CANDIDATES = (
+    *("energy", "msp", "max-logit", "entropy", "gen", "kl-matching", "react", "vra", "scale"),
+    *("knn", "nci", "fdbd", "nnguide", "she", "vim", "residual", "neco"),
+    *("mahalanobis", "mahalanobis++", "rmds", "rmds++", "gradpca"),
+)
+"""Detectors that are tried by default: they read features and logits and share one forward pass."""
+COMBINATIONS = (
+    ("energy", "knn"),
+    ("energy", "mahalanobis++"),
+    ("knn", "mahalanobis++"),
+    ("nci", "mahalanobis++"),
+    ("vra", "mahalanobis++"),
+    ("energy", "knn", "mahalanobis++"),
+)
+"""Combinations that are tried, of the detectors at hand."""
+_HOW: How = "fisher"
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDetector:
+    """A detector, or a combination of several, and how well it told synthetic outliers.
+
+    Attributes:
+        name: of the detector; of a combination its members' names, joined by " + ".
+        members: names of the detectors.
+        score: mean over the kinds of 1 − √(1 − AUROC), which the ranking goes by: an error halved
+            counts alike where a kind is easy and where it is hard.
+        interval: of the score over resamples of images and kinds, at 95 %.
+        first: share of the resamples in which it is first.
+        auroc: kind → AUROC of outliers of that kind against held-out samples.
+        agreement: rank correlation of its scores with those of the first, over all samples.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    score: float
+    interval: tuple[float, float]
+    first: float
+    auroc: Mapping[str, float]
+    agreement: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DetectorRanking:
+    """Detectors for one model in order, and what they were judged on: no real outlier.
+
+    Attributes:
+        rows: the best first.
+        candidates: name → detector, of all that ran.
+        held: held-out samples that were told from outliers.
+        fitted: samples fitted on.
+        given: whether the held-out samples were given; else they are part of the fit data.
+        left_out: why a candidate did not run, by name.
+        stable: share of the kinds that may be left out without another one becoming first.
+    """
+
+    rows: tuple[RankedDetector, ...]
+    candidates: Mapping[str, Detector]
+    held: int
+    fitted: int
+    given: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    stable: float = 1.0
+
+    @property
+    def best(self) -> RankedDetector:
+        """The first."""
+        return self.rows[0]
+
+    @property
+    def sure(self) -> float:
+        """Share of the resamples in which the first is first; not that it is with real outliers."""
+        return self.best.first
+
+    @property
+    def detectors(self) -> dict[str, Detector]:
+        """Those of the first, as `gradood.Monitor` takes them."""
+        return {name: self.candidates[name] for name in self.best.members}
+
+    @property
+    def combine(self) -> How | None:
+        """How the first combines them, as `gradood.Monitor` takes it; None of a single one."""
+        return _HOW if len(self.best.members) > 1 else None
+
+    @property
+    def judged_on(self) -> str:
+        """What the ranking rests on, in a sentence."""
+        kinds = ", ".join(self.best.auroc)
+        origin = "given" if self.given else "taken out of the fit data"
+        return (
+            f"{self.held:,} held-out in-distribution samples ({origin}) against synthetic outliers "
+            f"made of them ({kinds}), after a fit on {self.fitted:,}; no real outlier was seen."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "rows": [
+                asdict(row) | {"members": list(row.members), "interval": list(row.interval)}
+                for row in self.rows
+            ],
+            "combine": self.combine,
+            "held": self.held,
+            "fitted": self.fitted,
+            "given": self.given,
+            "left_out": dict(self.left_out),
+            "sure": self.sure,
+            "stable": self.stable,
+            "judged_on": self.judged_on,
+        }
+
+    def markdown(self, count: int = 10) -> str:
+        """The first rows as a table, then what they rest on.
+
+        Args:
+            count: of rows at most.
+        """
+        kinds = list(self.best.auroc)
+        lines = [
+            [
+                row.name,
+                f"{100 * row.score:.1f}",
+                f"{100 * row.interval[0]:.1f}–{100 * row.interval[1]:.1f}",
+                f"{100 * row.first:.0f}",
+                f"{row.agreement:.2f}",
+                *(f"{100 * row.auroc[kind]:.1f}" for kind in kinds),
+            ]
+            for row in self.rows[:count]
+        ]
+        head = ["method", "score", "95 %", "first in %", "agreement", *kinds]
+        return (
+            f"{markdown.table(head, lines)}\n\nAUROC in percent by kind. Judged on {self.judged_on}"
+        )
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def __repr__(self) -> str:
+        return (
+            f"DetectorRanking({self.best.name} of {len(self.rows)}; first in "
+            f"{self.sure:.0%} of the resamples, {len(self.best.auroc)} kinds of synthetic outliers)"
+        )
+
+
+def choose(
+    model: nn.Module | Monitor,
+    fit: Data,
+    *,
+    held: Data | None = None,
+    detectors: Detectors | None = None,
+    limit: int = HELD,
+) -> DetectorRanking:
+    """Rank detectors and combinations for this model by in-distribution data alone.
+
+    Every candidate is fitted, and has to tell held-out in-distribution samples from outliers that
+    are made of them: of images, two blended or pasted together, patches shuffled, noise with their
+    spectrum or white, without detail, enlarged, inverted, turned; of other samples, features
+    permuted, two mixed, and beyond one seen from another. Nothing else is looked at, and so nothing
+    is claimed of outliers that are met: a ranking by synthetic outliers follows that by real ones
+    only in part, and `DetectorRanking.sure` says how it depends on the samples and kinds, not
+    whether it is right. docs/results/choose.md has what it kept of the best detector's AUROC on
+    networks and outliers it was not made for, beside the simplest rule, always mahalanobis++.
+
+    Args:
+        model: any classifier, or a monitor: then its model and its detectors.
+        fit: in-distribution training data, with labels for the detectors that need them; a loader
+            or an iterable of batches, of which one pass is made.
+        held: in-distribution data that neither the network nor the fit has seen, which is better:
+            of its own training data a network is surer. None holds out a fifth of `fit`.
+        detectors: to rank, by name or as instances, and the combinations of `COMBINATIONS` among
+            them; None for the monitor's, or those of `CANDIDATES`. Those that cannot run on the
+            model are left out with the reason.
+        limit: held-out samples at most, drawn evenly.
+
+    Raises:
+        DataError: too few samples, or samples of several shapes.
+        TapError: the model cannot be read.
+        ConfigError: no candidate can run, or `limit` is too small.
+
+    Cost:
+        One pass over the fit data, one forward pass of the held-out samples and one for each of at
+        most nine kinds; a second or two for the resamples.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> net = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.ReLU(), torch.nn.Linear(9, 3))
+        >>> x = torch.randn(400, 6)
+        >>> ranking = choose(net, [(x, net(x).argmax(1))], detectors=["energy", "knn"])
+        >>> sorted(row.name for row in ranking.rows)
+        ['energy', 'energy + knn', 'knn']
+        >>> monitor = Monitor(net, ranking.detectors, combine=ranking.combine)
+    """
+    if not isinstance(limit, int) or limit < 20:
+        raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
+    if isinstance(model, Monitor):
+        unbound = model._session.unbound
+        own = detectors if detectors is not None else unbound.detectors
+        candidates = Candidates(unbound.model, roster(own)[0], unbound.head, unbound.output)
+    else:
+        own = list(CANDIDATES) if detectors is None else detectors
+        candidates = Candidates(model, roster(own)[0])
+    return ranked(Trial.of(candidates, fit, held, limit=limit))
+
+
+def ranked(trial: Trial) -> DetectorRanking:
+    """The ranking that a trial gives.
+
+    Args:
+        trial: see `Trial.of`.
+
+    Raises:
+        DataError: a detector gave no finite score at all.
+    """
+    names = list(trial.detectors.detectors)
+    members = {name: (name,) for name in names}
+    combined = fusions({name: trial.known.scores[name] for name in names})
+    members |= {name: fusion.names for name, fusion in combined.items()}
+
+    def scores(batch: Mapping[str, Tensor]) -> np.ndarray:
+        rows = [batch[name] for name in names]
+        rows += [fusion.statistic(batch) for fusion in combined.values()]
+        return np.stack([row.numpy() for row in rows])
+
+    areas = Areas.of(
+        scores(trial.known.scores),
+        {kind: scores(batch.scores) for kind, batch in trial.unknown.items()},
+    )
+    order = np.argsort(-areas.scores, kind="stable")
+    low, high = np.percentile(areas.drawn, [2.5, 97.5], axis=0)
+    first = np.bincount(areas.drawn.argmax(1), minlength=len(members)) / len(areas.drawn)
+    agreement = areas.agreement(int(order[0]))
+    labels = list(members)
+    rows = [
+        RankedDetector(
+            name=labels[k],
+            members=tuple(members[labels[k]]),
+            score=float(areas.scores[k]),
+            interval=(float(low[k]), float(high[k])),
+            first=float(first[k]),
+            auroc={kind: float(areas.values[k, i]) for i, kind in enumerate(areas.kinds)},
+            agreement=float(agreement[k]),
+        )
+        for k in order.tolist()
+    ]
+    return DetectorRanking(
+        rows=tuple(rows),
+        candidates=dict(trial.detectors.detectors),
+        held=len(trial.known),
+        fitted=trial.fitted,
+        given=trial.given,
+        left_out=dict(trial.detectors.left_out),
+        stable=areas.stable(),
+    )
+
+
+def fusions(
+    known: Mapping[str, Tensor], combinations: Sequence[tuple[str, ...]] = COMBINATIONS
+) -> dict[str, Fusion]:
+    """Name → combination of detectors, whose ranks are those among held-out samples.
+
+    Args:
+        known: detector → (n,) scores of held-out samples.
+        combinations: names of the detectors of each; those not at hand are passed over.
+
+    Raises:
+        DataError: fewer than two scores of a detector are finite.
+    """
+    found: dict[str, Fusion] = {}
+    for names in combinations:
+        if not set(names) <= known.keys():
+            continue
+        curves: list[Curve] = []
+        for name in sorted(names):
+            finite = known[name][known[name].isfinite()]
+            if len(finite) < 2:
+                raise DataError(
+                    f"{name} gave {len(finite)} finite scores of held-out samples; rank without it."
+                )
+            curves.append(Curve.of(finite.double(), _HOW))
+        size = len(known[names[0]])
+        found[" + ".join(names)] = Fusion(_HOW, tuple(sorted(names)), tuple(curves), size)
+    return found
