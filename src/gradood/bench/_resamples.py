@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["Areas"]
 
-_DRAWS = 200
+_DRAWS, _POINT = 200, 0.01
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,14 +67,13 @@ class Areas:
         length = np.sqrt((centered**2).sum(1))
         return (centered @ centered[k]) / np.maximum(length * length[k], 1e-12)
 
-    def stable(self) -> float:
-        """Share of the kinds without which the same method is first."""
+    def stable(self, k: int) -> float:
+        """Share of the kinds without which method k is within a point of the highest score."""
         gains = _gain(self.values)
         if gains.shape[1] < 2:
             return 1.0
-        first = int(gains.mean(1).argmax())
-        others = gains.sum(1, keepdims=True) - gains
-        return float((others.argmax(0) == first).mean())
+        others = (gains.sum(1, keepdims=True) - gains) / (gains.shape[1] - 1)
+        return float((others[k] >= others.max(0) - _POINT).mean())
 
 
 def _gain(areas: np.ndarray) -> np.ndarray:

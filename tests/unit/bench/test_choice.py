@@ -11,7 +11,7 @@ import gradood
 from gradood.bench._resamples import Areas
 from gradood.bench._synthetic import IMAGE_KINDS, KINDS, made, usable_kinds
 from gradood.bench._trial import Candidates, Trial
-from gradood.bench.choice import fusions, ranked
+from gradood.bench.choice import _order, fusions, ranked
 from gradood.detectors import KNN, Energy
 from gradood.errors import ConfigError, DataError
 
@@ -73,8 +73,9 @@ def test_the_ranking_is_by_the_areas_of_the_kinds(ranking):
         wanted = np.mean([1 - np.sqrt(1 - area) for area in row.auroc.values()])
         assert row.score == pytest.approx(wanted, abs=1e-12)
         assert row.interval[0] <= row.score <= row.interval[1]
-    scores = [row.score for row in ranking.rows]
+    scores = [row.score for row in ranking.rows[1:]]
     assert scores == sorted(scores, reverse=True)
+    assert ranking.best.behind == 0 and max(row.behind for row in ranking.rows[1:]) <= 1
     assert sum(row.first for row in ranking.rows) == pytest.approx(1)
     assert ranking.best.agreement == pytest.approx(1) and ranking.sure == ranking.best.first
     assert 0 <= ranking.stable <= 1
@@ -135,6 +136,18 @@ def test_areas_and_their_resamples():
     assert found.drawn.shape == (200, 2) and found.agreement(0)[0] == pytest.approx(1)
     low, high = np.percentile(found.drawn[:, 0], [2.5, 97.5])
     assert low < found.scores[0] < high
+
+
+def test_a_single_detector_is_first_only_if_it_beats_a_combination_beyond_chance():
+    rng = np.random.default_rng(1)
+    known, near = (np.tile(rng.normal(size=300), (2, 1)) for _ in range(2))
+    combined = np.array([False, True])
+    apart = np.array([[1.6], [1.0]])
+    close = Areas.of(known, {"a": near + apart, "b": near + [[1.0], [1.4]]})
+    assert close.scores[0] > close.scores[1] and _order(close, combined) == [1, 0]
+    far = Areas.of(known, {"a": near + apart + 1, "b": near + apart})
+    assert _order(far, combined) == [0, 1] == _order(far, ~combined)
+    assert far.stable(0) == 1.0 and far.stable(1) == 0.0
 
 
 def test_a_combination_takes_ranks_among_held_out_samples():
