@@ -3,9 +3,9 @@
     python benchmarks/choose.py --networks resnet20,resnet56,densenet101
         [--network LABEL=SPEC@WEIGHTS]… [--records DIR] [--write docs/results/choose.md]
 
-Each network of CIFAR-10 is fitted on `--fit` training images; held out are `--held` test images, and
-the figures are of other test images and of `--ood` images of every set of outliers. `mobilenet` is
-the ImageNet network on photographs, `digits` the demo's. What a network gave is kept as JSON in
+Each network of CIFAR-10 is fitted on `--fit` training images; held out are `--held` test images,
+and the figures are of other test images and of `--ood` images of every set of outliers. `mobilenet`
+is the ImageNet network on photographs, `digits` the demo's. What a network gave is kept as JSON in
 `--records`, so that networks may be run one at a time and the page made of all of them.
 
 Compared, by their AUROC on every set: the first of `gradood.choose`; always energy; always
@@ -49,6 +49,24 @@ OUTLIERS = {
     "tinyimagenet": "tinyimagenet_val",
     "mnist": "mnist_test",
 }
+INTRODUCTION = """\
+`gradood.choose` ranks detectors and combinations for one model by how well they tell held-out
+in-distribution samples from synthetic outliers made of them. This page says how much of the best
+single detector's AUROC that keeps on real outliers, beside rules that look at nothing. The rule
+(the kinds, the mean of 1 − √(1 − AUROC), Fisher's combination, the candidates, a combination first
+unless a single detector beats it beyond chance) was made on {names}, whose real outliers were
+looked at meanwhile: only the networks under “Confirmation” say how good it is."""
+NOTES = """\
+“Kept” is the mean over sets of the AUROC relative to that of the network's best single detector,
+known in hindsight only. Intervals are of the mean difference over resamples of networks and, within
+each, of its sets: with few networks they are wide, and say nothing of kinds of network that are
+absent.
+
+“Sure”: resamples in which it has the highest score; “stable”: kinds that may be left out, one at a
+time, with it still within a point of the highest; “rank correlation”: of all methods, between the
+score that the ranking goes by and the mean AUROC on the real sets.
+
+Made with `python benchmarks/choose.py`; what each network gave is in the JSON files beside it."""
 RULES = {"chosen": "the choice", "energy": "always energy", "mahalanobis++": "always mahalanobis++"}
 RULES |= {FIXED: "fixed fusion"}
 
@@ -228,37 +246,23 @@ def page(records: Sequence[Mapping[str, Any]], figure: str) -> str:
     """The page."""
     design = [record for record in records if record["design"]]
     others = [record for record in records if not record["design"]]
+    names = ", ".join(record["network"] for record in design)
     lines = [
         "<!-- Made by benchmarks/choose.py. -->",
         "",
         "# The choice without outliers",
         "",
-        "`gradood.choose` ranks detectors and combinations for one model by how well they tell held-out",
-        "in-distribution samples from synthetic outliers made of them. This page says how much of the best",
-        "single detector's AUROC that keeps on real outliers, beside rules that look at nothing. The rule (the",
-        "kinds, the mean of 1 − √(1 − AUROC), Fisher's combination, the candidates) was made on "
-        + ", ".join(r["network"] for r in design)
-        + ",",
-        "whose real outliers were looked at meanwhile: only the networks under “Confirmation” say how good it is.",
+        INTRODUCTION.format(names=names),
         "",
         *verdict(others),
         f"![AUROC of the rules by network]({figure})",
         "",
     ]
-    for title, part in (
-        ("Confirmation: networks not used to make the rule", others),
-        ("Design", design),
-    ):
+    parts = ("Confirmation: networks not used to make the rule", others), ("Design", design)
+    for title, part in parts:
         if part:
             lines += [f"## {title}", "", *summary_lines(part), *network_lines(part)]
-    lines += [
-        "“Kept” is the mean over sets of the AUROC relative to that of the network's best single detector,",
-        "known in hindsight only. Intervals are of the mean difference over resamples of networks and, within",
-        "each, of its sets: with few networks they are wide, and say nothing of kinds of network that are absent.",
-        "",
-        "Made with `python benchmarks/choose.py`; the rows of each network are in the JSON files beside it.",
-        "",
-    ]
+    lines += [NOTES, ""]
     return "\n".join(lines)
 
 
@@ -266,8 +270,8 @@ def verdict(others: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether the choice beats always mahalanobis++ where that counts."""
     if not others:
         return [
-            "**Not confirmed yet**: no network that the rule was not made on has been run. Until then nothing is",
-            "claimed beyond the design networks, and `always mahalanobis++` is the safe rule.",
+            "**Not confirmed yet**: no network that the rule was not made on has been run. Until one",
+            "is, nothing is claimed beyond the networks that it was made on.",
             "",
         ]
     values = blocks(others)
@@ -311,13 +315,7 @@ def network_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     head = ["network", "chosen", "sure / stable in %", "AUROC", "best single", "AUROC"]
     head += ["energy", "mahalanobis++", "fixed fusion", "rank correlation"]
-    return [
-        table(head, rows),
-        "",
-        "“Sure”: resamples in which it is first; “stable”: kinds that may be left out; “rank correlation”: of all",
-        "methods, between the score that the ranking goes by and the mean AUROC on the real sets.",
-        "",
-    ]
+    return [table(head, rows), ""]
 
 
 def draw(records: Sequence[Mapping[str, Any]], file: Path) -> None:
@@ -347,15 +345,10 @@ def draw(records: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--networks", default="", help="of " + ", ".join([*DESIGN, "mobilenet", "digits"])
-    )
-    parser.add_argument(
-        "--network", action="append", default=[], help="LABEL=SPEC@WEIGHTS, CIFAR-10"
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    labels = ", ".join([*DESIGN, "mobilenet", "digits"])
+    parser.add_argument("--networks", default="", help=f"of {labels}")
+    parser.add_argument("--network", action="append", default=[], help="LABEL=SPEC@WEIGHTS")
     parser.add_argument("--mobilenet", default="mobilenet_v2", help="model spec of mobilenet")
     parser.add_argument("--records", type=Path, default=Path("docs/results/choose"))
     parser.add_argument("--write", type=Path)
