@@ -270,8 +270,8 @@ def verdict(others: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether the choice beats always mahalanobis++ where that counts."""
     if not others:
         return [
-            "**Not confirmed yet**: no network that the rule was not made on has been run. Until one",
-            "is, nothing is claimed beyond the networks that it was made on.",
+            "**Not confirmed yet**: no network that the rule was not made on has been run, and until",
+            "one is, nothing is claimed beyond the networks that it was made on.",
             "",
         ]
     values = blocks(others)

@@ -143,7 +143,7 @@ def test_a_single_detector_is_first_only_if_it_beats_a_combination_beyond_chance
     known, near = (np.tile(rng.normal(size=300), (2, 1)) for _ in range(2))
     combined = np.array([False, True])
     apart = np.array([[1.6], [1.0]])
-    close = Areas.of(known, {"a": near + apart, "b": near + [[1.0], [1.4]]})
+    close = Areas.of(known, {"a": near + apart, "b": near + np.array([[1.0], [1.4]])})
     assert close.scores[0] > close.scores[1] and _order(close, combined) == [1, 0]
     far = Areas.of(known, {"a": near + apart + 1, "b": near + apart})
     assert _order(far, combined) == [0, 1] == _order(far, ~combined)
