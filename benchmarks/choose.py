@@ -270,7 +270,7 @@ def verdict(others: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether the choice beats always mahalanobis++ where that counts."""
     if not others:
         return [
-            "**Not confirmed yet**: no network that the rule was not made on has been run, and until",
+            "**Not confirmed yet**: no network that the rule was not made on has been run. Until",
             "one is, nothing is claimed beyond the networks that it was made on.",
             "",
         ]
