@@ -53,9 +53,9 @@ def choose(
     permuted, two mixed, and beyond one seen from another. Nothing else is looked at, and so nothing
     is claimed of outliers that are met: a ranking by synthetic outliers follows that by real ones
     only in part, and `DetectorRanking.sure` says how it depends on the samples and kinds, not
-    whether it is right. On the three networks that the rule was made on it is ahead of the simplest
-    one, always mahalanobis++; docs/results/choose.md has what it gives on those it was not made on,
-    and until it has, nothing is shown of others.
+    whether it is right. On the three networks that the rule was made on it is ahead of always
+    mahalanobis++, and not of one fixed combination, energy + mahalanobis++ (docs/results/choose.md,
+    which says whether that holds on others).
 
     Args:
         model: any classifier, or a monitor: then its model and its detectors.
