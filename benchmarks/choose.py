@@ -56,7 +56,8 @@ in-distribution samples from synthetic outliers made of them. This page says how
 single detector's AUROC that keeps on real outliers, beside rules that look at nothing. The rule
 (the kinds, the mean of 1 − √(1 − AUROC), Fisher's combination, the candidates, a combination first
 unless a single detector beats it beyond chance) was made on
-{names}, whose real outliers were looked at meanwhile: only the networks under “Confirmation” say how good it is."""
+{names}, whose real outliers were looked at meanwhile: only the
+networks under “Confirmation” say how good it is."""
 NOTES = """\
 “Kept” is the mean over sets of the AUROC relative to that of the network's best single detector,
 known in hindsight only. Intervals are of the mean difference over resamples of networks and, within
@@ -287,7 +288,8 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> list[str]:
         won = "is ahead of" if low > 0 else "**is not ahead of**"
         lines += [
             f"On {which} ({len(gain)} sets) the choice {won} {RULES[rule]} (`{rule}`):",
-            f"{100 * gain.mean():+.2f} points of AUROC (95 %: {100 * low:+.2f} to {100 * high:+.2f}).",
+            f"{100 * gain.mean():+.2f} points of AUROC (95 %: {100 * low:+.2f} to "
+            f"{100 * high:+.2f}).",
             "",
         ]
     return lines
