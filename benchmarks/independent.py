@@ -238,7 +238,7 @@ def cases() -> dict[str, Case]:
             _early_temperature,
         ),
         "open-max": Case(
-            gradood.OpenMax(tailsize=25, samples="all"),
+            gradood.OpenMax(tailsize=25, distance="euclidean", samples="all"),
             _by_logits(lambda: other.OpenMax(None, tailsize=25)),
         ),
         "react": Case(

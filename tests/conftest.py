@@ -5,7 +5,7 @@ import importlib
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # For processes that tests start, too: on tiny networks a second thread costs more than it brings.
@@ -16,6 +16,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from _pytest.doctest import DoctestModule
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
@@ -83,6 +84,13 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("isolation", "observe"):
         module = importlib.import_module(f"gradood.taps.{name}")
         monkeypatch.setattr(module, "only_thread", lambda: True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Doctests are those of the source; to look for some in every test takes seconds."""
+    found = yield
+    return [collector for collector in found if not isinstance(collector, DoctestModule)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -150,7 +150,7 @@ MUTATIONS = (
     Mutation(
         "the random state is set back beside other threads",
         "taps/isolation.py",
-        {"    return len(sys._current_frames())": "    return True or len(sys._current_frames())"},
+        {"    if running == 1:\n": "    if True:\n"},
         ("taps/test_isolation.py::test_no_draw_is_repeated_beside_a_score",),
     ),
     Mutation(
@@ -322,9 +322,9 @@ MUTATIONS = (
         "every detector looks for itself",
         "_engine/scoring.py",
         {
-            "        score = detectors.measure(name, requests, reading.evidence)\n": (
-                "        alone = detectors.reader.read(batch, wanted)\n"
-                "        score = detectors.measure(name, requests, alone.evidence)\n"
+            "            score = detectors.measure(name, requests, reading.evidence)\n": (
+                "            alone = detectors.reader.read(batch, wanted)\n"
+                "            score = detectors.measure(name, requests, alone.evidence)\n"
             )
         },
         (contract("energy", "groupnorm", "one-look"),),

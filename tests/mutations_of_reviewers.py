@@ -3,7 +3,7 @@
 Each is silent: nothing raises, and only some inputs, shapes or orders of calls show it.
 """
 
-from faults import Mutation, golden
+from faults import Mutation, contract, golden
 
 __all__ = ["MUTATIONS"]
 
@@ -34,13 +34,19 @@ MUTATIONS = (
                 "largest = own.amax((0, 1), keepdim=True) if len(own) else own.amax(1, True)"
             )
         },
-        (golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),),
+        (
+            contract("gram", "transformer", "overflow-is-out-of-distribution"),
+            golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),
+        ),
     ),
     Mutation(
         "of two shards, only the samples of the first are remembered",
         "_engine/fitting.py",
         {"else a.seen.merge(b.seen)": "else a.seen.merge(a.seen)"},
-        ("test_decision.py::test_samples_of_every_shard_are_remembered",),
+        (
+            contract("knn", "densenet", "shards-merge-in-any-order"),
+            "test_decision.py::test_samples_of_every_shard_are_remembered",
+        ),
     ),
     Mutation(
         "rows that hold NaN are kept in the cache as rows of zeros",
@@ -64,7 +70,10 @@ MUTATIONS = (
                 "torch.minimum(a[1], b[1])"
             )
         },
-        (golden("gram.ranges_of_any_shards_are_those_of_all"),),
+        (
+            contract("gram:layers", "frozen", "fit-batches-do-not-matter"),
+            golden("gram.ranges_of_any_shards_are_those_of_all"),
+        ),
     ),
     Mutation(
         "an overlap takes the place of what was overridden before",

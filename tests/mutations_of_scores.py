@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation(
         "Mahalanobis divides by one sample less",
         "detectors/_shared/gaussians.py",
-        {"(scatter / samples, samples)": "(scatter / (samples - 1), samples)"},
+        {"weight = scatter / samples, 0.0": "weight = scatter / (samples - 1), 0.0"},
         (
             golden("mahalanobis.mahalanobis_is_its_formula", name="mlp_bn", size=40),
             "test_monitor.py::test_mahalanobis_is_the_formula",

@@ -48,7 +48,7 @@ def expected(given, options, logits):
 def test_adascale_is_its_formula(name, options):
     given = setting(name)
     for detector, logits in ((gradood.AdaScaleA, False), (gradood.AdaScaleL, True)):
-        scores = given.scores(detector(**OPTIONS[options]), fit=True)
+        scores = given.scores(detector(**detector.published | OPTIONS[options]), fit=True)
         same(scores, expected(given, OPTIONS[options], logits))
 
 

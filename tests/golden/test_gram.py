@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 import gradood
 from gradood.errors import ArtifactError, ConfigError, DataError
-from gradood.evidence import Activation, gram_sums, read_from_plain, read_to_plain, summaries
+from gradood.evidence import (
+    Activation,
+    content_keys,
+    gram_sums,
+    read_from_plain,
+    read_to_plain,
+    summaries,
+)
 from gradood.functional.gram import Ranges
 from gradood.taps import Site
 
@@ -71,7 +78,7 @@ def sums(given: Setting, names: list[str], powers: tuple[int, ...], x: Tensor) -
 
 CASES = {
     "post_activation_resnet": (["stage1", "stage2"], TEN),
-    "pre_activation_densenet": (["block1", "block2"], EVEN),
+    "pre_activation_densenet": (["block1.0", "block1.1", "block2.0", "block2.1"], EVEN),
     "plain_cnn": (["norm1", "norm2"], EVEN),
     "mlp_bn": (["norm1", "norm2"], EVEN),
 }
@@ -176,14 +183,53 @@ def test_ranges_of_any_shards_are_those_of_all():
     merged = shards[0].merge(shards[1]).merge(shards[2].merge(shards[3]))
     for name, tensor in merged.tensors().items():
         assert torch.equal(tensor, once.tensors()[name])
-    assert once.rows.tolist() == [0, 1, 2, 4]
+    assert once.by_class().rows.tolist() == [0, 1, 2, 4]
     assert once.low[1, 3].tolist() == [torch.inf] * 4
+    by_class = once.by_class()
+    assert torch.equal(by_class.low, once.low) and torch.equal(by_class.high, once.high)
+    once, merged = by_class, merged.by_class()
     # A batch holds nothing of the classes that are not in it.
     assert Ranges.of([values[7:8]], predicted[7:8], 1000).low.shape == (2, 1, 4)
     torch.testing.assert_close(merged.expected(), once.expected(), rtol=1e-12, atol=0)
     low, high = once.filled()
     assert torch.equal(low[3], values.amin(0)) and torch.equal(high[3], values.amax(0))
     assert torch.equal(low[4], values[7]) and torch.equal(high[4], values[7])
+
+
+def test_ranges_are_of_a_seeded_few_in_any_order():
+    """The few are those whose keys begin with the most zeros, and just enough of them."""
+    generator = torch.Generator().manual_seed(4)
+    values = torch.randn(900, 3, generator=generator)
+    predicted = torch.randint(0, 3, (900,), generator=generator)
+    predicted[predicted == 2] = torch.tensor(0)
+    predicted[:5] = 2
+    keys = content_keys(values)
+
+    def ranges(rows):
+        return Ranges.of([values[rows]], predicted[rows], 4, keys=keys[rows], enough=20)
+
+    once = ranges(torch.arange(900))
+    for shards in (
+        [range(0, 900, 2), range(1, 900, 2)],
+        [range(i, i + 90) for i in range(0, 900, 90)],
+    ):
+        for order in (shards, shards[::-1]):
+            merged = ranges(torch.tensor(order[0]))
+            for part in order[1:]:
+                merged = merged.merge(ranges(torch.tensor(part)))
+            for name, tensor in merged.tensors().items():
+                assert torch.equal(tensor, once.tensors()[name])
+    by_class = once.by_class()
+    assert by_class.rows.tolist() == [0, 1, 2] and int(by_class.sizes[2]) == 5
+    zeros = torch.tensor([64 - (int(key) + 2**63).bit_length() for key in keys])
+    for i, c in enumerate(by_class.rows.tolist()):
+        mine = predicted == c
+        least = max(n for n in range(64) if int((mine & (zeros >= n)).sum()) >= 20 or n == 0)
+        kept = values[mine & (zeros >= least)]
+        assert len(kept) == by_class.sizes[i]
+        assert torch.equal(by_class.low[:, i], kept.sort(0).values[:2])
+        assert torch.equal(by_class.high[:, i], kept.sort(0, descending=True).values[:2])
+    assert int(by_class.count) == int(by_class.sizes.sum()) < 200
 
 
 def test_samples_without_a_second_of_their_class_are_refused():

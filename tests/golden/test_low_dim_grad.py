@@ -82,6 +82,7 @@ def test_one_class_alone_is_refused():
     with pytest.raises(DataError, match=r"low-dim-grad needs classes whose mean gradients differ"):
         monitor.fit([(x, torch.ones(20, dtype=torch.int64))])
     with pytest.raises(DataError, match=r"low-dim-grad with k=5 was fitted on 4 samples; give at"):
+        monitor = gradood.Monitor(given.network, gradood.LowDimGrad(k=5))
         monitor.fit([(x[:4], torch.arange(4))])
 
 

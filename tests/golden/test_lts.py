@@ -36,4 +36,4 @@ def test_a_score_of_features_is_refused():
     with pytest.raises(
         ConfigError, match=r"lts: score='gradnorm' reads other .* a score of logits"
     ):
-        given.scores(gradood.LTS(score="gradnorm"))
+        given.scores(gradood.LTS(percentile=95, score="gradnorm"))

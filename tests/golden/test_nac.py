@@ -57,12 +57,12 @@ def test_nac_learns_of_a_seeded_few():
     ("name", "layers"),
     [
         ("plain_cnn", "norm1, norm2"),
-        ("post_activation_resnet", "stage1"),
-        ("pre_activation_densenet", "block1"),
+        ("post_activation_resnet", "stage2.norm1, stage2.norm2, stage2.shortcut.1"),
+        ("pre_activation_densenet", "block2.0.norm, block2.1.norm, norm"),
         ("mlp_bn", "norm1, norm2"),
     ],
 )
-def test_nac_reads_the_stages_before_the_features(name, layers):
+def test_nac_reads_the_last_normalizations_and_the_features(name, layers):
     given = setting(name)
     monitor = gradood.Monitor(given.network, gradood.NAC())
     assert monitor.bind(given.x).plans["nac"].notes == (f"layers {layers}, features",)

@@ -26,6 +26,7 @@ def test_neco_is_its_formula(name, dimension, standardize, max_logit):
         given.features(given.x),
         given.features(given.fit_x),
         None if dimension == "auto" else dimension,
+        classes=len(given.weight),
         standardize=standardize,
         logits=given.logits(given.x) if max_logit else None,
     )
@@ -46,8 +47,31 @@ def test_neco_is_the_released_recipe_with_scikit_learn(rng):
     same(inside_share(torch.tensor(x), mean, scale, operator), ratio)
 
 
-@pytest.mark.parametrize(("name", "multiplied"), [("resnet", False), ("transformer", True)])
-def test_the_largest_logit_multiplies_on_transformers_alone(name, multiplied):
+def by_default(classes, samples=300):
+    """NECO fitted on ten features, of which the first four hold nine tenths of the variance."""
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(10, classes)).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([3.0, 3.0, 3.0, 3.0] + [0.5] * 6, dtype=torch.float64)
+    fit = spread * torch.randn(samples, 10, generator=generator, dtype=torch.float64) + 2
+    return model, fit, gradood.Monitor(model, "neco").fit(fit)
+
+
+@pytest.mark.parametrize(("classes", "dimension"), [(1, 4), (2, 1), (3, 2), (5, 4), (50, 4)])
+def test_the_dimension_is_that_of_the_classes_or_of_the_variance(classes, dimension):
+    model, fit, auto = by_default(classes)
+    given = gradood.NECO(dimension=dimension, standardize=False, max_logit=classes > 1)
+    expected = gradood.Monitor(model, given).fit(fit).states["neco"]
+    for key, value in auto.states["neco"].items():
+        assert torch.equal(value, expected[key])
+
+
+def test_the_published_setting_is_that_of_the_released_code():
+    assert gradood.NECO.published == {"standardize": True}
+    assert gradood.NECO(**gradood.NECO.published).standardize
+
+
+@pytest.mark.parametrize(("name", "multiplied"), [("resnet", True), ("transformer", True)])
+def test_the_largest_logit_multiplies(name, multiplied):
     network = networks()[name]
     (use,) = gradood.inspect(network.model(), network.inputs(32), ["neco"]).uses
     assert (use.notes == ("multiplied by the largest logit",)) is multiplied

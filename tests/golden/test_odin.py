@@ -69,3 +69,45 @@ def test_where_there_is_no_gradient_nothing_moves():
     )
     with torch.no_grad():
         assert float(model(x)[0, 1] - model(x - 0.01)[0, 1]) < -4
+
+
+@pytest.mark.parametrize("kind", [gradood.ODIN, gradood.IODIN])
+def test_the_deviation_is_that_of_the_preprocessing(kind):
+    given = setting("plain_cnn")
+    std = (0.2, 1.3, 0.7)
+    expected = gradood.Monitor(given.network, kind(noise=0.01, std=std)).score(given.x)
+    known = {"mean": (0.1, 0.2, 0.3), "std": list(std)}
+    monitor = gradood.Monitor(given.network, kind(noise=0.01), preprocess=known)
+    assert torch.equal(monitor.score(given.x), expected)
+    (note,) = monitor.bind(given.x).plans[kind.name].notes
+    assert note == "the step is divided by the preprocessing's std (0.2, 1.3, 0.7)"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "note"),
+    [
+        (None, "the preprocessing is not known"),
+        ({"std": "as in the paper"}, "the preprocessing is not known"),
+        ({"std": (0.2, 0.3)}, "the preprocessing is not known"),
+        ({"std": None}, r"the step is divided by the preprocessing's std (1.0,)"),
+    ],
+)
+def test_the_step_is_on_the_inputs_where_nobody_knows(preprocess, note):
+    given = setting("plain_cnn")
+    expected = gradood.Monitor(given.network, gradood.ODIN(std=None)).score(given.x)
+    monitor = gradood.Monitor(given.network, "odin", preprocess=preprocess)
+    assert torch.equal(monitor.score(given.x), expected)
+    assert monitor.bind(given.x).plans["odin"].notes[0].startswith(note)
+
+
+def test_a_model_that_normalizes_its_inputs_takes_the_step_before():
+    class Normalize(nn.Module):
+        def forward(self, x):
+            return (x - 0.5) / 0.25
+
+    model = nn.Sequential(Normalize(), nn.Flatten(), nn.Linear(12, 3)).double()
+    x = torch.rand(4, 3, 2, 2, dtype=torch.float64)
+    monitor = gradood.Monitor(model, "odin", preprocess={"std": (0.2, 0.2, 0.2)})
+    assert torch.equal(monitor.score(x), gradood.Monitor(model, gradood.ODIN(std=None)).score(x))
+    (note,) = monitor.bind(x).plans["odin"].notes
+    assert note.startswith("the model normalizes its inputs itself")

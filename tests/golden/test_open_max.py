@@ -8,27 +8,40 @@ from package import NAMES, same, setting
 from scipy.stats import weibull_min
 
 import gradood
-from gradood.errors import DataError
-from gradood.functional.openmax import class_models, distances_to, unknown_log_odds
+from gradood.errors import ConfigError, DataError
+from gradood.functional.openmax import class_models, distances_to, tail_of, unknown_log_odds
 from gradood.functional.weibull import fit_weibull
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("tailsize", "alpha", "distance", "samples"),
-    [(20, 10, "euclidean", "correct"), (4, 2, "eucos", "all"), (6, 3, "cosine", "all")],
+    ("tailsize", "alpha", "distance", "samples", "translation"),
+    [
+        (20, 10, "euclidean", "correct", 10_000),
+        (4, 2, "eucos", "all", 10_000),
+        (6, 3, "cosine", "all", 10_000),
+        ("auto", 10, "eucos", "correct", 10_000),
+        (20, 3, "euclidean", "correct", 1),
+    ],
 )
-def test_open_max_is_its_formula(name, tailsize, alpha, distance, samples):
+def test_open_max_is_its_formula(name, tailsize, alpha, distance, samples, translation):
     given = setting(name, fit=90)
-    detector = gradood.OpenMax(tailsize=tailsize, alpha=alpha, distance=distance, samples=samples)
+    detector = gradood.OpenMax(
+        tailsize=tailsize,
+        alpha=alpha,
+        distance=distance,
+        samples=samples,
+        translation=translation,
+    )
     expected = openmax.openmax(
         given.logits(given.x),
         given.logits(given.fit_x),
         given.fit_y,
-        tailsize,
+        None if tailsize == "auto" else tailsize,
         alpha,
         distance,
         samples == "correct",
+        translation,
     )
     same(given.scores(detector, fit=True), expected, 1e-7)
 
@@ -97,6 +110,18 @@ def test_classes_that_cannot_be_fitted_are_unknown(rng):
     given = setting("mlp_bn")
     with pytest.raises(DataError, match=r"open-max found no class with three samples"):
         gradood.Monitor(given.network, "open-max").fit([(given.fit_x[:2], given.fit_y[:2])])
+
+
+@pytest.mark.parametrize(("samples", "tail"), [(3, 3), (20, 3), (200, 4), (999, 19), (5000, 20)])
+def test_the_tail_is_a_share_of_the_class(samples, tail):
+    assert tail_of(samples) == tail
+
+
+@pytest.mark.parametrize("wrong", [{"tailsize": "all"}, {"tailsize": 1}, {"translation": 0.0}])
+def test_wrong_options_are_named(wrong):
+    (option,) = wrong
+    with pytest.raises(ConfigError, match=rf"{option}={wrong[option]!r}; expected a number > "):
+        gradood.OpenMax(**wrong)
 
 
 def test_cosine_of_zero_is_far():

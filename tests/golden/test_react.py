@@ -26,11 +26,13 @@ def test_react_is_its_formula(name, percentile):
 
 def test_another_score_and_an_instance_of_one():
     given = setting("mlp_bn")
-    named = gradood.Monitor(given.network, gradood.ReAct(score="max-logit")).fit(given.fit_data)
+    named = gradood.Monitor(given.network, gradood.ReAct(percentile=90, score="max-logit")).fit(
+        given.fit_data
+    )
     clip = float(named.states["react"]["clip"])
     z = shaping.head(given.features(given.x).clamp(max=clip), given.weight, given.bias)
     same(named.score(given.x), logits.max_logit(z))
-    own = gradood.ReAct(score=gradood.Energy(temperature=3.0))
+    own = gradood.ReAct(percentile=90, score=gradood.Energy(temperature=3.0))
     found = gradood.Monitor(given.network, own).fit(given.fit_data).score(given.x)
     same(found, logits.energy(z, 3.0))
 
@@ -39,6 +41,8 @@ def test_a_clip_at_zero_is_refused():
     given = setting("mlp_bn")
     with torch.no_grad():
         given.network.norm2.bias.fill_(-100.0)
-    monitor = gradood.Monitor(given.network, "react")
-    with pytest.raises(DataError, match=r"react would clip at percentile 90 .* higher percentile"):
-        monitor.fit(given.fit_data)
+    for detector, percentile in ((gradood.ReAct(percentile=90), 90), (gradood.ReAct(), 100)):
+        monitor = gradood.Monitor(given.network, detector)
+        words = rf"react would clip at percentile {percentile} .* higher percentile"
+        with pytest.raises(DataError, match=words):
+            monitor.fit(given.fit_data)

@@ -6,11 +6,13 @@ from naive import collapse
 from package import NAMES, same, setting
 
 import gradood
-from gradood.errors import DataError
+from gradood.errors import ConfigError, DataError
+from gradood.functional.she import pattern_agreement
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_she_is_its_formula(name):
+@pytest.mark.parametrize("similarity", ["inner", "cosine", "euclidean"])
+def test_she_is_its_formula(name, similarity):
     given = setting(name)
     predicted = given.logits(given.fit_x).argmax(1)
     right = float((predicted == given.fit_y).double().mean())
@@ -21,8 +23,22 @@ def test_she_is_its_formula(name):
         given.features(given.fit_x),
         given.logits(given.fit_x),
         given.fit_y,
+        similarity,
     )
-    same(given.scores(gradood.SHE(), fit=True), expected)
+    same(given.scores(gradood.SHE(similarity=similarity), fit=True), expected)
+
+
+def test_a_feature_without_length_has_no_cosine():
+    zero = torch.zeros(1, 3)
+    patterns = torch.tensor([[1.0, 2.0, 2.0]]).double()
+    first = torch.tensor([0])
+    assert pattern_agreement(zero, patterns, first, "cosine").tolist() == [0.0]
+    assert pattern_agreement(zero, patterns, first, "euclidean").tolist() == [-3.0]
+
+
+def test_another_similarity_is_refused():
+    with pytest.raises(ConfigError, match=r"similarity='dot'; expected 'inner', 'cosine' or"):
+        gradood.SHE(similarity="dot")
 
 
 def test_a_class_that_is_never_right_takes_the_mean_pattern(caplog):

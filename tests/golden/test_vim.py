@@ -21,7 +21,7 @@ RELATIVE = 1e-7
 def test_vim_is_its_formula(name, dimension):
     given = setting(name)
     fit = given.features(given.fit_x)
-    size = fit.shape[1] // 2 if dimension == "auto" else dimension
+    size = min(fit.shape[1] // 2, len(fit) // 10) if dimension == "auto" else dimension
     learned = subspaces.vim_fit(fit, given.weight, given.bias, size)
     expected = subspaces.vim(given.features(given.x), given.weight, given.bias, learned)
     same(given.scores(gradood.ViM(dimension=dimension), fit=True), expected, RELATIVE)

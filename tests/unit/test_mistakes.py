@@ -5,6 +5,7 @@ import inspect
 import random
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,13 @@ def image() -> Image.Image:
 
 
 MODEL = Net().eval()
-FITTED = (
-    gradood.Monitor(MODEL, ["energy", "mahalanobis"])
-    .fit([(X, Y)])
-    .calibrate([X], fpr=0.1, allow_overlap="a test")
-)
+
+
+@cache
+def known_monitor() -> gradood.Monitor:
+    monitor = gradood.Monitor(MODEL, ["energy", "mahalanobis"]).fit([(X, Y)])
+    return monitor.calibrate([X], fpr=0.1, allow_overlap="a test")
+
 
 DATA: dict[str, Callable[[], Any]] = {
     "none": lambda: None,
@@ -150,7 +153,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "function": lambda: lambda x: x,
     "detectors": lambda: ["energy"],
     "data": lambda: X,
-    "monitor": lambda: FITTED,
+    "monitor": known_monitor,
     "probabilities": lambda: Net(nn.Softmax(1)).eval(),
     "no weights": lambda: nn.Flatten(),
     "sound": lambda: MODEL,
@@ -204,11 +207,11 @@ def fitted(draw: random.Random) -> None:
 
 
 def scored(draw: random.Random) -> None:
-    draw.choice([FITTED, fresh(draw)]).score(pick(draw, DATA))
+    draw.choice([known_monitor(), fresh(draw)]).score(pick(draw, DATA))
 
 
 def predicted(draw: random.Random) -> None:
-    draw.choice([FITTED, fresh(draw)]).predict(pick(draw, DATA))
+    draw.choice([known_monitor(), fresh(draw)]).predict(pick(draw, DATA))
 
 
 def calibrated(draw: random.Random) -> None:
@@ -227,20 +230,20 @@ def inspected(draw: random.Random) -> None:
 
 def evaluated(draw: random.Random) -> None:
     ood = draw.choice([pick(draw, DATA), {"far": pick(draw, DATA)}, {3: X}, {"far": X}])
-    monitor = draw.choice([FITTED, MODEL, "energy", fresh(draw)])
+    monitor = draw.choice([known_monitor(), MODEL, "energy", fresh(draw)])
     gradood.evaluate(monitor, id=pick(draw, DATA), ood=ood, level=draw.choice([0.95, 2, "x", None]))
 
 
 def learned(draw: random.Random) -> None:
     monitor = gradood.Monitor(MODEL, "mahalanobis")
-    parts = [monitor.accumulate([(X, Y)]), None, {}, X, FITTED]
+    parts = [monitor.accumulate([(X, Y)]), None, {}, X, known_monitor()]
     draw.choice([monitor.finish, lambda part: monitor.merge(part, parts[0])])(draw.choice(parts))
 
 
 def stored(draw: random.Random) -> None:
     path = draw.choice([None, 3, X, MODEL, "", "/nowhere/file", "/"])
     calls = [
-        FITTED.save,
+        known_monitor().save,
         lambda p: gradood.load(p, pick(draw, MODELS)),
         lambda p: gradood.load(MODEL, p),
     ]
@@ -294,11 +297,11 @@ def test_no_mistake_is_answered_by_an_untyped_error(part):
 
 def test_labels_beside_the_data_are_told_where_they_belong():
     for call, said in [
-        (lambda: FITTED.fit(X, Y), r"give pairs: monitor\.fit\(\[\(x, y\)\]\)"),
-        (lambda: FITTED.accumulate(X, Y), r"give pairs: monitor\.accumulate"),
-        (lambda: FITTED.score(X, Y), r"labels are not used.* monitor\.score\(x\)"),
-        (lambda: FITTED.predict(X, Y), r"monitor\.predict\(x\)"),
-        (lambda: FITTED.calibrate(X, 0.05), r"options are named; monitor\.calibrate\(x\)"),
+        (lambda: known_monitor().fit(X, Y), r"give pairs: monitor\.fit\(\[\(x, y\)\]\)"),
+        (lambda: known_monitor().accumulate(X, Y), r"give pairs: monitor\.accumulate"),
+        (lambda: known_monitor().score(X, Y), r"labels are not used.* monitor\.score\(x\)"),
+        (lambda: known_monitor().predict(X, Y), r"monitor\.predict\(x\)"),
+        (lambda: known_monitor().calibrate(X, 0.05), r"options are named; monitor\.calibrate\(x\)"),
     ]:
         with pytest.raises(ConfigError, match=said):
             call()

@@ -93,7 +93,7 @@ def test_what_is_no_detector_class_is_refused(install, thing):
 def test_a_misspelt_name_is_answered_with_the_closest():
     with pytest.raises(UnknownNameError, match=r"no detector 'gai-z'; did you mean 'gaia-z'"):
         registry.create("gai-z")
-    with pytest.raises(UnknownNameError, match=r"no detector '@@'; choose from adascale-a"):
+    with pytest.raises(UnknownNameError, match=r"no detector '@@'; choose from actsub, adascale-a"):
         registry.create("@@")
 
 

@@ -116,6 +116,8 @@ def test_a_fresh_process_scores_the_same_to_the_last_bit(saved, tmp_path):
         f"x = load_file({str(tmp_path / 'x.safetensors')!r})['x']\n"
         f"scores = gradood.load({str(path)!r}, model).score(x)\n"
         f"save_file(scores, {str(tmp_path / 'scores.safetensors')!r})\n"
+        # The compiler, which takes seconds to load, and which nothing here needs (ADR 0041).
+        "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     threads = torch.get_num_threads()

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ __all__ = [
     "observed",
     "plan_detectors",
     "planned",
+    "preprocessed",
     "probe_of",
 ]
 
@@ -88,6 +91,7 @@ def bind(
     *,
     head: str | None = None,
     output: Output | None = None,
+    preprocess: Mapping[str, Any] | None = None,
     required: Collection[str] | None = None,
 ) -> Binding:
     """Observe a model and let each detector plan.
@@ -98,6 +102,7 @@ def bind(
         detectors: by name.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
+        preprocess: see `preprocessed`.
         required: see `plan_detectors`.
 
     Raises:
@@ -105,7 +110,7 @@ def bind(
         DataError: the inputs do not fit the model.
         ConfigError: no detector can run.
     """
-    network = observed(model, inputs, head=head, output=output)
+    network = preprocessed(observed(model, inputs, head=head, output=output), preprocess)
     return plan_detectors(network, detectors, inputs, required=required)
 
 
@@ -184,7 +189,7 @@ def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | N
         fit: whether there is data to fit on.
         labels: whether that has labels.
     """
-    if not isinstance(detector, Learner):
+    if not (isinstance(detector, Learner) and detector.must_fit):
         return None
     if not fit:
         return DataError("it learns from in-distribution training data, and none was given.")
@@ -248,6 +253,24 @@ def observed(
         if expected is None:
             raise
         raise DataError(f"{expected}: {error}") from error.__cause__
+
+
+def preprocessed(network: Network, preprocess: Mapping[str, Any] | None) -> Network:
+    """The network, with what is known of how images become its inputs.
+
+    Args:
+        network: the observed model.
+        preprocess: options of `gradood.data.Preprocess`, or other plain values; None if unknown.
+    """
+    if preprocess is None or "std" not in preprocess:
+        return network
+    given = preprocess["std"]
+    try:
+        std = (1.0,) if given is None else tuple(map(float, given))
+    except (TypeError, ValueError):  # A user's own words for it.
+        return network
+    usable = std and all(0 < value and isfinite(value) for value in std)
+    return replace(network, input_std=std) if usable else network
 
 
 def probe_of(inputs: Inputs) -> Inputs:

@@ -9,6 +9,7 @@ batches, shards → reader → readings → fitting: accumulate, merge, finish �
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class UnboundSet:
         head: name of the last linear layer, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         required: names of detectors that must not be left out; None for all of them.
+        preprocess: how images became the inputs, in plain values, or None.
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class UnboundSet:
     head: str | None = None
     output: Output | None = None
     required: Collection[str] | None = None
+    preprocess: Mapping[str, Any] | None = None
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -75,6 +78,7 @@ class UnboundSet:
             self.detectors,
             head=self.head,
             output=self.output,
+            preprocess=self.preprocess,
             required=self.required,
         )
         binding.warn()
@@ -214,8 +218,12 @@ def detached(device: torch.device | None = None) -> Iterator[None]:
     Args:
         device: whose autocast to leave out; it is for the model, and must not round scores.
     """
+    autocast = device is not None and torch.is_autocast_enabled(device.type)
+    if not (autocast or torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
+        yield
+        return
     with ExitStack() as stack:
-        if device is not None and torch.is_autocast_enabled(device.type):
+        if autocast and device is not None:
             stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
@@ -243,4 +251,4 @@ def _state_on(device: torch.device, state: State) -> State:
 
 
 def _learners(detectors: Mapping[str, Detector]) -> dict[str, Learner]:
-    return {name: d for name, d in detectors.items() if isinstance(d, Learner)}
+    return {name: d for name, d in detectors.items() if isinstance(d, Learner) and d.must_fit}

@@ -21,12 +21,15 @@ from gradood.evidence import KEYS, Evidence
 __all__ = ["accumulate", "accumulate_batches", "finish", "fit", "merge"]
 
 
-def fit(detectors: DetectorSet, shards: Sequence[Shard]) -> DetectorSet:
+def fit(
+    detectors: DetectorSet, shards: Sequence[Shard], among: Collection[str] | None = None
+) -> DetectorSet:
     """The detectors, fitted on all shards; a state kept in the cache is not learned again.
 
     Args:
         detectors: bound; this set is left as it is.
         shards: of in-distribution data.
+        among: names of those that are fitted; None for all that learn.
 
     Raises:
         DataError: there is no sample, one is not finite, or a required detector refuses them.
@@ -36,9 +39,12 @@ def fit(detectors: DetectorSet, shards: Sequence[Shard]) -> DetectorSet:
         At most one pass over the data, for all detectors together.
     """
     places = _state_places(detectors, shards)
+    if among is not None:
+        places = {name: place for name, place in places.items() if name in among}
     known = {name: state for name, place in places.items() if (state := stored_state(place))}
     fitted = replace(detectors, states={**detectors.states, **known})
-    names = [name for name in fitted.learners if name not in fitted.states]
+    wanted = fitted.learners if among is None else among
+    names = [n for n in fitted.learners if n in wanted and n not in fitted.states]
     if names:
         partials = accumulate(fitted, shards, names)
         for name in names:

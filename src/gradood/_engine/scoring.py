@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradood._engine.batches import Batch, Shard
 from gradood._engine.binding import REFUSALS
-from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.detector_set import DetectorSet, UnboundSet, detached
 from gradood._engine.progress import shown_shards
 from gradood._engine.readings import regrouped
 from gradood._engine.rows import finite_rows, refuse_nonfinite, row_count, selected
@@ -45,9 +45,10 @@ def score_batch(
     reading = detectors.reader.read(Batch(batch.inputs), wanted)
     lost = reading.lost
     scores: dict[str, Tensor] = {}
-    for name, requests in reads.items():
-        score = detectors.measure(name, requests, reading.evidence)
-        scores[name] = score.masked_fill(lost, torch.inf)
+    with detached(reading.evidence.device):
+        for name, requests in reads.items():
+            score = detectors.measure(name, requests, reading.evidence)
+            scores[name] = score.masked_fill(lost, torch.inf)
     none = torch.zeros(size, dtype=torch.int64, device="cpu")
     label = reading.predicted(lost) if LOGITS in extra else none
     keys = reading.evidence[KEYS].cpu() if KEYS in extra else none
@@ -96,7 +97,9 @@ def score_batches(
         each(batch, scores)
         parts.append(scores)
     names = unbound.detectors if bound is None else bound.detectors
-    return BatchScores.joined([BatchScores.lost(names, leading), *parts], names), bound
+    if leading or not parts:
+        parts.insert(0, BatchScores.lost(names, leading))
+    return BatchScores.joined(parts, names), bound
 
 
 def finite_batches(batches: Iterable[Batch], what: str) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ from gradood.errors import GradoodWarning
 __all__ = ["warn_of_overlap", "warn_of_twins"]
 
 
-def warn_of_overlap(opened: LoadedEntry, *, chosen: bool = False) -> None:
+def warn_of_overlap(opened: LoadedEntry, *, chosen: bool = False, fitted: bool = False) -> None:
     """Warn where methods are fitted or chosen on what they are tested on, or outliers are known.
 
     Images are the same if they are the same file, by whatever path, or the same row of a Parquet
@@ -19,10 +19,11 @@ def warn_of_overlap(opened: LoadedEntry, *, chosen: bool = False) -> None:
     Args:
         opened: the data sets of a run.
         chosen: whether hyper-parameters are chosen on the validation images.
+        fitted: whether a method is fitted on them.
 
     Cost: resolves the path of each image file; reads Parquet files once, which `content` keeps.
     """
-    for told in _overlaps(opened, chosen):
+    for told in _overlaps(opened, chosen, fitted):
         warnings.warn(told, GradoodWarning, stacklevel=3)
 
 
@@ -47,7 +48,7 @@ def warn_of_twins(opened: Sequence[LoadedEntry]) -> None:
             )
 
 
-def _overlaps(opened: LoadedEntry, chosen: bool) -> Iterator[str]:
+def _overlaps(opened: LoadedEntry, chosen: bool, learned: bool) -> Iterator[str]:
     known = set(opened.id.origins())
     shifted = {name: set(dataset.origins()) for name, dataset in opened.shifted.items()}
     outliers = {name: set(dataset.origins()) for name, dataset in opened.ood.items()}
@@ -56,10 +57,12 @@ def _overlaps(opened: LoadedEntry, chosen: bool) -> Iterator[str]:
     better = "methods that keep the fit data, such as knn, will look better than they are."
     if count := len(known & fitted):
         yield f"{count:,} of the {len(known):,} ID images are among the fit data: {better}"
-    if chosen and opened.val is not None and (count := len(_shared(known, [opened.val]))):
+    used = opened.val is not None and (chosen or learned)
+    if used and opened.val is not None and (count := len(_shared(known, [opened.val]))):
+        what = "hyper-parameters are chosen" if chosen else "methods are fitted"
         yield (
-            f"{count:,} of the {len(known):,} ID images are among the validation images: "
-            "hyper-parameters are chosen on what is tested."
+            f"{count:,} of the {len(known):,} ID images are among the validation images: {what} "
+            "on what is tested."
         )
     for name, moved in shifted.items():
         if count := len(moved & known):

@@ -48,12 +48,14 @@ class TestSetRecord(SetRecord):
 
     Attributes:
         fit: training sets, in order.
+        val: held-out images, which the network was not trained on; None for none.
         classes: how many there are, or None if the suite leaves that to the model.
     """
 
     __test__ = False  # Not a test of pytest.
 
     fit: tuple[SetRecord, ...] = ()
+    val: SetRecord | None = field(default=None, metadata={OMIT: True})
     classes: int | None = None
 
 

@@ -35,6 +35,10 @@ class RunFigures:
     comparisons: list[dict[str, Any]]
     full_spectrum: FullSpectrum | None
 
+    def parts(self) -> dict[str, Any]:
+        """Those that a network's part of the record holds."""
+        return {"rows": self.rows, "means": self.means, "full_spectrum": self.full_spectrum}
+
 
 def run_figures(comparison: Comparison, settings: Settings) -> tuple[RunFigures, dict[str, float]]:
     """What the scores say, and the seconds that were spent so far."""

@@ -38,7 +38,7 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
         folder = suite.images(path) if rooted else None
         return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
 
-    fit = zip(suite.id.fit, entry.fit, strict=False)
+    fit, val = zip(suite.id.fit, entry.fit, strict=False), suite.id.val
     return SuiteRecord(
         name=suite.name,
         version=suite.version,
@@ -47,6 +47,7 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
             **images(suite.id.test),
             n=len(entry.id),
             fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
+            val=None if val is None else SetRecord(**images(val), n=len(entry.val or ())),
             classes=suite.id.classes,
         ),
         ood=tuple(

@@ -4,6 +4,7 @@ outliers made of them."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,14 @@ class Candidates:
         detectors: by name; one that cannot run on the model is left out.
         head: name of the last linear layer, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
+        preprocess: how images became the inputs, in plain values, or None.
     """
 
     model: nn.Module
     detectors: Mapping[str, Detector]
     head: str | None = None
     output: Output | None = None
+    preprocess: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,6 +92,7 @@ class Trial:
             head=candidates.head,
             output=candidates.output,
             required=(),
+            preprocess=candidates.preprocess,
         )
         draw = _Draw(limit, _SHARE if held is None else 0.0)
         rest = draw.without(chain([first], stream))

@@ -7,7 +7,7 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -113,6 +113,7 @@ def choose(
         fit_labels=joined_labels(fit),
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},
+        preprocess=asdict(opened.subject.preprocess),
     )
     with ignored(GradoodWarning):  # The run itself will say the same.
         comparison = compare(

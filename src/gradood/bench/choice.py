@@ -92,7 +92,9 @@ def choose(
     if isinstance(model, Monitor):
         unbound = model._session.unbound
         own = detectors if detectors is not None else unbound.detectors
-        candidates = Candidates(unbound.model, roster(own)[0], unbound.head, unbound.output)
+        candidates = Candidates(
+            unbound.model, roster(own)[0], unbound.head, unbound.output, unbound.preprocess
+        )
     else:
         own = list(CANDIDATES) if detectors is None else detectors
         candidates = Candidates(model, roster(own)[0])

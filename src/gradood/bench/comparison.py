@@ -9,12 +9,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data, Shard, shards_of
-from gradood._engine.binding import check_classes, no_detector_left, observed, plan_detectors
+from gradood._engine.binding import (
+    check_classes,
+    no_detector_left,
+    observed,
+    plan_detectors,
+    preprocessed,
+)
 from gradood._engine.detector_set import DetectorSet
-from gradood._engine.fitting import fit
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import roster
 from gradood._engine.scoring import score_shards
+from gradood.bench._data_sets import Sets, fitted, told_fit
 from gradood.bench._known_classes import accuracy, checked_accuracy, warn_of_classes
 from gradood.bench._record_inputs import WarningRecord
 from gradood.bench._warning_log import WarningLog
@@ -28,29 +34,6 @@ from gradood.taps import Network, Output, device_of, unwrap
 __all__ = ["Comparison", "Sets", "compare"]
 
 _WORK = {"fit": "learning from", "metrics": "computing"}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Sets:
-    """The data of a comparison: batches of one's own, or shards whose readings can be kept.
-
-    Attributes:
-        id: in-distribution test data, not used in the fit.
-        ood: out-of-distribution sets by name.
-        fit: in-distribution training data, or None; then detectors that learn are left out.
-        id_labels: (n,) true classes of `id`, or None.
-        fit_labels: (m,) true classes of `fit`, or None; then those that need them are left out.
-        shifted: in-distribution sets under covariate shift by name, which count as known.
-        shifted_labels: set → (m,) true classes of such a set, where it has them.
-    """
-
-    id: Data | Sequence[Shard]
-    ood: Mapping[str, Data | Sequence[Shard]]
-    fit: Data | Sequence[Shard] | None = None
-    id_labels: Tensor | None = None
-    fit_labels: Tensor | None = None
-    shifted: Mapping[str, Data | Sequence[Shard]] = field(default_factory=dict)
-    shifted_labels: Mapping[str, Tensor | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -153,11 +136,11 @@ def compare(
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     check_names(sets.shifted, sets.ood)
     network = observed(model, example.to(device_of(unwrap(model))), output=output)
+    network = preprocessed(network, sets.preprocess)
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
     with clock("fit"), noted("fit"):
-        if sets.fit is not None:
-            bound = fit(bound, shards_of(sets.fit, labels=True))
+        bound = fitted(bound, sets)
     with clock("id"), noted("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
         # Before the outliers, as whoever is warned may not want to wait for them.
@@ -169,8 +152,9 @@ def compare(
     with clock("metrics"):
         compared = _compared(bound, known, unknown, shifted, level)
     right = {name: accuracy(b.label, sets.shifted_labels.get(name)) for name, b in shifted.items()}
+    plans = {n: told_fit(plan, compared.detectors[n], sets) for n, plan in compared.plans.items()}
     facts = {"id_accuracy": share, "shifted_accuracy": right, "warnings": tuple(noted.records)}
-    return replace(compared, **facts, seconds=clock.seconds)
+    return replace(compared, **facts, plans=plans, seconds=clock.seconds)
 
 
 def _scored(

@@ -1,9 +1,8 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class LoadedEntry:
         model: which.
         subject: the network.
         fit: the training images; none if there are none.
-        val: held-out images, or None.
+        val: held-out images, which the network has not seen, or None.
         id: the test images.
         ood: the outliers by name.
         shifted: the test images under covariate shift by name.
@@ -81,7 +80,8 @@ class LoadedEntry:
         key = model_key(self.subject.model, example, cache, output=self.model.output)
         if key is None:
             return None
-        preprocess = _plain(asdict(self.subject.preprocess))
+        options = asdict(self.subject.preprocess)
+        preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         own = {"preprocess": preprocess, "batch_size": settings.batch_size}
         return ReadingCache(cache, {**key, **own}, detector_key)
 
@@ -105,11 +105,14 @@ class LoadedEntry:
         return Sets(
             fit=shards(*self.fit) if self.fit else None,
             fit_labels=self.fit_labels,
+            held_out=None if self.val is None else shards(self.val),
+            held_out_labels=None if self.val is None else self.val.labels,
             id=shards(self.id),
             id_labels=self.id.labels,
             ood={name: shards(dataset) for name, dataset in self.ood.items()},
             shifted={name: shards(dataset) for name, dataset in self.shifted.items()},
             shifted_labels={name: dataset.labels for name, dataset in self.shifted.items()},
+            preprocess=asdict(self.subject.preprocess),
         )
 
 
@@ -239,10 +242,6 @@ def _images(
     if limit is None or limit >= len(found):
         return found
     return found[:limit] if settings.first_rows else found.sample(limit)
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
 def image_shards(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gradood.detectors.base import Detector
+from gradood.detectors.base import Detector, Learner
 from gradood.errors import ConfigError, UnknownNameError, suggest
 from gradood.registry import create, detector_class, methods
 
@@ -27,6 +27,12 @@ class Selection:
 
     detectors: Mapping[str, Detector]
     required: frozenset[str]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether one of them is fitted on held-out images where there are any."""
+        learners = (d for d in self.detectors.values() if isinstance(d, Learner))
+        return any(learner.held_out for learner in learners)
 
 
 def select(names: str = "all", options: Iterable[str] = ()) -> Selection:
@@ -149,6 +155,11 @@ def _is_names(kind: Any) -> bool:
     return get_origin(kind) in (Sequence, list, tuple)
 
 
+def _number_of(kind: Any) -> Any:
+    """The type of number that a sequence is of; None if it is of names."""
+    return next((one for one in get_args(kind) if one in (int, float)), None)
+
+
 def _parsed(kind: Any, text: str) -> tuple[Any, ...]:
     """The value in a tuple; an empty one if the text is no such value."""
     low = text.lower()
@@ -160,7 +171,9 @@ def _parsed(kind: Any, text: str) -> tuple[Any, ...]:
         return tuple(choice for choice in get_args(kind) if str(choice) == text)
     if _is_names(kind):
         names = [name.strip() for name in text.split(",")]
-        return (names,) if all(names) else ()
+        number = _number_of(kind)
+        values = [(name,) if number is None and name else _parsed(number, name) for name in names]
+        return ([value for (value,) in values],) if all(values) else ()
     if kind in (int, float):
         try:
             return (kind(text),)
@@ -174,6 +187,7 @@ def _in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in get_args(kind))
     if _is_names(kind):
-        return "names separated by commas"
+        what = "names" if _number_of(kind) is None else "numbers"
+        return f"{what} separated by commas"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
     return "'none'" if kind is types.NoneType else words.get(kind, "")

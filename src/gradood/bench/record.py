@@ -179,6 +179,8 @@ class Record(Part):
             chosen if isinstance(chosen, str) else f"{chosen.kind}: {chosen.how}",
         )
         yield "fit", "; ".join(map(_sample, suite.id.fit)) or "none"
+        if suite.id.val is not None:
+            yield "held out", _sample(suite.id.val)
         yield "ID", _sample(suite.id)
         for own in suite.shifted or ():
             yield f"shifted ID {own.name}", _sample(own)

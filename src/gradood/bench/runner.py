@@ -72,7 +72,8 @@ def run(
         warn_of_twins(entries)
     suite = suite_record(settings, entries[0])
     with noted("data"):
-        warn_of_overlap(entries[0], chosen=settings.hyper_parameters == "id-only")
+        chosen = settings.hyper_parameters == "id-only"
+        warn_of_overlap(entries[0], chosen=chosen, fitted=selection.held_out)
     runs: list[RunRecord] = []
     pairs: list[ComparisonRow] = []
     scores: dict[str, dict[str, dict[str, Tensor]]] = {}
@@ -91,8 +92,7 @@ def run(
             told("time and memory of each method …")
         facts = _facts(entry, comparison, choice, settings, seconds)
         facts["warnings"] = (*noted.records, *comparison.warnings) or None
-        facts["full_spectrum"] = figures.full_spectrum
-        runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
+        runs.append(RunRecord(**facts, **figures.parts()))
         pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
     record = Record(
         command=command,

@@ -30,7 +30,8 @@ class InDistribution:
     Attributes:
         test: path of the test images, relative to the root.
         fit: of the training images, in this order; for the methods that learn.
-        val: of held-out images to choose hyper-parameters on, or None.
+        val: of held-out images, for methods that are fitted on such and to choose hyper-parameters
+            on, or None.
         classes: how many there are, or None to leave that to the model.
         images: folder of the images, where the paths are lists of them.
     """
@@ -239,6 +240,7 @@ def suite_of_paths(
     test: str,
     fit: Sequence[str],
     ood: Mapping[str, tuple[Group, str]],
+    held_out: str | None = None,
     shifted: Mapping[str, str] | None = None,
 ) -> Suite:
     """A suite of one's own paths, which nothing holds to any hash.
@@ -247,6 +249,7 @@ def suite_of_paths(
         test: of the known images.
         fit: of the training images; several are joined.
         ood: name → group and path of the outliers.
+        held_out: of in-distribution images that the network was not trained on, or None.
         shifted: name → path of known images under covariate shift.
 
     Raises:
@@ -256,7 +259,7 @@ def suite_of_paths(
         name="own",
         version=1,
         title="data of one's own",
-        id=InDistribution(test=test, fit=tuple(fit)),
+        id=InDistribution(test=test, fit=tuple(fit), val=held_out),
         ood=tuple(_outliers(ood, rooted=True)),
         shifted=tuple(_shifted(shifted or {}, rooted=True)),
     )

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gradood.calibration._mondrian import Groups
+from gradood.calibration._mondrian import Groups, Vector
 from gradood.calibration._vectors import PRECISIONS, class_numbers, score_vector
 from gradood.calibration.guarantee import Promise, required
 from gradood.errors import ArtifactError, CalibrationError, ConfigError
@@ -92,7 +93,7 @@ class Calibration:
             O(N log n).
         """
         above, samples, _ = self._compared(self._ranking, scores, predicted)
-        return (above + 1).double() / (samples + 1)
+        return torch.from_numpy((above + 1) / (samples + 1))
 
     def is_ood(self, scores: Tensor, predicted: Tensor | None = None) -> Tensor:
         """Whether each score breaks the promise's threshold; +inf and NaN always do.
@@ -114,15 +115,15 @@ class Calibration:
             O(N log n).
         """
         above, _, rank = self._compared(self._deciding, scores, predicted)
-        return above < rank
+        return torch.from_numpy(above < rank)
 
     def decided(self, scores: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`p_values`, `is_ood` and `class_conditional` at once, at the price of the first."""
         above, samples, rank = self._compared(self._ranking, scores, predicted)
-        p_values = (above + 1).double() / (samples + 1)
+        p_values = torch.from_numpy((above + 1) / (samples + 1))
         if self._deciding is not self._ranking:
             above, _, rank = self._compared(self._deciding, scores, predicted)
-        return p_values, above < rank, self.class_conditional(predicted)
+        return p_values, torch.from_numpy(above < rank), self.class_conditional(predicted)
 
     def class_conditional(self, predicted: Tensor) -> Tensor:
         """Whether each input is decided by samples of its own predicted class alone.
@@ -214,20 +215,21 @@ class Calibration:
 
     def _compared(
         self, groups: Groups, scores: Tensor, predicted: Tensor | None
-    ) -> tuple[Tensor, Tensor | int, Tensor | int]:
+    ) -> tuple[Vector, Vector | int, Vector | int]:
         """Of each input: calibration scores not below, calibration scores, deciding rank."""
-        values, kind = self._comparable(scores)
+        compared, kind = self._comparable(scores)
+        values = compared.numpy()
         if not self.per_class:
             (group,) = groups.members
             above = group.not_below(values, kind, self.tolerance)
             return above, len(group.scores), group.rank
-        rows = groups.rows(class_numbers(predicted, len(values)))
-        above = torch.zeros(len(values), dtype=torch.int64)
-        for number in rows.unique().tolist():
+        rows = groups.rows(class_numbers(predicted, len(values))).numpy()
+        above = np.zeros(len(values), dtype=np.int64)
+        for number in np.unique(rows):
             mine = rows == number
             above[mine] = groups.members[number].not_below(values[mine], kind, self.tolerance)
-        samples = torch.tensor([len(group.scores) for group in groups.members])
-        ranks = torch.tensor([group.rank for group in groups.members])
+        samples = np.array([len(group.scores) for group in groups.members])
+        ranks = np.array([group.rank for group in groups.members])
         return above, samples[rows], ranks[rows]
 
     def _comparable(self, scores: Tensor) -> tuple[Tensor, torch.dtype]:

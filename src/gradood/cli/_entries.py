@@ -103,6 +103,14 @@ class DataOptions:
             "In-distribution training images, for the methods that learn; several are joined.",
         ),
     ] = field(default_factory=list)
+    held_out: Annotated[
+        str | None,
+        option(
+            "PATH",
+            "In-distribution images that the network was not trained on, for the methods whose "
+            "papers fit on such: temperature-scaling, kl-matching.",
+        ),
+    ] = None
     ood: Annotated[
         list[str],
         option(
@@ -150,8 +158,10 @@ class DataOptions:
 
         sets, shifted = _outliers(self.ood), _shifted(self.id_shifted)
         if self.suite is not None:
-            if self.id_data is not None or self.fit:
-                raise ConfigError("--suite says what is in-distribution; leave out --id and --fit.")
+            if self.id_data is not None or self.fit or self.held_out is not None:
+                raise ConfigError(
+                    "--suite says what is in-distribution; leave out --id, --fit and --held-out."
+                )
             suite = load_suite(self.suite)
             more = suite.with_ood(sets).with_shifted(shifted)
             return more, find_root(suite, self.root, source=self.suite)
@@ -159,7 +169,7 @@ class DataOptions:
             raise ConfigError("--root is of a suite's data; name the suite with --suite.")
         if self.id_data is None or not sets:
             raise ConfigError("no data was given; give --suite, or --id with at least one --ood.")
-        return suite_of_paths(self.id_data, self.fit, sets, shifted), Path()
+        return suite_of_paths(self.id_data, self.fit, sets, self.held_out, shifted), Path()
 
     def check(self, image_column: str) -> None:
         """Every file of the suite, and whether it is as it should be."""

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 from gradood.registry import built_in, built_in_class
 
 if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves are the list.
+    from gradood.detectors.actsub import ActSub as ActSub
     from gradood.detectors.adascale_a import AdaScaleA as AdaScaleA
     from gradood.detectors.adascale_l import AdaScaleL as AdaScaleL
     from gradood.detectors.ash_b import ASHB as ASHB
     from gradood.detectors.ash_p import ASHP as ASHP
     from gradood.detectors.ash_s import ASHS as ASHS
+    from gradood.detectors.cadref import CADRef as CADRef
+    from gradood.detectors.caref import CARef as CARef
     from gradood.detectors.dice import DICE as DICE
     from gradood.detectors.energy import Energy as Energy
     from gradood.detectors.entropy import Entropy as Entropy
@@ -24,9 +27,11 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.gradpca import GradPCA as GradPCA
     from gradood.detectors.gram import Gram as Gram
     from gradood.detectors.grood import GROOD as GROOD
+    from gradood.detectors.i_odin import IODIN as IODIN
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
+    from gradood.detectors.logit_gap import LogitGap as LogitGap
     from gradood.detectors.low_dim_grad import LowDimGrad as LowDimGrad
     from gradood.detectors.lts import LTS as LTS
     from gradood.detectors.mahalanobis import Mahalanobis as Mahalanobis
@@ -39,6 +44,10 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.nnguide import NNGuide as NNGuide
     from gradood.detectors.odin import ODIN as ODIN
     from gradood.detectors.open_max import OpenMax as OpenMax
+    from gradood.detectors.optfs import OptFS as OptFS
+    from gradood.detectors.ora import ORA as ORA
+    from gradood.detectors.projection_share import ProjectionShare as ProjectionShare
+    from gradood.detectors.ras import RAS as RAS
     from gradood.detectors.react import ReAct as ReAct
     from gradood.detectors.residual import Residual as Residual
     from gradood.detectors.rmds import RMDS as RMDS

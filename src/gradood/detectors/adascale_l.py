@@ -1,22 +1,21 @@
 """AdaSCALE-L."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from gradood.detectors._shared.scaling import AdaptiveScaling
+from gradood.detectors._shared.scaling import SHIFT_SHAPES, AdaptiveScaling, Percentile, Shifts
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.logits import energy
-from gradood.functional.samples import Selection
 from gradood.taps import Network
 
 __all__ = ["AdaScaleL"]
 
 
 @final
-class AdaScaleL(Learner[Selection]):
+class AdaScaleL(Learner[Shifts]):
     """Energy after scaling the logits by how stable the activations are [regmi2025adascale].
 
     Reads the features of the input and of a perturbed input; learns how far they shift on the fit
@@ -29,10 +28,12 @@ class AdaScaleL(Learner[Selection]):
     ``x + ε · sign(∇ₓ max z)``, moved at the least salient values alone.
 
     Args:
-        p_min: percentile of the least stable samples. The paper tunes it for each network
-            (80 to 85 for ResNet-50, 70 to 85 for DenseNet-101 on CIFAR-10); the default is that of
-            the released settings.
-        p_max: percentile of the most stable samples, likewise.
+        p_min: percentile of the least stable samples; ``"auto"`` is 60, which the authors keep, or
+            p_max if that is less. The paper tunes both for each network (80 to 85 for ResNet-50,
+            70 to 85 for DenseNet-101 on CIFAR-10); the released settings are 75 and 85.
+        p_max: percentile of the most stable samples; ``"auto"`` takes the one with which scaling
+            alone best tells fit features from surrogate outliers (the authors choose it on
+            outliers, and take F from validation images).
         k1: percent of the units whose shift counts; at least one unit.
         k2: percent of the units whose perturbed activation counts (5 on most ImageNet networks,
             10 to 100 on CIFAR in the paper).
@@ -56,21 +57,22 @@ class AdaScaleL(Learner[Selection]):
         "adascale-a); one fit pass of the same; keeps 5,000 numbers"
     )
     fails_when = (
-        "The percentiles do not fit the network (the paper tunes them for each), the features are "
-        "so few that a percentile is a step, the fit data shifts less than other data of its kind, "
+        "Given percentiles do not fit the network (the paper tunes them), the features are so "
+        "few that a percentile is a step, the fit data shifts less than other data of its kind, "
         "or unknown inputs have even activations, which are scaled the most, or weaker ones, whose "
         "correction outweighs their shift (near-OOD on CIFAR-10 networks). Rounding decides which "
         "of the least salient values move, so another device or batch size may change a score a "
         "little."
     )
     labels = False
-    state_shapes = ("shift: float samples",)
+    published: ClassVar = {"p_min": 75, "p_max": 85}
+    state_shapes = SHIFT_SHAPES
 
     def __init__(
         self,
         *,
-        p_min: float = 75,
-        p_max: float = 85,
+        p_min: Percentile = "auto",
+        p_max: Percentile = "auto",
         k1: float = 1,
         k2: float = 5,
         balance: float = 10,
@@ -78,8 +80,8 @@ class AdaScaleL(Learner[Selection]):
         epsilon: float = 0.5,
         pixels: Literal["least", "most"] = "least",
     ) -> None:
-        self.p_min = p_min
-        self.p_max = p_max
+        self.p_min: Percentile = p_min
+        self.p_max: Percentile = p_max
         self.k1 = k1
         self.k2 = k2
         self.balance = balance
@@ -95,15 +97,25 @@ class AdaScaleL(Learner[Selection]):
         """Features, before and after the perturbation."""
         return self._scaling().plan(network, probe, self.name)
 
-    def accumulate(self, evidence: Evidence) -> Selection:
+    def accumulate(self, evidence: Evidence) -> Shifts:
         """Q' of some samples."""
         return self._scaling().accumulate(evidence, self.name)
 
-    def finish(self, shifts: Selection, network: Network, plan: Plan) -> State:
-        """Q' of the fit, sorted."""
-        return self._scaling().finish(shifts)
+    def finish(self, seen: Shifts, network: Network, plan: Plan) -> State:
+        """Q' of the fit, sorted, and the percentiles where they are chosen."""
+        head = network.head
+
+        def scaled(features: Tensor, ratio: Tensor) -> Tensor:
+            return _scaled(features, ratio, head.weight, head.bias)
+
+        return self._scaling().finish(seen, self.name, scaled)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        ratio, head = self._scaling().ratio(evidence, state)[:, None], evidence.linear
-        return energy(linear_logits(evidence.features, head.weight, head.bias) * ratio.square())
+        ratio, head = self._scaling().ratio(evidence, state), evidence.linear
+        return _scaled(evidence.features, ratio, head.weight, head.bias)
+
+
+def _scaled(features: Tensor, ratio: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(batch,) energy of the logits times the square of the ratio."""
+    return energy(linear_logits(features, weight, bias) * ratio[:, None].square())

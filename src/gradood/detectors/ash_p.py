@@ -1,17 +1,23 @@
 """ASH-P."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
+    Percentile,
     check_percentile,
     check_score,
+    chosen_share,
     measured,
     shaped_plan,
+    share_reads,
+    share_removed,
 )
-from gradood.detectors.base import Detector, Plan, State
+from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.evidence import Evidence
+from gradood.functional.samples import Selection
 from gradood.functional.shaping import pruned
 from gradood.taps import Network
 
@@ -19,16 +25,18 @@ __all__ = ["ASHP"]
 
 
 @final
-class ASHP(Detector):
+class ASHP(Learner[Selection]):
     """A logit score of the largest activations of each input alone [djurisic2023ash].
 
-    Reads the features and the head. Assumes that small activations are noise. Of equal
-    units at the cut, those of lower index are kept.
+    Reads the features and the head; learns its percentile, unless it is given one. Assumes that
+    small activations are noise. Of equal units at the cut, those of lower index are kept.
 
     ``score = s(W (h ⊙ m) + b), m_d = 1 for the largest units of the row``
 
     Args:
-        percentile: share of units set to zero, 0 to below 100; the released default is 65.
+        percentile: share of units set to zero, 0 to below 100, which needs no fit; ``"auto"``
+            takes the one that best tells fit features from surrogate outliers. The released
+            default is 65.
         score: the logit score s: the name of a detector that reads logits or features alone and
             learns nothing, or an instance of one. A monitor with a name can be saved.
 
@@ -40,16 +48,23 @@ class ASHP(Detector):
 
     name = "ash-p"
     needs = ("features", "head")
-    cost = "one forward"
+    cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = (
         "The small activations carry the classes (few or dense features), or features are signed, "
         "where strong negative ones are removed with the rest."
     )
 
-    def __init__(self, *, percentile: float = 65, score: str | Detector = "energy") -> None:
+    labels = False
+    automatic = "percentile"
+    published: ClassVar = {"percentile": 65}
+    state_shapes = ("percentile: float",)
+
+    def __init__(
+        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
+    ) -> None:
         check_percentile(percentile)
         check_score(score)
-        self.percentile = percentile
+        self.percentile: Percentile = percentile
         self.score = score
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -58,9 +73,19 @@ class ASHP(Detector):
             "removes the smallest units; this network's features are signed, and those are the "
             "negative ones, however strong."
         )
-        return shaped_plan(self, network, probe, signed=signed)
+        return shaped_plan(
+            self, network, probe, fit_reads=share_reads(self.percentile), signed=signed
+        )
+
+    def accumulate(self, evidence: Evidence) -> Selection:
+        """Features of some samples."""
+        return fit_rows(evidence)
+
+    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
+        """The percentile that best tells those features from surrogates."""
+        return chosen_share(self, kept, network, plan)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        features = pruned(evidence.features, float(self.percentile))
+        features = pruned(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, features=features)

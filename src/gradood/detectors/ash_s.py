@@ -1,19 +1,25 @@
 """ASH-S."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     SIGNED_RATIO,
     SPARSE_FAILURE,
+    Percentile,
     check_percentile,
     check_score,
+    chosen_share,
     measured,
     shaped_plan,
+    share_reads,
+    share_removed,
 )
-from gradood.detectors.base import Detector, Plan, State
+from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.evidence import Evidence
+from gradood.functional.samples import Selection
 from gradood.functional.shaping import sharpened
 from gradood.taps import Network
 
@@ -21,16 +27,19 @@ __all__ = ["ASHS"]
 
 
 @final
-class ASHS(Detector):
+class ASHS(Learner[Selection]):
     """A logit score of the largest activations of each input, scaled up [djurisic2023ash].
 
-    Reads the features and the head. Assumes that small activations are noise, and
-    that known inputs have more activation outside the largest units.
+    Reads the features and the head; learns its percentile, unless it is given one. Assumes that
+    small activations are noise, and that known inputs have more activation outside the largest
+    units.
 
     ``score = s(W (h ⊙ m · exp(Σh / Σ(h ⊙ m))) + b), m_d = 1 for the largest units of the row``
 
     Args:
-        percentile: share of units set to zero, 0 to below 100; released settings use 90.
+        percentile: share of units set to zero, 0 to below 100, which needs no fit; ``"auto"``
+            takes the one that best tells fit features from surrogate outliers. Released: 95 for
+            CIFAR-10 and CIFAR-100, 90 for ResNet-50 and MobileNet-V2 on ImageNet.
         score: the logit score s: the name of a detector that reads logits or features alone and
             learns nothing, or an instance of one. A monitor with a name can be saved.
 
@@ -42,20 +51,37 @@ class ASHS(Detector):
 
     name = "ash-s"
     needs = ("features", "head")
-    cost = "one forward"
+    cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}features are few or signed."
 
-    def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
+    labels = False
+    automatic = "percentile"
+    published: ClassVar = {"percentile": 95}
+    state_shapes = ("percentile: float",)
+
+    def __init__(
+        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
+    ) -> None:
         check_percentile(percentile)
         check_score(score)
-        self.percentile = percentile
+        self.percentile: Percentile = percentile
         self.score = score
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features, and what the score reads."""
-        return shaped_plan(self, network, probe, signed=SIGNED_RATIO)
+        return shaped_plan(
+            self, network, probe, fit_reads=share_reads(self.percentile), signed=SIGNED_RATIO
+        )
+
+    def accumulate(self, evidence: Evidence) -> Selection:
+        """Features of some samples."""
+        return fit_rows(evidence)
+
+    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
+        """The percentile that best tells those features from surrogates."""
+        return chosen_share(self, kept, network, plan)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        features = sharpened(evidence.features, float(self.percentile))
+        features = sharpened(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, features=features)

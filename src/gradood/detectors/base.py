@@ -91,7 +91,9 @@ class Detector(ABC):
         needs: what it reads, in words.
         cost: passes and memory, in words.
         fails_when: where the score means little.
-        learns: whether it must be fitted; such detectors derive from `Learner`.
+        learns: whether it must be fitted by default; such detectors derive from `Learner`.
+        automatic: the option whose value ``"auto"`` is all that a fit is for, if there is one: with
+            another value there is nothing to learn, and its plan reads nothing in a fit.
         published: the options of the paper or its released code, where the defaults are others.
     """
 
@@ -102,6 +104,7 @@ class Detector(ABC):
     cost: ClassVar[str]
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
+    automatic: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:  # noqa: B027
@@ -179,6 +182,12 @@ class Detector(ABC):
         return reads.each(with_state)
 
     @final
+    @property
+    def must_fit(self) -> bool:
+        """Whether this one must be fitted, as it learns more than an option that was given."""
+        return self.learns and (not self.automatic or getattr(self, self.automatic) == "auto")
+
+    @final
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they are."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
@@ -199,6 +208,7 @@ class Learner(Detector, Generic[P]):
 
     Class attributes:
         labels: whether `accumulate` needs true class labels.
+        held_out: whether its paper fits it on data that the network was not trained on.
         state_shapes: what is learned: names with type and sizes, such as
             ``("mean: float classes features",)``; a file with anything else is refused. Empty if
             not declared. See `gradood.detectors._shared.state_shapes`.
@@ -206,6 +216,7 @@ class Learner(Detector, Generic[P]):
 
     learns: ClassVar[bool] = True
     labels: ClassVar[bool] = True
+    held_out: ClassVar[bool] = False
     state_shapes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -1,12 +1,13 @@
 """DICE."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from gradood.detectors._shared.labels import present
 from gradood.detectors._shared.shaping import (
+    Percentile,
     check_percentile,
     check_score,
     measured,
@@ -32,7 +33,8 @@ class DICE(Learner[ClassMoments]):
 
     Args:
         percentile: share of weights removed, 0 to below 100; the paper's is 90 on CIFAR, 70 on
-            ImageNet.
+            ImageNet. ``"auto"`` removes the weights that on average speak against their class,
+            ``W ⊙ h̄ ≤ 0``.
         score: the logit score s: the name of a detector that reads logits or features alone and
             learns nothing, or an instance of one. A monitor with a name can be saved.
 
@@ -46,16 +48,19 @@ class DICE(Learner[ClassMoments]):
     needs = ("features", "head")
     cost = "one forward; one fit pass; state of classes × width"
     fails_when = (
-        "Features are few, so that 90 % pruning leaves nothing of some classes, or signed, whose "
+        "Features are so few that a percentile leaves nothing of some classes, or signed, whose "
         "mean says little of how much a weight contributes."
     )
     labels = False
+    published: ClassVar = {"percentile": 90}
     state_shapes = ("mask: bool classes features",)
 
-    def __init__(self, *, percentile: float = 90, score: str | Detector = "energy") -> None:
+    def __init__(
+        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
+    ) -> None:
         check_percentile(percentile)
         check_score(score)
-        self.percentile = percentile
+        self.percentile: Percentile = percentile
         self.score = score
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -75,7 +80,8 @@ class DICE(Learner[ClassMoments]):
         """Which weights are kept (classes, width)."""
         present(means, self.name)
         weight = network.head.weight.detach().to(means.mean.device)
-        return {"mask": contribution_mask(means.mean[0], weight, float(self.percentile))}
+        percentile = None if self.percentile == "auto" else float(self.percentile)
+        return {"mask": contribution_mask(means.mean[0], weight, percentile)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

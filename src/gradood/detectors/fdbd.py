@@ -1,37 +1,23 @@
 """Distance to decision boundaries."""
 
-from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.labels import present
+from gradood.detectors._shared.centers import Center
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
-from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.fdbd import boundary_distance, inverse_separations
 from gradood.functional.gradnorm import linear_logits
-from gradood.functional.moments import ClassMoments, Extremes
 from gradood.taps import Network
 
 __all__ = ["FDBD"]
 
-_ROUNDING = 1e-6
-"""Range, relative to size, that float32 features have where nothing differs."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Statistics:
-    """Of the features: the mean, and the range of each."""
-
-    mean: ClassMoments
-    range: Extremes
-
 
 @final
-class FDBD(Learner[_Statistics]):
+class FDBD(Learner[Center]):
     """Mean distance to the decision boundaries, per distance to the mean feature [liu2024fdbd].
 
     Reads the features and the head; learns the mean feature. Assumes that unknown inputs lie nearer
@@ -80,27 +66,15 @@ class FDBD(Learner[_Statistics]):
         caveats = one_logit(network, self.name)
         return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
 
-    def accumulate(self, evidence: Evidence) -> _Statistics:
+    def accumulate(self, evidence: Evidence) -> Center:
         """The mean of the features, and their range."""
-        features = evidence.features
-        bounds = Extremes(features.amin(0), features.amax(0))
-        return _Statistics(ClassMoments.together(features), bounds)
+        return Center.of(evidence.features)
 
-    def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
+    def finish(self, seen: Center, network: Network, plan: Plan) -> State:
         """The mean feature, and how far apart the head's rows are."""
-        moments, bounds = seen.mean, seen.range
-        present(moments, self.name)
-        size = torch.maximum(bounds.low.abs(), bounds.high.abs()).amax()
-        if self.distance_as_normalizer and not bool(
-            ((bounds.high - bounds.low) > _ROUNDING * size).any()
-        ):
-            raise DataError(
-                "fdbd divides by the distance to the mean feature, and all "
-                f"{int(moments.count[0])} fit samples have the same features, which are that mean; "
-                "give several different samples that the network responds to."
-            )
-        inverse = inverse_separations(network.head.weight.to(moments.mean.device))
-        return {"mean": moments.mean[0].clone(), "inverse": inverse}
+        divides = "divides by the distance to the mean feature"
+        mean = seen.origin(self.name, divides if self.distance_as_normalizer else None)
+        return {"mean": mean, "inverse": inverse_separations(network.head.weight.to(mean.device))}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

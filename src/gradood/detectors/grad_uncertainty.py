@@ -19,10 +19,12 @@ class GradUncertainty(Detector):
     """Squared norm of the gradient toward a label of all classes at once [lee2020gradients].
 
     Reads the features and the head. Assumes that a network sure of its answer would have to change
-    more before it answered "every class" than an unsure one. The loss is ``−Σ_c log p_c``. The
-    paper trains a classifier of known against unknown inputs on the norms of all layers; without
-    unknown inputs to train on, their sum is the score, with the sign that makes higher mean OOD,
-    as pytorch-ood defines it. On the last layer it ranks as `GradNorm(order=2, bias=True)` does.
+    more before it answered "every class" than an unsure one. The loss is ``−Σ_c log p_c`` of the
+    softmax, as pytorch-ood has it; the paper's is the binary cross-entropy of the classes' sigmoids
+    with a label of ones, which ranks much the same. The paper trains a classifier of known against
+    unknown inputs on the norms of all layers; without unknown inputs to train on, their sum is the
+    score, with the sign that makes higher mean OOD. On the last layer it ranks as
+    `GradNorm(order=2, bias=True)` does.
 
     ``score = −‖∂(−Σ_c log p_c) / ∂(W, b)‖₂² = −C² ‖p − 1/C‖₂² (‖h‖₂² + 1)``: exact, without a
     backward pass.

@@ -1,24 +1,19 @@
 """GradOrth."""
 
-import logging
 from typing import final
 
-import torch
 from torch import Tensor
 
-from gradood.detectors._shared.labels import present
 from gradood.detectors._shared.layers import attention_caveat, one_logit
+from gradood.detectors._shared.subspaces import span
 from gradood.detectors.base import Learner, Plan, State, require
-from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
 from gradood.functional.moments import ClassMoments
-from gradood.functional.subspace import explained_dimension, part_norm, principal
+from gradood.functional.subspace import part_norm
 from gradood.taps import Network
 
 __all__ = ["GradOrth"]
-
-_LOG = logging.getLogger(__name__)
 
 
 @final
@@ -34,6 +29,11 @@ class GradOrth(Learner[ClassMoments]):
     ``score = −‖(p − 1/C) hᵀ S Sᵀ‖_F = −‖p − 1/C‖₂ ‖Sᵀ h‖₂`` with S the first k right singular
     vectors of the fit features, k the least with ``Σ_{i≤k} σ_i² ≥ ε_th Σ_i σ_i²``.
 
+    Not reproduced: the authors released no code, and the paper's equation could not be read here.
+    This is the score as accounts of the paper describe it, and on a DenseNet-101 for CIFAR-10 it
+    tells SVHN at an AUROC of 90, where 98.7 was published. Its second factor alone, as a share of
+    the feature's length, does (`projection-share`).
+
     Args:
         threshold: ε_th, above 0, at most 1.
 
@@ -48,8 +48,9 @@ class GradOrth(Learner[ClassMoments]):
     needs = ("features", "head")
     cost = "one forward (closed form); one fit pass; state of width × width"
     fails_when = (
-        "Where gradnorm fails: features are signed or normalized, as in transformers, or the "
-        "network is small and confident, as most of the score is the length of the gradient."
+        "Always in doubt: published figures were not reproduced, and no code was released. Where "
+        "gradnorm fails: features are signed or normalized, as in transformers, or the network is "
+        "small and confident, as most of the score is the length of the gradient."
     )
     labels = False
     state_shapes = ("projection: float features features",)
@@ -70,18 +71,7 @@ class GradOrth(Learner[ClassMoments]):
 
     def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """The projection onto the subspace."""
-        present(moments, self.name)
-        assert moments.scatter is not None
-        mean = moments.mean[0]
-        moment = moments.scatter / moments.count[0] + torch.outer(mean, mean)
-        if float(moment.diagonal().sum()) <= 0:
-            raise DataError(
-                "gradorth was fitted on features that are all zero, which span no subspace; give "
-                "inputs that the network responds to."
-            )
-        dimension = explained_dimension(moment, float(self.threshold))
-        _LOG.info("gradorth: %d of %d dimensions", dimension, len(mean))
-        return {"projection": principal(moment, dimension)}
+        return {"projection": span(moments, float(self.threshold), self.name)}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -1,7 +1,7 @@
 """Gram matrices."""
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from gradood.detectors._shared.layers import recorded_layers
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import (
+    KEYS,
     LOGITS,
     MAX_POWER,
     NONZERO_SHARE,
@@ -41,18 +42,26 @@ class Gram(Learner[Ranges]):
     two outermost values, so that no sample is held out and none is kept. A class never predicted
     in the fit has the range of all.
 
+    The range of more samples is wider, until nothing leaves it and all scores are 0: 84 % of
+    CIFAR-10 test images after 20,000 fit samples. So ranges are those of a seeded few of each
+    class, the same whatever the order of the data; in the published setting, of all.
+
     ``score = 1/max p · Σ_l δ_l / (E[δ_l] + 1e-7)`` with ``δ_l = Σ_{p,i} dev(s_{l,p,i})``, where
     ``s_{l,p,i} = (Σ_j (F^p F^pᵀ)_{ij})^(1/p)`` and dev(s) is how far s lies outside of its range,
     relative to the bound that it crosses.
 
     Args:
-        layers: module names; None takes the outputs of the stages, or, in networks without stages,
-            of the normalization layers. The released code records every layer inside every block.
+        layers: module names; None takes three blocks of each stage (or its output, where the stage
+            is no sequence of blocks, or classes × channels exceed two million), or, in networks
+            without stages, the normalization layers. The released code records every layer inside
+            every block.
         powers: p, whole numbers. At layers with negative values odd ones are left out (where there
             are even ones): sums that cancel are rooted, which magnifies rounding.
+        samples: fit samples of each predicted class, chosen by content, of which ranges are: as
+            many at least, and twice as many on average at most; None takes all.
 
     Cost: the forward pass and a few operations per element and power of the layers read; state of
-    2 · classes · powers · channels, twice that during the fit.
+    2 · classes · powers · channels, during the fit about 16 times that.
 
     >>> Gram(powers=(1, 2, 3))
     Gram(powers=(1, 2, 3))
@@ -65,11 +74,13 @@ class Gram(Learner[Ranges]):
         "2 · classes × powers · channels"
     )
     fails_when = (
-        "Fit samples are few per class: ranges are too narrow, and every input leaves them. Or "
+        "Fit samples are few per class: ranges are too narrow, and every input leaves them. Or, "
+        "with samples=None, so many that few inputs leave them, and the others tie at 0. Or "
         "unknown inputs have a known texture: CIFAR-100 on the authors' CIFAR-10 ResNet-34 has "
         "AUROC 79.0, SVHN 99.5."
     )
     labels = False
+    published: ClassVar[Mapping[str, Any]] = {"samples": None}
     state_shapes = (
         "low: float classes statistics",
         "high: float classes statistics",
@@ -81,7 +92,10 @@ class Gram(Learner[Ranges]):
         *,
         layers: Sequence[str] | None = None,
         powers: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        samples: int | None = 64,
     ) -> None:
+        some = isinstance(samples, int) and samples >= 2
+        require(samples is None or some, "samples", samples, "a whole number ≥ 2, or None")
         require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
         require(layers is None or len(layers) > 0, "layers", layers, "at least one module name")
         require(
@@ -92,6 +106,7 @@ class Gram(Learner[Ranges]):
         )
         self.layers = layers
         self.powers = powers
+        self.samples = samples
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """One reading per layer, of the powers that its signs allow."""
@@ -106,15 +121,17 @@ class Gram(Learner[Ranges]):
         notes = (f"Gram matrices of {', '.join(map(str, sites))}",)
         if any(signed) and even != powers:
             notes += (f"even powers alone at {sum(signed)} layers with negative values",)
-        return Plan((LOGITS, *reads), fit_reads=(LOGITS, *reads), notes=notes)
+        return Plan((LOGITS, *reads), fit_reads=(LOGITS, *reads, KEYS), notes=notes)
 
     def accumulate(self, evidence: Evidence) -> Ranges:
-        """Ranges per predicted class."""
+        """Ranges per predicted class, of the batch's share of the seeded few."""
         predicted = evidence.logits.argmax(1)
-        return Ranges.of(evidence.group("gram sums"), predicted, evidence.classes)
+        sums, classes = evidence.group("gram sums"), evidence.classes
+        return Ranges.of(sums, predicted, classes, keys=evidence[KEYS], enough=self.samples)
 
     def finish(self, ranges: Ranges, network: Network, plan: Plan) -> State:
         """Ranges, and the expected deviation of each layer."""
+        ranges = ranges.by_class()
         low, high = ranges.filled()
         check_finite(torch.stack([low, high]), self.name, "activations")
         expected = ranges.expected()

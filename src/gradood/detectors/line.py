@@ -1,11 +1,12 @@
 """LINe."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.automatic import CLIPS, ROW_READS, chosen, fit_rows, fitted_rows
 from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels, fill_absent
 from gradood.detectors.base import Learner, Plan, State, require
@@ -16,23 +17,25 @@ from gradood.functional.line import contributions, pruned_logits, pruning_thresh
 from gradood.functional.logits import energy
 from gradood.functional.moments import ClassMoments
 from gradood.functional.quantiles import Histogram
+from gradood.functional.samples import Selection
 from gradood.taps import Network
 
 __all__ = ["LINe"]
 
-_AUTO_QUANTILE = 0.96
 _PROBED = 8
 
 
-def _auto_clip(activations: Histogram) -> float:
-    clip = activations.quantile(_AUTO_QUANTILE)
+def _clips(activations: Histogram) -> list[float]:
+    """The clips that ``"auto"`` chooses among, the mildest first."""
+    clips = [activations.quantile(percentile / 100) for percentile in CLIPS]
     # Zeros share a bin with numbers below the smallest normal one.
-    if clip < torch.finfo(torch.float32).tiny:
+    usable = [clip for clip in clips if clip >= torch.finfo(torch.float32).tiny]
+    if not usable:
         raise DataError(
-            "line with clip='auto' would clip at the 96th percentile of the fit features, which is "
-            f"{min(clip, 0.0):.3g} here and leaves nothing to score; give clip as a number."
+            "line with clip='auto' would clip at the largest of the fit features, which is "
+            f"{min(clips[0], 0.0):.3g} here and leaves nothing to score; give clip as a number."
         )
-    return clip
+    return usable
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,12 +44,14 @@ class _Statistics:
 
     Attributes:
         means: of each class.
-        activations: where the clip is taken from them.
+        activations: where the clip is chosen.
+        rows: features of some samples, likewise.
         reach: shares of the features above the clip, and above zero, where it is a number.
     """
 
     means: ClassMoments
     activations: Histogram | None
+    rows: Selection | None
     reach: ClassMoments | None
 
 
@@ -63,16 +68,17 @@ class LINe(Learner[_Statistics]):
     Args:
         weight_percentile: share of weights removed, 0 to below 100.
         activation_percentile: share of units removed, 0 to below 100.
-        clip: δ, absolute; ``"auto"`` takes the 96th percentile of the fit features. The published
-            value for CIFAR DenseNet-101 is 1.0 (and percentiles 90, 90), for ImageNet ResNet-50 0.8
-            (and 10, 10).
+        clip: δ, absolute; ``"auto"`` takes the percentile of the fit features, from 90 to 100, that
+            best tells them from surrogate outliers. Published: on DenseNet-101 1.0, with
+            percentiles 90 and 90 for CIFAR-10, 90 and 10 for CIFAR-100; on ResNet-50 for ImageNet
+            0.8, with 10 and 10.
         contribution: ``"signed"`` as released, or ``"absolute"`` as in the paper's text.
 
     Cost: the forward pass, one masked (classes, width) product per class predicted in the batch;
     state of one (classes, width) tensor.
 
-    >>> LINe(clip="auto")
-    LINe(clip='auto')
+    >>> LINe(clip=1.0)
+    LINe(clip=1.0)
     """
 
     name = "line"
@@ -80,10 +86,10 @@ class LINe(Learner[_Statistics]):
     needs = ("features", "head", "labels")
     cost = "one forward; one fit pass; state of classes × width"
     fails_when = (
-        "The clipping value does not fit the network's activations (it is absolute: use "
-        "clip='auto' away from the published networks), the features are few, so that 90 % "
-        "pruning leaves none, or they are signed."
+        "A given clip does not fit the network's activations (it is absolute), the features are "
+        "few, so that 90 % pruning leaves none, or they are signed."
     )
+    published: ClassVar = {"activation_percentile": 90, "clip": 1.0}
     state_shapes = (
         "thresholds: float classes features",
         "clip: float",
@@ -93,8 +99,8 @@ class LINe(Learner[_Statistics]):
         self,
         *,
         weight_percentile: float = 90,
-        activation_percentile: float = 90,
-        clip: float | Literal["auto"] = 1.0,
+        activation_percentile: float = 10,
+        clip: float | Literal["auto"] = "auto",
         contribution: Literal["signed", "absolute"] = "signed",
     ) -> None:
         for option, value in (
@@ -108,7 +114,7 @@ class LINe(Learner[_Statistics]):
         require(contribution in kinds, "contribution", contribution, "'signed' or 'absolute'")
         self.weight_percentile = weight_percentile
         self.activation_percentile = activation_percentile
-        self.clip = clip
+        self.clip: float | Literal["auto"] = clip
         self.contribution: Literal["signed", "absolute"] = contribution
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -119,26 +125,27 @@ class LINe(Learner[_Statistics]):
             caveats = (
                 "line says little on signed features: it prunes and clips what is positive.",
             )
-        return Plan((FEATURES,), fit_reads=(FEATURES,), caveats=caveats)
+        reads = ROW_READS if self.clip == "auto" else (FEATURES,)
+        return Plan((FEATURES,), fit_reads=reads, caveats=caveats)
 
     def accumulate(self, evidence: Evidence) -> _Statistics:
-        """Class means of h (of |h| for absolute contributions); a histogram if clip is auto."""
+        """Class means of h (of |h| for absolute contributions); more if the clip is chosen."""
         labels = check_labels(evidence, self.name)
         features = evidence.features
         values = features.abs() if self.contribution == "absolute" else features
-        activations = Histogram.of(features) if self.clip == "auto" else None
-        reach = None
-        if self.clip != "auto":
+        activations = rows = reach = None
+        if self.clip == "auto":
+            activations, rows = Histogram.of(features), fit_rows(evidence)
+        else:
             shares = [(features > bound).double().mean(1) for bound in (float(self.clip), 0.0)]
             reach = ClassMoments.together(torch.stack(shares, 1))
         means = ClassMoments.of(values, labels, evidence.classes)
-        return _Statistics(means, activations, reach)
+        return _Statistics(means, activations, rows, reach)
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """One threshold per class and unit, and the clipping value."""
         means = seen.means
         weight = network.head.weight.to(means.mean.device)
-        clip = self.clip if seen.activations is None else _auto_clip(seen.activations)
         if seen.reach is not None:
             self._warn_of_clip(*seen.reach.overall_mean.tolist())
         strength = contributions(fill_absent(means, self.name), weight, self.contribution)
@@ -146,7 +153,14 @@ class LINe(Learner[_Statistics]):
         # As wide as `measure` compares: a weight at its threshold must not be rounded across it.
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
         thresholds = pruning_thresholds(strength, wide, *percentiles)
-        return {"thresholds": thresholds, "clip": means.mean.new_tensor(clip)}
+        clips = _clips(seen.activations) if seen.activations else [self.clip]
+        states = {
+            clip: {"thresholds": thresholds, "clip": means.mean.new_tensor(clip)} for clip in clips
+        }
+        if seen.rows is None:
+            return states[self.clip]
+        rows = fitted_rows(seen.rows, self.name)
+        return states[chosen(self, rows, network, plan, states)]
 
     def _warn_of_clip(self, clipped: float, active: float) -> None:
         """Warn where the clip leaves features as they are, or all but flattens them.

@@ -1,11 +1,12 @@
 """Low-dimensional gradients."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.fit_data import check_finite, check_neighbors
+from gradood.detectors._shared.fit_data import auto_neighbors, check_finite, check_neighbors
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
@@ -22,6 +23,7 @@ __all__ = ["LowDimGrad"]
 _FLAT = 1e-12
 """Mean square, of coordinates at unit length, that rounding leaves off a line."""
 _BLOCK = 1024
+_MOST = 5
 
 
 @final
@@ -39,7 +41,8 @@ class LowDimGrad(Learner[Selection]):
     mean gradient of class c and ḡ that of all; where the head has a bias, so has the gradient.
 
     Args:
-        k: which neighbor; 5 in the paper on CIFAR-10, 10 on ImageNet.
+        k: which neighbor; ``"auto"`` is the root of the kept samples per class, from 1 to the 5 of
+            the paper on CIFAR-10 (10 on ImageNet).
         samples: fit samples kept, chosen by content; some of every class are needed.
 
     Cost: the forward pass; samples · (width + classes) multiplications per image.
@@ -67,12 +70,18 @@ class LowDimGrad(Learner[Selection]):
         "offset: float rank",
         "unit: float samples rank",
         "log_length: float samples",
+        "k?: int",
     )
+    published: ClassVar[Mapping[str, Any]] = {"k": 5}
 
-    def __init__(self, *, k: int = 5, samples: int = 5000) -> None:
-        require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
-        require(isinstance(samples, int) and samples >= k, "samples", samples, f"at least k={k}")
-        self.k = k
+    def __init__(self, *, k: int | Literal["auto"] = "auto", samples: int = 5000) -> None:
+        whole = isinstance(k, int) and k > 0
+        require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
+        least = 1 if k == "auto" else k
+        require(
+            isinstance(samples, int) and samples >= least, "samples", samples, f"at least {least}"
+        )
+        self.k: int | Literal["auto"] = k
         self.samples = samples
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -94,7 +103,8 @@ class LowDimGrad(Learner[Selection]):
     def finish(self, samples: Selection, network: Network, plan: Plan) -> State:
         """The kept samples, the directions as combinations of them, and their coordinates."""
         features, labels = samples.columns["features"], samples.columns["labels"]
-        check_neighbors(len(features), self.k, self.name, network.classes)
+        if self.k != "auto":
+            check_neighbors(len(features), self.k, self.name, network.classes)
         check_finite(features, self.name)
         weight, bias = network.head.weight, network.head.bias
         head = Linear(
@@ -110,13 +120,18 @@ class LowDimGrad(Learner[Selection]):
                 "of three classes or more."
             )
         bank = Bank.of(_polar(units)).vectors
-        return {**state, "unit": bank.unit, "log_length": bank.log_length}
+        state = {**state, "unit": bank.unit, "log_length": bank.log_length}
+        if self.k == "auto":
+            k = auto_neighbors(len(features), network.classes, _MOST)
+            state["k"] = torch.tensor(k, device=features.device)
+        return state
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         units = _coordinates(evidence.features, evidence.linear, state)
         bank = Bank(Polar(state["unit"], state["log_length"]))
-        return kth_distance(_polar(units), bank, self.k)
+        k = int(state["k"]) if self.k == "auto" else self.k
+        return kth_distance(_polar(units), bank, k)
 
 
 def _directions(features: Tensor, labels: Tensor, head: Linear) -> dict[str, Tensor]:

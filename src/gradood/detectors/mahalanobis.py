@@ -1,11 +1,14 @@
 """Mahalanobis distance."""
 
+from types import MappingProxyType
 from typing import final
 
 from torch import Tensor
 
 from gradood.detectors._shared.gaussians import (
     CLASS_SHAPES,
+    Shrinkage,
+    check_shrinkage,
     class_distance,
     class_gaussians,
     class_moments,
@@ -28,6 +31,10 @@ class Mahalanobis(Learner[ClassMoments]):
 
     ``score = min_c (h − μ_c)ᵀ Σ⁻¹ (h − μ_c)``
 
+    Args:
+        shrinkage: ``"oas"``, or ``"none"`` for the covariance as it is and its pseudo-inverse, as
+            in the paper's code and in OpenOOD.
+
     Cost: the forward pass; width² multiplications per image; state of width² + classes · width.
 
     >>> Mahalanobis().name
@@ -42,6 +49,10 @@ class Mahalanobis(Learner[ClassMoments]):
         "than dimensions were given, so that shrinkage decides."
     )
     state_shapes = CLASS_SHAPES
+    published = MappingProxyType({"shrinkage": "none"})
+
+    def __init__(self, *, shrinkage: Shrinkage = "oas") -> None:
+        self.shrinkage: Shrinkage = check_shrinkage(shrinkage)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
@@ -53,7 +64,7 @@ class Mahalanobis(Learner[ClassMoments]):
 
     def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """A whitening transform and the whitened class means."""
-        return class_gaussians(moments, self.name)
+        return class_gaussians(moments, self.name, self.shrinkage)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

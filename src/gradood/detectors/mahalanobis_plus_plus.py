@@ -1,11 +1,14 @@
 """Mahalanobis++."""
 
+from types import MappingProxyType
 from typing import final
 
 from torch import Tensor
 
 from gradood.detectors._shared.gaussians import (
     CLASS_SHAPES,
+    Shrinkage,
+    check_shrinkage,
     class_distance,
     class_gaussians,
     class_moments,
@@ -32,6 +35,10 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
 
     A zero feature vector has no direction and is scored at the origin.
 
+    Args:
+        shrinkage: ``"oas"``, or ``"none"`` for the covariance as it is and its pseudo-inverse, as
+            in the paper's code and in OpenOOD.
+
     Cost: the forward pass; width² multiplications per image; state of width² + classes · width.
 
     >>> MahalanobisPlusPlus().name
@@ -46,6 +53,10 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
         "left out, or fewer samples than dimensions were given, so that shrinkage decides."
     )
     state_shapes = CLASS_SHAPES
+    published = MappingProxyType({"shrinkage": "none"})
+
+    def __init__(self, *, shrinkage: Shrinkage = "oas") -> None:
+        self.shrinkage: Shrinkage = check_shrinkage(shrinkage)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
@@ -57,7 +68,7 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
 
     def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """A whitening transform and the whitened class means."""
-        return class_gaussians(moments, self.name)
+        return class_gaussians(moments, self.name, self.shrinkage)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

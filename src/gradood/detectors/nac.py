@@ -1,14 +1,14 @@
 """Neuron activation coverage."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.layers import early_layers, hook_layers, one_logit
+from gradood.detectors._shared.layers import hook_layers, last_norms, one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError, TapError
 from gradood.evidence import (
@@ -43,18 +43,19 @@ class NAC(Learner[Selection]):
 
     ``score = −mean over layers, and over their neurons, of min(count of the state's bin / r, 1)``
     with ``state = sigmoid(α · z ⊙ ∂KL(u ‖ softmax)/∂z)``, z and its gradient summed over positions.
-    As released, all samples count, also misclassified ones, and bins are narrower toward ½.
+    On transformers the released code reads other places: the second norm of blocks 9 to 11 of
+    ViT-B/16, summed over tokens, and the class token. As released, all samples count, also
+    misclassified ones, and bins are narrower toward ½.
 
     Args:
         layers: names of the inner layers, beside which the features are always one; ``()`` reads
-            the features alone, without a backward pass. None takes the outputs of the last three
-            stages before the features, or of the last three normalization layers, or layers that
-            feed a ReLU, of networks without stages.
+            the features alone, without a backward pass. None takes the last three normalization
+            layers, or layers that feed a ReLU where there are none; of transformers, as released,
+            the last one inside each of the last three blocks.
         alpha: steepness α > 0, one or one for each layer and then the features; ``"auto"`` takes
-            1 / the mean size of the products of the fit samples. Absolute, and published for each
-            network: for CIFAR-10 ResNet-18, ``layers=("layer1", "layer2", "layer3")``,
-            ``alpha=(0.001, 0.001, 1000, 100)``, ``r=(100, 5, 100, 50)``, ``bins=(500, 50, 500,
-            50)``; chosen there on OOD validation images.
+            1 / the 70th percentile of the sizes of the fit samples' non-zero products. Absolute,
+            and published for each network: those of `published` are for CIFAR-10 ResNet-18, chosen
+            there on OOD validation images.
         r: of `samples`, how many fill a bin; one or for each as `alpha`. Where the fit data has
             fewer samples, fewer in proportion.
         bins: histogram bins ≥ 4 (M), one or for each.
@@ -76,10 +77,17 @@ class NAC(Learner[Selection]):
     )
     fails_when = (
         "An input leaves the neurons silent or the softmax near uniform: both give states near ½, "
-        "which fit data has too, so that doubtful inputs pass (near-OOD on small networks). α, r "
-        "and bins matter, and are published for few networks."
+        "which fit data has too, so that doubtful inputs pass (near-OOD on small networks), or "
+        "layers are read that come long before the last: on ResNet-56 the stages before it are no "
+        "better than chance. α, r and bins matter, and are published for few networks."
     )
     labels = False
+    published: ClassVar[Mapping[str, Any]] = {
+        "layers": ("layer1", "layer2", "layer3"),
+        "alpha": (0.001, 0.001, 1000, 100),
+        "r": (100, 5, 100, 50),
+        "bins": (500, 50, 500, 50),
+    }
     state_shapes = (
         "alpha: float layers",
         "coverage_*: float _ _",
@@ -181,13 +189,10 @@ def _sites(network: Network, layers: Sequence[str] | None) -> tuple[tuple[Site, 
         return tuple(layer.output for layer in named), ()
     if network.opaque is not None:
         return (), (f"features alone: autograd cannot follow this model: {network.opaque}",)
-    if network.stages:
-        sites = early_layers(network)[-3:]
-    else:
-        try:
-            sites = tuple(layer.output for layer in hook_layers(network, None, "nac"))[-3:]
-        except TapError:
-            sites = ()
+    try:
+        sites = tuple(layer.output for layer in last_norms(network, "nac"))
+    except TapError:
+        sites = ()
     return sites, (f"layers {', '.join((*map(str, sites), 'features'))}",)
 
 

@@ -1,5 +1,6 @@
 """NECO."""
 
+from types import MappingProxyType
 from typing import Literal, final
 
 import torch
@@ -23,15 +24,19 @@ _EXPLAINED = 0.9
 class NECO(Learner[ClassMoments]):
     """Share of the feature inside the principal space of the fit features [ben2024neco].
 
-    Reads the features and, on transformers, the logits; learns mean, scale and principal
-    components of the features. Assumes neural collapse: known inputs lie in the few directions that
-    the classes span, unknown ones outside of them. High-is-ID in the paper, negated once here. The
-    released code multiplies by the largest logit on ViT, DeiT and Swin and not on ResNets, and so
-    does this; for DeiT and Swin it also divides by the length of the features as they are, which
-    this does not.
+    Reads the features and the logits; learns mean and principal components of the features.
+    Assumes neural collapse: known inputs lie in the C − 1 directions that the means of C classes
+    span, unknown ones outside of them. High-is-ID in the paper, negated once here.
 
-    ``score = −‖P z‖₂ / ‖z‖₂ [· max_c logit_c]`` with ``z = (h − μ)/σ`` per feature, and P
-    projecting onto the first d principal components of z.
+    ``score = −‖P z‖₂ / ‖z‖₂ · max_c logit_c`` with ``z = h − μ``, and P projecting onto the first d
+    principal components of z.
+
+    The released code divides by σ per feature, takes a d of its own for each network, and
+    multiplies by the largest logit on all but ResNets. Here all are multiplied: where collapse is
+    complete that changes little, and where it is not, d matters less. σ is left out, as in the
+    paper's equation: it makes as much of features that hardly vary as of those that tell classes
+    apart. For DeiT and Swin the released code also divides by the length of the features as they
+    are, which this does not.
 
     Where the d-th variance equals the next (to 1e-10 of the largest), the choice among their
     directions is arbitrary: then all of them count, by the share of them up to d. A feature that
@@ -39,11 +44,11 @@ class NECO(Learner[ClassMoments]):
     without logits.
 
     Args:
-        dimension: d ≥ 1, less than the number of features; ``"auto"`` takes as many components as
-            explain 90 % of the variance, and leaves at least one out. Released: 100.
-        standardize: divide by σ; otherwise z = h − μ.
-        max_logit: multiply by the largest logit; ``"auto"`` does on networks that end in a
-            normalization over tokens.
+        dimension: d ≥ 1, less than the number of features; ``"auto"`` is C − 1, or as many
+            components as explain 90 % of the variance if these are fewer, as where classes are
+            many; at least one is left out.
+        standardize: divide by σ, as released: ``z = (h − μ)/σ``.
+        max_logit: multiply by the largest logit; ``"auto"`` does where there are two or more.
 
     Cost: the forward pass; width² multiplications per image; state of width².
 
@@ -61,6 +66,7 @@ class NECO(Learner[ClassMoments]):
         "negative."
     )
     labels = False
+    published = MappingProxyType({"standardize": True})
     state_shapes = (
         "mean: float features",
         "scale: float features",
@@ -71,7 +77,7 @@ class NECO(Learner[ClassMoments]):
         self,
         *,
         dimension: int | Literal["auto"] = "auto",
-        standardize: bool = True,
+        standardize: bool = False,
         max_logit: bool | Literal["auto"] = "auto",
     ) -> None:
         whole = isinstance(dimension, int) and dimension >= 1
@@ -93,7 +99,7 @@ class NECO(Learner[ClassMoments]):
             )
         if self.dimension != "auto":
             principal_dimension(network, self.dimension, self.name)
-        times = network.attends if self.max_logit == "auto" else self.max_logit
+        times = network.classes > 1 if self.max_logit == "auto" else self.max_logit
         reads = (FEATURES, LOGITS) if times else (FEATURES,)
         notes = ("multiplied by the largest logit",) if times else ()
         return Plan(reads, fit_reads=(FEATURES,), notes=notes)
@@ -120,7 +126,9 @@ class NECO(Learner[ClassMoments]):
         moment = covariance / torch.outer(scale, scale)
         dimension = self.dimension
         if dimension == "auto":
-            dimension = min(explained_dimension(moment, _EXPLAINED), len(mean) - 1)
+            spanned = network.classes - 1 if network.classes > 1 else len(mean)
+            explained = explained_dimension(moment, _EXPLAINED)
+            dimension = min(spanned, explained, len(mean) - 1)
         else:
             warn_of_full_space(moments, dimension, self.name)
         return {"mean": mean, "scale": scale, "principal": principal(moment, dimension)}

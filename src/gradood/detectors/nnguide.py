@@ -1,7 +1,8 @@
 """Nearest neighbor guidance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from gradood.taps import Network
 __all__ = ["NNGuide"]
 
 _LEAST = 500
+_MOST = 10
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,7 +43,8 @@ class NNGuide(Learner[_Statistics]):
     which the product is largest.
 
     Args:
-        k: entries averaged over; the released code's 10 (OpenOOD takes 100).
+        k: entries averaged over; ``"auto"`` is the released code's 10 (OpenOOD takes 100), or half
+            of the bank where that is fewer.
         alpha: share of the fit data in the bank, above 0 to 1, chosen by content; 500 samples at
             least, or all. 1 % in the paper's ImageNet setting and in OpenOOD.
 
@@ -61,12 +64,17 @@ class NNGuide(Learner[_Statistics]):
     )
     labels = False
     state_shapes = ("guides: float samples features",)
+    published: ClassVar[Mapping[str, Any]] = {"k": 10}
 
-    def __init__(self, *, k: int = 10, alpha: float = 0.01) -> None:
-        require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
+    def __init__(self, *, k: int | Literal["auto"] = "auto", alpha: float = 0.01) -> None:
+        whole = isinstance(k, int) and k > 0
+        require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
         require(0 < alpha <= 1, "alpha", alpha, "a number above 0, at most 1")
-        self.k = k
+        self.k: int | Literal["auto"] = k
         self.alpha = alpha
+
+    def _k(self, bank: int) -> int:
+        return max(1, min(_MOST, bank // 2)) if self.k == "auto" else self.k
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features and logits; content keys in a fit, to choose the bank by."""
@@ -81,14 +89,16 @@ class NNGuide(Learner[_Statistics]):
         chosen = keys <= round(self.alpha * 2**64) - 2**63 - 1
         return _Statistics(
             share=Rows.of(key=keys[chosen], guides=guides[chosen]),
-            least=Selection.of(max(self.k, _LEAST), key=keys, guides=guides),
+            least=Selection.of(max(self._k(_LEAST), _LEAST), key=keys, guides=guides),
         )
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The bank."""
         share, least = (kept.tensors()["guides"] for kept in (seen.share, seen.least))
         guides = share if len(share) > len(least) else least
-        check_neighbors(len(guides), self.k, self.name, network.classes, averaged=True)
+        check_neighbors(
+            len(guides), self._k(len(guides)), self.name, network.classes, averaged=True
+        )
         check_finite(guides, self.name, "features or logits")
         if not bool((guides != 0).any()):
             raise DataError(
@@ -99,5 +109,6 @@ class NNGuide(Learner[_Statistics]):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        similar = guidance(directions(evidence.features), state["guides"], self.k)
+        k = self._k(len(state["guides"]))
+        similar = guidance(directions(evidence.features), state["guides"], k)
         return energy(evidence.logits) * similar

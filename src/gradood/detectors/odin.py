@@ -1,14 +1,17 @@
 """ODIN."""
 
-from collections.abc import Sequence
-from math import isfinite
 from typing import final
 
 from torch import Tensor
 
 from gradood.detectors._shared.layers import one_logit
-from gradood.detectors._shared.perturbing import try_perturbing
-from gradood.detectors.base import Detector, Plan, State, require
+from gradood.detectors._shared.perturbing import (
+    Deviation,
+    check_step,
+    step_scale,
+    try_perturbing,
+)
+from gradood.detectors.base import Detector, Plan, State
 from gradood.evidence import LOGITS, Evidence, Perturbation, Perturbed
 from gradood.functional.logits import max_softmax
 from gradood.taps import Network
@@ -32,8 +35,9 @@ class ODIN(Detector):
         noise: ε > 0, the step. The paper picks it on validation data; 0.0014 is its value for
             DenseNet on CIFAR-10.
         std: what the preprocessing divided each channel by, so that ε counts on images from 0 to 1,
-            as in the released code: (63/255, 62.1/255, 66.7/255) on CIFAR. A detector cannot know
-            it; None takes the step on the inputs as the model gets them.
+            as in the released code: (63/255, 62.1/255, 66.7/255) on CIFAR. ``"auto"`` takes what
+            `gradood.Monitor` was told as ``preprocess``, or the shell knows of the model; where
+            nobody knows, and for None, the step is on the inputs as the model gets them.
 
     Cost: the forward pass with its whole graph, one backward to the input, and one more forward.
 
@@ -56,29 +60,23 @@ class ODIN(Detector):
         *,
         temperature: float = 1000.0,
         noise: float = 0.0014,
-        std: Sequence[float] | None = None,
+        std: Deviation = "auto",
     ) -> None:
-        for option, value in (("temperature", temperature), ("noise", noise)):
-            require(0 < value and isfinite(value), option, value, "a number > 0")
-        require(
-            std is None or (len(std) > 0 and all(0 < s and isfinite(s) for s in std)),
-            "std",
-            std,
-            "None, or a number > 0 per channel",
-        )
+        check_step(temperature, noise, std)
         self.temperature = temperature
         self.noise = noise
-        self.std = std
+        self.std: Deviation = std
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits of the perturbed inputs."""
-        std = (1.0,) if self.std is None else tuple(map(float, self.std))
+        std, notes = step_scale(network, probe, self.std)
         step = Perturbation(
             "max log-softmax", float(self.noise), temperature=float(self.temperature), std=std
         )
         read = Perturbed(step, LOGITS)
         caveats = one_logit(network, self.name)
-        return Plan((read,), caveats=caveats or try_perturbing(network, probe, read, self.name))
+        caveats = caveats or try_perturbing(network, probe, read, self.name)
+        return Plan((read,), caveats=caveats, notes=notes)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -1,6 +1,8 @@
 """OpenMax."""
 
 import logging
+from math import isfinite
+from types import MappingProxyType
 from typing import Literal, final
 
 import torch
@@ -18,7 +20,7 @@ from gradood.functional.openmax import (
     unknown_log_odds,
 )
 from gradood.functional.samples import Rows
-from gradood.functional.weibull import Weibull
+from gradood.functional.weibull import TRANSLATION, Weibull
 from gradood.taps import Network
 
 __all__ = ["OpenMax"]
@@ -31,9 +33,9 @@ class OpenMax(Learner[Rows]):
     """Log-odds of an unknown class, by extreme-value theory in logit space [bendale2016openmax].
 
     Reads the logits; learns each class's mean activation vector μ_c from its correctly classified
-    samples, and a Weibull distribution F_c of the largest distances to it (libMR's: shifted by
-    10,000 and fitted by maximum likelihood). Assumes that known inputs stay near their class mean
-    in logit space.
+    samples, and a Weibull distribution F_c of the largest distances to it, shifted to begin at
+    `translation` and fitted by maximum likelihood. Assumes that known inputs stay near their class
+    mean in logit space.
 
     ``score = z_0 − logsumexp(z')``, ``z'_c = z_c (1 − r_c F_c(d(z, μ_c)))``, ``z_0 = Σ z_c − z'_c``
 
@@ -42,12 +44,20 @@ class OpenMax(Learner[Rows]):
     released (the paper's text has (α − i)/α). A class with too few samples to fit F_c counts as
     F_c = 1: nothing is known of it.
 
+    The defaults are those released with the paper, but for small classes, where twenty distances
+    are all that there are and no tail. OpenOOD has ``OpenMax(tailsize=20, alpha=3, translation=1,
+    distance="euclidean")``.
+
     Args:
-        tailsize: how many of the largest distances are fitted.
+        tailsize: how many of the largest distances are fitted; ``"auto"`` takes 2 % of those of a
+            class, from 3 to the published 20, which classes of 1,000 have.
         alpha: α, how many top classes are revised.
-        distance: ``"euclidean"`` as in OpenOOD, ``"cosine"``, or ``"eucos"``, the released sum of
-            euclidean / 200 and cosine.
+        distance: ``"eucos"``, the released sum of euclidean / 200 and cosine; ``"cosine"``; or
+            ``"euclidean"``, as in OpenOOD.
         samples: ``"correct"`` as in the paper, or ``"all"``.
+        translation: t > 0, where the fitted distribution begins; not in the paper's text. libMR
+            shifted by 10,000 when OpenMax was released, and libmr 0.1.9, which OpenOOD installs,
+            by 1: another shape, and F_c = 0 below the tail.
 
     Cost: the forward pass; classes² operations per image; a fit keeps the logits of all samples.
 
@@ -63,6 +73,7 @@ class OpenMax(Learner[Rows]):
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
+    published = MappingProxyType({"tailsize": 20})
     state_shapes = (
         "centers: float classes classes",
         "start: float classes",
@@ -73,20 +84,25 @@ class OpenMax(Learner[Rows]):
     def __init__(
         self,
         *,
-        tailsize: int = 20,
+        tailsize: int | Literal["auto"] = "auto",
         alpha: int = 10,
-        distance: Distance = "euclidean",
+        distance: Distance = "eucos",
         samples: Literal["correct", "all"] = "correct",
+        translation: float = TRANSLATION,
     ) -> None:
-        require(isinstance(tailsize, int) and tailsize > 1, "tailsize", tailsize, "a number > 1")
+        counted = isinstance(tailsize, int) and tailsize > 1
+        require(counted or tailsize == "auto", "tailsize", tailsize, "a number > 1, or 'auto'")
         require(isinstance(alpha, int) and alpha > 0, "alpha", alpha, "a whole number > 0")
         kinds = ("euclidean", "cosine", "eucos")
         require(distance in kinds, "distance", distance, "'euclidean', 'cosine' or 'eucos'")
         require(samples in ("correct", "all"), "samples", samples, "'correct' or 'all'")
-        self.tailsize = tailsize
+        shifted = 0 < translation and isfinite(translation)
+        require(shifted, "translation", translation, "a number > 0")
+        self.tailsize: int | Literal["auto"] = tailsize
         self.alpha = alpha
         self.distance: Distance = distance
         self.samples: Literal["correct", "all"] = samples
+        self.translation = translation
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits; content keys in a fit, to order them by."""
@@ -102,8 +118,9 @@ class OpenMax(Learner[Rows]):
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
         table = rows.tensors()
         logits, labels = bounded(table["logits"]), table["labels"]
+        tailsize = None if self.tailsize == "auto" else self.tailsize
         centers, weibull = class_models(
-            logits, labels, network.classes, self.distance, self.tailsize
+            logits, labels, network.classes, self.distance, tailsize, float(self.translation)
         )
         missing = int((weibull.shape == 0).sum())
         if missing == network.classes:
@@ -125,6 +142,8 @@ class OpenMax(Learner[Rows]):
         """Scores (batch,)."""
         logits = bounded(evidence.logits)
         distances = distances_to(logits, state["centers"], self.distance)
-        weibull = Weibull(state["start"], state["shape"], state["log_scale"])
+        weibull = Weibull(
+            state["start"], state["shape"], state["log_scale"], float(self.translation)
+        )
         outlying = torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)
         return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))

@@ -1,11 +1,14 @@
 """Relative Mahalanobis distance."""
 
+from types import MappingProxyType
 from typing import final
 
 from torch import Tensor
 
 from gradood.detectors._shared.gaussians import (
     RELATIVE_SHAPES,
+    Shrinkage,
+    check_shrinkage,
     class_moments,
     relative_distance,
     relative_gaussians,
@@ -29,6 +32,10 @@ class RMDS(Learner[ClassMoments]):
 
     ``score = min_c (h − μ_c)ᵀ Σ⁻¹ (h − μ_c) − (h − μ₀)ᵀ Σ₀⁻¹ (h − μ₀)``
 
+    Args:
+        shrinkage: ``"oas"``, or ``"none"`` for the covariance as it is and its pseudo-inverse, as
+            in the paper's code and in OpenOOD.
+
     Cost: the forward pass; 2 · width² multiplications per image; state of 2 · width² + classes ·
     width.
 
@@ -44,6 +51,10 @@ class RMDS(Learner[ClassMoments]):
         "cancels. Made for near-OOD, and for two classes or more."
     )
     state_shapes = RELATIVE_SHAPES
+    published = MappingProxyType({"shrinkage": "none"})
+
+    def __init__(self, *, shrinkage: Shrinkage = "oas") -> None:
+        self.shrinkage: Shrinkage = check_shrinkage(shrinkage)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
@@ -55,7 +66,7 @@ class RMDS(Learner[ClassMoments]):
 
     def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """Two whitening transforms, the whitened class means and the whitened overall mean."""
-        return relative_gaussians(moments, self.name)
+        return relative_gaussians(moments, self.name, self.shrinkage)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

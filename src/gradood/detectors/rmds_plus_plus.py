@@ -1,11 +1,14 @@
 """Relative Mahalanobis distance of directions."""
 
+from types import MappingProxyType
 from typing import final
 
 from torch import Tensor
 
 from gradood.detectors._shared.gaussians import (
     RELATIVE_SHAPES,
+    Shrinkage,
+    check_shrinkage,
     class_moments,
     relative_distance,
     relative_gaussians,
@@ -33,6 +36,10 @@ class RMDSPlusPlus(Learner[ClassMoments]):
 
     A zero feature vector has no direction and is scored at the origin.
 
+    Args:
+        shrinkage: ``"oas"``, or ``"none"`` for the covariance as it is and its pseudo-inverse, as
+            in the paper's code and in OpenOOD.
+
     Cost: the forward pass; 2 · width² multiplications per image; state of 2 · width² + classes ·
     width.
 
@@ -48,6 +55,10 @@ class RMDSPlusPlus(Learner[ClassMoments]):
         "inputs leave the space that the classes differ in, where the two distances cancel."
     )
     state_shapes = RELATIVE_SHAPES
+    published = MappingProxyType({"shrinkage": "none"})
+
+    def __init__(self, *, shrinkage: Shrinkage = "oas") -> None:
+        self.shrinkage: Shrinkage = check_shrinkage(shrinkage)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
@@ -59,7 +70,7 @@ class RMDSPlusPlus(Learner[ClassMoments]):
 
     def finish(self, moments: ClassMoments, network: Network, plan: Plan) -> State:
         """Two whitening transforms, the whitened class means and the whitened overall mean."""
-        return relative_gaussians(moments, self.name)
+        return relative_gaussians(moments, self.name, self.shrinkage)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

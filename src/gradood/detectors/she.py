@@ -5,11 +5,11 @@ from typing import final
 from torch import Tensor
 
 from gradood.detectors._shared.labels import check_labels, fill_absent
-from gradood.detectors.base import Learner, Plan, State
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
-from gradood.functional.she import pattern_agreement
+from gradood.functional.she import Similarity, pattern_agreement
 from gradood.taps import Network
 
 __all__ = ["SHE"]
@@ -28,6 +28,10 @@ class SHE(Learner[ClassMoments]):
 
     A class of which no fit sample is classified correctly takes the mean of all that are.
 
+    Args:
+        similarity: ``"inner"``, ``h · S_ĉ``; or what the paper compares it with, ``"cosine"``,
+            ``h · S_ĉ / (‖h‖ ‖S_ĉ‖)``, and ``"euclidean"``, ``−‖h − S_ĉ‖``.
+
     Cost: the forward pass; width multiplications per image; state of classes · width.
 
     >>> SHE().name
@@ -43,6 +47,11 @@ class SHE(Learner[ClassMoments]):
         "normalized, as in transformers, so that length says nothing."
     )
     state_shapes = ("patterns: float classes features",)
+
+    def __init__(self, *, similarity: Similarity = "inner") -> None:
+        known = ("inner", "cosine", "euclidean")
+        require(similarity in known, "similarity", similarity, "'inner', 'cosine' or 'euclidean'")
+        self.similarity: Similarity = similarity
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features and logits."""
@@ -73,4 +82,4 @@ class SHE(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         predicted = evidence.logits.argmax(1)
-        return -pattern_agreement(evidence.features, state["patterns"], predicted)
+        return -pattern_agreement(evidence.features, state["patterns"], predicted, self.similarity)

@@ -5,6 +5,7 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State
@@ -24,7 +25,8 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
 
     Reads the logits; learns the one temperature that makes labels most likely. Assumes that a
     calibrated confidence is lower away from the training data. The paper fits it on validation
-    data: on data that the network has learned by heart, it comes out too small.
+    data, and so does `gradood bench` where it has images that the network was not trained on: on
+    data that the network has learned by heart, T comes out too small. Below 1 it warns.
 
     ``score = −max_c softmax(z / T)_c``, T minimizing ``−Σ log softmax(z / T)_y``
 
@@ -46,6 +48,7 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."
     )
+    held_out = True
     state_shapes = ("temperature: float",)
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
@@ -65,6 +68,12 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
                 "temperature-scaling: the fit data's labels are all predicted, or no likelier than "
                 "others, so no temperature fits them best; T stays 1. Fit on labeled data that the "
                 "network was not trained on."
+            )
+        elif temperature < 1:
+            warn_of_fit(
+                f"temperature-scaling found T = {temperature:.3g}: below 1, the network is less "
+                "sure of the fit data than it should be, as one is of data that it was trained on "
+                "and has learned by heart. Fit on labeled data that it was not trained on."
             )
         return {"temperature": likelihood.slope.new_tensor(temperature or 1.0)}
 

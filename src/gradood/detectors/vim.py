@@ -67,7 +67,8 @@ class ViM(Learner[_Statistics]):
 
     Args:
         dimension: D ≥ 1, less than the number of features; ``"auto"`` is 1000 for 2048 features and
-            more, 512 for 768 and more, as released, and half of the features below that.
+            more, 512 for 768 and more, as released, and half of the features below that; or a tenth
+            of the fit samples, where that is less.
         alpha_samples: how many fit features to keep for α (a seeded selection), or None for all.
 
     Cost: the forward pass; width² multiplications per image; state of width². A fit keeps all
@@ -112,7 +113,8 @@ class ViM(Learner[_Statistics]):
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features and logits; content keys in a fit, to order them by."""
         dimension = principal_dimension(network, self.dimension, self.name)
-        notes = (f"principal space of {dimension} dimensions",)
+        few = ", or a tenth of the fit samples" if self.dimension == "auto" else ""
+        notes = (f"principal space of {dimension} dimensions{few}",)
         return Plan((FEATURES, LOGITS), fit_reads=(FEATURES, LOGITS, KEYS), notes=notes)
 
     def accumulate(self, evidence: Evidence) -> _Statistics:
@@ -130,7 +132,8 @@ class ViM(Learner[_Statistics]):
         """The origin, the projection onto the residual space, and α."""
         moments, kept = seen.moments, seen.kept.tensors()
         check_fit(moments, self.name)
-        dimension = principal_dimension(network, self.dimension, self.name)
+        samples = int(moments.count.sum())
+        dimension = principal_dimension(network, self.dimension, self.name, samples)
         space = residual_space(moments, network, dimension, origin="head")
         peak = kept["peak"].mean()
         alpha = peak / _mean_residual(kept["features"], space)

@@ -93,14 +93,18 @@ def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) 
             receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
             tap.backward(scalar, receivers, keep=i + 1 < len(gradients))
     found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
-    found = {read: tensor for read, tensor in found.items() if read in wanted}
+    if steps:
+        found = {read: tensor for read, tensor in found.items() if read in wanted}
     found |= _beside_the_forward(network, x, wanted)
     found[LOGITS] = logits.detach()
     if with_head:
         found[FEATURES] = graphs[FEATURES].detach()
     # One place for all, also of a model spread over several devices; mps has no float64.
     device = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    found = {read: _widened(read, tensor.to(device)) for read, tensor in found.items()}
+    for read, tensor in found.items():
+        wide = _widened(read, tensor.to(device))
+        if wide is not tensor:
+            found[read] = wide
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
     return Evidence(len(x), logits.shape[1], linear, labels, asked, found)

@@ -49,6 +49,8 @@ class Summary:
 _CHUNK = 1 << 20
 """Elements compared at a time, into a scratch buffer of 4 MB that each thread keeps: fresh
 temporaries of a map's size are page-faulted in and cost more than the layer they watch."""
+_FEW = 1 << 15
+"""Elements up to which the shares of a map are taken in as few calls as can be."""
 _SCRATCH = threading.local()
 
 
@@ -65,6 +67,10 @@ def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Ten
         return compare(values[..., 0], 0).float()
     if values.device.type != "cpu":
         return compare(values, 0).to(torch.uint8).mean(-1, dtype=torch.float32)
+    if values.numel() <= _FEW:
+        part = _scratch()[: values.numel()].view(values.shape)
+        compare(values, 0, out=part)
+        return part.mean(-1)
     # Dimensions in memory order, so that neither the comparison nor the sum walks across strides.
     transposed = values.stride(1) < values.stride(2)
     if transposed:

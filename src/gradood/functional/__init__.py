@@ -1,6 +1,7 @@
 """The mathematics: stateless functions of tensors, used by detectors, trainers and tests alike."""
 
 from gradood.functional import (
+    actsub,
     adascale,
     covariance,
     coverage,
@@ -23,17 +24,23 @@ from gradood.functional import (
     neighbors,
     nnguide,
     openmax,
+    optfs,
+    ora,
     precision,
     quantiles,
+    ras,
+    relative,
     samples,
     shaping,
     she,
     subspace,
+    surrogates,
     temperature,
     weibull,
 )
 
 __all__ = [
+    "actsub",
     "adascale",
     "covariance",
     "coverage",
@@ -56,12 +63,17 @@ __all__ = [
     "neighbors",
     "nnguide",
     "openmax",
+    "optfs",
+    "ora",
     "precision",
     "quantiles",
+    "ras",
+    "relative",
     "samples",
     "shaping",
     "she",
     "subspace",
+    "surrogates",
     "temperature",
     "weibull",
 ]

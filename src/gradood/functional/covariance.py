@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["oracle_shrinkage", "squared_distances", "whitening"]
+__all__ = ["oracle_shrinkage", "pseudo_whitening", "squared_distances", "whitening"]
 
 
 def oracle_shrinkage(
@@ -44,6 +44,22 @@ def whitening(
     floor = values.clamp_min(largest * 1e-12)
     # The symmetric root: eigenvectors alone have arbitrary signs, which rounding would decide.
     return (vectors / floor.sqrt()) @ vectors.T, condition
+
+
+def pseudo_whitening(
+    covariance: Float[Tensor, "width width"],
+) -> tuple[Float[Tensor, "width width"], float]:
+    """The symmetric T with ``T T`` the pseudo-inverse of a covariance, and its condition number.
+
+    Directions whose variance is below width · ε of the largest are left out, ε the rounding of
+    float64, as `scipy.linalg.pinvh` does, and so scikit-learn's ``EmpiricalCovariance``.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    largest = values[-1]
+    kept = values > len(values) * torch.finfo(values.dtype).eps * largest
+    condition = float(largest / values[0]) if bool(kept[0]) else torch.inf
+    roots = torch.where(kept, values.where(kept, 1.0).rsqrt(), 0.0)
+    return (vectors * roots) @ vectors.T, condition
 
 
 def squared_distances(

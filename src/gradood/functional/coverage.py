@@ -9,6 +9,11 @@ from torch import Tensor
 __all__ = ["bin_edges", "covered", "mean_coverage", "steepness", "uniform_kl_gradient"]
 
 _BASE = 1e3
+_TYPICAL = 0.7
+"""Share of the non-zero products that are no larger than 1 / α. On ResNet-20, ResNet-56 and
+DenseNet-101 the median makes states too steep, the mean hangs on the largest products."""
+_STEEPEST = 1e300
+"""Of the smallest products that are no zero, 1 / α is no number."""
 
 
 def uniform_kl_gradient(
@@ -37,18 +42,22 @@ def bin_edges(bins: int) -> Float[Tensor, " _"]:
 
 
 def steepness(products: Float[Tensor, "samples width"]) -> float:
-    """The α at which a product of mean size has the state sigmoid(±1), so 0.27 or 0.73.
+    """The α at which seven tenths of the products have a state from sigmoid(−1) to sigmoid(1).
+
+    Those states are 0.27 and 0.73. A quantile, as the sizes of products are heavy-tailed.
 
     Args:
-        products: ``z ⊙ ∂KL/∂z`` of fit samples; those that are not finite are left out.
+        products: ``z ⊙ ∂KL/∂z`` of fit samples; those that are zero or not finite are left out.
 
     Returns:
-        α; 1 where all products are zero or none is finite.
+        α; 1 where none is left.
     """
     sizes = products.abs()
-    sizes = sizes[sizes.isfinite()]
-    mean = float(sizes.mean()) if len(sizes) else 0.0
-    return 1.0 / mean if mean > 0 else 1.0
+    sizes = sizes[sizes.isfinite() & (sizes > 0)].sort().values
+    if len(sizes) == 0:
+        return 1.0
+    alpha = 1.0 / float(sizes[int(_TYPICAL * (len(sizes) - 1))])
+    return min(alpha, _STEEPEST)
 
 
 def covered(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["energy", "max_logit", "max_softmax"]
+__all__ = ["energy", "logit_gap", "max_logit", "max_softmax"]
 
 
 def max_softmax(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
@@ -22,3 +22,16 @@ def energy(
 ) -> Float[Tensor, " batch"]:
     """Free energy, ``−T · logsumexp(z / T)`` [liu2020energy]."""
     return -temperature * torch.logsumexp(logits / temperature, 1)
+
+
+def logit_gap(logits: Float[Tensor, "batch classes"], largest: int) -> Float[Tensor, " batch"]:
+    """``−(z'_1 − mean_{2≤j≤N} z'_j)``, z' the N largest logits in order [liang2025logitgap].
+
+    Args:
+        logits: z.
+        largest: N ≥ 2; all of them if there are fewer. Of one logit, it is the negative logit.
+    """
+    ordered = logits.topk(min(largest, logits.shape[1]), 1).values
+    if ordered.shape[1] == 1:
+        return -ordered[:, 0]
+    return ordered[:, 1:].mean(1) - ordered[:, 0]

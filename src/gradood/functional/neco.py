@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gradood.functional.subspace import part_norm
+from gradood.functional.subspace import part_share
 
 __all__ = ["inside_share", "spread"]
 
@@ -40,6 +40,4 @@ def inside_share(
         scale: divided by.
         operator: P, from `gradood.functional.subspace.principal`.
     """
-    z = (features.double() - mean) / scale
-    whole = torch.linalg.vector_norm(z, dim=1)
-    return part_norm(z, operator) / torch.where(whole > 0, whole, 1.0)
+    return part_share((features.double() - mean) / scale, operator)

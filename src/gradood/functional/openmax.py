@@ -6,14 +6,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gradood.functional.weibull import Weibull, fit_weibull
+from gradood.functional.weibull import TRANSLATION, Weibull, fit_weibull
 
-__all__ = ["Distance", "bounded", "class_models", "distances_to", "unknown_log_odds"]
+__all__ = ["Distance", "bounded", "class_models", "distances_to", "tail_of", "unknown_log_odds"]
 
 Distance = Literal["cosine", "euclidean", "eucos"]
 _EUCOS = 200.0
 _APART = 1e-6
 _LOWEST = -1e30
+_FEWEST, _SHARE, _MOST = 3, 0.02, 20
+"""Of a class's distances that are fitted: 2 %, within these bounds."""
 
 
 def bounded(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
@@ -21,12 +23,24 @@ def bounded(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch clas
     return logits.clamp_min(_LOWEST)
 
 
+def tail_of(samples: int) -> int:
+    """How many of the largest distances of a class are fitted if nobody says: 2 %, from 3 to 20.
+
+    Twenty, the published number, are the end of a thousand distances and the whole of twenty.
+
+    Args:
+        samples: of the class.
+    """
+    return min(_MOST, max(_FEWEST, int(_SHARE * samples)))
+
+
 def class_models(
     logits: Float[Tensor, "batch classes"],
     labels: Int[Tensor, " batch"],
     classes: int,
     kind: Distance,
-    tailsize: int,
+    tailsize: int | None,
+    translation: float = TRANSLATION,
 ) -> tuple[Float[Tensor, "classes classes"], Weibull]:
     """Mean activation vector of each class, and the Weibull distribution of its largest distances.
 
@@ -35,7 +49,8 @@ def class_models(
         labels: their classes.
         classes: how many there are.
         kind: of distance.
-        tailsize: how many of the largest distances of a class are fitted.
+        tailsize: how many of the largest distances of a class are fitted; None for `tail_of`.
+        translation: see `fit_weibull`.
 
     Returns:
         The centers, and the distributions; a class whose distances cannot be fitted, because there
@@ -48,13 +63,14 @@ def class_models(
         if len(own) < 3:  # Two samples lie equally far from their mean.
             continue
         center = own.mean(0)
-        tail = distances_to(own, center[None], kind)[:, 0].sort(descending=True).values[:tailsize]
+        count = tail_of(len(own)) if tailsize is None else tailsize
+        tail = distances_to(own, center[None], kind)[:, 0].sort(descending=True).values[:count]
         if float(tail[0] - tail[-1]) > _APART * float(tail[0]):
-            model = fit_weibull(tail[None])
+            model = fit_weibull(tail[None], translation)
             centers[c] = center
             parameters[:, c] = torch.cat([model.start, model.shape, model.log_scale])
     start, shape, log_scale = parameters
-    return centers, Weibull(start.clone(), shape.clone(), log_scale.clone())
+    return centers, Weibull(start.clone(), shape.clone(), log_scale.clone(), translation)
 
 
 def distances_to(

@@ -125,13 +125,17 @@ def rectified(
 
 
 def contribution_mask(
-    mean: Float[Tensor, " width"], weight: Float[Tensor, "classes width"], percentile: float
+    mean: Float[Tensor, " width"], weight: Float[Tensor, "classes width"], percentile: float | None
 ) -> Bool[Tensor, "classes width"]:
     """DICE: the weights whose mean contribution ``W ⊙ h̄`` exceeds its percentile [sun2022dice].
+
+    Without a percentile, those whose mean contribution is positive.
 
     Where none exceeds it, as the largest are equal, those are kept.
     """
     contribution = weight.double() * mean.double()
-    threshold = float(np.percentile(contribution.cpu().numpy(), percentile))
+    threshold = 0.0
+    if percentile is not None:
+        threshold = float(np.percentile(contribution.cpu().numpy(), percentile))
     mask = contribution > threshold
-    return mask if bool(mask.any()) else contribution >= threshold
+    return mask if bool(mask.any()) else contribution >= contribution.max()

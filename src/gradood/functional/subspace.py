@@ -9,10 +9,18 @@ the mean square over all choices: no basis is preferred, and no sample's score d
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["explained_dimension", "head_origin", "part_norm", "principal", "residual"]
+__all__ = [
+    "equal_groups",
+    "explained_dimension",
+    "head_origin",
+    "part_norm",
+    "part_share",
+    "principal",
+    "residual",
+]
 
 _EQUAL = 1e-10
 """Eigenvalues closer than this to each other, relative to the largest, count as equal: sums over
@@ -66,12 +74,21 @@ def _operator(moment: Tensor, dimension: int, *, inside: bool) -> Tensor:
     width = len(values)
     weights = (torch.arange(width, device=values.device) < dimension).to(values)
     if 0 < dimension < width:
-        apart = (values[:-1] - values[1:]) > _EQUAL * values[0].abs()
-        group = torch.cat([apart.new_zeros(1), apart]).cumsum(0)
+        group = equal_groups(values)
         equal = group == group[dimension]
         weights = torch.where(equal, weights[equal].mean(), weights)
     roots = (weights if inside else 1.0 - weights).sqrt()
     return (vectors * roots) @ vectors.T
+
+
+def equal_groups(values: Float[Tensor, " width"]) -> Int[Tensor, " width"]:
+    """Which eigenvalues count as equal: those of the same number, which counts from zero.
+
+    Args:
+        values: in descending order.
+    """
+    apart = (values[:-1] - values[1:]) > _EQUAL * values[0].abs()
+    return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
 
 def explained_dimension(moment: Float[Tensor, "width width"], share: float) -> int:
@@ -91,3 +108,11 @@ def part_norm(
 ) -> Float[Tensor, " batch"]:
     """Length of the part of each vector that `principal` or `residual` keeps, in float64."""
     return torch.linalg.vector_norm(vectors.double() @ operator, dim=1)
+
+
+def part_share(
+    vectors: Float[Tensor, "batch width"], operator: Float[Tensor, "width width"]
+) -> Float[Tensor, " batch"]:
+    """`part_norm` as a share of each vector's length, from 0 to 1; 0 where the vector is zero."""
+    whole = torch.linalg.vector_norm(vectors.double(), dim=1)
+    return part_norm(vectors, operator) / torch.where(whole > 0, whole, 1.0)

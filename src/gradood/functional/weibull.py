@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Weibull", "fit_weibull"]
+__all__ = ["TRANSLATION", "Weibull", "fit_weibull"]
 
 TRANSLATION = 1e4
-"""Added to what exceeds the smallest of the tail, as libMR does: all fitted values are positive."""
+"""Added to what exceeds the smallest of the tail, so that all fitted values are positive: by libMR
+as released with OpenMax; libmr 0.1.9, which OpenOOD installs, adds 1 and so fits another shape."""
 _STEPS = 80
 
 

@@ -5,6 +5,7 @@ They are of the process or of a block of code, not of the model, so that no fing
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,16 +27,33 @@ def numerics(device: torch.device) -> NumericsRecord:
     autocast = None
     if torch.is_autocast_enabled(kind):
         autocast = str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
+    of_products, of_convolutions = _switches(kind)
+    return _record(
+        kind,
+        autocast,
+        _precision(of_products, torch.backends),
+        _precision(of_convolutions, torch.backends),
+    )
+
+
+@lru_cache(maxsize=64)
+def _record(kind: str, autocast: str | None, products: str, convolutions: str) -> NumericsRecord:
+    return NumericsRecord(
+        device=kind,
+        autocast=autocast,
+        float32_matmul=products,
+        float32_convolution=convolutions,
+    )
+
+
+@lru_cache(maxsize=8)
+def _switches(kind: str) -> tuple[Any, Any]:
+    """Where torch holds the precisions of products and of convolutions on a kind of device."""
     backends: Any = torch.backends
     of_products, of_convolutions = backends.mkldnn, backends.mkldnn
     if kind == "cuda":
         of_products, of_convolutions = backends.cuda, backends.cudnn
-    return NumericsRecord(
-        device=kind,
-        autocast=autocast,
-        float32_matmul=_precision(getattr(of_products, "matmul", None), backends),
-        float32_convolution=_precision(getattr(of_convolutions, "conv", None), backends),
-    )
+    return getattr(of_products, "matmul", None), getattr(of_convolutions, "conv", None)
 
 
 def _precision(*places: Any) -> str:
@@ -44,8 +62,11 @@ def _precision(*places: Any) -> str:
     Args:
         places: that may have one, the most particular first.
     """
-    found = (getattr(place, "fp32_precision", "none") for place in places)
-    return next((str(precision) for precision in found if precision != "none"), "ieee")
+    for place in places:
+        precision = getattr(place, "fp32_precision", "none")
+        if precision != "none":
+            return str(precision)
+    return "ieee"
 
 
 @contextmanager

@@ -202,7 +202,12 @@ class Saved:
             network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
             combine: Any = self.manifest.combine
             unbound = UnboundSet(
-                model=model, detectors=self.detectors, combine=combine, head=head, output=output
+                model=model,
+                detectors=self.detectors,
+                combine=combine,
+                head=head,
+                output=output,
+                preprocess=self.manifest.preprocess,
             )
             detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
             self._check_states(network.sizes)
@@ -226,7 +231,7 @@ class Saved:
     def _check_states(self, sizes: Mapping[str, int]) -> None:
         """Raise where a state is not of the types and sizes that its detector makes here."""
         for name, detector in self.detectors.items():
-            if not isinstance(detector, Learner):
+            if not (isinstance(detector, Learner) and detector.must_fit):
                 odd = ["it learns nothing"] if self.states.get(name) else []
             elif detector.state_shapes:
                 odd = list(misfits(detector.state_shapes, self.states.get(name, {}), sizes))

@@ -89,6 +89,7 @@ class MonitorOptions:
                 "a detector is called 'combined', which with combine= is the decision of all; give "
                 "a mapping with another name for it."
             )
+        plain = None if preprocess is None else deepcopy(dict(preprocess))
         unbound = UnboundSet(
             model=model,
             detectors=named,
@@ -96,8 +97,8 @@ class MonitorOptions:
             head=head,
             output=output,
             required=_required(named, skip_unusable),
+            preprocess=plain,
         )
-        plain = None if preprocess is None else deepcopy(dict(preprocess))
         return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
 
     def preprocess_copy(self) -> dict[str, Any] | None:

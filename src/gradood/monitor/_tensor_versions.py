@@ -1,6 +1,8 @@
 """Whether a model's tensors may have changed, from their identities, addresses and versions."""
 
+from collections.abc import Callable
 from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 __all__ = ["TensorVersions"]
 
 _PROBES = 4
+_version: Callable[[Tensor], int] = attrgetter("_version")
 
 
 class TensorVersions:
@@ -32,33 +35,32 @@ class TensorVersions:
         self._tables = [table.values() for table in chain.from_iterable(tables) if table]
         self._held = self._now()
         tensors = [value for value in self._held if isinstance(value, Tensor)]
-        self._ids = list(map(id, self._held))
         # Not every kind of tensor has a version or an address.
         self._counted = [tensor for tensor in tensors if _readable(lambda t: t._version, tensor)]
         self._placed = [tensor for tensor in tensors if _readable(Tensor.data_ptr, tensor)]
-        self._versions = [tensor._version for tensor in self._counted]
+        self._versions = list(map(_version, self._counted))
         self._addresses = list(map(Tensor.data_ptr, self._placed))
         self._probes = _probes(self._placed)
-        self._numbers = self._probed()
+        self._numbers = list(map(Tensor.item, self._probes))
 
     def hold(self) -> bool:
         """Whether all tensors are the very same, and were not written to as far as torch counts."""
+        now = self._now()
         return (
-            list(map(id, chain.from_iterable(self._tables))) == self._ids
-            and [tensor._version for tensor in self._counted] == self._versions
-            and [tensor.data_ptr() for tensor in self._placed] == self._addresses
-            and self._probed() == self._numbers
+            len(now) == len(self._held)
+            and all(map(is_, now, self._held))
+            and list(map(_version, self._counted)) == self._versions
+            and list(map(Tensor.data_ptr, self._placed)) == self._addresses
+            # The memory is still that of the probes.
+            and list(map(Tensor.item, self._probes)) == self._numbers
         )
 
     def _now(self) -> list[Any]:
         return list(chain.from_iterable(self._tables))
 
-    def _probed(self) -> list[float]:
-        return [tensor.detach()[place].item() for tensor, place in self._probes]
 
-
-def _probes(tensors: list[Tensor]) -> list[tuple[Tensor, tuple[int, ...]]]:
-    """The places of numbers other than zero in a few of the tensors."""
+def _probes(tensors: list[Tensor]) -> list[Tensor]:
+    """Numbers other than zero in a few of the tensors, as () views of them."""
     plain = [
         tensor
         for tensor in tensors
@@ -69,13 +71,13 @@ def _probes(tensors: list[Tensor]) -> list[tuple[Tensor, tuple[int, ...]]]:
         and tensor.numel()
     ]
     step = max(1, len(plain) // _PROBES)
-    probes: list[tuple[Tensor, tuple[int, ...]]] = []
+    probes: list[Tensor] = []
     for tensor in plain[step - 1 :: step][-_PROBES:]:
         values = tensor.detach()[:1].flatten()
         place = values.float().abs().argmax().cpu()
         index = torch.unravel_index(place, (1, *tensor.shape[1:]))
         if not bool(values.isnan().any()):  # NaN equals nothing.
-            probes.append((tensor, tuple(map(int, index))))
+            probes.append(tensor.detach()[tuple(map(int, index))])
     return probes
 
 

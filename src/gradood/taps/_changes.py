@@ -1,7 +1,9 @@
 """What a forward changes in place in a model, found when it is observed, and kept from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -132,10 +134,19 @@ class _Writes(TorchDispatchMode):
         self.names: set[Name] = set()
         self._storages = storages
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch keeps its compiler away: it would load it for that, which takes seconds."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        disable = getattr(sys.modules.get("torch._dynamo"), "disable", None)
+        run = _Writes._run if disable is None else _uncompiled(disable)
+        return run(self, func, args, kwargs or {})
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         schema = func._schema
         if not schema.is_mutable or torch.Tag.inplace_view in func.tags:
             return func(*args, **kwargs)
@@ -162,3 +173,9 @@ class _Writes(TorchDispatchMode):
         copy = value.clone()
         copies[id(copy)] = value
         return copy
+
+
+@cache
+def _uncompiled(disable: Callable[..., Any]) -> Callable[..., Any]:
+    """What a mode does, as the compiler leaves it alone; for the case that this is loaded."""
+    return disable(_Writes._run)

@@ -80,6 +80,8 @@ class Network:
         views: private copies of the module tree, to hook and run.
         output: which item of what the model returns holds the logits; None for the usual ones.
         cautions: why its output may be no logits, such as that it is probabilities.
+        input_std: what the preprocessing divided each channel of the input by, or all alike; None
+            if nobody said.
     """
 
     module: nn.Module
@@ -95,6 +97,7 @@ class Network:
     _head: Head | str = field(repr=False)
     output: Output | None = None
     cautions: tuple[str, ...] = ()
+    input_std: tuple[float, ...] | None = None
 
     def logits_of(self, returned: Any) -> Tensor:
         """The logits (batch, classes) in what the model returned.
@@ -156,6 +159,13 @@ class Network:
     def attends(self) -> bool:
         """Whether this is a transformer-like network: its last normalization is over tokens."""
         return bool(self.norms) and self.norms[-1].kind.endswith(("LayerNorm", "RMSNorm"))
+
+    @property
+    def normalizes_input(self) -> bool:
+        """Whether the first layer to run is one that subtracts and divides by constants."""
+        names = [name for name in self.layers if name]
+        first = next((n for n in names if not any(m.startswith(f"{n}.") for m in names)), "")
+        return first != "" and self.layers[first].kind == "Normalize"
 
     @property
     def has_attention(self) -> bool:

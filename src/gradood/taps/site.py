@@ -82,7 +82,7 @@ def positions(tensor: Tensor, channels: int) -> Tensor:
         return tensor[:, None, None]
     if tensor.ndim == 2:
         return tensor.unsqueeze(-1)
-    return torch.movedim(tensor, channels, 1).flatten(2)
+    return (tensor if channels == 1 else torch.movedim(tensor, channels, 1)).flatten(2)
 
 
 def is_norm(module: nn.Module) -> bool:

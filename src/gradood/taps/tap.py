@@ -55,8 +55,10 @@ class Tap:
         self._values: dict[Site, list[Reading]] = {}
         self._replacements: dict[Site, Tensor] = {}
         self._marks: dict[Site, _Mark] = {}
+        self._marked: dict[Any, Site] = {}
         self._wanted: set[Site] = set()
         self._reached: set[Site] = set()
+        self._sites_by_call: dict[tuple[str, str], dict[int, Site]] = {}
         self._calls: dict[tuple[str, str], int] = {}
         self._receivers: dict[Site, Reading] = {}
         self._handles: list[RemovableHandle] = []
@@ -92,7 +94,7 @@ class Tap:
             for handle in self._handles:
                 handle.remove()
             # Readings keep tensors whose graph keeps the hooks: cut what no collector can see.
-            for kept in (self._handles, self._marks, self._receivers, self._values):
+            for kept in (self._handles, self._marks, self._marked, self._receivers, self._values):
                 kept.clear()
             self._replacements.clear()
             self._view = View(self._views.model)
@@ -167,6 +169,8 @@ class Tap:
 
     def _attach(self) -> None:
         sites = self._sites() - {INPUT}
+        for site in sites:
+            self._sites_by_call.setdefault((site.layer, site.port), {})[site.call] = site
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
             hook = self._before(layer)
             handle = self._layer(layer).register_forward_pre_hook(hook, with_kwargs=True)
@@ -220,13 +224,11 @@ class Tap:
             return None
         call = self._calls.get((layer, port), 0)
         self._calls[layer, port] = call + 1
-        site = Site(layer, port, call)
-        known = site in self._values or site in self._wanted or site in self._replacements
-        return site if known else None
+        return self._sites_by_call[layer, port].get(call)
 
     def _see(self, site: Site, tensor: Tensor) -> Tensor:
         self._reached.add(site)
-        if site in self._replacements:
+        if self._replacements and site in self._replacements:
             tensor = self._replacements[site].to(tensor)
         if site in self._wanted:
             tensor = self._mark(site, tensor)
@@ -252,7 +254,8 @@ class Tap:
             )
         hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
         self._handles.append(hook)
-        self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        mark = self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        self._marked[mark.edge.node] = site
         return tensor
 
     def _receive(self, site: Site, gradient: Tensor | None) -> None:
@@ -264,7 +267,7 @@ class Tap:
 
     def _upstream(self, tensor: Tensor) -> frozenset[Site]:
         """Every marked site that `tensor` depends on, found in the graph recorded so far."""
-        marked = {mark.edge.node: site for site, mark in self._marks.items()}
+        marked = self._marked
         found: set[Site] = set()
         seen: set[Any] = set()
         stack: list[Any] = [tensor.grad_fn]

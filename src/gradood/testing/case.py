@@ -54,12 +54,12 @@ class Case:
     @property
     def learns(self) -> bool:
         """Whether the detector must be fitted."""
-        return isinstance(self.detector, Learner)
+        return self.detector.must_fit
 
     @property
     def labels(self) -> bool:
         """Whether its fit needs labels."""
-        return isinstance(self.detector, Learner) and self.detector.labels
+        return self.learns and isinstance(self.detector, Learner) and self.detector.labels
 
     @cached_property
     def model(self) -> nn.Module:

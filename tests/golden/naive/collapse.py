@@ -17,10 +17,10 @@ def largest(row: Array) -> int:
     return best
 
 
-def she(h: Any, z: Any, fit: Any, fit_z: Any, fit_y: Any) -> Array:
+def she(h: Any, z: Any, fit: Any, fit_z: Any, fit_y: Any, similarity: str = "inner") -> Array:
     """-h·S_ĉ with S_c the mean of the fit features of class c that are predicted as c.
 
-    A class without any takes the mean over those of all classes.
+    A class without any takes the mean over those of all classes. Or ‖h - S_ĉ‖, or minus the cosine.
     """
     h, z = to_array(h), to_array(z)
     fit, fit_z, fit_y = to_array(fit), to_array(fit_z), to_labels(fit_y)
@@ -30,7 +30,11 @@ def she(h: Any, z: Any, fit: Any, fit_z: Any, fit_y: Any) -> Array:
         predicted = largest(z[n])
         rows = [fit[m] for m in right if fit_y[m] == predicted] or [fit[m] for m in right]
         pattern = sum(rows[1:], rows[0]) / len(rows)
-        scores[n] = -sum(float(a) * float(b) for a, b in zip(h[n], pattern, strict=True))
+        inner = sum(float(a) * float(b) for a, b in zip(h[n], pattern, strict=True))
+        lengths = [math.sqrt(sum(float(v) ** 2 for v in vector)) for vector in (h[n], pattern)]
+        gap = math.sqrt(sum((float(a) - float(b)) ** 2 for a, b in zip(h[n], pattern, strict=True)))
+        cosine = inner / (lengths[0] * lengths[1])
+        scores[n] = {"inner": -inner, "cosine": -cosine, "euclidean": gap}[similarity]
     return scores
 
 

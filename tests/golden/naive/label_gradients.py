@@ -63,3 +63,19 @@ def gradorth(h: Any, fit_h: Any, W: Any, b: Any | None, threshold: float) -> Arr
         projected = gradient @ basis @ basis.T
         scores.append(-math.sqrt(math.fsum(float(v) ** 2 for v in projected.flatten())))
     return np.array(scores)
+
+
+def projection_share(h: Any, fit_h: Any, threshold: float) -> Array:
+    """−‖Sᵀ h‖ / ‖h‖ with S as for `gradorth`, one direction after the other."""
+    _, sigma, right = np.linalg.svd(to_array(fit_h), full_matrices=False)
+    total, held, k = math.fsum(float(s) ** 2 for s in sigma), 0.0, 0
+    while held < (threshold - 1e-9) * total:
+        held, k = held + float(sigma[k]) ** 2, k + 1
+    scores = []
+    for row in to_array(h):
+        inside = [
+            math.fsum(float(a) * float(b) for a, b in zip(row, s, strict=True)) for s in right[:k]
+        ]
+        whole = math.fsum(float(v) ** 2 for v in row)
+        scores.append(-math.sqrt(math.fsum(v * v for v in inside) / whole))
+    return np.array(scores)

@@ -23,9 +23,10 @@ class LineFit:
     clip: float
 
 
-def clip_auto(h: Any) -> float:
-    """δ for networks without a published one: the 96th percentile of all fit activations."""
-    return float(np.percentile(to_array(h), 96, method="linear"))
+def clips_auto(h: Any) -> list[float]:
+    """Percentiles of all fit activations among which δ is chosen where none is published."""
+    percentiles = (90, 92.5, 95, 97, 98, 99, 99.5, 100)
+    return [float(np.percentile(to_array(h), p, method="linear")) for p in percentiles]
 
 
 def class_contributions(h: Any, y: Any, W: Any, contribution: str = "signed") -> Array:

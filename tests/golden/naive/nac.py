@@ -81,9 +81,9 @@ def _sigmoid(value: float) -> float:
 
 
 def auto_alpha(layer: list[Array]) -> float:
-    """1 / the mean size of the products."""
-    sizes = [abs(float(v)) for row in layer for v in row]
-    return len(sizes) / sum(sizes)
+    """1 / the size below which seven tenths of the products that are not zero lie."""
+    sizes = sorted(abs(float(v)) for row in layer for v in row if v != 0)
+    return 1 / sizes[7 * (len(sizes) - 1) // 10]
 
 
 def nac(

@@ -20,12 +20,12 @@ def distance(a: Array, b: Array, kind: str) -> float:
     return cosine if kind == "cosine" else euclidean / 200.0 + cosine
 
 
-def weibull(tail: list[float]) -> tuple[float, float]:
-    """Shape k and log of the scale, of d − min d + 10,000, by Newton's method on the likelihood.
+def weibull(tail: list[float], translation: float = TRANSLATION) -> tuple[float, float]:
+    """Shape k and log of the scale, of d − min d + t, by Newton's method on the likelihood.
 
     x^k overflows for shapes as large as these have, so powers are relative to the largest x.
     """
-    logs = [math.log(d - min(tail) + TRANSLATION) for d in tail]
+    logs = [math.log(d - min(tail) + translation) for d in tail]
     top, mean = max(logs), math.fsum(logs) / len(logs)
     k = 1.0 / (top - mean)
     for _ in range(200):
@@ -40,9 +40,16 @@ def weibull(tail: list[float]) -> tuple[float, float]:
 
 
 def openmax(
-    z: Any, fit_z: Any, fit_y: Any, tailsize: int, alpha: int, kind: str, correct: bool
+    z: Any,
+    fit_z: Any,
+    fit_y: Any,
+    tailsize: int | None,
+    alpha: int,
+    kind: str,
+    correct: bool,
+    translation: float = TRANSLATION,
 ) -> Array:
-    """Log-odds of the unknown class."""
+    """Log-odds of the unknown class; without a tail size, 2 % of the class, from 3 to 20."""
     z, fit_z, fit_y = to_array(z), to_array(fit_z), to_labels(fit_y)
     classes = z.shape[1]
     alpha = min(alpha, classes)
@@ -58,8 +65,9 @@ def openmax(
         center = np.array(
             [math.fsum(float(row[d]) for row in own) / len(own) for d in range(classes)]
         )
-        tail = sorted(distance(row, center, kind) for row in own)[-tailsize:]
-        models[c] = (center, min(tail), *weibull(tail))
+        count = tailsize or min(20, max(3, len(own) * 2 // 100))
+        tail = sorted(distance(row, center, kind) for row in own)[-count:]
+        models[c] = (center, min(tail), *weibull(tail, translation))
     scores = np.empty(len(z))
     for n in range(len(z)):
         ranked = sorted(range(classes), key=lambda c: (-z[n][c], c))
@@ -68,7 +76,7 @@ def openmax(
             w = 1.0
             if c in models:
                 center, smallest, k, log_scale = models[c]
-                x = distance(z[n], center, kind) - smallest + TRANSLATION
+                x = distance(z[n], center, kind) - smallest + translation
                 w = 1.0 - math.exp(-math.exp(k * (math.log(x) - log_scale)))
             weight = ((alpha + 1) - i) / alpha
             revised[c] = float(z[n][c]) * (1.0 - w * weight)

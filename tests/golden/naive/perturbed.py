@@ -32,8 +32,13 @@ def odin(
     temperature: float = 1000.0,
     noise: float = 0.0014,
     std: Sequence[float] | None = None,
+    *,
+    one: bool = False,
 ) -> Array:
-    """-max softmax(z(x̃)/T); x̃ = x - ε sign(-∇ log S(x)) / std, with S the largest softmax."""
+    """-max softmax(z(x̃)/T); x̃ = x - ε sign(-∇ log S(x)) / std, with S the largest softmax.
+
+    With `one`, only the value with the largest gradient moves, the first of equal ones (i-ODIN).
+    """
     network = copy.deepcopy(model).double().eval()
 
     def log_largest(z: Tensor) -> Tensor:
@@ -43,7 +48,8 @@ def odin(
     for n in range(len(x)):
         gradient = input_gradient(network, x[n], log_largest)
         moved = to_array(x[n]).copy()
-        for index in np.ndindex(moved.shape):
+        indices = list(np.ndindex(moved.shape))
+        for index in [max(indices, key=lambda i: abs(float(gradient[i])))] if one else indices:
             scale = 1.0 if std is None else std[index[0]]
             moved[index] -= noise * _sign(-gradient[index]) / scale
         z = [v / temperature for v in network(torch.tensor(moved)[None])[0].tolist()]

@@ -64,12 +64,19 @@ def vim(h: Any, weight: Any, bias: Any, fit: VirtualLogit) -> Array:
 
 
 def neco(
-    h: Any, fit: Any, dimension: int | None, *, standardize: bool = True, logits: Any = None
+    h: Any,
+    fit: Any,
+    dimension: int | None,
+    *,
+    classes: int,
+    standardize: bool = True,
+    logits: Any = None,
 ) -> Array:
     """-‖(z·v_1, …, z·v_d)‖ / ‖z‖, times the largest logit if logits are given.
 
     z = (h - μ)/σ with σ = 1 where it is 0 or not asked for; v the principal components of z, of
-    which `None` takes as many as explain 90 % of the variance, but not all.
+    which `None` takes one less than there are classes, or as many as explain 90 % of the variance
+    if these are fewer, but not all.
     """
     h, fit = to_array(h), to_array(fit)
     mean = np.array([sum(float(x) for x in column) / len(column) for column in fit.T])
@@ -86,7 +93,7 @@ def neco(
         while total < 0.9 * sum(explained):
             total += explained[dimension]
             dimension += 1
-        dimension = min(dimension, len(mean) - 1)
+        dimension = min(dimension, classes - 1, len(mean) - 1)
     scores = np.empty(len(h))
     for n in range(len(h)):
         z = (h[n] - mean) / scale

@@ -337,7 +337,9 @@ def test_data_other_than_the_suite_says_is_refused_before_any_pass(root, tmp_pat
 
 
 def test_a_method_that_refuses_the_fit_data_is_left_out_with_the_reason(root):
-    (found,) = run(settings(root, methods="all", fit_limit=30, limit=20)).record.runs
+    options = ("knn.k=50",)
+    given = settings(root, methods="all", fit_limit=30, limit=20, options=options)
+    (found,) = run(given).record.runs
     assert found.left_out["knn"].startswith("knn with k=50 was fitted on 30 samples")
     assert "knn" not in found.methods and "energy" in found.methods
     assert {row.method for row in found.rows} == found.methods.keys()

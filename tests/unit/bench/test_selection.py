@@ -41,6 +41,10 @@ def test_a_label_may_hold_a_dot():
         ("gradnorm", "bias", "true", True),
         ("gradnorm", "parameters", "fc.weight", ["fc.weight"]),
         ("knn", "normalize", "No", False),
+        ("odin", "std", "0.2, 0.3,0.25", [0.2, 0.3, 0.25]),
+        ("odin", "std", "auto", "auto"),
+        ("odin", "std", "none", None),
+        ("nac", "alpha", "0.1,2", [0.1, 2.0]),
     ],
 )
 def test_a_text_becomes_what_the_option_takes(method, option, text, value):

@@ -278,7 +278,10 @@ def last_line(err):
         (["--id", "id[5000:]"], "120 images in 'id', and none in 'id[5000:]'"),
         (["--methods", "knn"], "knn cannot be run: it learns"),
         (["--methods", "line", "--fit", "flat"], "line cannot be run: it learns from class labels"),
-        (["--methods", "knn", "--fit", "fit[:20]"], "knn with k=50 was fitted on 20 samples"),
+        (
+            ["--methods", "knn", "--option", "knn.k=50", "--fit", "fit[:20]"],
+            "knn with k=50 was fitted on 20 samples",
+        ),
         (["--weights", "absent"], "no weights at 'absent'"),
         (["--num-classes", "4"], "the weights of 'net.safetensors' are not those of DigitsNet"),
         (["--resize", "big"], "--resize has 'big'; expected pixels or none"),

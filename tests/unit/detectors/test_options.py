@@ -62,7 +62,7 @@ def test_an_unknown_option_is_refused(method):
         getattr(gradood, method.detector)(temprature=2.0)
 
 
-def test_the_defaults_are_those_of_the_papers():
+def test_the_defaults():
     assert gradood.Energy().options() == {"temperature": 1.0}
     assert gradood.GradNorm().options() == {
         "temperature": 1.0,
@@ -72,8 +72,8 @@ def test_the_defaults_are_those_of_the_papers():
     }
     assert gradood.LINe().options() == {
         "weight_percentile": 90,
-        "activation_percentile": 90,
-        "clip": 1.0,
+        "activation_percentile": 10,
+        "clip": "auto",
         "contribution": "signed",
     }
     assert gradood.GROOD().options() == {

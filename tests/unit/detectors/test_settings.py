@@ -1,14 +1,16 @@
 """Settings that the fit data cannot bear are told at the fit."""
 
+import math
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import gradood
-from gradood.errors import ConfigError, MeaninglessScoreWarning, TapError
+from gradood.errors import ConfigError, DataError, MeaninglessScoreWarning, TapError
 from gradood.taps import observe
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -37,7 +39,7 @@ def fitted(detector, scale=1.0, n=64):
     ("detector", "n", "scale", "said"),
     [
         (
-            gradood.KNN(),
+            gradood.KNN(k=50),
             64,
             1,
             r"knn with k=50 looks further .* 64 samples of 4 classes. Fit on 200",
@@ -55,7 +57,7 @@ def fitted(detector, scale=1.0, n=64):
         (gradood.NECO(dimension=7), 7, 1, "neco was fitted on 7 samples"),
         (gradood.Gram(), 6, 1, "fewer than two of each"),
         (gradood.LINe(clip=99), 64, 1, "line with clip=99 clips no fit feature"),
-        (gradood.LINe(), 64, 1e3, "line with clip=1 clips 100% of the active fit features"),
+        (gradood.LINe(clip=1), 64, 1e3, "line with clip=1 clips 100% of the active fit features"),
     ],
 )
 def test_settings_beyond_the_fit_data_warn(detector, n, scale, said):
@@ -66,6 +68,7 @@ def test_settings_beyond_the_fit_data_warn(detector, n, scale, said):
 @pytest.mark.parametrize(
     "detector",
     [
+        gradood.KNN(),
         gradood.KNN(k=10),
         gradood.KNN(k=1),
         gradood.NNGuide(),
@@ -81,6 +84,54 @@ def test_settings_that_suit_it_do_not(detector):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted(detector)
+
+
+@pytest.mark.parametrize("method", ["knn", "low-dim-grad", "nnguide", "vim"])
+@pytest.mark.parametrize("n", [4, 8, 20, 64])
+def test_automatic_settings_adapt_to_few_samples_in_silence(method, n):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor = fitted(method, n=n)
+    assert bool(monitor.score(X).isfinite().all())
+    state = monitor.states[method]
+    if "k" in state:
+        assert int(state["k"]) == max(1, math.isqrt(n // 4))
+
+
+@pytest.mark.parametrize(
+    ("samples", "classes", "most", "k"),
+    [(0, 10, 50, 1), (9, 10, 50, 1), (250, 10, 50, 5), (50_000, 10, 50, 50), (80, 0, 50, 8),
+     (1_281_167, 1000, 50, 35), (5000, 10, 5, 5)],
+)  # fmt: skip
+def test_the_automatic_neighbor(samples, classes, most, k):
+    from gradood.detectors._shared.fit_data import auto_neighbors
+
+    assert auto_neighbors(samples, classes, most) == k
+
+
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        (gradood.KNN(k=9), "knn with k=9 was fitted on 8 samples"),
+        (gradood.LowDimGrad(k=9), "low-dim-grad with k=9 was fitted on 8 samples"),
+        (gradood.NNGuide(k=9), "nnguide with k=9 was fitted on 8 samples"),
+        (gradood.ViM(dimension=7), "vim compares a feature's length outside"),
+    ],
+)
+def test_named_settings_beyond_the_fit_data_are_refused(detector, said):
+    with pytest.raises(DataError, match=said):
+        fitted(detector, n=8 if "9" in said else 5)
+
+
+def test_a_file_of_before_keeps_the_options_it_was_fitted_with():
+    """Saved where k was 50, 5 and 10; the canary in the file holds the scores of that version."""
+    path = Path(__file__).resolve().parents[2] / "golden" / "options_before_0036.safetensors"
+    monitor = gradood.load(path, Net().eval())
+    options = {name: detector.options() for name, detector in monitor.detectors.items()}
+    assert [options[name]["k"] for name in ("knn", "low-dim-grad", "nnguide")] == [50, 5, 10]
+    scores = monitor.score(X)
+    assert list(scores) == ["knn", "low-dim-grad", "nnguide", "vim", "nac", "gram"]
+    assert all(bool(found.isfinite().all()) for found in scores.values())
 
 
 def test_a_hundred_classes_bear_a_tenth_of_the_bank():

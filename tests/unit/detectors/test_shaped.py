@@ -99,7 +99,7 @@ WRONG = [
     (gradood.ReAct, {"percentile": 101}),
     (gradood.ReAct, {"percentile": -0.5}),
     (gradood.VRA, {"eta_alpha": -0.1}),
-    (gradood.VRA, {"eta_alpha": 0.95}),
+    (gradood.VRA, {"eta_alpha": 0.995}),
     (gradood.VRA, {"eta_beta": 1.1}),
     (gradood.VRA, {"gamma": -1.0}),
     (gradood.VRA, {"gamma": math.inf}),
@@ -122,25 +122,28 @@ def test_a_wrong_value_names_the_option_and_what_was_expected(kind, options):
         kind(**options)
 
 
-def test_the_defaults_are_the_published_ones():
-    percentiles = {kind.name: kind().options().get("percentile") for kind in SHAPING}
+def test_the_published_settings_are_beside_automatic_defaults():
+    percentiles = {kind.name: kind.published.get("percentile") for kind in SHAPING}
     assert percentiles == {
         "ash-b": 65,
         "ash-p": 65,
-        "ash-s": 90,
+        "ash-s": 95,
         "dice": 90,
         "lts": 95,
         "react": 90,
         "scale": 85,
         "vra": None,
     }
+    assert gradood.VRA.published == {"eta_alpha": 0.6, "eta_beta": 0.9}
+    for kind in SHAPING:
+        assert {kind().options()[name] for name in kind.published} == {"auto"}
     assert all(kind().score == "energy" for kind in SHAPING)
-    quantiles = gradood.VRA().options()
-    assert (quantiles["eta_alpha"], quantiles["eta_beta"], quantiles["gamma"]) == (0.6, 0.9, 0.0)
+    assert gradood.VRA().gamma == 0.0
     assert gradood.GEN().options() == {"gamma": 0.1, "M": 100}
     assert gradood.OpenMax().options() == {
-        "tailsize": 20,
+        "tailsize": "auto",
         "alpha": 10,
-        "distance": "euclidean",
+        "distance": "eucos",
         "samples": "correct",
+        "translation": 10_000.0,
     }

@@ -44,11 +44,16 @@ def layouts():
     }
 
 
-@pytest.mark.parametrize("chunk", [1 << 20, 100], ids=["one chunk", "larger than a chunk"])
+@pytest.mark.parametrize(
+    ("chunk", "few"),
+    [(1 << 20, 0), (100, 0), (1 << 20, 1 << 15)],
+    ids=["one chunk", "larger than a chunk", "few elements"],
+)
 @pytest.mark.parametrize("name", layouts())
 @pytest.mark.parametrize("summary", [POSITIVE_SHARE, NONZERO_SHARE, MEAN], ids=lambda s: s.name)
-def test_equal_to_the_plain_loop(summary, name, chunk, monkeypatch):
+def test_equal_to_the_plain_loop(summary, name, chunk, few, monkeypatch):
     monkeypatch.setattr(summaries, "_CHUNK", chunk)
+    monkeypatch.setattr(summaries, "_FEW", few)
     monkeypatch.setattr(summaries, "_SCRATCH", type(summaries._SCRATCH)())
     tensor, channels = layouts()[name]
     before = tensor.clone()
@@ -61,6 +66,15 @@ def test_equal_to_the_plain_loop(summary, name, chunk, monkeypatch):
             assert float(found[row, channel]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert torch.equal(tensor, before)
     assert not found.requires_grad
+
+
+@pytest.mark.parametrize("name", layouts())
+@pytest.mark.parametrize("summary", [POSITIVE_SHARE, NONZERO_SHARE], ids=lambda s: s.name)
+def test_shares_of_few_elements_have_the_bits_of_those_of_many(summary, name, monkeypatch):
+    tensor, channels = layouts()[name]
+    few = summary.reduce(tensor, channels)
+    monkeypatch.setattr(summaries, "_FEW", 0)
+    assert torch.equal(summary.reduce(tensor, channels), few)
 
 
 def test_the_number_of_positions_and_the_map():

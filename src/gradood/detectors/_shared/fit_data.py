@@ -1,10 +1,12 @@
 """Fit data that cannot be learned from: too few samples, or values that are not finite."""
 
+from math import isqrt
+
 from torch import Tensor
 
 from gradood.errors import DataError, MeaninglessScoreWarning, warn_caller
 
-__all__ = ["check_finite", "check_neighbors", "warn_of_fit"]
+__all__ = ["auto_neighbors", "check_finite", "check_neighbors", "warn_of_fit"]
 
 _SHARE = 0.1
 """Of a bank, that the k nearest may be where a class has fewer samples."""
@@ -26,6 +28,22 @@ def check_finite(values: Tensor, method: str, what: str = "features") -> None:
             f"{method} was fitted on {what} with NaN or infinity, which the model made of finite "
             "inputs; drop those inputs, or run the model in a wider type."
         )
+
+
+def auto_neighbors(samples: int, classes: int, most: int) -> int:
+    """Which neighbor is compared with, by the size of the bank: ``√(samples / classes)``.
+
+    It grows more slowly than a class does, so that it stays inside of one, also of a small one.
+
+    Args:
+        samples: of the bank.
+        classes: of the model.
+        most: the largest, as published for a large bank.
+
+    Returns:
+        From 1 to `most`.
+    """
+    return max(1, min(most, isqrt(samples // max(1, classes))))
 
 
 def check_neighbors(

@@ -1,19 +1,28 @@
 """Gaussians of classes with one covariance, as state: checked, shrunk and whitened."""
 
 import logging
+from typing import Literal
 
 from torch import Tensor
 
+from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels, present
-from gradood.detectors.base import State
+from gradood.detectors.base import State, require
 from gradood.errors import DataError
 from gradood.evidence import Evidence
-from gradood.functional.covariance import oracle_shrinkage, squared_distances, whitening
+from gradood.functional.covariance import (
+    oracle_shrinkage,
+    pseudo_whitening,
+    squared_distances,
+    whitening,
+)
 from gradood.functional.moments import ClassMoments
 
 __all__ = [
     "CLASS_SHAPES",
     "RELATIVE_SHAPES",
+    "Shrinkage",
+    "check_shrinkage",
     "class_distance",
     "class_gaussians",
     "class_moments",
@@ -36,9 +45,21 @@ RELATIVE_SHAPES = (
     "background_condition: float",
 )
 """The state that `relative_gaussians` makes."""
+Shrinkage = Literal["oas", "none"]
+"""How a covariance is shrunk before it is inverted."""
 _LOG = logging.getLogger(__name__)
 _ROUNDING = 1e-12
 """Variance, relative to squared length, that float32 features have where nothing differs."""
+
+
+def check_shrinkage(shrinkage: Shrinkage) -> Shrinkage:
+    """The option, checked.
+
+    Raises:
+        ConfigError: it is neither of the two.
+    """
+    require(shrinkage in ("oas", "none"), "shrinkage", shrinkage, "'oas' or 'none'")
+    return shrinkage
 
 
 def class_moments(features: Tensor, evidence: Evidence, method: str) -> ClassMoments:
@@ -56,8 +77,10 @@ def class_moments(features: Tensor, evidence: Evidence, method: str) -> ClassMom
     return ClassMoments.of(features, labels, evidence.classes, scatter=True)
 
 
-def class_gaussians(moments: ClassMoments, method: str) -> State:
+def class_gaussians(moments: ClassMoments, method: str, shrinkage: Shrinkage) -> State:
     """A Gaussian per class that occurs, with the covariance within classes that all share.
+
+    Without shrinkage, warns where there are fewer samples than directions to know.
 
     Returns:
         The whitening transform, the whitened class means, shrinkage and condition number.
@@ -75,22 +98,29 @@ def class_gaussians(moments: ClassMoments, method: str) -> State:
             f"{method} was fitted on {samples} samples without variance inside any class; "
             "give several different samples of each class."
         )
-    transform, shrinkage, condition = _whitened(moments.scatter, samples, method)
+    known, width = samples - int(seen.sum()), moments.mean.shape[1]
+    if shrinkage == "none" and known < width:
+        warn_of_fit(
+            f"{method} with shrinkage='none' was fitted on {samples} samples of "
+            f"{int(seen.sum())} classes, which span {known} of {width} directions; the others are "
+            f"left out. Fit on several times {width}, or leave shrinkage at 'oas'."
+        )
+    transform, weight, condition = _whitened(moments.scatter, samples, method, shrinkage)
     return {
         "transform": transform,
         "centers": moments.mean[seen] @ transform,
-        "shrinkage": shrinkage,
+        "shrinkage": weight,
         "condition": condition,
     }
 
 
-def relative_gaussians(moments: ClassMoments, method: str) -> State:
+def relative_gaussians(moments: ClassMoments, method: str, shrinkage: Shrinkage) -> State:
     """`class_gaussians`, and one Gaussian for all samples, whatever their class.
 
     Raises:
         DataError: as there, or all samples are of one class, whose Gaussian is that of all.
     """
-    classes = class_gaussians(moments, method)
+    classes = class_gaussians(moments, method, shrinkage)
     samples = int(moments.count.sum())
     if int((moments.count > 0).sum()) < 2:
         raise DataError(
@@ -98,12 +128,12 @@ def relative_gaussians(moments: ClassMoments, method: str) -> State:
             "one class, so every score would be 0; give samples of two classes or more."
         )
     scatter = moments.overall_scatter
-    transform, shrinkage, condition = _whitened(scatter, samples, f"{method}, all classes")
+    transform, weight, condition = _whitened(scatter, samples, f"{method}, all classes", shrinkage)
     return {
         **classes,
         "background_transform": transform,
         "background_center": moments.overall_mean @ transform,
-        "background_shrinkage": shrinkage,
+        "background_shrinkage": weight,
         "background_condition": condition,
     }
 
@@ -120,9 +150,15 @@ def relative_distance(features: Tensor, state: State) -> Tensor:
     return class_distance(features, state) - background
 
 
-def _whitened(scatter: Tensor, samples: int, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    covariance, weight = oracle_shrinkage(scatter / samples, samples)
-    transform, condition = whitening(covariance)
+def _whitened(
+    scatter: Tensor, samples: int, method: str, shrinkage: Shrinkage
+) -> tuple[Tensor, Tensor, Tensor]:
+    covariance, weight = scatter / samples, 0.0
+    if shrinkage == "oas":
+        covariance, weight = oracle_shrinkage(covariance, samples)
+        transform, condition = whitening(covariance)
+    else:
+        transform, condition = pseudo_whitening(covariance)
     _LOG.info(
         "%s: %d samples, shrinkage %.3g, condition number %.3g",
         method,

@@ -11,12 +11,15 @@ __all__ = [
     "early_layers",
     "hook_layers",
     "inner_layers",
+    "last_norms",
     "one_logit",
     "recorded_layers",
 ]
 
 _BLOCKS = 12
 """Of layers that are tried where no default is a cut."""
+_STATISTICS = 1 << 21
+"""Of classes × channels, whose ranges for ten powers take 160 MB."""
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
@@ -94,6 +97,23 @@ def inner_layers(network: Network) -> tuple[tuple[Layer, ...], bool]:
     return layers, True
 
 
+def last_norms(network: Network, method: str) -> tuple[Layer, ...]:
+    """The last three normalization layers, or layers that feed a ReLU where there are none.
+
+    Of transformers, the last one inside each of the last three blocks, or stages of blocks: what
+    comes after them normalizes what the features are taken from.
+
+    Raises:
+        TapError: the network has neither, or no gradients.
+    """
+    layers = hook_layers(network, None, method)
+    if not network.attends:
+        return layers[-3:]
+    names = {layer.name: layer for layer in layers}
+    stages = [[names[n] for n in stage.layers if n in names] for stage in network.stages]
+    return tuple(inside[-1] for inside in stages if inside)[-3:] or layers[-3:]
+
+
 def early_layers(network: Network) -> tuple[Site, ...]:
     """Where GROOD may mix activations, best first: the outputs of the stages, the first one first.
 
@@ -120,10 +140,12 @@ def early_blocks(network: Network) -> tuple[Site, ...]:
 
 
 def recorded_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Site, ...]:
-    """Where Gram matrices are taken: the layers named, else the outputs of the stages.
+    """Where Gram matrices are taken: the layers named, else outputs of blocks of the stages.
 
-    Networks without stages: the normalization layers, or the layers that feed a ReLU; where there
-    are neither, all layers that hold no others, but the head.
+    Of each stage the last block's output and those at one and two thirds; of a stage that is no
+    sequence of blocks, and of all where blocks have so many channels that their statistics would
+    take much memory, the stage's own. Networks without stages: the normalization layers, or the
+    layers that feed a ReLU; where there are neither, all layers that hold no others, but the head.
 
     Raises:
         TapError: a name cannot be used, or there is no layer to read.
@@ -133,13 +155,16 @@ def recorded_layers(network: Network, names: Sequence[str] | None, method: str) 
     usable = {
         k.name: k for k in network.layers.values() if k.calls == 1 and k.shape and k.connected
     }
-    found: list[Layer] = []
+    ends: list[str] = []
+    blocks: list[str] = []
     for stage in network.stages:
         inside = [n for n in usable if n.startswith(f"{stage.container}.")]
-        ends = [stage.container] if stage.container in usable else inside[-1:]
-        found += [usable[n] for n in ends]
-    if found:
-        return tuple(Site(layer.name) for layer in found)
+        end = [stage.container] if stage.container in usable else inside[-1:]
+        ends, blocks = ends + end, blocks + (_blocks(stage.container, inside) or end)
+    channels = sum(usable[n].shape[usable[n].channels - 1] for n in blocks)
+    if ends:
+        chosen = blocks if channels * network.classes <= _STATISTICS else ends
+        return tuple(Site(name) for name in chosen)
     found = [layer for layer in network.hook_layers if layer.name in usable]
     if not found:
         head = network.head.layer if network.head_found else ""
@@ -151,3 +176,23 @@ def recorded_layers(network: Network, names: Sequence[str] | None, method: str) 
             f"some with layers=[…], or leave {method} out."
         )
     return tuple(layer.output for layer in found)
+
+
+def _blocks(container: str, inside: Sequence[str]) -> list[str]:
+    """Three blocks of a stage, evenly spaced up to its last; none if it is no sequence of blocks.
+
+    Args:
+        container: of the stage.
+        inside: names of the layers that it holds, in the order they ran.
+    """
+    children = [container]
+    while len(children) == 1:
+        depth = len(children[0].split(".")) + 1
+        below = [n for n in inside if n.startswith(f"{children[0]}.")]
+        children = list(dict.fromkeys(".".join(n.split(".")[:depth]) for n in below))
+    if not children or not all(
+        c in inside and any(n.startswith(f"{c}.") for n in inside) for c in children
+    ):
+        return []
+    count = len(children)
+    return list(dict.fromkeys(children[max(0, third * count // 3 - 1)] for third in (1, 2, 3)))

@@ -1,5 +1,6 @@
 """Adaptive scaling by the stability of activations, for both variants of AdaSCALE."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -7,18 +8,39 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.automatic import SHARES, fit_rows, fitted_rows
 from gradood.detectors._shared.perturbing import try_perturbing
 from gradood.detectors.base import Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence, Perturbation, Perturbed
 from gradood.functional.adascale import activation_shift, adaptive_percentile, scaling_ratio
 from gradood.functional.samples import Selection
+from gradood.functional.surrogates import best_separating
 from gradood.taps import Network
 
-__all__ = ["AdaptiveScaling"]
+__all__ = ["SHIFT_SHAPES", "AdaptiveScaling", "Percentile", "Shifts"]
 
 _SAMPLES = 5000
 """Fit samples that the distribution is made of, as released; ten do, says the paper."""
+_LEAST_STABLE = 60
+"""The p_min that the authors keep while they choose p_max."""
+SHIFT_SHAPES = (
+    "shift: float samples",
+    "p_min?: float",
+    "p_max?: float",
+)
+"""The state that `AdaptiveScaling.finish` makes."""
+Percentile = float | Literal["auto"]
+Scaled = Callable[[Tensor, Tensor], Tensor]
+"""(batch, width) features and (batch,) ratio → (batch,) score."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shifts:
+    """Q' of some samples, and the features of some where a percentile is chosen by them."""
+
+    shifts: Selection
+    rows: Selection | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +51,8 @@ class AdaptiveScaling:
         ConfigError: one of them is out of its range.
     """
 
-    p_min: float
-    p_max: float
+    p_min: Percentile
+    p_max: Percentile
     k1: float
     k2: float
     balance: float
@@ -39,8 +61,12 @@ class AdaptiveScaling:
     pixels: Literal["least", "most"]
 
     def __post_init__(self) -> None:
-        require(0 < self.p_min < 100, "p_min", self.p_min, "a percentile above 0 and below 100")
-        require(self.p_min <= self.p_max < 100, "p_max", self.p_max, "from p_min to below 100")
+        low, high = self.p_min, self.p_max
+        within = low == "auto" or 0 < float(low) < 100
+        require(within, "p_min", low, "a percentile above 0 and below 100, or 'auto'")
+        least = 0 if low == "auto" else float(low)
+        above = high == "auto" or 0 < max(float(high), least) == float(high) < 100
+        require(above, "p_max", high, "from p_min to below 100, or 'auto'")
         for option, percent in (("k1", self.k1), ("k2", self.k2)):
             require(0 < percent <= 100, option, percent, "a percentage above 0, up to 100")
         require(0 <= self.balance and isfinite(self.balance), "balance", self.balance, "≥ 0")
@@ -60,12 +86,14 @@ class AdaptiveScaling:
         read = Perturbed(step, FEATURES)
         caveats = try_perturbing(network, probe, read, method)
         width = network.head.weight.shape[1]
-        few, many = (width - round(width * p / 100) for p in (self.p_max, self.p_min))
-        note = f"scales by the largest {max(1, few)} to {max(1, many)} of {width} features"
+        note = f"scales by the largest of {width} features, how many is learned"
+        if self.p_min != "auto" and self.p_max != "auto":
+            few, many = (width - round(width * p / 100) for p in (self.p_max, self.p_min))
+            note = f"scales by the largest {max(1, few)} to {max(1, many)} of {width} features"
         reads = FEATURES, read
         return Plan(reads, fit_reads=(*reads, KEYS), caveats=caveats, notes=(note,))
 
-    def accumulate(self, evidence: Evidence, method: str) -> Selection:
+    def accumulate(self, evidence: Evidence, method: str) -> Shifts:
         """Shifts of the samples with the smallest content keys.
 
         Raises:
@@ -79,16 +107,43 @@ class AdaptiveScaling:
                 "model made features of NaN or infinity of it; give a smaller epsilon, or drop "
                 "such inputs."
             )
-        return Selection.of(_SAMPLES, key=evidence[KEYS], shift=shift)
+        rows = fit_rows(evidence) if self.p_max == "auto" else None
+        return Shifts(Selection.of(_SAMPLES, key=evidence[KEYS], shift=shift), rows)
 
-    def finish(self, shifts: Selection) -> State:
-        """The shifts, in ascending order."""
-        return {"shift": shifts.tensors()["shift"].sort().values}
+    def finish(self, seen: Shifts, method: str, scaled: Scaled) -> State:
+        """The shifts, in ascending order, and the percentiles where they are chosen.
+
+        Args:
+            seen: merged over all batches.
+            method: name of the detector.
+            scaled: its score at a ratio.
+        """
+        shift = seen.shifts.tensors()["shift"].sort().values
+        state = {"shift": shift}
+        high = self.p_max
+        if seen.rows is not None:
+            rows = fitted_rows(seen.rows, method)
+            high = self._chosen_maximum(rows, scaled)
+            state["p_max"] = shift.new_tensor(high)
+        if self.p_min == "auto":
+            state["p_min"] = shift.new_tensor(min(_LEAST_STABLE, float(high)))
+        return state
+
+    def _chosen_maximum(self, rows: Tensor, scaled: Scaled) -> float:
+        """The percentile at which the scaled score best tells the rows from surrogates."""
+        least = 0 if self.p_min == "auto" else float(self.p_min)
+        shares = [share for share in SHARES if share > 0 and share >= least] or [least]
+
+        def at(share: float) -> Callable[[Tensor], Tensor]:
+            return lambda h: scaled(h, scaling_ratio(h, h.new_full((len(h),), share)))
+
+        return shares[best_separating(rows, [at(float(share)) for share in shares])]
 
     def ratio(self, evidence: Evidence, state: State) -> Tensor:
         """(batch,) r; NaN where the model made no finite features of a perturbed input."""
         shift = self._shift(evidence)
-        bounds = float(self.p_min), float(self.p_max)
+        low, high = state.get("p_min", self.p_min), state.get("p_max", self.p_max)
+        bounds = float(low), float(high)
         percentile = adaptive_percentile(shift, state["shift"], *bounds)
         ratio = scaling_ratio(evidence.features, percentile)
         return torch.where(shift.isfinite(), ratio, torch.nan)

@@ -1,22 +1,29 @@
 """Activation shaping around any logit score, which is measured on what was shaped."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from gradood.detectors.base import Detector, Plan, require
+from gradood.detectors._shared.automatic import ROW_READS, SHARES, chosen, fitted_rows
+from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import ConfigError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear, Read, Reads, gather
 from gradood.functional.gradnorm import linear_logits
+from gradood.functional.samples import Selection
 from gradood.registry import resolved
 from gradood.taps import Network
 
 __all__ = [
     "SIGNED_RATIO",
     "SPARSE_FAILURE",
+    "Percentile",
     "check_percentile",
     "check_score",
+    "chosen_share",
     "measured",
+    "share_reads",
+    "share_removed",
     "shaped_plan",
 ]
 
@@ -30,6 +37,11 @@ SPARSE_FAILURE = (
     "unknown ones are scaled up more; "
 )
 """When that scaling fails, and what follows for each method."""
+Percentile = float | Literal["auto"]
+"""A percentile, or its choice in a fit."""
+_INNER = {"ash-b": 65, "ash-p": 65, "ash-s": 90, "lts": 95, "scale": 85}
+"""Percentiles of these methods where another has them as its score by name: there is no fit to
+choose one in, and files of 0.1 hold such names."""
 _PROBED = 8
 
 
@@ -40,13 +52,44 @@ class _Shaping(Protocol):
     score: str | Detector
 
 
-def check_percentile(percentile: float) -> None:
+class _Sharing(Protocol):
+    percentile: Percentile
+
+
+def check_percentile(percentile: Percentile) -> None:
     """Check the option `percentile` of a shaping method that leaves some units.
 
     Raises:
         ConfigError: it leaves none.
     """
-    require(0 <= percentile < 100, "percentile", percentile, "a number from 0 to below 100")
+    number = isinstance(percentile, int | float) and 0 <= percentile < 100
+    expected = "a number from 0 to below 100, or 'auto'"
+    require(percentile == "auto" or number, "percentile", percentile, expected)
+
+
+def share_reads(percentile: Percentile) -> tuple[Read, ...]:
+    """What a fit reads: nothing where the percentile is a number."""
+    return ROW_READS if percentile == "auto" else ()
+
+
+def chosen_share(detector: Learner, kept: Selection, network: Network, plan: Plan) -> State:
+    """The percentile that best tells the fit features from surrogates, as state.
+
+    Args:
+        detector: reads its percentile with `share_removed`.
+        kept: from `fit_rows`.
+        network: the observed model.
+        plan: of the detector.
+    """
+    rows = fitted_rows(kept, detector.name)
+    states = {p: {"percentile": rows.new_tensor(p, dtype=torch.float64)} for p in SHARES}
+    return states[chosen(detector, rows, network, plan, states)]
+
+
+def share_removed(detector: _Sharing, state: State) -> float:
+    """The percentile that was given, or chosen in a fit."""
+    given = detector.percentile
+    return float(state["percentile"] if given == "auto" else given)
 
 
 def check_score(score: str | Detector) -> None:
@@ -56,8 +99,7 @@ def check_score(score: str | Detector) -> None:
         ConfigError: it names no detector, or one that must be fitted: that would have to learn
             from shaped features, which its fit does not see.
     """
-    inner = resolved(score)
-    if inner.learns:
+    if _inner(score).must_fit:
         raise ConfigError(
             f"score={score!r} must be fitted; expected a detector that learns nothing and reads "
             "logits or features alone, such as 'energy'."
@@ -69,7 +111,7 @@ def shaped_plan(
     network: Network,
     probe: Tensor,
     *,
-    signed: str,
+    signed: str | None,
     fit_reads: tuple[Read, ...] = (),
     inner_reads: tuple[Read, ...] = (LOGITS, FEATURES),
 ) -> Plan:
@@ -79,7 +121,7 @@ def shaped_plan(
         detector: the shaping method.
         network: the observed model.
         probe: inputs; whether features are signed is looked up on eight of them.
-        signed: what the method means on signed features, after its name.
+        signed: what the method means on signed features, after its name; None if the same.
         fit_reads: for `accumulate`.
         inner_reads: what can be replaced.
 
@@ -89,7 +131,7 @@ def shaped_plan(
     Cost:
         One forward of eight inputs.
     """
-    inner = resolved(detector.score)
+    inner = _inner(detector.score)
     plan = inner.plan(network, probe)
     if not set(plan.reads) <= set(inner_reads):
         allowed = " or ".join(str(getattr(read, "name", read)) for read in inner_reads)
@@ -98,9 +140,10 @@ def shaped_plan(
             f"changes; expected a score of {allowed} alone, such as 'energy'."
         )
     caveats = plan.caveats
-    features = gather(network, probe[:_PROBED], (FEATURES,)).features
-    if bool((features < 0).any()):
-        caveats = (f"{detector.name} {signed}", *caveats)
+    if signed is not None:
+        features = gather(network, probe[:_PROBED], (FEATURES,)).features
+        if bool((features < 0).any()):
+            caveats = (f"{detector.name} {signed}", *caveats)
     return Plan(Reads((FEATURES,)) + plan.reads, fit_reads, caveats, plan.notes)
 
 
@@ -131,4 +174,12 @@ def measured(
         logits = linear_logits(features, head.weight, head.bias)
         values[LOGITS] = logits if factor is None else factor[:, None] * logits
     shaped = Evidence(evidence.size, evidence.classes, head, None, evidence.reads, values)
-    return resolved(score).measure(shaped, {})
+    return _inner(score).measure(shaped, {})
+
+
+def _inner(score: str | Detector) -> Detector:
+    """The inner score; one that would choose its percentile in a fit has a number by name."""
+    found = resolved(score)
+    if isinstance(score, str) and score in _INNER:
+        return type(found)(percentile=_INNER[score])  # type: ignore[call-arg]
+    return found

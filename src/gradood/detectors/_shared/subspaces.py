@@ -1,15 +1,23 @@
 """Principal and residual spaces of the features, as state: checked against network and fit."""
 
+import logging
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
+from gradood.detectors._shared.labels import present
 from gradood.detectors.base import State
 from gradood.errors import ConfigError, DataError
 from gradood.functional.moments import ClassMoments
-from gradood.functional.subspace import head_origin, part_norm, residual
+from gradood.functional.subspace import (
+    explained_dimension,
+    head_origin,
+    part_norm,
+    principal,
+    residual,
+)
 from gradood.taps import Network
 
 __all__ = [
@@ -17,11 +25,18 @@ __all__ = [
     "principal_dimension",
     "residual_norm",
     "residual_space",
+    "span",
     "warn_of_full_space",
 ]
 
+_LOG = logging.getLogger(__name__)
 
-def principal_dimension(network: Network, dimension: int | Literal["auto"], method: str) -> int:
+_PER_DIRECTION = 10
+
+
+def principal_dimension(
+    network: Network, dimension: int | Literal["auto"], method: str, samples: int | None = None
+) -> int:
     """The number of principal directions of the features.
 
     Args:
@@ -29,13 +44,15 @@ def principal_dimension(network: Network, dimension: int | Literal["auto"], meth
         dimension: as asked for; ``"auto"`` is 1000 for 2048 features and more, 512 for 768 and
             more, as released with ViM, and half of the features below that.
         method: name of the detector.
+        samples: fit samples, of which ``"auto"`` asks for ten per direction; None asks for none.
 
     Raises:
         ConfigError: nothing would be left outside of the subspace.
     """
     width = network.head.weight.shape[1]
     if dimension == "auto":
-        return 1000 if width >= 2048 else 512 if width >= 768 else width // 2
+        published = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
+        return published if samples is None else min(published, max(1, samples // _PER_DIRECTION))
     if dimension >= width:
         raise ConfigError(
             f"{method} with dimension={dimension} leaves nothing outside the principal space of "
@@ -100,3 +117,28 @@ def residual_space(
 def residual_norm(features: Tensor, state: State) -> Tensor:
     """(batch,) length of each feature outside the principal space, in float64."""
     return part_norm(features.double() - state["origin"], state["residual"])
+
+
+def span(moments: ClassMoments, threshold: float, method: str) -> Tensor:
+    """The projection onto the directions that hold a share of the features' second moment.
+
+    Args:
+        moments: of all fit samples as one class, with scatter.
+        threshold: the share, above 0, at most 1.
+        method: name of the detector.
+
+    Raises:
+        DataError: no sample, or features that are not finite or all zero.
+    """
+    present(moments, method)
+    assert moments.scatter is not None
+    mean = moments.mean[0]
+    moment = moments.scatter / moments.count[0] + torch.outer(mean, mean)
+    if float(moment.diagonal().sum()) <= 0:
+        raise DataError(
+            f"{method} was fitted on features that are all zero, which span no subspace; give "
+            "inputs that the network responds to."
+        )
+    dimension = explained_dimension(moment, threshold)
+    _LOG.info("%s: %d of %d dimensions", method, dimension, len(mean))
+    return principal(moment, dimension)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradood.detectors._shared.state_shapes import misfits
 from gradood.detectors.base import Learner, partial_tensors
-from gradood.errors import DataError, GradoodError, NotFittedError
+from gradood.errors import CalibrationError, DataError, GradoodError, NotFittedError
 from gradood.monitor import Monitor
 from gradood.testing.case import Case, Labeled
 from gradood.testing.checks.check import Collection
@@ -83,7 +83,10 @@ def fit_twice_as_once(case: Case) -> None:
 
 @LEARNING.check(learners=True)
 def shards_merge_in_any_order(case: Case) -> None:
-    """Eight shards merged in random order and grouping give the state of one pass, to 1e-9."""
+    """Eight shards merged in random order and grouping give the state of one pass, to 1e-9.
+
+    Samples of each of them are refused in a calibration.
+    """
     data = case.data(batch=8)
     monitor = case.unfitted()
     once = _state(monitor.fit(data))
@@ -96,6 +99,8 @@ def shards_merge_in_any_order(case: Case) -> None:
             parts.append(monitor.merge(a, b))
         monitor.finish(parts[0])
         _same_state(_state(monitor), once, 1e-9, "eight shards")
+    for x, _ in (data[0], data[-1]):
+        _refused_as_fitted(monitor, x)
 
 
 @LEARNING.check(learners=True)
@@ -200,6 +205,15 @@ def few_samples(case: Case) -> None:
     _finite_or_typed(case, [(x[:1].expand(60, *x.shape[1:]), y[:1].expand(60))], "60 times one")
     doubled = [(x, y), (x, y), *case.data()]
     _finite_or_typed(case, doubled, "samples that occur several times")
+
+
+def _refused_as_fitted(monitor: Monitor, x: Tensor) -> None:
+    try:
+        monitor.calibrate(x, fpr=0.5)
+    except CalibrationError as error:
+        assert "fit" in str(error), f"samples of a shard are refused for another reason: {error}"
+    else:
+        raise AssertionError("samples of a shard were fitted on, and could be calibrated on")
 
 
 def _finite_or_typed(case: Case, data: Labeled, what: str) -> None:

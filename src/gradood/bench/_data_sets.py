@@ -1,0 +1,82 @@
+"""The data of a comparison: known and unknown images, and what each method is fitted on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from gradood._engine.batches import Data, Shard, shards_of
+from gradood._engine.detector_set import DetectorSet
+from gradood._engine.fitting import fit
+from gradood.detectors.base import Detector, Learner, Plan
+
+__all__ = ["Sets", "fitted", "told_fit"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sets:
+    """The data of a comparison: batches of one's own, or shards whose readings can be kept.
+
+    Attributes:
+        id: in-distribution test data, not used in the fit.
+        ood: out-of-distribution sets by name.
+        fit: in-distribution training data, or None; then detectors that learn are left out.
+        id_labels: (n,) true classes of `id`, or None.
+        fit_labels: (m,) true classes of `fit`, or None; then those that need them are left out.
+        held_out: in-distribution data that the network was not trained on, for the methods whose
+            papers fit on such data (`Learner.held_out`), or None; then they are fitted on `fit`.
+        held_out_labels: (k,) true classes of `held_out`, or None.
+        preprocess: how images became the inputs, as for `gradood.Monitor`, or None.
+        shifted: in-distribution sets under covariate shift by name, which count as known.
+        shifted_labels: set → (m,) true classes of such a set, where it has them.
+    """
+
+    id: Data | Sequence[Shard]
+    ood: Mapping[str, Data | Sequence[Shard]]
+    fit: Data | Sequence[Shard] | None = None
+    id_labels: Tensor | None = None
+    fit_labels: Tensor | None = None
+    held_out: Data | Sequence[Shard] | None = None
+    held_out_labels: Tensor | None = None
+    preprocess: Mapping[str, Any] | None = None
+    shifted: Mapping[str, Data | Sequence[Shard]] = field(default_factory=dict)
+    shifted_labels: Mapping[str, Tensor | None] = field(default_factory=dict)
+
+    def fits_on_held_out(self, detector: Detector) -> bool:
+        """Whether a method is fitted on the held-out data."""
+        if self.held_out is None or not (isinstance(detector, Learner) and detector.held_out):
+            return False
+        return self.held_out_labels is not None or not detector.labels
+
+
+def fitted(bound: DetectorSet, sets: Sets) -> DetectorSet:
+    """The detectors, each fitted on the training data or on what was held out of it.
+
+    Args:
+        bound: to the model.
+        sets: the data; without training data, nothing is fitted.
+    """
+    if sets.fit is None:
+        return bound
+    apart = [n for n, detector in bound.learners.items() if sets.fits_on_held_out(detector)]
+    if apart and sets.held_out is not None:
+        bound = fit(bound, shards_of(sets.held_out, labels=True), apart)
+    rest = [n for n in bound.learners if n not in apart]
+    return fit(bound, shards_of(sets.fit, labels=True), rest)
+
+
+def told_fit(plan: Plan, detector: Detector, sets: Sets) -> Plan:
+    """The plan, with a note on the data of the fit where the paper's is held out.
+
+    Args:
+        plan: of the detector.
+        detector: any.
+        sets: the data.
+    """
+    if not (isinstance(detector, Learner) and detector.held_out):
+        return plan
+    note = "fitted on the training images, where its paper takes held-out ones (--held-out)"
+    if sets.fits_on_held_out(detector):
+        note = "fitted on held-out images, as in its paper"
+    return replace(plan, notes=(*plan.notes, note))

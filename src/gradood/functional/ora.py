@@ -1,0 +1,50 @@
+"""Relative angles of decision boundaries [demirel2025ora]."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["boundary_angle", "squared_separations"]
+
+
+def squared_separations(
+    weight: Float[Tensor, "classes width"],
+) -> Float[Tensor, "classes classes"]:
+    """``‖w_a − w_b‖₂²`` in float64, by differences, as rows may be nearly equal.
+
+    Cost:
+        classes² · width operations, once per fit.
+    """
+    rows = weight.double()
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def boundary_angle(
+    logits: Float[Tensor, "batch classes"],
+    projected: Float[Tensor, "batch classes"],
+    squared_length: Float[Tensor, " batch"],
+    separations: Float[Tensor, "classes classes"],
+) -> Float[Tensor, " batch"]:
+    """Largest angle, seen from an origin, between a feature and its projection on a boundary.
+
+    With ``v = w_ĉ − w_c``, ``a = h − μ`` and ``d = (z_ĉ − z_c) / ‖v‖²``, the projection is
+    ``a − d v``; the angle is taken from the area that both span and from their product, which is
+    precise for small angles as for large ones.
+
+    Args:
+        logits: z, in float64.
+        projected: ``W (h − μ)``, in float64.
+        squared_length: ``‖h − μ‖²``.
+        separations: from `squared_separations`.
+
+    Returns:
+        ``max_c θ_c`` in radians, high for in-distribution samples; classes whose rows equal the
+        predicted one's have no boundary with it.
+    """
+    largest, predicted = logits.max(1)
+    squared = separations[predicted]
+    along = projected.gather(1, predicted[:, None]) - projected
+    shift = (largest[:, None] - logits) / torch.where(squared > 0, squared, torch.inf)
+    length = squared_length[:, None]
+    area = shift * (length * squared - along.square()).clamp_min(0.0).sqrt()
+    return torch.atan2(area, length - shift * along).amax(1)
