@@ -89,16 +89,16 @@ def choose(
     """
     if not isinstance(limit, int) or limit < 20:
         raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
-    if isinstance(model, Monitor):
-        unbound = model._session.unbound
-        own = detectors if detectors is not None else unbound.detectors
-        candidates = Candidates(
-            unbound.model, roster(own)[0], unbound.head, unbound.output, unbound.preprocess
-        )
-    else:
-        own = list(CANDIDATES) if detectors is None else detectors
-        candidates = Candidates(model, roster(own)[0])
-    return ranked(Trial.of(candidates, fit, held, limit=limit))
+    return ranked(Trial.of(_candidates(model, detectors), fit, held, limit=limit))
+
+
+def _candidates(model: nn.Module | Monitor, detectors: Detectors | None) -> Candidates:
+    """The detectors to rank, and the model; a monitor's as it has them."""
+    if not isinstance(model, Monitor):
+        return Candidates(model, roster(list(CANDIDATES) if detectors is None else detectors)[0])
+    own = model._session.unbound
+    given = own.detectors if detectors is None else detectors
+    return Candidates(own.model, roster(given)[0], own.head, own.output, own.preprocess)
 
 
 def ranked(trial: Trial) -> DetectorRanking:
