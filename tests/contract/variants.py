@@ -149,6 +149,26 @@ OPTIONS = (
         "plain-cnn transformer",
         lambda: gradood.VRA(eta_alpha=0.2, eta_beta=0.95, gamma=0.3, samples=64, score="max-logit"),
     ),
+    _of("vra++:published", "mlp resnet", lambda: gradood.VRAPlusPlus(a=0.01, m=4.0)),
+    _of(
+        "relation:published",
+        "plain-cnn mlp",
+        lambda: gradood.Relation(temperature=2, cut=0.0, balanced=False),
+    ),
+    _of("itp:few", "resnet no-bias-dropout", lambda: gradood.ITP(percentile=60, deviations=1.2)),
+    _of("radial-mahalanobis:half", "gelu-mlp", lambda: gradood.RadialMahalanobis(beta=0.5)),
+    _of(
+        "weiper-kld:published",
+        "mlp conv-head",
+        lambda: gradood.WeiPerKLD(
+            delta=2.4, repeats=5, bins=60, smoothing=(4, 15), weights=(2.5, 0.1), samples=64
+        ),
+    ),
+    _of(
+        "davis:max",
+        "densenet conv-head",
+        lambda: gradood.DAVIS(statistic="max", score="max-logit"),
+    ),
     _of("actsub:given", "mlp", lambda: gradood.ActSub(dimension=4, percentile=40, lam=2, k=3)),
     _of("cadref:gen", "resnet transformer", lambda: gradood.CADRef(score="gen")),
     _of("logit-gap:two", "gelu-mlp", lambda: gradood.LogitGap(N=2)),
@@ -190,6 +210,10 @@ FAILS = {
     # are weakly on.
     ("ras", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("ras:msp", "mlp", "higher-means-out"): "inputs of no class score",
+    # Of few units, those whose contribution is below the percentile are what known inputs have.
+    ("itp", "plain-cnn", "higher-means-out"): "inputs of no class score",
+    # The published m is not of that network's scale.
+    ("vra++:published", "mlp", "higher-means-out"): "inputs of no class score",
     # Blank inputs leave all units on alike there, which scaling takes for a strong answer: r is the
     # larger, the more even the activations are.
     ("dice:scale", "gelu-mlp", "higher-means-out"): "inputs of no class score",

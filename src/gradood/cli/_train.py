@@ -131,7 +131,9 @@ class RecipeOptions:
 
     method: Annotated[
         str | None,
-        option("NAME", "plain, oe, energy, greg, greg+, oe+gradient, logit-norm, vos or mixoe."),
+        option(
+            "NAME", "plain, oe, energy, greg, greg+, oe+gradient, logit-norm, ish, vos or mixoe."
+        ),
     ] = None
     recipe: Annotated[
         str | None,

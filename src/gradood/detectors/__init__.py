@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.ash_s import ASHS as ASHS
     from gradood.detectors.cadref import CADRef as CADRef
     from gradood.detectors.caref import CARef as CARef
+    from gradood.detectors.davis import DAVIS as DAVIS
     from gradood.detectors.dice import DICE as DICE
     from gradood.detectors.energy import Energy as Energy
     from gradood.detectors.entropy import Entropy as Entropy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.gram import Gram as Gram
     from gradood.detectors.grood import GROOD as GROOD
     from gradood.detectors.i_odin import IODIN as IODIN
+    from gradood.detectors.itp import ITP as ITP
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
@@ -47,8 +49,10 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.optfs import OptFS as OptFS
     from gradood.detectors.ora import ORA as ORA
     from gradood.detectors.projection_share import ProjectionShare as ProjectionShare
+    from gradood.detectors.radial_mahalanobis import RadialMahalanobis as RadialMahalanobis
     from gradood.detectors.ras import RAS as RAS
     from gradood.detectors.react import ReAct as ReAct
+    from gradood.detectors.relation import Relation as Relation
     from gradood.detectors.residual import Residual as Residual
     from gradood.detectors.rmds import RMDS as RMDS
     from gradood.detectors.rmds_plus_plus import RMDSPlusPlus as RMDSPlusPlus
@@ -57,6 +61,8 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.temperature_scaling import TemperatureScaling as TemperatureScaling
     from gradood.detectors.vim import ViM as ViM
     from gradood.detectors.vra import VRA as VRA
+    from gradood.detectors.vra_plus_plus import VRAPlusPlus as VRAPlusPlus
+    from gradood.detectors.weiper_kld import WeiPerKLD as WeiPerKLD
 
 
 def __getattr__(name: str) -> Any:

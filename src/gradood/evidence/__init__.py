@@ -42,7 +42,9 @@ from gradood.evidence.summaries import (
     POSITIVE_SHARE,
     Summary,
     gram_sums,
+    largest_value,
     max_pooled_share,
+    standard_deviation,
 )
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "default_name",
     "gather",
     "gram_sums",
+    "largest_value",
     "made_of_own_parts",
     "max_pooled_share",
     "needs_state",
@@ -88,4 +91,5 @@ __all__ = [
     "reads_to_plain",
     "register",
     "register_summaries",
+    "standard_deviation",
 ]

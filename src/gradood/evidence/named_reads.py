@@ -18,12 +18,14 @@ ReadsLike = Iterable[Read] | Mapping[str, Read | Iterable[Read]]
 
 _SHARES = "shares"
 _PLURALS = {
+    "largest value": "largest values",
     "map": "maps",
     "mean": "means",
     "nonzero share": _SHARES,
     "positive share": _SHARES,
     "positive share selected by max pooling": _SHARES,
     "row sums of Gram matrices": "gram sums",
+    "standard deviation": "standard deviations",
 }
 
 

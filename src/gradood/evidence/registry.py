@@ -24,7 +24,9 @@ from gradood.evidence.summaries import (
     POSITIVE_SHARE,
     Summary,
     gram_sums,
+    largest_value,
     max_pooled_share,
+    standard_deviation,
 )
 
 __all__ = ["built_in", "objective", "register", "register_summaries", "same_function", "summary"]
@@ -49,6 +51,11 @@ def _pooled(*settings: Any) -> Summary:
     return max_pooled_share(pool)
 
 
+def _rectified(make: Callable[..., Summary], *settings: Any) -> Summary:
+    (rectified,) = settings
+    return make(rectified=bool(rectified))
+
+
 def _always(part: Summary, *settings: Any) -> Summary:
     if settings:
         raise ValueError(f"{part.name!r} takes no settings")
@@ -59,6 +66,7 @@ _OWN_OBJECTIVES = {known.name: known for known in (MAX_LOGIT, LOG_SOFTMAX_SUM, F
 _OWN_SUMMARIES: dict[str, Maker] = {
     gram_sums((1,)).name: _gram,
     max_pooled_share(nn.MaxPool2d(2)).name: _pooled,
+    **{make().name: partial(_rectified, make) for make in (largest_value, standard_deviation)},
     **{
         known.name: partial(_always, known)
         for known in (MAP, MEAN, NONZERO_SHARE, POSITIONS, POSITIVE_SHARE)

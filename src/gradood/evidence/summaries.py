@@ -22,7 +22,9 @@ __all__ = [
     "POSITIVE_SHARE",
     "Summary",
     "gram_sums",
+    "largest_value",
     "max_pooled_share",
+    "standard_deviation",
 ]
 
 
@@ -142,6 +144,40 @@ def _selected(values: Tensor, settings: tuple[Any, ...]) -> Tensor:
     marks = torch.zeros(*values.shape[:2], values.shape[2:].numel(), device=values.device)
     marks.scatter_(2, index.flatten(2), (largest > 0).flatten(2).to(marks.dtype))
     return marks.mean(-1)
+
+
+def standard_deviation(*, rectified: bool = False) -> Summary:
+    """(batch, channels): standard deviation over positions (n − 1), zero for a single one.
+
+    Args:
+        rectified: of the values with negative ones set to zero, for the map before its ReLU.
+    """
+    settings = (rectified,)
+    return Summary("standard deviation", partial(_deviation, rectified=rectified), settings)
+
+
+def _deviation(tensor: Tensor, channels: int, rectified: bool) -> Tensor:
+    values = positions(tensor.detach(), channels)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    if values.shape[2] == 1:
+        return torch.zeros_like(values[..., 0])
+    return (values.clamp_min(0.0) if rectified else values).std(-1)
+
+
+def largest_value(*, rectified: bool = False) -> Summary:
+    """(batch, channels): largest value over positions.
+
+    Args:
+        rectified: at least zero, for the map before its ReLU.
+    """
+    settings = (rectified,)
+    return Summary("largest value", partial(_largest, rectified=rectified), settings)
+
+
+def _largest(tensor: Tensor, channels: int, rectified: bool) -> Tensor:
+    values = positions(tensor.detach(), channels)
+    found = values.amax(-1).to(torch.promote_types(values.dtype, torch.float32))
+    return found.clamp_min(0.0) if rectified else found
 
 
 MAX_POWER = 32

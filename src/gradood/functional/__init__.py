@@ -3,6 +3,7 @@
 from gradood.functional import (
     actsub,
     adascale,
+    balance,
     covariance,
     coverage,
     directions,
@@ -14,6 +15,7 @@ from gradood.functional import (
     gradpca,
     gram,
     grood,
+    itp,
     line,
     logits,
     low_dim_grad,
@@ -28,7 +30,9 @@ from gradood.functional import (
     ora,
     precision,
     quantiles,
+    radial,
     ras,
+    relation,
     relative,
     samples,
     shaping,
@@ -37,11 +41,13 @@ from gradood.functional import (
     surrogates,
     temperature,
     weibull,
+    weiper,
 )
 
 __all__ = [
     "actsub",
     "adascale",
+    "balance",
     "covariance",
     "coverage",
     "directions",
@@ -53,6 +59,7 @@ __all__ = [
     "gradpca",
     "gram",
     "grood",
+    "itp",
     "line",
     "logits",
     "low_dim_grad",
@@ -67,7 +74,9 @@ __all__ = [
     "ora",
     "precision",
     "quantiles",
+    "radial",
     "ras",
+    "relation",
     "relative",
     "samples",
     "shaping",
@@ -76,4 +85,5 @@ __all__ = [
     "surrogates",
     "temperature",
     "weibull",
+    "weiper",
 ]

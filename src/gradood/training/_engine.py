@@ -59,6 +59,8 @@ class Engine:
         self.device = device_of(model)
         recipe, network = run.recipe, run.network
         head = virtual = None
+        if recipe.loss.shaping is not None and network is not None:
+            head = network.head
         if recipe.loss.virtual is not None and network is not None:
             head = network.head
             virtual = VirtualOutliers(

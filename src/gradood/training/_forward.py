@@ -21,6 +21,7 @@ from gradood.training.losses import (
     OutlierExposure,
     VirtualOutliers,
 )
+from gradood.training.losses.shaping import with_shaped_gradient
 from gradood.training.recipe import Recipe
 
 __all__ = [
@@ -140,7 +141,7 @@ class TrainingForward(nn.Module):
         model: trained in place.
         objective: what is minimized.
         recipe: precision and terms.
-        head: whose input features are recorded, for VOS; else None.
+        head: whose input features are recorded, for VOS and ISH; else None.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class TrainingForward(nn.Module):
         self.objective = objective
         self._penalized = penalized(recipe)
         self._half = recipe.precision == "bf16"
+        self._shaping = recipe.loss.shaping
         self._head = head
         self.features: Tensor | None = None
 
@@ -166,9 +168,23 @@ class TrainingForward(nn.Module):
             if self._half:
                 stack.enter_context(torch.autocast(x.device.type, dtype=torch.bfloat16))
             logits = logits_of(self.model(x))
+        logits = widened(logits)
         if self._head is not None:
-            self.features = self._head.features(activations[0].detach())[: len(batch.labels)]
-        return self.objective(widened(logits), replace(batch, x=x))
+            features = self._head.features(activations[0].detach())
+            self.features = features[: len(batch.labels)]
+            if self._shaping is not None:
+                logits = self._shaped(logits, features, self._head.module)
+        return self.objective(logits, replace(batch, x=x))
+
+    def _shaped(self, logits: Tensor, features: Tensor, head: nn.Module) -> Tensor:
+        """The same logits, by whose gradient the head's weight learns from shaped features."""
+        shaping, weight = self._shaping, head.weight
+        assert shaping is not None
+        assert isinstance(weight, Tensor)
+        percentile, pruned = float(shaping.percentile), shaping.pruned
+        return with_shaped_gradient(
+            logits, features, weight.flatten(1), percentile=percentile, pruned=pruned
+        )
 
 
 def penalized(recipe: Recipe) -> bool:

@@ -71,7 +71,9 @@ def prepared(
     if rows_per_id * steps.smallest_part(processes.size, recipe.batch.accumulate) == 1:
         check_single_row(module, example, recipe)
     batches = StepBatches(recipe, steps, split.known, split.outliers, processes)
-    reads_features = recipe.sampling.kind == "cluster-energy" or recipe.loss.virtual is not None
+    loss = recipe.loss
+    of_head = loss.virtual is not None or loss.shaping is not None
+    reads_features = recipe.sampling.kind == "cluster-energy" or of_head
     if reads_features:
         _ = network.head  # Raises here if there is none, and not after an hour.
     return Run(

@@ -7,7 +7,7 @@ from typing import Literal
 from gradood.detectors.base import require
 from gradood.errors import ConfigError
 
-__all__ = ["Exposure", "Gradient", "Loss", "Margin", "Mixing", "Virtual"]
+__all__ = ["Exposure", "Gradient", "Loss", "Margin", "Mixing", "Shaping", "Virtual"]
 
 Auto = Literal["auto"]
 
@@ -106,6 +106,23 @@ class Virtual:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shaping:
+    """ISH; see `with_shaped_gradient`.
+
+    Attributes:
+        percentile: share of units that are not among the largest, 0 to below 100.
+        pruned: whether the gradient of the others' weights is left out, as released.
+    """
+
+    percentile: float = 85
+    pruned: bool = True
+
+    def __post_init__(self) -> None:
+        allowed = 0 <= self.percentile < 100
+        require(allowed, "percentile", self.percentile, "a number from 0 to below 100")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
     """Terms of the loss, which are added up; those that are None are left out.
 
@@ -118,6 +135,7 @@ class Loss:
         exposure: outlier exposure.
         mixing: mixtures in place of outliers.
         virtual: virtual outliers.
+        shaping: of the features by which the head's weight learns.
     """
 
     classification: Literal["cross-entropy", "logit-norm"] = "cross-entropy"
@@ -128,12 +146,18 @@ class Loss:
     exposure: Exposure | None = None
     mixing: Mixing | None = None
     virtual: Virtual | None = None
+    shaping: Shaping | None = None
 
     def __post_init__(self) -> None:
         if self.mixing is not None and (self.margin or self.gradient or self.exposure):
             raise ConfigError(
                 "mixing puts mixtures in the place of outliers, which margin, gradient and "
                 "exposure need; expected it without them."
+            )
+        if self.shaping is not None and self.gradient is not None:
+            raise ConfigError(
+                "shaping changes the first derivative of the head's weight alone, and the gradient "
+                "penalty takes a second one; expected one of the two."
             )
 
     @property

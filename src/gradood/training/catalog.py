@@ -17,6 +17,7 @@ METHODS = (
     "energy",
     "greg",
     "greg+",
+    "ish",
     "logit-norm",
     "mixoe",
     "oe",

@@ -74,7 +74,7 @@ class DataSplit:
         if recipe.loss.outliers and data.aux is None:
             raise DataError(
                 f"method {recipe.method!r} needs auxiliary outliers, and none were given; give "
-                "them (--aux), or choose plain, logit-norm or vos."
+                "them (--aux), or choose plain, logit-norm, ish or vos."
             )
         self._recipe = recipe
         self._left_out = dict(left_out or {})

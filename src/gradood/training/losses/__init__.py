@@ -9,6 +9,7 @@ from gradood.training.losses.cross_entropy import (
     mix,
 )
 from gradood.training.losses.energy import EnergyMarginLoss, InputGradientPenalty, active_rows
+from gradood.training.losses.shaping import shaped_features, with_shaped_gradient
 from gradood.training.losses.virtual import VirtualOutliers
 
 __all__ = [
@@ -22,4 +23,6 @@ __all__ = [
     "VirtualOutliers",
     "active_rows",
     "mix",
+    "shaped_features",
+    "with_shaped_gradient",
 ]
