@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradood import metrics as metrics
     from gradood import plots as plots
     from gradood import sklearn as sklearn
+    from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
     from gradood.detectors import *  # noqa: F403
@@ -40,6 +41,7 @@ _HOMES = {
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
+    "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
     "guard": "gradood.rejection",
     "inspect": "gradood.monitor.inspection",

@@ -119,3 +119,49 @@ def test_nothing_to_compare_is_refused():
         gradood.evaluate(monitor, id=ID, ood={"empty": []})
     with pytest.raises(DataError, match=r"m on s: .*NaN"):
         rows_of("s", {"m": torch.zeros(3)}, {"m": torch.tensor([torch.nan])}, level=None)
+
+
+def test_shifted_sets_count_as_known_over_the_full_spectrum():
+    monitor = gradood.Monitor(MODEL, ["msp", "energy"])
+    moved = {"dim": 0.5 * ID[:40], "bright": 2 * ID[40:]}
+    table = gradood.evaluate(monitor, id=ID, shifted=moved, ood=OOD)
+    assert table.rows == gradood.evaluate(monitor, id=ID, ood=OOD).rows
+    known = torch.cat([monitor.score(x)["energy"] for x in (ID, *moved.values())])
+    wanted = metrics.summary(known, monitor.score(OOD["far"])["energy"])
+    assert table.full_spectrum["energy", "far"] == wanted
+    assert [(r.method, r.shifted, r.n, r.calibrated) for r in table.shifted] == [
+        *(("msp", "dim", 40, False), ("msp", "bright", 40, False)),
+        *(("energy", "dim", 40, False), ("energy", "bright", 40, False)),
+    ]
+    row = table.shifted[2]
+    scores = monitor.score(ID)["energy"], monitor.score(moved["dim"])["energy"]
+    assert row.flag_rate == pytest.approx(1 - metrics.fpr_ood_at_tpr_id95(*scores), abs=1e-12)
+    assert row.id_flag_rate <= 0.05 and row.auroc == metrics.auroc(*scores)
+    low, high = row.intervals["flag_rate"]
+    assert low <= row.flag_rate <= high
+    plain = json.loads(json.dumps(table.to_dict()))
+    assert len(plain["full_spectrum"]) == 4 and plain["shifted"][0]["shifted"] == "dim"
+    assert "Full spectrum" in table.markdown() and "Full spectrum" in table._repr_html_()
+    assert "| method | ID | dim | bright |" in table.markdown()
+
+
+def test_a_calibrated_monitor_flags_shifted_sets_by_its_own_decisions():
+    monitor = gradood.Monitor(MODEL, ["msp", "energy"], combine="cauchy")
+    held = 3 * torch.randn(400, 8, generator=torch.Generator().manual_seed(5))
+    monitor.calibrate(held, fpr=0.2)
+    moved = {"dim": 0.2 * ID}
+    table = gradood.evaluate(monitor, id=ID, shifted=moved, ood=OOD, level=None)
+    results, known = monitor.predict(moved["dim"]), monitor.predict(ID)
+    assert [row.method for row in table.shifted] == ["msp", "energy", "combined"]
+    for row in table.shifted:
+        assert row.calibrated and row.intervals == {}
+        assert row.flag_rate == float(results[row.method].is_ood.double().mean())
+        assert row.id_flag_rate == float(known[row.method].is_ood.double().mean())
+
+
+def test_a_set_has_one_role():
+    monitor = gradood.Monitor(MODEL, "energy")
+    with pytest.raises(DataError, match="far is both a shifted set and a set of outliers"):
+        gradood.evaluate(monitor, id=ID, shifted={"far": ID}, ood=OOD)
+    with pytest.raises(DataError, match="shifted is a Tensor"):
+        gradood.evaluate(monitor, id=ID, shifted=ID, ood=OOD)

@@ -8,19 +8,29 @@ from gradood._engine.binding import check_classes
 from gradood._engine.binding import plan_detectors as survey
 from gradood._io.cache import Cache, default_folder
 from gradood._io.json import json_text, plain
+from gradood.bench._openood_csv import openood_csv
+from gradood.bench._suite_files import load_suite, suites
+from gradood.bench.choice import DetectorRanking, choose
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.entries import example_of
-from gradood.bench.folder import read_results, scores_of, write_folder, write_results
+from gradood.bench.folder import (
+    read_results,
+    scores_of,
+    write_folder,
+    write_openood_csv,
+    write_results,
+)
 from gradood.bench.inventory import find_root, take_inventory
 from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record
 from gradood.bench.runner import Outcome, run
-from gradood.bench.suite import Suite, load_suite, suites
+from gradood.bench.suite import Suite
 
 __all__ = [
     "Cache",
     "Comparison",
+    "DetectorRanking",
     "ModelEntry",
     "Outcome",
     "Record",
@@ -30,12 +40,14 @@ __all__ = [
     "Suite",
     "Survey",
     "check_classes",
+    "choose",
     "compare",
     "default_folder",
     "example_of",
     "find_root",
     "json_text",
     "load_suite",
+    "openood_csv",
     "plain",
     "read_results",
     "run",
@@ -45,6 +57,7 @@ __all__ = [
     "survey",
     "take_inventory",
     "write_folder",
+    "write_openood_csv",
     "write_results",
 ]
 

@@ -1,7 +1,7 @@
 """The data of a comparison: known and unknown images, and what each method is fitted on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class Sets:
             papers fit on such data (`Learner.held_out`), or None; then they are fitted on `fit`.
         held_out_labels: (k,) true classes of `held_out`, or None.
         preprocess: how images became the inputs, as for `gradood.Monitor`, or None.
+        shifted: in-distribution sets under covariate shift by name, which count as known.
+        shifted_labels: set → (m,) true classes of such a set, where it has them.
     """
 
     id: Data | Sequence[Shard]
@@ -38,6 +40,8 @@ class Sets:
     held_out: Data | Sequence[Shard] | None = None
     held_out_labels: Tensor | None = None
     preprocess: Mapping[str, Any] | None = None
+    shifted: Mapping[str, Data | Sequence[Shard]] = field(default_factory=dict)
+    shifted_labels: Mapping[str, Tensor | None] = field(default_factory=dict)
 
     def fits_on_held_out(self, detector: Detector) -> bool:
         """Whether a method is fitted on the held-out data."""

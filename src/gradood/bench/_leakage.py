@@ -50,9 +50,10 @@ def warn_of_twins(opened: Sequence[LoadedEntry]) -> None:
 
 def _overlaps(opened: LoadedEntry, chosen: bool, learned: bool) -> Iterator[str]:
     known = set(opened.id.origins())
+    shifted = {name: set(dataset.origins()) for name, dataset in opened.shifted.items()}
     outliers = {name: set(dataset.origins()) for name, dataset in opened.ood.items()}
     # Once through the fit data, which may be large.
-    fitted = _shared(known.union(*outliers.values()), opened.fit)
+    fitted = _shared(known.union(*shifted.values(), *outliers.values()), opened.fit)
     better = "methods that keep the fit data, such as knn, will look better than they are."
     if count := len(known & fitted):
         yield f"{count:,} of the {len(known):,} ID images are among the fit data: {better}"
@@ -63,7 +64,24 @@ def _overlaps(opened: LoadedEntry, chosen: bool, learned: bool) -> Iterator[str]
             f"{count:,} of the {len(known):,} ID images are among the validation images: {what} "
             "on what is tested."
         )
+    for name, moved in shifted.items():
+        if count := len(moved & known):
+            yield (
+                f"{count:,} of the {len(moved):,} images of shifted ID {name} are ID images too: "
+                "they count twice over the full spectrum."
+            )
+        if count := len(moved & fitted):
+            yield (
+                f"{count:,} of the {len(moved):,} images of shifted ID {name} are among the fit "
+                f"data: {better}"
+            )
     for name, unknown in outliers.items():
+        for other, moved in shifted.items():
+            if count := len(unknown & moved):
+                yield (
+                    f"{count:,} of the {len(unknown):,} images of OOD {name} are images of shifted "
+                    f"ID {other} too: no method can tell these apart."
+                )
         if count := len(unknown & known):
             yield (
                 f"{count:,} of the {len(unknown):,} images of OOD {name} are ID images too: no "

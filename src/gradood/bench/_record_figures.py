@@ -13,6 +13,7 @@ __all__ = [
     "CostRow",
     "FigureRow",
     "Finite",
+    "FullSpectrum",
     "Interval",
     "MeanRow",
     "Measured",
@@ -20,6 +21,7 @@ __all__ = [
     "RankingRecord",
     "SetRow",
     "Share",
+    "ShiftedRecord",
     "Spread",
     "figure",
 ]
@@ -103,6 +105,48 @@ FigureRow = SetRow | MeanRow
 def figure(row: FigureRow, metric: str) -> float:
     """The value of a metric of a row, by its name."""
     return float(getattr(row, metric))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShiftedRecord(Part):
+    """Flags of a method on known images under covariate shift; see `gradood.monitor.ShiftedRow`.
+
+    Attributes:
+        method: its label.
+        shifted: the set.
+        n_id: in-distribution images without shift.
+        n: images of the set.
+        flag_rate: share of the set above the lowest threshold that keeps 95 % of the ID images.
+        id_flag_rate: share of the ID images above it.
+        auroc: of the set against the ID images; 0.5 is best.
+        intervals: ``auroc`` and ``flag_rate`` → its two ends.
+    """
+
+    method: str
+    shifted: str
+    n_id: int
+    n: int
+    flag_rate: Share
+    id_flag_rate: Share
+    auroc: Share
+    intervals: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FullSpectrum(Part):
+    """Figures with known images under covariate shift counted as known.
+
+    Attributes:
+        rows: per method and set of outliers; the known images and all shifted ones are one sample.
+        means: per method and group.
+        shifted: per method and shifted set.
+        accuracy: shifted set → share classified correctly; None without labels.
+    """
+
+    rows: tuple[SetRow, ...]
+    means: tuple[MeanRow, ...]
+    shifted: tuple[ShiftedRecord, ...]
+    accuracy: Mapping[str, Share | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

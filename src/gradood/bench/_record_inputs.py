@@ -14,6 +14,7 @@ __all__ = [
     "OutlierSetRecord",
     "SetRecord",
     "SettingsRecord",
+    "ShiftedSetRecord",
     "SuiteRecord",
     "TestSetRecord",
     "WarningRecord",
@@ -82,6 +83,17 @@ class OutlierSetRecord(Part):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ShiftedSetRecord(SetRecord):
+    """A set of in-distribution images under covariate shift.
+
+    Attributes:
+        name: unique among the sets.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SuiteRecord(Part):
     """The suite that was run.
 
@@ -93,6 +105,7 @@ class SuiteRecord(Part):
         ood: the sets of outliers.
         preprocess: options for models that say nothing themselves.
         checked: whether the files were held against the suite's hashes.
+        shifted: the sets of known images under covariate shift; None if there are none.
     """
 
     name: str
@@ -102,6 +115,7 @@ class SuiteRecord(Part):
     ood: Annotated[tuple[OutlierSetRecord, ...], Expect(bool, "a list that is not empty")]
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     checked: bool | None = None
+    shifted: tuple[ShiftedSetRecord, ...] | None = field(default=None, metadata={OMIT: True})
 
     def members(self) -> dict[str, tuple[str, ...]]:
         """Group → names of its sets: all first, then near and far where they have any."""
@@ -121,7 +135,7 @@ class WarningRecord(Part):
     """A warning of a run.
 
     Attributes:
-        stage: when it was given: ``data``, ``fit``, ``id`` or ``ood NAME``.
+        stage: when it was given: ``data``, ``fit``, ``id``, ``shifted NAME`` or ``ood NAME``.
         text: of the warning.
         void: whether figures that rest on that stage say nothing about the whole data, so that
             nothing is recommended by them.

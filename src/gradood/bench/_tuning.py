@@ -106,10 +106,10 @@ def choose(
     if not candidates:
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
-    loading = {"batch_size": settings.batch_size, "workers": settings.workers}
-    shards = image_shards(held, **loading)
+    sharded = partial(image_shards, batch_size=settings.batch_size, workers=settings.workers)
+    shards = sharded(held)
     sets = Sets(
-        fit=[shard for images in fit for shard in image_shards(images, **loading)],
+        fit=[shard for images in fit for shard in sharded(images)],
         fit_labels=joined_labels(fit),
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},

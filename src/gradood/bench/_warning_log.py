@@ -29,7 +29,7 @@ class WarningLog:
         """A stage; at its end its warnings are noted, and given as the user's filters say.
 
         Args:
-            stage: ``data``, ``fit``, ``id`` or ``ood NAME``.
+            stage: ``data``, ``fit``, ``id``, ``shifted NAME`` or ``ood NAME``.
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GradoodWarning)

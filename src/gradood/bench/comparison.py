@@ -1,15 +1,14 @@
 """Detectors compared on one model: one pass over each data set for all of them together."""
 
 import time
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from gradood._engine.batches import shards_of
+from gradood._engine.batches import Data, Shard, shards_of
 from gradood._engine.binding import (
     check_classes,
     no_detector_left,
@@ -17,18 +16,19 @@ from gradood._engine.binding import (
     plan_detectors,
     preprocessed,
 )
-from gradood._engine.coverage import class_counts, rare_classes, warn_of_rare
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import roster
 from gradood._engine.scoring import score_shards
 from gradood.bench._data_sets import Sets, fitted, told_fit
+from gradood.bench._known_classes import accuracy, checked_accuracy, warn_of_classes
 from gradood.bench._record_inputs import WarningRecord
 from gradood.bench._warning_log import WarningLog
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector, Plan
-from gradood.errors import DataError, LabelMismatchWarning
-from gradood.monitor.evaluation import Row, Table, rows_of
+from gradood.errors import DataError
+from gradood.monitor._shifted import check_names, shifted_rows
+from gradood.monitor.evaluation import Table, table_of
 from gradood.taps import Network, Output, device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
@@ -52,6 +52,9 @@ class Comparison:
         seconds: time spent: ``fit``, ``id``, each out-of-distribution set by ``ood NAME``, and
             ``metrics``.
         warnings: that were given on the way.
+        shifted: shifted set → method → scores.
+        shifted_accuracy: shifted set → share that the model classifies correctly; None without
+            labels.
     """
 
     table: Table
@@ -64,6 +67,8 @@ class Comparison:
     plans: Mapping[str, Plan]
     seconds: Mapping[str, float]
     warnings: tuple[WarningRecord, ...] = ()
+    shifted: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    shifted_accuracy: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def detectors(self) -> Mapping[str, Detector]:
@@ -129,6 +134,7 @@ def compare(
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
+    check_names(sets.shifted, sets.ood)
     network = observed(model, example.to(device_of(unwrap(model))), output=output)
     network = preprocessed(network, sets.preprocess)
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
@@ -138,68 +144,68 @@ def compare(
     with clock("id"), noted("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
         # Before the outliers, as whoever is warned may not want to wait for them.
-        accuracy = _accuracy(known.label, sets.id_labels, bound.binding.network.classes)
-    _warn_of_classes(sets, known.label, bound.binding.network.classes, noted)
-    unknown: dict[str, BatchScores] = {}
-    for name, data in sets.ood.items():
-        with clock(f"ood {name}"), noted(f"ood {name}"):
-            unknown[name], bound = score_shards(bound, shards_of(data), what=name)
-    if not bound.detectors:
-        raise no_detector_left(bound.left_out)
-    compared = _compared(bound, known, unknown, accuracy, level, clock)
+        share = checked_accuracy(known.label, sets.id_labels, bound.binding.network.classes)
+    classes = known.label if sets.id_labels is None else sets.id_labels
+    warn_of_classes(sets.fit_labels, classes, bound.binding.network.classes, noted)
+    shifted, bound = _scored("shifted", sets.shifted, bound, clock, noted)
+    unknown, bound = _scored("ood", sets.ood, bound, clock, noted)
+    with clock("metrics"):
+        compared = _compared(bound, known, unknown, shifted, level)
+    right = {name: accuracy(b.label, sets.shifted_labels.get(name)) for name, b in shifted.items()}
     plans = {n: told_fit(plan, compared.detectors[n], sets) for n, plan in compared.plans.items()}
-    return replace(compared, plans=plans, warnings=tuple(noted.records))
+    facts = {"id_accuracy": share, "shifted_accuracy": right, "warnings": tuple(noted.records)}
+    return replace(compared, **facts, plans=plans, seconds=clock.seconds)
 
 
-def _warn_of_classes(sets: Sets, predicted: Tensor, classes: int, noted: WarningLog) -> None:
-    """Warn where one of fit and in-distribution data lacks classes that the other has."""
-    if sets.fit_labels is None:
-        return
-    labels = predicted if sets.id_labels is None else sets.id_labels
-    fitted, tested = (class_counts(one, classes) for one in (sets.fit_labels, labels))
-    with noted("fit"):
-        warn_of_rare(
-            rare_classes(tested, fitted),
-            classes,
-            data="the fit data",
-            other="the ID data",
-            effect="Methods that learn know next to nothing of them.",
-        )
-    with noted("id"):
-        warn_of_rare(
-            rare_classes(fitted, tested),
-            classes,
-            data="the ID data",
-            other="the fit data",
-            effect="The figures are of the others alone.",
-        )
+def _scored(
+    role: str,
+    sets: Mapping[str, Data | Sequence[Shard]],
+    bound: DetectorSet,
+    clock: "_Clock",
+    noted: WarningLog,
+) -> tuple[dict[str, BatchScores], DetectorSet]:
+    """Scores by set, and the detectors that are left."""
+    batches: dict[str, BatchScores] = {}
+    for name, data in sets.items():
+        with clock(f"{role} {name}"), noted(f"{role} {name}"):
+            batches[name], bound = score_shards(bound, shards_of(data), what=name)
+    return batches, bound
 
 
 def _compared(
     bound: DetectorSet,
     known: BatchScores,
     unknown: Mapping[str, BatchScores],
-    accuracy: float | None,
+    shifted: Mapping[str, BatchScores],
     level: float | None,
-    clock: "_Clock",
 ) -> Comparison:
     """The figures of the detectors that are left."""
     methods = list(bound.detectors)
-    with clock("metrics"):
-        table = _table(methods, known, unknown, level)
+    if not methods:
+        raise no_detector_left(bound.left_out)
+
+    def scores(batch: BatchScores) -> dict[str, Tensor]:
+        return {method: batch.scores[method] for method in methods}
+
+    inside = scores(known)
+    outside = {name: scores(batch) for name, batch in unknown.items()}
+    moved = {name: scores(batch) for name, batch in shifted.items()}
+    rates = [
+        row
+        for name, given in moved.items()
+        for row in shifted_rows(name, inside, given, level=level)
+    ]
     return Comparison(
-        table=table,
-        known={name: known.scores[name] for name in methods},
-        unknown={
-            name: {method: batch.scores[method] for method in methods}
-            for name, batch in unknown.items()
-        },
+        table=table_of(inside, outside, moved, rates, level=level),
+        known=inside,
+        unknown=outside,
+        shifted=moved,
         detector_set=bound,
         classes=bound.binding.network.classes,
-        id_accuracy=accuracy,
+        id_accuracy=None,
         left_out=bound.left_out,
         plans={name: bound.binding.plans[name] for name in methods},
-        seconds=clock.seconds,
+        seconds={},
     )
 
 
@@ -212,7 +218,8 @@ def _bound(
     cache: ReadingCache | None,
 ) -> DetectorSet:
     """The detectors that can read the model, bound to it."""
-    for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels)):
+    moved = ((f"shifted ID {name}", labels) for name, labels in sets.shifted_labels.items())
+    for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels), *moved):
         check_classes(name, labels, network.classes)
     binding = plan_detectors(
         network,
@@ -226,38 +233,6 @@ def _bound(
     return DetectorSet.of(binding, detectors, required=required, cache=cache)
 
 
-def _table(
-    methods: list[str],
-    known: BatchScores,
-    unknown: Mapping[str, BatchScores],
-    level: float | None,
-) -> Table:
-    inside = {method: known.scores[method] for method in methods}
-    rows: list[Row] = []
-    for name, outside in unknown.items():
-        rows += rows_of(name, inside, outside.scores, level=level)
-    return Table(tuple(sorted(rows, key=lambda row: methods.index(row.method))))
-
-
-def _accuracy(predicted: Tensor, labels: Tensor | None, classes: int) -> float | None:
-    if labels is None:
-        return None
-    if len(labels) != len(predicted):
-        raise DataError(
-            f"the ID data has {len(predicted)} samples and {len(labels)} labels; expected as many."
-        )
-    share = float((predicted == labels).double().mean())
-    if share < 1.5 / classes:
-        warnings.warn(
-            f"the model classifies {share:.1%} of the ID data correctly, where chance is "
-            f"{1 / classes:.1%}: the weights, the preprocessing or the order of the classes are "
-            "not those it was trained with, and the table means little.",
-            LabelMismatchWarning,
-            stacklevel=3,
-        )
-    return share
-
-
 @dataclass(frozen=True, slots=True)
 class _Clock:
     """Seconds by name, in the order measured."""
@@ -267,7 +242,9 @@ class _Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        self.told(f"{_WORK.get(name, 'scoring')} {name.removeprefix('ood ')} …")
+        self.told(
+            f"{_WORK.get(name, 'scoring')} {name.removeprefix('ood ').removeprefix('shifted ')} …"
+        )
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

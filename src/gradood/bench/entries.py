@@ -1,30 +1,22 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, Shard, batches
 from gradood._engine.readings import ReadingCache
-from gradood._io.cache import Cache
+from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
-from gradood.bench._record_inputs import (
-    OutlierSetRecord,
-    SetRecord,
-    SuiteRecord,
-    TestSetRecord,
-)
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
 from gradood.data import ImageDataset, Preprocess, loader, open_images
-from gradood.data._storage import file_digest, joined
+from gradood.data._storage import joined
 from gradood.data.dataset import joint_sample
-from gradood.data.sources import local_file
 from gradood.errors import ConfigError, DataError
 from gradood.models._load import Subject, load_subject
 
@@ -32,10 +24,10 @@ __all__ = [
     "LoadedEntry",
     "example_of",
     "image_shards",
+    "inventory_of",
     "joined_labels",
     "open_all",
     "open_entry",
-    "suite_record",
 ]
 
 _EXAMPLE = 32
@@ -54,6 +46,7 @@ class LoadedEntry:
         val: held-out images, which the network has not seen, or None.
         id: the test images.
         ood: the outliers by name.
+        shifted: the test images under covariate shift by name.
     """
 
     model: ModelEntry
@@ -62,6 +55,7 @@ class LoadedEntry:
     val: ImageDataset | None
     id: ImageDataset
     ood: dict[str, ImageDataset]
+    shifted: dict[str, ImageDataset] = field(default_factory=dict)
 
     @property
     def example(self) -> Tensor:
@@ -99,9 +93,14 @@ class LoadedEntry:
                 shard
                 for one in datasets
                 for shard in image_shards(
-                    one, batch_size=settings.batch_size, workers=settings.workers
+                    one,
+                    batch_size=settings.batch_size,
+                    workers=settings.workers,
+                    variant="" if one.preprocess == own else "sized",
                 )
             ]
+
+        own = self.subject.preprocess
 
         return Sets(
             fit=shards(*self.fit) if self.fit else None,
@@ -111,6 +110,8 @@ class LoadedEntry:
             id=shards(self.id),
             id_labels=self.id.labels,
             ood={name: shards(dataset) for name, dataset in self.ood.items()},
+            shifted={name: shards(dataset) for name, dataset in self.shifted.items()},
+            shifted_labels={name: dataset.labels for name, dataset in self.shifted.items()},
             preprocess=asdict(self.subject.preprocess),
         )
 
@@ -140,7 +141,7 @@ def open_all(settings: Settings) -> list[LoadedEntry]:
         return [open_entry(model, settings) for model in settings.contenders]
     except DataError:
         if settings.check:  # Says all that is missing, and not only what came first.
-            _inventory(settings).require(settings.suite)
+            inventory_of(settings).require(settings.suite)
         raise
 
 
@@ -173,56 +174,24 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
             )
             for one in suite.ood
         },
-    )
-
-
-def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
-    """The suite for the record: sets with their sizes and hashes.
-
-    Raises:
-        DataError: the suite's files are not as it says.
-    """
-    suite = settings.suite
-    inventory = Inventory(settings.root, {}, {}, ())
-    if settings.check:
-        inventory = _inventory(settings)
-        inventory.require(suite)
-
-    def images(path: str, *, rooted: bool = True) -> dict[str, Any]:
-        digest = inventory.digests.get(path) if rooted else None
-        file = local_file(joined(settings.root, path) if rooted else path)
-        if digest is None and file is not None:
-            digest = file_digest(file)
-        folder = suite.images(path) if rooted else None
-        return {"path": path, "rooted": rooted, "sha256": digest, "images": folder}
-
-    fit, val = zip(suite.id.fit, entry.fit, strict=False), suite.id.val
-    return SuiteRecord(
-        name=suite.name,
-        version=suite.version,
-        title=suite.title,
-        id=TestSetRecord(
-            **images(suite.id.test),
-            n=len(entry.id),
-            fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
-            val=None if val is None else SetRecord(**images(val), n=len(entry.val or ())),
-            classes=suite.id.classes,
-        ),
-        ood=tuple(
-            OutlierSetRecord(
-                name=outliers.name,
-                group=outliers.group,
-                **images(outliers.path, rooted=outliers.rooted),
-                n=len(entry.ood[outliers.name]),
+        shifted={
+            one.name: _images(
+                f"shifted ID {one.name}",
+                one.path,
+                settings,
+                replace(subject.preprocess, resize=None, crop=None)
+                if one.sized
+                else subject.preprocess,
+                rooted=one.rooted,
+                limit=settings.limit,
             )
-            for outliers in suite.ood
-        ),
-        preprocess=dict(suite.preprocess),
-        checked=settings.check,
+            for one in suite.shifted
+        },
     )
 
 
-def _inventory(settings: Settings) -> Inventory:
+def inventory_of(settings: Settings) -> Inventory:
+    """What the suite of a run reads, held against the files that are there."""
     return take_inventory(settings.suite, settings.root, image_column=settings.image_column)
 
 
@@ -275,13 +244,20 @@ def _images(
     return found[:limit] if settings.first_rows else found.sample(limit)
 
 
-def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> list[Shard]:
+def image_shards(
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    variant: str = "",
+) -> list[Shard]:
     """The shards of a data set of images; batches lie the same in each, whatever is read of it.
 
     Args:
         dataset: at least one image.
         batch_size: images at once.
         workers: processes that decode.
+        variant: what tells inputs from others made of the same images, for the cache; or empty.
     """
     rows = -(-_ROWS // batch_size) * batch_size
     labels = dataset.labels
@@ -290,8 +266,14 @@ def image_shards(dataset: ImageDataset, *, batch_size: int, workers: int) -> lis
         part = dataset[start : start + rows]
         classes = None if labels is None else labels[start : start + rows]
         load = partial(loader, part, batch_size=batch_size, workers=workers)
-        shards.append(Shard(partial(_passed, load), len(part), classes, cache(part.content)))
+        content = partial(_content, part, variant) if variant else part.content
+        shards.append(Shard(partial(_passed, load), len(part), classes, cache(content)))
     return shards
+
+
+def _content(dataset: ImageDataset, variant: str) -> str:
+    """What tells images that another preprocessing makes inputs of."""
+    return key_of(of=dataset.content(), variant=variant)
 
 
 def _passed(load: Callable[[], Data]) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from torch import Tensor
 import gradood
 from gradood._io.atomic import write
 from gradood._io.json import json_text
+from gradood.bench._openood_csv import labels_of, openood_csv
 from gradood.bench.record import Record
 from gradood.errors import DataError
 
@@ -29,6 +30,7 @@ __all__ = [
     "read_results",
     "scores_of",
     "write_folder",
+    "write_openood_csv",
     "write_results",
 ]
 
@@ -122,6 +124,36 @@ def write_folder(folder: Path, record: Record, scores: ScoresByRun) -> None:
     contents = (*(text.encode("utf-8") for text in texts), save(flat))
     for name, content in reversed(list(zip(FILES, contents, strict=True))):
         write(folder / name, content)
+
+
+def write_openood_csv(folder: Path, record: Record) -> list[Path]:
+    """Write a record as OpenOOD's evaluation writes its results: a CSV table per method.
+
+    The tables lie in ``ood/METHOD.csv``, and in ``fsood/METHOD.csv`` where there are shifted
+    images; of several networks each in a folder of its label.
+
+    Args:
+        folder: made if it does not exist.
+        record: of a run.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    labels = labels_of(record)
+    written: list[Path] = []
+    for label, runs in labels.items():
+        root = folder / label if len(labels) > 1 else folder
+        kinds = {"ood": False} | ({"fsood": True} if runs[0].full_spectrum else {})
+        for kind, full in kinds.items():
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            for method in [m for m in runs[0].methods if all(m in run.methods for run in runs)]:
+                file = root / kind / f"{method}.csv"
+                write(file, openood_csv(record, method, label=label, full_spectrum=full))
+                written.append(file)
+    return written
 
 
 def scores_of(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:

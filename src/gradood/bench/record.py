@@ -1,17 +1,17 @@
 """Benchmark record: all figures of a run, and all that is needed to make them again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Annotated, Any
 
 from gradood._io.json import writable
-from gradood._io.markdown import cell, table
+from gradood._io.markdown import cell
 from gradood._io.records import OMIT, Expect, Rules, decode, to_plain
 from gradood.bench._record_figures import (
     ComparisonRow,
     CostRow,
-    FigureRow,
+    FullSpectrum,
     MeanRow,
     Measured,
     Part,
@@ -30,19 +30,11 @@ from gradood.bench._record_inputs import (
     SuiteRecord,
     WarningRecord,
 )
+from gradood.bench._tables import CAPTION, figure_table, full_spectrum_parts, left_out_lines
 from gradood.errors import DataError
 
-__all__ = [
-    "CAPTION",
-    "Record",
-    "RunRecord",
-    "left_out_lines",
-]
+__all__ = ["Record", "RunRecord"]
 
-CAPTION = (
-    "FPR95 (share of the outliers taken for known where 95 % of the known are kept, lower is "
-    "better) / AUROC (higher is better), in percent."
-)
 _FORMAT, _VERSION = "gradood-arena", 1
 _RULES = Rules(error=DataError)
 
@@ -66,6 +58,7 @@ class RunRecord(Part):
         cost: by label.
         seconds: spent, by what on.
         warnings: that were given; None if there were none.
+        full_spectrum: the figures with shifted images counted as known; None without such.
     """
 
     run: str
@@ -82,6 +75,7 @@ class RunRecord(Part):
     cost: Mapping[str, CostRow] = field(default_factory=dict)
     seconds: Mapping[str, Measured] = field(default_factory=dict)
     warnings: tuple[WarningRecord, ...] | None = field(default=None, metadata={OMIT: True})
+    full_spectrum: FullSpectrum | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,24 +148,15 @@ class Record(Part):
 
     def table(self, run: RunRecord) -> str:
         """Methods against sets in Markdown, of one of the runs."""
-        sets = [own.name for own in self.suite.ood]
-        cells: dict[str, dict[str, str]] = {}
-        for row in run.rows:
-            cells.setdefault(row.method, {})[row.ood] = _pair(row)
-        groups = _groups(run.means) if len(sets) > 1 else []
-        for mean in run.means:
-            if mean.group in groups:
-                cells[mean.method][f"({mean.group})"] = _pair(mean)
-        columns = [*sets, *(f"({group})" for group in groups)]
-        titles = [*sets, *("mean" if group == "all" else f"{group} mean" for group in groups)]
-        lines = [[name, *(own.get(c, "—") for c in columns)] for name, own in cells.items()]
-        return table(["method", *titles], lines)
+        return figure_table(run.rows, run.means)
 
     def markdown(self) -> str:
         """A page: the tables, then what they were made with."""
         lines = [f"# Out-of-distribution detection: {self.suite.title}", "", CAPTION, ""]
         for run in self.runs:
             lines += [f"## {run.run}", "", *_warning_lines(run), self.table(run), ""]
+            for title, own in full_spectrum_parts(run.full_spectrum):
+                lines += [title, "", own, ""]
             lines += left_out_lines(run.left_out)
         lines += ["## Made with", "", "| | |", "| --- | --- |"]
         lines += [f"| {cell(name)} | {cell(value)} |" for name, value in self._facts()]
@@ -197,6 +182,8 @@ class Record(Part):
         if suite.id.val is not None:
             yield "held out", _sample(suite.id.val)
         yield "ID", _sample(suite.id)
+        for own in suite.shifted or ():
+            yield f"shifted ID {own.name}", _sample(own)
         for own in suite.ood:
             yield f"OOD {own.name} ({own.group})", _sample(own)
         for run in self.runs:
@@ -204,10 +191,9 @@ class Record(Part):
             yield f"{run.run}: model", f"{subject.model}, {subject.weights or 'its own'}"
             yield f"{run.run}: weights, SHA-256", str(subject.weights_sha256 or "—")
             yield f"{run.run}: preprocessing", _listed(subject.preprocess or {})
-            yield (
-                f"{run.run}: accuracy on ID",
-                f"{accuracy:.2%}" if accuracy is not None else "no labels",
-            )
+            yield f"{run.run}: accuracy on ID", _percent(accuracy)
+            for name, share in (run.full_spectrum.accuracy if run.full_spectrum else {}).items():
+                yield f"{run.run}: accuracy on shifted ID {name}", _percent(share)
             seconds = ", ".join(f"{name} {value:.1f}" for name, value in run.seconds.items())
             yield f"{run.run}: seconds", seconds
 
@@ -230,15 +216,32 @@ def _check_complete(record: Record) -> None:
     """
     sets = [own.name for own in record.suite.ood]
     _check_distinct(sets, "suite.ood", "name")
+    _check_distinct([own.name for own in record.suite.shifted or ()], "suite.shifted", "name")
     _check_distinct([run.run for run in record.runs], "runs", "run")
     for number, run in enumerate(record.runs):
         for part, present, names in (
             ("rows", {(row.method, row.ood) for row in run.rows}, sets),
             ("means", {(row.method, row.group) for row in run.means}, record.suite.members()),
+            *_full_spectrum_places(record, run),
         ):
             for method, name in product(run.methods, names):
                 if (method, name) not in present:
                     raise DataError(f"runs[{number}].{part} lacks {method!r} on {name!r}.")
+
+
+def _full_spectrum_places(
+    record: Record, run: RunRecord
+) -> Iterator[tuple[str, set[tuple[str, str]], Collection[str]]]:
+    """Part of the full spectrum, method and place of its rows, and the places it must have."""
+    found = run.full_spectrum
+    if found is None:
+        return
+    sets = [own.name for own in record.suite.ood]
+    shifted = [own.name for own in record.suite.shifted or ()]
+    where, groups = "full_spectrum", record.suite.members()
+    yield f"{where}.rows", {(row.method, row.ood) for row in found.rows}, sets
+    yield f"{where}.means", {(row.method, row.group) for row in found.means}, groups
+    yield f"{where}.shifted", {(row.method, row.shifted) for row in found.shifted}, shifted
 
 
 def _check_distinct(names: Sequence[str], where: str, key: str) -> None:
@@ -253,21 +256,8 @@ def _warning_lines(run: RunRecord) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def left_out_lines(left_out: Mapping[str, str]) -> list[str]:
-    """One line of Markdown per method that did not run, then an empty one; none if all ran."""
-    lines = [f"- `{name}` was left out: {why}" for name, why in left_out.items()]
-    return [*lines, ""] if lines else []
-
-
-def _groups(means: Sequence[MeanRow]) -> list[str]:
-    """Groups to show: near and far if there are both, and all."""
-    present = {row.group for row in means}
-    both = ["near", "far"] if {"near", "far"} <= present else []
-    return [*both, *(["all"] if "all" in present else [])]
-
-
-def _pair(row: FigureRow) -> str:
-    return f"{100 * row.fpr_ood_at_tpr_id95:.2f} / {100 * row.auroc:.2f}"
+def _percent(accuracy: float | None) -> str:
+    return f"{accuracy:.2%}" if accuracy is not None else "no labels"
 
 
 def _sample(images: SetRecord | OutlierSetRecord) -> str:

@@ -10,36 +10,27 @@ from typing import Any
 from torch import Tensor
 
 from gradood._engine.roster import USABLE, usable_name
-from gradood._io.records import to_plain
 from gradood.bench._cost import costs
 from gradood.bench._leakage import warn_of_overlap, warn_of_twins
-from gradood.bench._record_figures import (
-    ComparisonRow,
-    CostRow,
-    MeanRow,
-    RankingRecord,
-    SetRow,
-    Spread,
-)
+from gradood.bench._record_figures import ComparisonRow, CostRow
 from gradood.bench._record_inputs import HyperParameters, MethodRecord, ModelRecord, SettingsRecord
+from gradood.bench._run_figures import run_figures, run_ranking, seed_spreads
+from gradood.bench._suite_record import suite_record
 from gradood.bench._tuning import FIXED, Choice, choose
 from gradood.bench._warning_log import WarningLog
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import LoadedEntry, open_all, suite_record
+from gradood.bench.entries import LoadedEntry, open_all
 from gradood.bench.folder import provenance
 from gradood.bench.method_args import Selection, select
 from gradood.bench.record import Record, RunRecord
 from gradood.errors import ConfigError, LabelMismatchWarning
 from gradood.evidence import own_pass
-from gradood.metrics import Analysis, comparisons, over_seeds, ranking
 
 __all__ = ["Outcome", "run"]
 
 _COSTED = 32
 """Images that costs are measured on."""
-_COMPARED = ("auroc", "fpr_ood_at_tpr_id95")
-"""Metrics by which methods are compared in pairs."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,14 +84,15 @@ def run(
             told(f"{name}: {entry.subject.spec}, {weights}")
         comparison, choice = _compared(entry, settings, selection, told)
         scores[name] = {"id": dict(comparison.known)}
-        scores[name] |= {ood: dict(methods) for ood, methods in comparison.unknown.items()}
+        for sets in (comparison.shifted, comparison.unknown):
+            scores[name] |= {own: dict(methods) for own, methods in sets.items()}
         told("intervals and comparisons …")
-        figures, seconds = _figures(comparison, settings)
+        figures, seconds = run_figures(comparison, settings)
         if settings.costs:
             told("time and memory of each method …")
         facts = _facts(entry, comparison, choice, settings, seconds)
         facts["warnings"] = (*noted.records, *comparison.warnings) or None
-        runs.append(RunRecord(**facts, rows=figures.rows, means=figures.means))
+        runs.append(RunRecord(**facts, **figures.parts()))
         pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
     record = Record(
         command=command,
@@ -109,9 +101,9 @@ def run(
         settings=SettingsRecord(**settings.to_dict()),
         hyper_parameters=_hyper_parameters(settings, runs),
         runs=tuple(runs),
-        seeds=_seeds(runs),
+        seeds=seed_spreads(runs),
         comparisons=tuple(pairs),
-        ranking=_ranking(runs),
+        ranking=run_ranking(runs),
     )
     return Outcome(record, scores)
 
@@ -136,60 +128,6 @@ def _without_unused_data(settings: Settings, selection: Selection) -> Settings:
     if settings.fit_limit == 0 or not (learning or settings.hyper_parameters == "id-only"):
         return replace(settings, suite=settings.suite.without_fit())
     return settings
-
-
-@dataclass(frozen=True, slots=True)
-class _Figures:
-    """Figures of one network: rows per set, means per group, differences of pairs."""
-
-    rows: tuple[SetRow, ...]
-    means: tuple[MeanRow, ...]
-    comparisons: list[dict[str, Any]]
-
-
-def _figures(comparison: Comparison, settings: Settings) -> tuple[_Figures, dict[str, float]]:
-    """What the scores say, and the seconds that were spent so far."""
-    clock = time.perf_counter()
-    known = {method: scores.numpy() for method, scores in comparison.known.items()}
-    unknown = {
-        name: {method: scores.numpy() for method, scores in methods.items()}
-        for name, methods in comparison.unknown.items()
-    }
-    groups = {outliers.name: outliers.group for outliers in settings.suite.ood}
-    analysis = Analysis.of(known, unknown, groups)
-    figures = _Figures(
-        comparisons=comparisons(analysis, _COMPARED),
-        rows=tuple(SetRow(**row) for row in analysis.rows()),
-        means=tuple(MeanRow(**row) for row in analysis.means()),
-    )
-    return figures, {**comparison.seconds, "metrics": time.perf_counter() - clock}
-
-
-def _seeds(runs: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Spread]]]:
-    """Over the runs of each label; where there are several, methods are LABEL/METHOD."""
-    labels = dict.fromkeys(run.label for run in runs)
-    spreads: dict[str, dict[str, dict[str, Spread]]] = {}
-    for label in labels:
-        means = [[to_plain(row) for row in run.means] for run in runs if run.label == label]
-        for method, groups in over_seeds(means).items():
-            spreads[method if len(labels) == 1 else f"{label}/{method}"] = {
-                group: {metric: Spread(**spread) for metric, spread in metrics.items()}
-                for group, metrics in groups.items()
-            }
-    return spreads
-
-
-def _ranking(runs: Sequence[RunRecord]) -> RankingRecord:
-    """Of the methods that every run has, by AUROC; a block is a set of a run."""
-    names = [name for name in runs[0].methods if all(name in run.methods for run in runs)]
-    blocks = [
-        {row.method: row.auroc for row in run.rows if row.ood == name}
-        for run in runs
-        for name in dict.fromkeys(row.ood for row in run.rows)
-    ]
-    if len(names) < 2 or len(blocks) < 2:
-        return RankingRecord()
-    return RankingRecord(**ranking([[block[name] for block in blocks] for name in names], names))
 
 
 def _compared(

@@ -1,26 +1,22 @@
 """A suite: what is in-distribution, what is not, and the files that this is held to."""
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from gradood._engine.roster import USABLE, usable_name
-from gradood._io.records import decode, to_plain
+from gradood._io.records import to_plain
 from gradood.data import Preprocess
 from gradood.detectors.base import require
-from gradood.errors import ConfigError, UnknownNameError, suggest
+from gradood.errors import ConfigError, suggest
 
 __all__ = [
     "Group",
     "InDistribution",
     "OutOfDistribution",
+    "ShiftedInDistribution",
     "Suite",
-    "load_suite",
     "suite_of_paths",
-    "suites",
 ]
 
 Group = Literal["near", "far"]
@@ -66,8 +62,30 @@ class OutOfDistribution:
     rooted: bool = True
 
     def __post_init__(self) -> None:
-        usable = usable_name(self.name) and self.name != "id"
-        require(usable, "name", self.name, f"{USABLE}, other than 'id'")
+        _check_name(self.name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShiftedInDistribution:
+    """A set of known images under covariate shift: other style, light or device, same classes.
+
+    Attributes:
+        name: in the table.
+        path: of the images, relative to the root; with labels, the accuracy is measured.
+        images: folder of the images, where the path is a list of them.
+        rooted: whether the path is relative to the root; else it is the user's own.
+        sized: whether the images are of the model's input size already, and so neither resized nor
+            cropped, as OpenOOD reads ImageNet-C.
+    """
+
+    name: str
+    path: str
+    images: str | None = None
+    rooted: bool = True
+    sized: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +102,7 @@ class Suite:
         layout: where the root is looked for: see `gradood.bench.inventory.find_root`.
         hashes: path → SHA-256 of that file.
         rows: path → images in it.
+        shifted: known images under covariate shift, which count as known.
     """
 
     name: str
@@ -95,13 +114,14 @@ class Suite:
     layout: Literal["files", "openood", "shared"] = "files"
     hashes: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
+    shifted: tuple[ShiftedInDistribution, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.version >= 1, "version", self.version, "a whole number ≥ 1")
-        names = [one.name for one in self.ood]
-        require(len(names) > 0, "ood", [], "at least one set of outliers")
+        require(len(self.ood) > 0, "ood", [], "at least one set of outliers")
+        names = [one.name for one in self.beside]
         twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, "ood", twice, "each set once")
+        require(not twice, "ood and shifted", twice, "each set once")
         _check_preprocess(self.preprocess)
         _check_images(self)
         for kind, paths in (("hashes", self.hashes), ("rows", self.rows)):
@@ -112,14 +132,19 @@ class Suite:
                     )
 
     @property
+    def beside(self) -> tuple[ShiftedInDistribution | OutOfDistribution, ...]:
+        """Every set beside the known images: the shifted ones, then the outliers."""
+        return (*self.shifted, *self.ood)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Every path that it reads below the root, each once."""
         own = (self.id.test, *self.id.fit, *([] if self.id.val is None else [self.id.val]))
-        return tuple(dict.fromkeys([*own, *(one.path for one in self.ood if one.rooted)]))
+        return tuple(dict.fromkeys([*own, *(one.path for one in self.beside if one.rooted)]))
 
     def images(self, path: str) -> str | None:
         """The folder of images that the list at a path is relative to."""
-        return next((one.images for one in self.ood if one.path == path), self.id.images)
+        return next((one.images for one in self.beside if one.path == path), self.id.images)
 
     @property
     def image_folders(self) -> dict[str, str]:
@@ -129,7 +154,7 @@ class Suite:
     def without_fit(self) -> "Suite":
         """The same without its training and validation images, which then need not be there."""
         bare = replace(self.id, fit=(), val=None)
-        kept = {self.id.test, *(one.path for one in self.ood)}
+        kept = {self.id.test, *(one.path for one in self.beside)}
         hashes = {path: digest for path, digest in self.hashes.items() if path in kept}
         rows = {path: count for path, count in self.rows.items() if path in kept}
         return replace(self, id=bare, hashes=hashes, rows=rows)
@@ -143,21 +168,50 @@ class Suite:
         Raises:
             ConfigError: there is a set of that name.
         """
-        known = [one.name for one in self.ood]
-        for name in given:
+        self._check_new("--ood", given)
+        return replace(self, ood=(*self.ood, *_outliers(given, rooted=False)))
+
+    def with_shifted(self, given: Mapping[str, str]) -> "Suite":
+        """The same with more sets of known images under covariate shift.
+
+        Args:
+            given: name → path, which is not relative to the root.
+
+        Raises:
+            ConfigError: there is a set of that name.
+        """
+        self._check_new("--id-shifted", given)
+        return replace(self, shifted=(*self.shifted, *_shifted(given, rooted=False)))
+
+    def _check_new(self, option: str, names: Iterable[str]) -> None:
+        known = [one.name for one in self.beside]
+        for name in names:
             if name in known:
                 raise ConfigError(
-                    f"--ood {name!r}: the suite {self.name} has a set of that name; choose another."
+                    f"{option} {name!r}: the suite {self.name} has a set of that name; choose "
+                    "another."
                 )
-        more = (
-            OutOfDistribution(name=name, group=group, path=path, rooted=False)
-            for name, (group, path) in given.items()
-        )
-        return replace(self, ood=(*self.ood, *more))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
         return to_plain(self)
+
+
+def _check_name(name: str) -> None:
+    usable = usable_name(name) and name != "id"
+    require(usable, "name", name, f"{USABLE}, other than 'id'")
+
+
+def _outliers(
+    given: Mapping[str, tuple[Group, str]], *, rooted: bool
+) -> Iterator[OutOfDistribution]:
+    for name, (group, path) in given.items():
+        yield OutOfDistribution(name=name, group=group, path=path, rooted=rooted)
+
+
+def _shifted(given: Mapping[str, str], *, rooted: bool) -> Iterator[ShiftedInDistribution]:
+    for name, path in given.items():
+        yield ShiftedInDistribution(name=name, path=path, rooted=rooted)
 
 
 def _check_images(suite: Suite) -> None:
@@ -165,7 +219,7 @@ def _check_images(suite: Suite) -> None:
     folders: dict[str, str | None] = {}
     own = (suite.id.test, *suite.id.fit, *([] if suite.id.val is None else [suite.id.val]))
     given = [(path, suite.id.images) for path in own]
-    given += [(one.path, one.images) for one in suite.ood if one.rooted]
+    given += [(one.path, one.images) for one in suite.beside if one.rooted]
     for path, folder in given:
         if folders.setdefault(path, folder) != folder:
             raise ConfigError(
@@ -182,53 +236,12 @@ def _check_preprocess(options: Mapping[str, Any]) -> None:
     Preprocess(**options)
 
 
-def suites() -> tuple[str, ...]:
-    """Names of the suites that come with the library, sorted."""
-    folder = resources.files("gradood.bench") / "suites"
-    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml")))
-
-
-def load_suite(source: str | Path) -> Suite:
-    """A suite by name, or from a TOML file.
-
-    Args:
-        source: the name of a suite, or the path of a ``.toml`` file.
-
-    Raises:
-        UnknownNameError: no such suite; suggests the closest.
-        ConfigError: the file cannot be read, or holds an option that is unknown or wrong.
-
-    >>> [one.name for one in load_suite("cifar10-local").ood if one.group == "near"]
-    ['cifar100', 'tinyimagenet']
-    """
-    name = str(source)
-    if name.endswith(".toml"):
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise ConfigError(
-                f"the suite {name!r} cannot be read: {why}; expected TOML."
-            ) from error
-    elif name in suites():
-        folder = resources.files("gradood.bench") / "suites"
-        text = (folder / f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise UnknownNameError(
-            f"no suite {name!r}; {suggest(name, suites())} A file of one's own ends in .toml."
-        )
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the suite {name!r} is no TOML: {error}.") from error
-    return decode(Suite, table, f"suite {name!r}")
-
-
 def suite_of_paths(
     test: str,
     fit: Sequence[str],
     ood: Mapping[str, tuple[Group, str]],
     held_out: str | None = None,
+    shifted: Mapping[str, str] | None = None,
 ) -> Suite:
     """A suite of one's own paths, which nothing holds to any hash.
 
@@ -237,17 +250,16 @@ def suite_of_paths(
         fit: of the training images; several are joined.
         ood: name → group and path of the outliers.
         held_out: of in-distribution images that the network was not trained on, or None.
+        shifted: name → path of known images under covariate shift.
 
     Raises:
-        ConfigError: a name is not usable.
+        ConfigError: a name is not usable, or of two sets.
     """
-    outliers = (
-        OutOfDistribution(name=name, group=group, path=path) for name, (group, path) in ood.items()
-    )
     return Suite(
         name="own",
         version=1,
         title="data of one's own",
         id=InDistribution(test=test, fit=tuple(fit), val=held_out),
-        ood=tuple(outliers),
+        ood=tuple(_outliers(ood, rooted=True)),
+        shifted=tuple(_shifted(shifted or {}, rooted=True)),
     )

@@ -115,7 +115,7 @@ def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "
 
 
 def _sections(comparison: "Comparison", decisions: "Decisions", out: Path | None) -> list[str]:
-    from gradood.bench.record import left_out_lines
+    from gradood.bench._tables import left_out_lines
 
     left_out = [line for line in left_out_lines(comparison.left_out) if line]
     return [

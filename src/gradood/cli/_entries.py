@@ -119,6 +119,14 @@ class DataOptions:
             "times, also beside a suite.",
         ),
     ] = field(default_factory=list)
+    id_shifted: Annotated[
+        list[str],
+        option(
+            "NAME=PATH",
+            "In-distribution images under covariate shift, which count as known; may be given "
+            "several times, also beside a suite.",
+        ),
+    ] = field(default_factory=list)
     limit: Annotated[
         int | None,
         option("N", "Only so many images of each set, drawn evenly over its classes.", least=1),
@@ -148,19 +156,20 @@ class DataOptions:
         from gradood.bench import find_root, load_suite
         from gradood.bench.suite import suite_of_paths
 
-        sets = _outliers(self.ood)
+        sets, shifted = _outliers(self.ood), _shifted(self.id_shifted)
         if self.suite is not None:
             if self.id_data is not None or self.fit or self.held_out is not None:
                 raise ConfigError(
                     "--suite says what is in-distribution; leave out --id, --fit and --held-out."
                 )
             suite = load_suite(self.suite)
-            return suite.with_ood(sets), find_root(suite, self.root, source=self.suite)
+            more = suite.with_ood(sets).with_shifted(shifted)
+            return more, find_root(suite, self.root, source=self.suite)
         if self.root is not None:
             raise ConfigError("--root is of a suite's data; name the suite with --suite.")
         if self.id_data is None or not sets:
             raise ConfigError("no data was given; give --suite, or --id with at least one --ood.")
-        return suite_of_paths(self.id_data, self.fit, sets, self.held_out), Path()
+        return suite_of_paths(self.id_data, self.fit, sets, self.held_out, shifted), Path()
 
     def check(self, image_column: str) -> None:
         """Every file of the suite, and whether it is as it should be."""
@@ -208,4 +217,19 @@ def _outliers(texts: Sequence[str]) -> Mapping[str, tuple[Literal["near", "far"]
         if name in sets:
             raise ConfigError(f"--ood {name!r} was given twice; give each set its own name.")
         sets[name] = group, path
+    return sets
+
+
+def _shifted(texts: Sequence[str]) -> Mapping[str, str]:
+    """Name → path, of ``NAME=PATH``."""
+    sets: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (equals and name and path):
+            raise ConfigError(
+                f"--id-shifted {text!r}; expected NAME=PATH, such as fog=fog.parquet."
+            )
+        if name in sets:
+            raise ConfigError(f"--id-shifted {name!r} was given twice; give each set its own name.")
+        sets[name] = path
     return sets

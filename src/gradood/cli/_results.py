@@ -48,6 +48,15 @@ class ResultOptions:
             panel=RUN,
         ),
     ] = None
+    openood_csv: Annotated[
+        Path | None,
+        option(
+            "DIR",
+            "Write the figures in the form of OpenOOD's leaderboard: ood/METHOD.csv in a folder, "
+            "and fsood/METHOD.csv where there is shifted ID.",
+            panel=RUN,
+        ),
+    ] = None
     expect: Annotated[
         Path | None,
         option("FILE.json", "Write the figures as what later runs must reproduce.", panel=RUN),
@@ -72,6 +81,8 @@ class ResultOptions:
         ):
             if file is not None and file.suffix.lower() != ending:
                 raise ConfigError(f"{name} {str(file)!r}; expected a name ending in {ending}.")
+        if self.openood_csv is not None and self.openood_csv.is_file():
+            raise ConfigError(f"--openood-csv {str(self.openood_csv)!r} is a file; give a folder.")
         named = [("--out", file) for file in self.out]
         self._check_twin([*named, ("--expect", self.expect), ("--check", self.check)])
         made = {each for file in self.out if _is_folder(file) for each in (file, *file.parents)}
@@ -121,7 +132,7 @@ class ResultOptions:
         Raises:
             Unavailable: a file cannot be written; the record was printed instead.
         """
-        from gradood.bench import write_results
+        from gradood.bench import write_openood_csv, write_results
 
         # Folders first: the files may go into them.
         for file in sorted(self.out, key=lambda file: not _is_folder(file)):
@@ -132,6 +143,10 @@ class ResultOptions:
                 document(outcome.record.to_dict())  # Hours of work are not lost for want of a file.
                 raise
             say(f"wrote {file}")
+        if self.openood_csv is not None:
+            with writing(self.openood_csv):
+                files = write_openood_csv(self.openood_csv, outcome.record)
+            say(f"wrote {len(files)} tables below {self.openood_csv}")
         self._print(outcome)
         if self.expect is not None:
             _write_expected(self.expect, outcome)
@@ -154,7 +169,7 @@ class ResultOptions:
             raise typer.Exit(Exit.GATE_FAILED)
 
     def _print(self, outcome: "Outcome") -> None:
-        from gradood.bench.record import CAPTION, left_out_lines
+        from gradood.bench._tables import CAPTION, full_spectrum_parts, left_out_lines
 
         record = outcome.record
         several = len(record.runs) > 1
@@ -172,7 +187,10 @@ class ResultOptions:
         lines = [CAPTION, ""]
         for run in record.runs:
             lines += [run.run, ""] if several else []
-            lines += [aligned(record.table(run)), "", *left_out_lines(run.left_out)]
+            lines += [aligned(record.table(run)), ""]
+            for title, own in full_spectrum_parts(run.full_spectrum):
+                lines += [title, "", aligned(own), ""]
+            lines += left_out_lines(run.left_out)
         data("\n".join(lines).rstrip())
 
 

@@ -1,131 +1,29 @@
 """How well a monitor's scores separate in-distribution from out-of-distribution data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from gradood import metrics
 from gradood._engine.batches import Data
 from gradood._engine.mistakes import type_named
-from gradood._io import html as html
-from gradood._io import markdown as markdown
-from gradood._io.dataframe import data_frame
 from gradood.calibration._rule import DecisionRule
+from gradood.calibration.results import BatchScores
 from gradood.errors import ConfigError, DataError
+from gradood.monitor._shifted import ShiftedRow, check_names, shifted_rows
+from gradood.monitor._table import Row, Table, rows_of, table_of
 from gradood.monitor.monitor import Monitor
 
-__all__ = ["Row", "Table", "evaluate", "rows_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One method on one out-of-distribution set.
-
-    Attributes:
-        method: the detector's name in the monitor, or ``"combined"``.
-        ood: the set's name.
-        n_id: in-distribution samples.
-        n_ood: out-of-distribution samples.
-        summary: the metrics.
-        intervals: metric name → (low, high); empty if none were asked for.
-    """
-
-    method: str
-    ood: str
-    n_id: int
-    n_ood: int
-    summary: metrics.Summary
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Every method on every set.
-
-    Attributes:
-        rows: methods in the monitor's order, sets in the order given.
-    """
-
-    rows: tuple[Row, ...]
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the methods, in order."""
-        return tuple(dict.fromkeys(row.method for row in self.rows))
-
-    @property
-    def sets(self) -> tuple[str, ...]:
-        """Names of the out-of-distribution sets, in order."""
-        return tuple(dict.fromkeys(row.ood for row in self.rows))
-
-    def __getitem__(self, key: tuple[str, str]) -> metrics.Summary:
-        """The metrics of (method, set)."""
-        for row in self.rows:
-            if (row.method, row.ood) == key:
-                return row.summary
-        raise KeyError(key)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "rows": [
-                {"method": r.method, "ood": r.ood, "n_id": r.n_id, "n_ood": r.n_ood}
-                | asdict(r.summary)
-                | {"intervals": {name: list(pair) for name, pair in r.intervals.items()}}
-                for r in self.rows
-            ]
-        }
-
-    def markdown(self) -> str:
-        """FPR95 (share of OOD kept at 95 % of ID) / AUROC in percent; their means over several."""
-        return markdown.table(*self._cells())
-
-    def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``, one row per ``method`` and ``ood`` set, with sizes and metrics.
-
-        Raises:
-            ModuleNotFoundError: pandas is not installed.
-        """
-        rows = [
-            {"method": r.method, "ood": r.ood, "n_id": r.n_id, "n_ood": r.n_ood} | asdict(r.summary)
-            for r in self.rows
-        ]
-        return data_frame({title: [row[title] for row in rows] for title in rows[0]})
-
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of the table."""
-        several = len(self.sets) > 1
-        head = ["method", *self.sets, *(["mean"] if several else [])]
-        rows = []
-        for method in self.methods:
-            cells = [self[method, name] for name in self.sets]
-            pairs = [(c.fpr_ood_at_tpr_id95, c.auroc) for c in cells]
-            if several:
-                pairs.append((_mean([p[0] for p in pairs]), _mean([p[1] for p in pairs])))
-            rows.append([method, *(f"{100 * f:.2f} / {100 * a:.2f}" for f, a in pairs)])
-        return head, rows
-
-    def __str__(self) -> str:
-        return self.markdown()
-
-    def _repr_html_(self) -> str:
-        what = "FPR95 ↓ / AUROC ↑ in percent: share of the set kept where 95 % of ID are / chance "
-        what += "that a sample of it scores above one of ID"
-        return html.table(*self._cells()) + html.paragraph(what)
-
-    def __repr__(self) -> str:
-        methods, sets = ", ".join(self.methods), ", ".join(self.sets)
-        return f"Table({methods}; {sets})"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+__all__ = ["Row", "ShiftedRow", "Table", "evaluate", "rows_of", "table_of"]
 
 
 def evaluate(
-    monitor: Monitor, *, id: Data, ood: Mapping[str, Data], level: float | None = 0.95
+    monitor: Monitor,
+    *,
+    id: Data,
+    ood: Mapping[str, Data],
+    shifted: Mapping[str, Data] | None = None,
+    level: float | None = 0.95,
 ) -> Table:
     """Score each data set once with all detectors and compare.
 
@@ -136,72 +34,69 @@ def evaluate(
         monitor: fitted where needed, and calibrated to have the row ``"combined"``.
         id: in-distribution test data, not used in the fit.
         ood: out-of-distribution sets by name.
+        shifted: in-distribution sets under covariate shift by name: known classes in another style,
+            light or device. With them the table also has `Table.full_spectrum`, where they count as
+            known, and `Table.shifted`, how many of them are flagged, by the calibrated decisions of
+            a monitor that has such.
         level: coverage of the confidence intervals (`gradood.metrics.intervals`); None for none.
 
     Raises:
-        DataError: no set, or an empty one.
+        DataError: no set, an empty one, or two roles for one name.
         ConfigError: `monitor` is none, or `level` no share.
 
     Warns:
         CoverageWarning: `id` lacks classes that the fit data has, by what the model predicts.
 
     Cost:
-        One pass per data set; the intervals about a second per method and 20,000 samples.
+        One pass per data set; the intervals about a second per method and 20,000 samples, three
+        times that with shifted sets.
     """
+    _check(monitor, ood, shifted, level)
+    rule = monitor._session.state.rule
+    batch = monitor._session.score(id, covered=True)
+    known = _with_combined(batch, rule)
+    decided = None if rule is None else rule.results(batch)
+    moved: dict[str, dict[str, Tensor]] = {}
+    rates: list[ShiftedRow] = []
+    for name, data in (shifted or {}).items():
+        if decided is None:
+            moved[name], flags = _scores(monitor, data, rule), None
+        else:
+            found = monitor._session.predict(data, ())
+            moved[name] = {method: found[method].score for method in known}
+            flags = {method: (decided[method].is_ood, found[method].is_ood) for method in known}
+        rates += shifted_rows(name, known, moved[name], flags=flags, level=level)
+    unknown = {name: _scores(monitor, data, rule) for name, data in ood.items()}
+    return table_of(known, unknown, moved, rates, level=level)
+
+
+def _check(monitor: Any, ood: Any, shifted: Any, level: Any) -> None:
+    """Refuse what `evaluate` cannot work with."""
     if not isinstance(monitor, Monitor):
         raise ConfigError(
             f"{type_named(monitor)} was given as the monitor; give gradood.Monitor(model, "
             "detectors), fitted where needed."
         )
-    if not isinstance(ood, Mapping):
-        raise DataError(f"ood is {type_named(ood)}; expected sets by name: {{'name': loader}}.")
+    for name, given in (("ood", ood), ("shifted", {} if shifted is None else shifted)):
+        if not isinstance(given, Mapping):
+            raise DataError(
+                f"{name} is {type_named(given)}; expected sets by name: {{'name': loader}}."
+            )
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
+    check_names(shifted or {}, ood)
     number = isinstance(level, int | float) and not isinstance(level, bool)
     if level is not None and not (number and 0 < level < 1):
         raise ConfigError(f"level={level!r}; expected a number between 0 and 1, or None.")
-    rule = monitor._session.state.rule
-    known = _scores(monitor, id, rule, covered=True)
-    names = list(known)
-    rows = [
-        row
-        for name, data in ood.items()
-        for row in rows_of(name, known, _scores(monitor, data, rule), level=level)
-    ]
-    return Table(tuple(sorted(rows, key=lambda row: names.index(row.method))))
 
 
-def rows_of(
-    ood: str, known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], *, level: float | None
-) -> list[Row]:
-    """One row per method, from the scores of two data sets.
-
-    Args:
-        ood: name of the out-of-distribution set.
-        known: method → scores of the in-distribution data.
-        unknown: method → scores of the out-of-distribution data.
-        level: coverage of the confidence intervals; None for none.
-
-    Raises:
-        DataError: scores that cannot be compared; names the method and the set.
-    """
-    rows: list[Row] = []
-    for method, a in known.items():
-        b = unknown[method]
-        try:
-            summary = metrics.summary(a, b)
-        except DataError as error:
-            raise DataError(f"{method} on {ood}: {error}") from error
-        ranges = {} if level is None else metrics.intervals(a, b, level=level)
-        rows.append(Row(method, ood, len(a), len(b), summary, ranges))
-    return rows
-
-
-def _scores(
-    monitor: Monitor, data: Data, rule: DecisionRule | None, *, covered: bool = False
-) -> dict[str, Tensor]:
+def _scores(monitor: Monitor, data: Data, rule: DecisionRule | None) -> dict[str, Tensor]:
     """Scores of every detector, and of their combination if the rule has one."""
-    scores = dict(monitor._session.score(data, covered=covered).scores)
+    return _with_combined(monitor._session.score(data), rule)
+
+
+def _with_combined(batch: BatchScores, rule: DecisionRule | None) -> dict[str, Tensor]:
+    scores = dict(batch.scores)
     if rule is None or rule.fusion is None:
         return scores
     return scores | {"combined": rule.fusion.statistic(scores)}

@@ -105,6 +105,7 @@ def _run(
         "order": _order(run),
         "methods": {name: _method(run, name) for name in run.methods},
         "board": {name: _row(view, run, name) for name in run.methods},
+        "full_spectrum": _full_spectrum(run),
         "versus": _versus(view, run),
         "curves": _curves(arrays, detail) if detail.points else {},
         "agreement": _agreement(run, arrays),
@@ -159,6 +160,34 @@ def _row(view: RecordView, run: RunView, name: str) -> dict[str, Any]:
         },
         "cost": {column: run.price(name, column) for column in columns},
     }
+
+
+def _full_spectrum(run: RunView) -> dict[str, Any] | None:
+    """Columns and, by method, cells in percent, with shifted images known; None without such."""
+    found = run.record.full_spectrum
+    if found is None:
+        return None
+    cells: dict[str, dict[str, str]] = {method: {} for method in _order(run)}
+    for mean in found.means:
+        cells[mean.method][f"{mean.group} AUROC"] = _percent(mean.auroc)
+    for mean in found.means:
+        if mean.group == "all":
+            cells[mean.method]["all FPR95"] = _percent(mean.fpr_ood_at_tpr_id95)
+    for row in found.rows:
+        cells[row.method][f"{row.ood} AUROC"] = _percent(row.auroc)
+    for rate in found.shifted:
+        cells[rate.method]["flagged ID"] = _percent(rate.id_flag_rate)
+        cells[rate.method][f"flagged {rate.shifted}"] = _percent(rate.flag_rate)
+    columns = list(dict.fromkeys(column for own in cells.values() for column in own))
+    return {
+        "columns": columns,
+        "rows": [[method, *(own.get(c, "–") for c in columns)] for method, own in cells.items()],
+        "accuracy": {name: told(share) for name, share in found.accuracy.items()},
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _rounded(figures: Mapping[str, Figure]) -> dict[str, list[float | None]]:

@@ -16,7 +16,7 @@ _RESULTS = {
     *("format", "command", "runs", "seeds", "comparisons", "ranking", "suite"),
     "hyper_parameters",
 }
-_RUN_RESULTS = {"run", "methods", "left_out", "rows", "means", "cost"}
+_RUN_RESULTS = {"run", "methods", "left_out", "rows", "means", "cost", "full_spectrum"}
 
 
 def made_with(view: RecordView) -> Facts:
@@ -26,10 +26,11 @@ def made_with(view: RecordView) -> Facts:
     rest["record version"] = rest.pop("version")
     rest["hyper-parameters"] = record["hyper_parameters"]
     suite = record["suite"]
-    shown = {key: value for key, value in suite.items() if key not in ("ood", "hashes")}
+    shown = {k: value for k, value in suite.items() if k not in ("ood", "shifted", "hashes")}
     sets = {
-        f"outliers, {given['name']}": {k: v for k, v in given.items() if k != "name"}
-        for given in suite["ood"]
+        f"{role}, {given['name']}": {k: v for k, v in given.items() if k != "name"}
+        for role, key in (("shifted", "shifted"), ("outliers", "ood"))
+        for given in suite.get(key) or ()
     }
     return [*_flat(rest), *_flat({"suite": shown}), *_flat(sets)]
 

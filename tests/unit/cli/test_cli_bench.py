@@ -224,6 +224,21 @@ def test_a_folder_of_results_is_made_and_files_may_go_into_it(bench, tmp_path):
     assert table.is_file()
 
 
+def test_shifted_images_and_rows_of_the_leaderboard(bench, tmp_path):
+    words = ("--methods", "energy", "--id-shifted", "fit part=fit[:60]")
+    code, out, err = bench(*words, "--openood-csv", str(tmp_path / "rows"), "--json")
+    assert code == 0 and "scoring fit part …" in err
+    found = loads(out)
+    assert [one["name"] for one in found["suite"]["shifted"]] == ["fit part"]
+    (row,) = found["runs"][0]["full_spectrum"]["shifted"]
+    assert (row["shifted"], row["n"], row["n_id"]) == ("fit part", 60, 120)
+    table = (tmp_path / "rows" / "fsood" / "energy.csv").read_text("utf-8").splitlines()
+    assert table[0] == ",FPR@95,AUROC,AUPR_IN,AUPR_OUT,ACC"
+    assert (tmp_path / "rows" / "ood" / "energy.csv").read_text("utf-8").startswith(table[0])
+    _, shown, _ = bench(*words)
+    assert "Full spectrum" in shown and "| method |   ID |" in shown
+
+
 def last_line(err):
     """The one line after those that say what is being done."""
     *phases, line = err.splitlines()
@@ -241,6 +256,11 @@ def last_line(err):
         (["--ood", "near=far"], "'near' was given twice"),
         (["--ood", "near:=far"], "expected NAME=PATH"),
         (["--ood", "id=far"], "other than 'id'"),
+        (["--id-shifted", "dim"], "--id-shifted 'dim'; expected NAME=PATH"),
+        (["--id-shifted", "a=far", "--id-shifted", "a=id"], "--id-shifted 'a' was given twice"),
+        (["--id-shifted", "near=far"], "expected each set once"),
+        (["--id-shifted", "a=absent"], "the shifted ID a data: 'absent' does not exist"),
+        (["--openood-csv", "net.safetensors"], "'net.safetensors' is a file; give a folder"),
         (["--root", "."], "--root is of a suite's data; name the suite"),
         (["--suite", "cifar10-local"], "--suite says what is in-distribution; leave out --id"),
         (["--check-data"], "name one with --suite"),

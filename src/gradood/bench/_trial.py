@@ -1,0 +1,177 @@
+"""Trial of detectors on in-distribution data alone: scores of held-out samples and of synthetic
+outliers made of them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradood._engine.batches import Batch, Data, Shard, batches
+from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.fitting import fit as fitted
+from gradood._engine.scoring import score_shards
+from gradood._io.warning_filters import ignored
+from gradood.bench._synthetic import made, usable_kinds
+from gradood.calibration.results import BatchScores
+from gradood.detectors.base import Detector
+from gradood.errors import DataError, GradoodWarning
+from gradood.taps import Output
+
+__all__ = ["FEWEST", "HELD", "Candidates", "Trial", "chunks"]
+
+HELD = 300
+"""Samples held out at most."""
+FEWEST = 20
+_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidates:
+    """Detectors to be tried on a model.
+
+    Attributes:
+        model: any classifier.
+        detectors: by name; one that cannot run on the model is left out.
+        head: name of the last linear layer, or None to search for it.
+        output: which item of what the model returns holds the logits, or None for the usual ones.
+        preprocess: how images became the inputs, in plain values, or None.
+    """
+
+    model: nn.Module
+    detectors: Mapping[str, Detector]
+    head: str | None = None
+    output: Output | None = None
+    preprocess: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Trial:
+    """Scores of held-out samples and of synthetic outliers, by every detector that ran.
+
+    Attributes:
+        detectors: bound and fitted, with those left out.
+        known: scores of the held-out samples.
+        unknown: kind → scores of the outliers of that kind; row i is made of held-out sample i.
+        fitted: samples fitted on.
+        given: whether the held-out samples were given as such; else they are part of the fit data.
+    """
+
+    detectors: DetectorSet
+    known: BatchScores
+    unknown: Mapping[str, BatchScores]
+    fitted: int
+    given: bool
+
+    @staticmethod
+    def of(
+        candidates: Candidates, fit: Data, held: Data | None = None, *, limit: int = HELD
+    ) -> "Trial":
+        """Fit the candidates in one pass, and score what was held out and what is made of it.
+
+        Args:
+            candidates: detectors and model.
+            fit: in-distribution training data, with labels for the detectors that need them.
+            held: in-distribution data that is not in `fit`; None holds out a fifth of `fit`.
+            limit: samples held out at most, drawn evenly.
+
+        Raises:
+            DataError: too few samples.
+            TapError: the model cannot be read.
+            ConfigError: no detector can run.
+        """
+        stream = batches(fit, labels=True)
+        first = next((batch for batch in stream if len(batch.inputs)), None)
+        if first is None:
+            raise DataError("fit gave no sample; give in-distribution training data.")
+        unbound = UnboundSet(
+            model=candidates.model,
+            detectors=candidates.detectors,
+            head=candidates.head,
+            output=candidates.output,
+            required=(),
+            preprocess=candidates.preprocess,
+        )
+        draw = _Draw(limit, _SHARE if held is None else 0.0)
+        rest = draw.without(chain([first], stream))
+        with ignored(GradoodWarning):  # Of single candidates; the monitor that follows gives them.
+            bound = unbound.bind(unbound.moved(first.inputs))
+            bound = fitted(bound, [Shard(lambda: rest)])
+        for _ in rest:  # Without a detector that learns nobody has asked for them.
+            pass
+        samples = draw.sample() if held is None else _drawn(held, limit)
+        size = len(first.inputs)
+        known, bound = score_shards(bound, [chunks(samples, size)], what="held-out samples")
+        unknown: dict[str, BatchScores] = {}
+        for kind, maker in usable_kinds(samples).items():
+            outliers = chunks(made(samples, maker, 0), size)
+            unknown[kind], bound = score_shards(bound, [outliers], what=kind)
+        return Trial(bound, known, unknown, draw.passed, held is not None)
+
+
+def chunks(samples: Tensor, size: int) -> Shard:
+    """A shard of some samples, read so many at once.
+
+    Args:
+        samples: (n, …).
+        size: of a batch.
+    """
+    return Shard(lambda: (Batch(part) for part in samples.split(max(1, size))))
+
+
+class _Draw:
+    """An even draw from a stream, without replacement; the same for the same stream.
+
+    Args:
+        limit: samples drawn at most.
+        share: of the stream that may be drawn; samples that others displace are lost to both.
+    """
+
+    def __init__(self, limit: int, share: float) -> None:
+        self._limit, self._share = limit, share
+        self._generator = torch.Generator("cpu").manual_seed(0)
+        self._drawn: list[tuple[float, int, Tensor]] = []
+        self._seen = 0
+        self.passed = 0
+
+    def without(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches without the samples that may be drawn."""
+        for batch in stream:
+            x, labels = batch.inputs, batch.labels
+            numbers = torch.rand(len(x), generator=self._generator, dtype=torch.float64)
+            taken = numbers < self._share
+            for row in taken.nonzero().flatten().tolist():
+                self._drawn.append((float(numbers[row]), self._seen + row, x[row].clone()))
+            self._drawn = sorted(self._drawn, key=lambda one: one[0])[: self._limit]
+            self._seen += len(x)
+            kept = ~taken
+            self.passed += int(kept.sum())
+            if kept.any():
+                yield Batch(x[kept.to(x.device)], None if labels is None else labels[kept])
+
+    def sample(self) -> Tensor:
+        """(n, …) what was drawn, in the order of the stream.
+
+        Raises:
+            DataError: it is too little, or of several shapes.
+        """
+        rows = [row for _, _, row in sorted(self._drawn, key=lambda one: one[1])]
+        if len(rows) < FEWEST:
+            raise DataError(
+                f"{len(rows)} samples were held out, and at least {FEWEST} are needed to judge by; "
+                f"give about {round(FEWEST / _SHARE * 1.5)} samples to fit on, or held-out ones "
+                "with held=."
+            )
+        if len({row.shape for row in rows}) > 1:
+            raise DataError("samples differ in shape; give samples of one shape to choose by.")
+        return torch.stack(rows)
+
+
+def _drawn(held: Data, limit: int) -> Tensor:
+    """(n, …) an even draw from held-out data."""
+    draw = _Draw(limit, 1.0)
+    for _ in draw.without(batches(held)):
+        pass
+    return draw.sample()
