@@ -85,6 +85,6 @@ def test_the_defaults():
         "bank": "correct",
         "k": 1,
     }
-    assert gradood.KNN().options() == {"k": 50, "normalize": True}
+    assert gradood.KNN().options() == {"k": "auto", "normalize": True}
     assert gradood.GAIAZ().options() == {"layers": None, "path": "auto"}
     assert gradood.GAIAA().options() == {"layers": None, "last": None}

@@ -142,7 +142,7 @@ SCANT: dict[str, Callable[[], Case]] = {
 
 METHODS = tuple(method.name for method in gradood.methods())
 # Normalized to length 1, or reduced to fewer dimensions, one feature is a constant.
-DIRECTIONS = ("mahalanobis++", "neco", "projection-share", "rmds++")
+DIRECTIONS = ("actsub", "mahalanobis++", "neco", "projection-share", "ras", "rmds++")
 # Two classes' mean gradients lie on one line, of which unit length leaves a sign.
 REFUSING = {"one feature": DIRECTIONS, "two classes": ("low-dim-grad",)}
 SAME_FOR_ALL = (
