@@ -73,7 +73,7 @@ def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[st
         return (("energy",) if signed else ("energy", "gradnorm")), few
     if not _classes_covered(network, sizes):
         few = f"too few samples of some class for class means; {kind}"
-        return (("nci", "energy") if signed else ("nci", "gradnorm")), few
+        return ("projection-share", "energy"), few
     return ("mahalanobis++", "nci"), f"a linear head, {kind}, and samples enough of each class"
 
 
