@@ -31,6 +31,10 @@ SINGLES = (
     "mahalanobis++", "nci", "energy", "msp", "max-logit", "gen", "gradnorm", "gradpca", "fdbd",
     "vim", "knn",
 )  # fmt: skip
+DESIGN = ("resnet20_cifar10", "resnet56_cifar10", "densenet101_cifar10")
+"""The networks that the default was chosen on."""
+AMENDED = ("mobilenet_photos",)
+"""Whose figures were known when the rule for missing classes was changed (ADR 0038)."""
 KNOWN_SETS = ("fit", "val", "test")
 FPR = 0.05
 Data = dict[str, tuple[Tensor, Tensor]]
@@ -131,7 +135,10 @@ def page(folders: list[Path], splits: int, sizes: list[int], timed: list[str]) -
     for folder in folders:
         model, data = network(folder), data_of(folder)
         names, rows, reason = detection(model, data)
-        lines += ["", f"## {folder.name}", "", f"Guard: {reason}.", ""]
+        chosen = "" if folder.name in DESIGN else ", on which nothing was chosen"
+        if folder.name in AMENDED:
+            chosen = ", known when the rule for missing classes was changed"
+        lines += ["", f"## {folder.name}{chosen}", "", f"Guard: {reason}.", ""]
         lines += [f"| | {' | '.join(names)} | mean | worst |", f"|---|{'---:|' * (len(names) + 2)}"]
         best = max((r for r in rows if r != "guard"), key=lambda r: np.mean(rows[r][1:]))
         for name, rates in sorted(rows.items(), key=lambda row: -np.mean(row[1][1:])):
@@ -140,7 +147,8 @@ def page(folders: list[Path], splits: int, sizes: list[int], timed: list[str]) -
             lines.append(f"| {shown} | {cells} | {np.mean(rates[1:]):.1f} | {min(rates[1:]):.1f} |")
         gap = np.mean(rows["guard"][1:]) - np.mean(rows[best][1:])
         lines += ["", f"Guard against the best single method, `{best}`: {gap:+.1f} points."]
-        for size in sizes:
+        held = len(data["val"][0]) + len(data["test"][0])
+        for size in sorted({min(size, held // 2) for size in sizes}):
             mean, error = false_alarms(model, data, splits, size)
             kept = "yes" if mean <= 100 * FPR + 2 * error else "NO"
             alarms.append(f"| {folder.name} | {size} | {mean:.2f} | {error:.2f} | {kept} |")
