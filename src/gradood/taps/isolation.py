@@ -1,5 +1,6 @@
 """What running a classifier leaves as it was: the model, the grad mode, the random generators."""
 
+import gc
 import random
 import sys
 import threading
@@ -120,12 +121,27 @@ def _modes() -> _Modes:
 
 def only_thread() -> bool:
     """Whether no thread but this one runs Python that could draw random numbers."""
-    running = len(sys._current_frames())
+    running = _running_threads()
     if running == 1:
         return True
     # The thread that looks after progress bars draws none, and stays once there was a bar.
     harmless = sum(thread.name == "tqdm_monitor" for thread in threading.enumerate())
     return running - harmless == 1
+
+
+def _running_threads() -> int:
+    """Number of threads that run Python.
+
+    Before Python 3.12 the interpreter waits for itself where memory is collected while it lists
+    its threads, and something collected asks for them (CPython issue 106883); a thread-local does.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        return len(sys._current_frames())
+    finally:
+        if collected:
+            gc.enable()
 
 
 class Generators:

@@ -1,5 +1,6 @@
 """A look leaves modes, grad mode, buffers and random generators as they were."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from gradood.taps import left_as_found
+from gradood.taps.isolation import only_thread
 
 
 def in_a_process(code):
@@ -220,3 +222,19 @@ def test_a_tensor_that_two_modules_hold_is_one_in_a_view_too(attribute):
     assert float(steps) == 1.0
     logits = model(x).detach()
     torch.testing.assert_close(score, -logits.amax(1).double(), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_collected_while_threads_are_listed(monkeypatch):
+    """CPython issue 106883: a thread-local collected there waits for the list that it is in."""
+    seen = []
+    frames = sys._current_frames
+    monkeypatch.setattr(sys, "_current_frames", lambda: seen.append(gc.isenabled()) or frames())
+    only_thread()
+    assert seen == [False]
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        only_thread()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
