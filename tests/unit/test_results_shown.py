@@ -14,7 +14,6 @@ from gradood.calibration._rows import positions
 from gradood.errors import ConfigError, DataError, TapError, UnknownNameError
 from gradood.monitor._state import Keywords
 
-torch.manual_seed(0)
 with torch.random.fork_rng():
     torch.manual_seed(0)
     X = torch.randn(200, 3, 2, 2)
