@@ -1,6 +1,6 @@
 """The README's table of DenseNet-101, from docs/results/densenet101.md.
 
-    python docs/readme_table.py [--check]
+python docs/readme_table.py [--check]
 """
 
 import re

@@ -174,7 +174,7 @@ def methods() -> tuple[Method, ...]:
 
     >>> import gradood
     >>> [m.name for m in gradood.methods()][:3]
-    ['adascale-a', 'adascale-l', 'ash-b']
+    ['actsub', 'adascale-a', 'adascale-l']
     """
     return tuple(
         Method(name, c.title, c.paper, c.needs, c.cost, c.fails_when, c.learns, c.__name__)

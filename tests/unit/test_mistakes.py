@@ -313,8 +313,8 @@ def test_near_names_are_suggested():
         _ = gradood.Mahalonobis
     with pytest.raises(AttributeError, match=r"no attribute 'qqqq'\.$"):
         _ = gradood.qqqq
-    with pytest.raises(OptionError, match="no option 'n'; did you mean 'k'"):
-        gradood.KNN(n=5)
+    with pytest.raises(OptionError, match="no option 'n'; did you mean 'M'"):
+        gradood.GEN(n=5)
     with pytest.raises(OptionError, match="did you mean 'normalize'"):
         gradood.KNN(norm=True)
 

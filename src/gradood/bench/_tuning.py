@@ -60,7 +60,7 @@ left out."""
 OUTLIERS = ("shuffled", "mixed", "noise")
 """Kinds of outliers made of in-distribution images."""
 
-FIXED = "as published, or as given with --option"
+FIXED = "by default, or as given with --option"
 """How fixed hyper-parameters were chosen."""
 
 _HELD, _FEWEST, _CELLS = 1000, 20, 4

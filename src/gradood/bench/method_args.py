@@ -48,8 +48,8 @@ def select(names: str = "all", options: Iterable[str] = ()) -> Selection:
         ConfigError: a label twice, or a value that does not fit its option.
 
     Example:
-        >>> select("energy,line-auto=line", ["line-auto.clip=auto"]).detectors["line-auto"]
-        LINe(clip='auto')
+        >>> select("energy,line-1=line", ["line-1.clip=1.0"]).detectors["line-1"]
+        LINe(clip=1.0)
     """
     chosen, required = _labels(names)
     values: dict[str, dict[str, Any]] = {label: {} for label in chosen}

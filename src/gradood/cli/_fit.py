@@ -83,6 +83,7 @@ class FitFiles:
     ]
     out: Annotated[Path, option("FILE", "Where the detector goes: one safetensors file.")]
     force: Force = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check_target(self.out, force=self.force)
@@ -95,7 +96,6 @@ def fit(
     loading: LoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
-    json: Json = False,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
@@ -110,7 +110,7 @@ def fit(
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
     if methods.methods is None:
-        fit_guard(loaded, images, loading, guard, files, output_item(model.output), json=json)
+        fit_guard(loaded, images, loading, guard, files, output_item(model.output), json=files.json)
         return
     monitor = _monitor(loaded, images, methods, output_item(model.output))
     monitor.fit(loading.loader(images))
@@ -129,7 +129,7 @@ def fit(
         },
         "subject": loaded.to_dict(),
     }
-    if json:
+    if files.json:
         document(result)
     else:
         data(_fit_lines(result))

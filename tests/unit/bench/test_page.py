@@ -71,7 +71,7 @@ def test_no_docstring_markup_and_no_bare_citation_is_left(name):
 def test_a_page_has_the_formula_the_default_and_the_paper():
     text = method_page("line").markdown()
     assert "`score = −logsumexp(" in text
-    assert "| `clip` | `1.0` | δ, absolute;" in text
+    assert "| `clip` | `'auto'` | δ, absolute;" in text
     assert "Yong Hyun Ahn" in text
     assert "monitor.fit(train_loader)" in text
     assert "monitor.fit" not in method_page("msp").markdown()

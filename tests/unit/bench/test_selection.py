@@ -15,9 +15,9 @@ def test_all_takes_every_method_and_requires_none():
 
 
 def test_methods_named_are_required_and_may_have_labels_of_their_own():
-    chosen = select(" msp , line-auto = line", ["line-auto.clip=auto"])
-    assert repr(dict(chosen.detectors)) == "{'msp': MSP(), 'line-auto': LINe(clip='auto')}"
-    assert chosen.required == {"msp", "line-auto"}
+    chosen = select(" msp , line-1 = line", ["line-1.clip=1.0"])
+    assert repr(dict(chosen.detectors)) == "{'msp': MSP(), 'line-1': LINe(clip=1.0)}"
+    assert chosen.required == {"msp", "line-1"}
 
 
 def test_a_label_may_hold_a_dot():
