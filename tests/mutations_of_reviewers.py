@@ -23,6 +23,7 @@ MUTATIONS = (
                 alpha=10,
                 distance="euclidean",
                 samples="correct",
+                translation=10_000,
             ),
         ),
     ),

@@ -149,7 +149,7 @@ MUTATIONS = (
         "SHE learns from misclassified samples too",
         "detectors/she.py",
         {"evidence.logits.argmax(1) == labels": "labels >= 0"},
-        (golden("she.she_is_its_formula", name="mlp_bn"),),
+        (golden("she.she_is_its_formula", name="mlp_bn", similarity="inner"),),
     ),
     Mutation(
         "NCI does not center the features",

@@ -44,7 +44,7 @@ def checks() -> Mapping[str, Check]:
 
 def applicable(detector: Detector) -> tuple[str, ...]:
     """Names of the checks that concern this detector, whichever network it is on."""
-    return tuple(n for n, check in CHECKS.items() if detector.learns or not check.learners)
+    return tuple(n for n, check in CHECKS.items() if detector.must_fit or not check.learners)
 
 
 def run_check(name: str, case: Case) -> Outcome:

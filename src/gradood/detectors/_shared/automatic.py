@@ -31,14 +31,16 @@ def fit_rows(evidence: Evidence) -> Selection:
 
 
 def fitted_rows(kept: Selection, method: str) -> Tensor:
-    """(rows, width) the features kept, in the order of their keys.
+    """(rows, width) the features kept, in an order that rounding does not change.
+
+    Keys are of contents, which are others in another floating type.
 
     Raises:
         DataError: one is not finite.
     """
     features = kept.columns["features"][:_ROWS]
     check_finite(features, method)
-    return features
+    return features[features.double().sum(1).argsort(stable=True)]
 
 
 def chosen(
