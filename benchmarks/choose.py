@@ -14,6 +14,7 @@ detector that is best on that network, and on that set. No outlier has a part in
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -99,9 +100,15 @@ def images(path: Path, preprocess: Any, rows: slice | int) -> tuple[Tensor, Tens
     return torch.cat(parts), data.labels
 
 
+def stated_preprocessing(spec: str) -> Mapping[str, Any] | None:
+    """What the module of ``module:factory`` says of its inputs, as `PREPROCESS`."""
+    module, colon, _ = spec.partition(":")
+    return getattr(importlib.import_module(module), "PREPROCESS", None) if colon else None
+
+
 def cifar(spec: str, weights: Path, sizes: argparse.Namespace) -> Data:
     """A network of CIFAR-10."""
-    subject = load_subject(spec, weights)
+    subject = load_subject(spec, weights, preprocess=stated_preprocessing(spec))
     prepare, folder = subject.preprocess, SHARED / "data"
     x, y = images(folder / "cifar10_train_a.parquet", prepare, sizes.fit)
     test = folder / "cifar10_test.parquet"
@@ -117,7 +124,7 @@ def cifar(spec: str, weights: Path, sizes: argparse.Namespace) -> Data:
 
 def photographs(spec: str, weights: Path, sizes: argparse.Namespace) -> Data:
     """The ImageNet network on photographs of 30 of its classes."""
-    subject = load_subject(spec, weights)
+    subject = load_subject(spec, weights, preprocess=stated_preprocessing(spec))
     folder, prepare = SHARED / "photos", subject.preprocess
     x, y = images(folder / "id_caltech.parquet", prepare, slice(None))
     assert y is not None
@@ -363,7 +370,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     labels = ", ".join([*DESIGN, "mobilenet", "digits"])
     parser.add_argument("--networks", default="", help=f"of {labels}")
     parser.add_argument("--network", action="append", default=[], help="LABEL=SPEC@WEIGHTS")
-    parser.add_argument("--mobilenet", default="mobilenet_v2", help="model spec of mobilenet")
+    parser.add_argument(
+        "--mobilenet",
+        default="benchmarks.photo_network:mobilenet_v2",
+        help="model spec of mobilenet",
+    )
     parser.add_argument("--records", type=Path, default=Path("docs/results/choose"))
     parser.add_argument("--write", type=Path)
     for name, size in (("fit", 1500), ("held", 200), ("test", 500), ("ood", 200)):

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from gradood import data
 
-__all__ = ["MEAN", "STD", "SmallViT", "ThinResNet18", "small_vit", "thin_resnet18"]
+__all__ = ["MEAN", "PREPROCESS", "STD", "SmallViT", "ThinResNet18", "small_vit", "thin_resnet18"]
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+PREPROCESS = {"resize": (32, 32), "mean": MEAN, "std": STD}
 BATCH, SEED = 128, 0
 
 

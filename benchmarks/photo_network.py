@@ -9,9 +9,10 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MEAN", "STD", "MobileNetV2", "mobilenet_v2"]
+__all__ = ["MEAN", "PREPROCESS", "STD", "MobileNetV2", "mobilenet_v2"]
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+PREPROCESS = {"resize": 256, "crop": 224, "mean": MEAN, "std": STD}
 _STAGES = (
     # Expansion, channels, blocks, stride of the first.
     (1, 16, 1, 1),
