@@ -165,3 +165,11 @@ def test_a_set_has_one_role():
         gradood.evaluate(monitor, id=ID, shifted={"far": ID}, ood=OOD)
     with pytest.raises(DataError, match="shifted is a Tensor"):
         gradood.evaluate(monitor, id=ID, shifted=ID, ood=OOD)
+
+
+@pytest.mark.parametrize("role", ["ood", "shifted"])
+def test_names_of_sets_are_text(role):
+    monitor = gradood.Monitor(MODEL, "energy")
+    sets = {"ood": OOD, role: {3: ID}}
+    with pytest.raises(DataError, match=f"{role} names a set 3; expected text, such as '3'"):
+        gradood.evaluate(monitor, id=ID, **sets)

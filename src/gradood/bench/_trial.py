@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from gradood._engine.batches import Batch, Data, Shard, batches
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import fit as fitted
+from gradood._engine.rows import finite_rows, refuse_nonfinite
 from gradood._engine.scoring import score_shards
 from gradood._io.warning_filters import ignored
 from gradood.bench._synthetic import made, usable_kinds
 from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector
 from gradood.errors import DataError, GradoodWarning
+from gradood.evidence import content_keys
 from gradood.taps import Output
 
 __all__ = ["FEWEST", "HELD", "Candidates", "Trial", "chunks"]
@@ -78,7 +80,7 @@ class Trial:
             limit: samples held out at most, drawn evenly.
 
         Raises:
-            DataError: too few samples.
+            DataError: too few samples, held-out ones with NaN, or some that are in `fit` too.
             TapError: the model cannot be read.
             ConfigError: no detector can run.
         """
@@ -95,13 +97,16 @@ class Trial:
             preprocess=candidates.preprocess,
         )
         draw = _Draw(limit, _SHARE if held is None else 0.0)
-        rest = draw.without(chain([first], stream))
+        given = None if held is None else _drawn(held, limit)
+        learns = any(detector.must_fit for detector in candidates.detectors.values())
+        rest = _apart(draw.without(chain([first], stream)), given if learns else None)
         with ignored(GradoodWarning):  # Of single candidates; the monitor that follows gives them.
             bound = unbound.bind(unbound.moved(first.inputs))
             bound = fitted(bound, [Shard(lambda: rest)])
         for _ in rest:  # Without a detector that learns nobody has asked for them.
             pass
-        samples = draw.sample() if held is None else _drawn(held, limit)
+        samples = draw.sample() if given is None else given
+        refuse_nonfinite(finite_rows(samples), "held-out")
         size = len(first.inputs)
         known, bound = score_shards(bound, [chunks(samples, size)], what="held-out samples")
         unknown: dict[str, BatchScores] = {}
@@ -109,6 +114,26 @@ class Trial:
             outliers = chunks(made(samples, maker, 0), size)
             unknown[kind], bound = score_shards(bound, [outliers], what=kind)
         return Trial(bound, known, unknown, draw.passed, held is not None)
+
+
+def _apart(stream: Iterator[Batch], held: Tensor | None) -> Iterator[Batch]:
+    """The batches, which must not hold what was held out.
+
+    Raises:
+        DataError: at the end; says how many samples they share.
+    """
+    if held is None:
+        yield from stream
+        return
+    keys, shared = content_keys(held), 0
+    for batch in stream:
+        shared += int(torch.isin(content_keys(batch.inputs), keys).sum())
+        yield batch
+    if shared:
+        raise DataError(
+            f"{shared} of the fit samples are held-out samples too, which detectors then know; "
+            "give held= data that is not in fit, or leave it out."
+        )
 
 
 def chunks(samples: Tensor, size: int) -> Shard:

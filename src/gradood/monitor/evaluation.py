@@ -75,12 +75,17 @@ def _check(monitor: Any, ood: Any, shifted: Any, level: Any) -> None:
     if not isinstance(monitor, Monitor):
         raise ConfigError(
             f"{type_named(monitor)} was given as the monitor; give gradood.Monitor(model, "
-            "detectors), fitted where needed."
+            "detectors), fitted where needed, or the `monitor` of a guard."
         )
     for name, given in (("ood", ood), ("shifted", {} if shifted is None else shifted)):
         if not isinstance(given, Mapping):
             raise DataError(
                 f"{name} is {type_named(given)}; expected sets by name: {{'name': loader}}."
+            )
+        odd = [key for key in given if not isinstance(key, str)]
+        if odd:
+            raise DataError(
+                f"{name} names a set {odd[0]!r}; expected text, such as {str(odd[0])!r}."
             )
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")

@@ -1,8 +1,11 @@
 """Default detectors of a guard, by what the model has and how much data there is."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradood._engine.binding import planned, probe_of
 from gradood._engine.rows import Inputs
@@ -10,7 +13,7 @@ from gradood.evidence import FEATURES, gather
 from gradood.registry import create
 from gradood.taps import Network
 
-__all__ = ["Choice", "Sizes", "default_choice"]
+__all__ = ["Choice", "Sizes", "default_choice", "sizes_of"]
 
 _MANY = 75
 """Samples to fit on from which class means and covariances say more than the logits alone."""
@@ -22,14 +25,37 @@ class Sizes:
     """How much data there is to fit on.
 
     Attributes:
-        rows: samples; None for a data set of its own, which is taken for large.
+        rows: samples, or as many as were counted.
         fewest: samples of the class with fewest; None if unknown.
         combined: whether the calibration part is large enough for a combination.
     """
 
-    rows: int | None
+    rows: int
     fewest: int | None
     combined: bool
+
+
+def sizes_of(
+    batches: Iterable[tuple[Any, Tensor | None]], classes: int, *, combined: bool
+) -> Sizes:
+    """Sizes of data to fit on, of which no more is read than tells that there is enough.
+
+    Args:
+        batches: (x, y) or (x, None).
+        classes: of the model.
+        combined: see `Sizes`.
+    """
+    rows, labeled = 0, False
+    counts = torch.zeros(classes, dtype=torch.int64, device="cpu")
+    for x, y in batches:
+        rows += len(x)
+        if y is not None:
+            labeled = True
+            sound = y.cpu()[(y.cpu() >= 0) & (y.cpu() < classes)].long()
+            counts += torch.bincount(sound, minlength=classes)
+        if rows >= max(_MANY, _PER_CLASS * classes) and (not labeled or int(counts.min()) > 0):
+            break
+    return Sizes(rows=rows, fewest=int(counts.min()) if labeled else None, combined=combined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +89,23 @@ def default_choice(network: Network, inputs: Inputs, sizes: Sizes) -> Choice:
 def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[str, ...], str]:
     if not network.head_found:
         return ("energy",), "no linear head was found, so the logits alone can be read"
-    signed = _signed(network, probe)
+    features = gather(network, probe.clone(), (FEATURES,)).features
+    if len(features) > 1 and bool((features == features[:1]).all()):
+        return ("energy",), "the features are the same for all of the first inputs"
+    signed = bool((features < 0).any()) or not bool(torch.isfinite(features).all())
     kind = "signed features" if signed else "features after a ReLU"
     if not sizes.combined:
         return ("energy",), "too few samples for a combination"
-    enough = sizes.rows is None or sizes.rows >= _MANY
-    if not enough:
+    if sizes.rows < _MANY:
         few = f"few samples, so nothing is learned from them; {kind}"
         return (("energy",) if signed else ("energy", "gradnorm")), few
     if not _classes_covered(network, sizes):
         few = f"too few samples of some class for class means; {kind}"
+        if sizes.fewest == 0:
+            few += "; a class without any sample is mostly flagged"
         return ("projection-share", "energy"), few
     return ("mahalanobis++", "nci"), f"a linear head, {kind}, and samples enough of each class"
 
 
 def _classes_covered(network: Network, sizes: Sizes) -> bool:
-    if sizes.fewest is not None:
-        return sizes.fewest > 0 and (sizes.rows or 0) >= _PER_CLASS * network.classes
-    return sizes.rows is None or sizes.rows >= _PER_CLASS * network.classes
-
-
-def _signed(network: Network, probe: Inputs) -> bool:
-    """Whether features of the probe are negative somewhere."""
-    features = gather(network, probe.clone(), (FEATURES,)).features
-    return bool((features < 0).any()) or not bool(torch.isfinite(features).all())
+    return sizes.fewest != 0 and sizes.rows >= _PER_CLASS * network.classes

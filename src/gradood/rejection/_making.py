@@ -1,6 +1,6 @@
 """The monitor of a guard: detectors chosen, known data split, fitted, calibrated and looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from gradood.errors import (
 )
 from gradood.monitor import Monitor
 from gradood.registry import create
-from gradood.rejection._default import Sizes, default_choice
+from gradood.rejection._default import default_choice, sizes_of
 from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
 from gradood.rejection._partition import Known, repeatable
 from gradood.taps import Network, check_output, device_of, unwrap
@@ -75,6 +75,8 @@ def make(
     inputs = moved(data.first, device_of(module))
     refuse_nonfinite(finite_rows(inputs), "calibration")
     network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
+    if options.get("head") is not None:
+        _ = network.head  # One that was named and is none is an error, whatever reads it.
     chosen = named or _default(network, inputs, data, fit, promise)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
@@ -111,13 +113,17 @@ def _default(
     network: Network, inputs: Inputs, data: Known, fit: Data | None, promise: Promise
 ) -> _Roster:
     least = required_fused(promise)
-    if fit is not None:
-        sizes = Sizes(rows=None, fewest=None, combined=data.rows >= least)
+    part = data.split(_SHARE, least)
+    source = part.part(fit=True) if fit is None else fit
+    labeled = data.labels is not None if fit is None else _labeled(fit)
+    pairs: Iterator[tuple[Any, Any]] = iter(())
+    if fit is None and not part.fitted:
+        pass  # All of it calibrates.
+    elif labeled:
+        pairs = ((batch.inputs, batch.labels) for batch in batches(source, labels=True))
     else:
-        part = data.split(_SHARE, least)
-        sizes = Sizes(
-            rows=part.fitted, fewest=part.fewest(network.classes), combined=data.rows >= least
-        )
+        pairs = predicted_batches(network, source)
+    sizes = sizes_of(pairs, network.classes, combined=data.rows >= least)
     choice = default_choice(network, inputs, sizes)
     return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
 

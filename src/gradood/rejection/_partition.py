@@ -108,16 +108,6 @@ class Known:
         """Number of samples to fit on."""
         return int(self.counts[self.fit].sum())
 
-    def fewest(self, classes: int) -> int | None:
-        """Samples to fit on of the class with fewest; None without labels."""
-        if self.labels is None:
-            return None
-        labels, counts = self.labels[self.fit], self.counts[self.fit]
-        sound = (labels >= 0) & (labels < classes)
-        per_class = torch.zeros(classes, dtype=torch.int64, device="cpu")
-        per_class.index_add_(0, labels[sound], counts[sound])
-        return int(per_class.min())
-
     def part(self, *, fit: bool) -> Iterable[Any]:
         """Batches (x, y), or x without labels, of the samples to fit on, or of the others.
 

@@ -172,6 +172,8 @@ def test_a_combination_takes_ranks_among_held_out_samples():
         ({"fit": [X[:40]]}, DataError, "samples were held out, and at least 20 are needed"),
         ({"fit": []}, DataError, "fit gave no sample|gave no batch"),
         ({"held": X[:10]}, DataError, "10 samples were held out"),
+        ({"held": X[:50], "detectors": "knn"}, DataError, "50 of the fit samples are held-out"),
+        ({"held": torch.full((40, 6), torch.nan)}, DataError, "held-out inputs hold NaN"),
         ({"detectors": ["enrgy"]}, gradood.errors.UnknownNameError, "did you mean 'energy'"),
     ],
 )

@@ -15,6 +15,7 @@ from gradood.errors import (
     DataError,
     TapError,
     TrainingDataWarning,
+    UninformativeScoreWarning,
 )
 from gradood.monitor import load as load_monitor
 
@@ -257,3 +258,30 @@ def test_a_doubt_is_kept(tmp_path):
     assert len(guard.doubts) == 1
     guard.save(tmp_path / "g.safetensors")
     assert "Doubt: the network gets 100.0%" in card(check(tmp_path / "g.safetensors"))
+
+
+def test_a_small_fit_and_a_class_without_samples_are_seen():
+    """The default looks at what is fitted on, labeled or not."""
+    few = gradood.guard(Net(), batches(400, 0), fit=[draw(3, 5)])
+    assert list(few.detectors) == ["energy", "gradnorm"] and "few samples" in few.reason
+    x, y = draw(900, 7)
+    kept = Net()(x).argmax(1) != 2
+    for known in (x[kept], [(x[kept & (y != 2)], y[kept & (y != 2)])]):
+        guard = gradood.guard(Net(), known)
+        assert list(guard.detectors) == ["projection-share", "energy"]
+        assert "a class without any sample is mostly flagged" in guard.reason
+
+
+def test_a_head_that_is_none_is_an_error():
+    with pytest.raises(TapError, match="zzz"):
+        gradood.guard(Net(), batches(200, 0), head="zzz")
+
+
+def test_features_that_do_not_vary_leave_the_logits():
+    dead = Net()
+    with torch.no_grad():
+        dead.fc.weight.zero_()
+    dead.body = nn.Threshold(1e9, 0.0)
+    with pytest.warns(UninformativeScoreWarning):
+        guard = gradood.guard(dead, batches(300, 0))
+    assert list(guard.detectors) == ["energy"] and "the same for all" in guard.reason

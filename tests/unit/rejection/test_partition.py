@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gradood.errors import DataError
+from gradood.rejection._default import Sizes, sizes_of
 from gradood.rejection._partition import Known, repeatable
 
 
@@ -37,10 +38,21 @@ def test_what_the_calibration_needs_is_left():
 
 def test_the_share_of_every_class_is_that_of_all_on_average():
     x, y = torch.arange(4000.0)[:, None], torch.arange(4000) % 4
-    known = Known.of([(x, y)]).split(0.5, 19)
-    assert 440 < known.fewest(4) <= 500
-    assert known.fewest(5) == 0
-    assert Known.of([x]).split(0.5, 19).fewest(4) is None
+    parts = Known.of([(x, y)]).split(0.5, 19).part(fit=True)
+    counts = torch.cat([labels for _, labels in parts]).bincount()
+    assert len(counts) == 4
+    assert 440 < int(counts.min()) <= 500
+
+
+def test_no_more_is_counted_than_tells_that_there_is_enough():
+    x, y = torch.zeros(50, 2), torch.arange(50) % 4
+    given = iter([(x, y)] * 10)
+    assert sizes_of(given, 4, combined=True) == Sizes(rows=100, fewest=24, combined=True)
+    assert len(list(given)) == 8
+    assert sizes_of([(x, y)] * 10, 5, combined=True) == Sizes(rows=500, fewest=0, combined=True)
+    assert sizes_of([(x, None)] * 10, 30, combined=False) == Sizes(
+        rows=150, fewest=None, combined=False
+    )
 
 
 def test_one_pass_is_kept_and_a_whole_data_set_is_taken_in_parts():
