@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,6 +46,8 @@ class Page:
         labels: whether its fit needs class labels.
         example: how to make one, in Python.
         references: the papers it cites, its own first.
+        published: how to make one with the authors' options, in Python; empty where the defaults
+            are theirs.
     """
 
     method: Method
@@ -54,6 +56,7 @@ class Page:
     labels: bool
     example: str
     references: tuple[Reference, ...]
+    published: str
 
     def to_dict(self) -> dict[str, Any]:
         """Values for `gradood.bench.json_text`."""
@@ -63,6 +66,7 @@ class Page:
             "text": self.text,
             "options": [asdict(option) for option in self.options],
             "references": [asdict(paper) for paper in self.references],
+            "published": self.published,
         }
 
     @property
@@ -113,6 +117,7 @@ class Page:
             "",
             f"On the command line: `gradood bench … {shell}`.",
             "",
+            *([f"As published: `{self.published}`.", ""] if self.published else []),
         ]
 
 
@@ -133,6 +138,7 @@ def method_page(name: str) -> Page:
         options=_options(chosen, doc),
         labels=issubclass(chosen, Learner) and chosen.labels,
         example=f"gradood.{call['call'] if call else f'{chosen.__name__}()'}",
+        published=_call(chosen, chosen.published) if chosen.published else "",
         # A detector of another package may cite papers that are not ours.
         references=tuple(reference(key) for key in keys if key in bibliography()),
     )
@@ -190,6 +196,11 @@ def _options(chosen: type[Detector], doc: str) -> tuple[Option, ...]:
         Option(name, repr(parameter.default), _markdown(meanings.get(name, "")))
         for name, parameter in inspect.signature(chosen).parameters.items()
     )
+
+
+def _call(chosen: type[Detector], options: Mapping[str, Any]) -> str:
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"gradood.{chosen.__name__}({given})"
 
 
 def _markdown(text: str) -> str:
