@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -138,7 +138,7 @@ def method_page(name: str) -> Page:
         options=_options(chosen, doc),
         labels=issubclass(chosen, Learner) and chosen.labels,
         example=f"gradood.{call['call'] if call else f'{chosen.__name__}()'}",
-        published=_call(chosen, chosen.published) if chosen.published else "",
+        published=f"gradood.{chosen(**chosen.published)!r}" if chosen.published else "",
         # A detector of another package may cite papers that are not ours.
         references=tuple(reference(key) for key in keys if key in bibliography()),
     )
@@ -196,11 +196,6 @@ def _options(chosen: type[Detector], doc: str) -> tuple[Option, ...]:
         Option(name, repr(parameter.default), _markdown(meanings.get(name, "")))
         for name, parameter in inspect.signature(chosen).parameters.items()
     )
-
-
-def _call(chosen: type[Detector], options: Mapping[str, Any]) -> str:
-    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return f"gradood.{chosen.__name__}({given})"
 
 
 def _markdown(text: str) -> str:

@@ -1,6 +1,6 @@
 """The monitor of a guard: detectors chosen, known data split, fitted, calibrated and looked at."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +77,12 @@ def make(
     network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
     if options.get("head") is not None:
         _ = network.head  # One that was named and is none is an error, whatever reads it.
-    chosen = named or _default(network, inputs, data, fit, promise)
+    labeled = data.labeled if fit is None else _labeled(fit)
+    chosen = named or _default(network, inputs, data, fit, promise, labeled)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
     if chosen.learns:
-        monitor.fit(_to_fit(network, data, fit, chosen))
+        monitor.fit(_to_fit(network, data.part(fit=True) if fit is None else fit, chosen, labeled))
     seen = LabelFit(network)
     monitor.calibrate(
         seen.watched(data.part(fit=False)),
@@ -89,12 +90,12 @@ def make(
         mode=promise.mode,
         confidence=promise.confidence,
     )
-    found = tuple(_doubts(seen, network, fit, accuracy))
+    found = _doubts(seen, network, fit if labeled else None, accuracy)
     record = GuardRecord(
         reason=chosen.reason,
         known=data.rows,
         fitted=data.fitted,
-        labeled=data.labels is not None,
+        labeled=data.labeled,
         accuracy=seen.accuracy,
         doubts=found,
     )
@@ -110,18 +111,22 @@ def _named(detectors: Detectors) -> _Roster:
 
 
 def _default(
-    network: Network, inputs: Inputs, data: Known, fit: Data | None, promise: Promise
+    network: Network,
+    inputs: Inputs,
+    data: Known,
+    fit: Data | None,
+    promise: Promise,
+    labeled: bool,
 ) -> _Roster:
     least = required_fused(promise)
-    part = data.split(_SHARE, least)
-    source = part.part(fit=True) if fit is None else fit
-    labeled = data.labels is not None if fit is None else _labeled(fit)
-    pairs: Iterator[tuple[Any, Any]] = iter(())
-    if fit is None and not part.fitted:
-        pass  # All of it calibrates.
-    elif labeled:
+    source = fit
+    if fit is None:
+        part = data.split(_SHARE, least)
+        source = part.part(fit=True) if part.fitted else None  # None: all of it calibrates.
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if source is not None and labeled:
         pairs = ((batch.inputs, batch.labels) for batch in batches(source, labels=True))
-    else:
+    elif source is not None:
         pairs = predicted_batches(network, source)
     sizes = sizes_of(pairs, network.classes, combined=data.rows >= least)
     choice = default_choice(network, inputs, sizes)
@@ -161,13 +166,9 @@ def _monitor(
     return Monitor(model, only, **options)
 
 
-def _to_fit(network: Network, data: Known, fit: Data | None, chosen: _Roster) -> Data:
+def _to_fit(network: Network, source: Data, chosen: _Roster, labeled: bool) -> Data:
     """What the detectors learn from: with the model's classes for labels where there are none."""
-    source = data.part(fit=True) if fit is None else fit
-    labeled = data.labels is not None if fit is None else _labeled(fit)
-    if labeled or not chosen.needs_labels:
-        return source
-    return predicted_batches(network, source)
+    return source if labeled or not chosen.needs_labels else predicted_batches(network, source)
 
 
 def _labeled(data: Data) -> bool:
@@ -180,7 +181,7 @@ def _doubts(
     seen: LabelFit, network: Network, fit: Data | None, accuracy: float | None
 ) -> tuple[str, ...]:
     compared = None
-    if fit is not None and seen.accuracy is not None and _labeled(fit):
+    if fit is not None and seen.accuracy is not None:
         compared = LabelFit(network)
         compared.look(fit)
     return tuple(doubts(seen, compared, accuracy))

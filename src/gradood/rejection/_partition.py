@@ -43,7 +43,7 @@ class Known:
         rows: number of samples.
         contents: (m,) int64, ascending, the content keys that occur.
         counts: (m,) int64, how often each does.
-        labels: (m,) int64, the label of each content, or None where a batch has none.
+        labeled: whether every batch has labels.
         fit: (m,) bool, the contents to fit on.
     """
 
@@ -52,7 +52,7 @@ class Known:
     rows: int
     contents: Tensor
     counts: Tensor
-    labels: Tensor | None
+    labeled: bool
     fit: Tensor
 
     @staticmethod
@@ -65,26 +65,22 @@ class Known:
         data = repeatable(data)
         first: Tensor | None = None
         keys: list[Tensor] = []
-        labels: list[Tensor] = []
+        labeled = True
         for batch in batches(data, labels=True):
             if not len(batch.inputs):
                 continue
             first = batch.inputs[:_EXAMPLE].clone() if first is None else first
             keys.append(content_keys(batch.inputs).cpu())
-            labels += [] if batch.labels is None else [batch.labels.cpu()]
+            labeled = labeled and batch.labels is not None
         if first is None:
             raise DataError(
                 "known holds no sample; give in-distribution data that the network was not "
                 "trained on."
             )
         rows = torch.cat(keys)
-        contents, of, counts = rows.unique(return_inverse=True, return_counts=True)
-        known = None
-        if len(labels) == len(keys):
-            # Copies with several labels get the largest; which one does not matter.
-            known = torch.zeros_like(contents).scatter_reduce(0, of, torch.cat(labels), "amax")
+        contents, counts = rows.unique(return_counts=True)
         none = torch.zeros(len(contents), dtype=torch.bool, device="cpu")
-        return Known(data, first, len(rows), contents, counts, known, none)
+        return Known(data, first, len(rows), contents, counts, labeled, none)
 
     def split(self, share: float, reserved: int) -> "Known":
         """A part of the contents to fit on; the same one whatever the order of the samples.
@@ -117,7 +113,7 @@ class Known:
         Raises:
             DataError: while iterating: the data differs from what it was.
         """
-        for batch in batches(self.data, labels=self.labels is not None):
+        for batch in batches(self.data, labels=self.labeled):
             yield from self._rows(batch, fit)
 
     def _rows(self, batch: Batch, fit: bool) -> Iterator[Any]:
