@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradood.rejection import Guard as Guard
     from gradood.rejection import guard as guard
     from gradood.rejection import load as load
+    from gradood.watch import Watch as Watch
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOMES = {
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
+    "Watch": "gradood.watch",
     "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
     "guard": "gradood.rejection",
