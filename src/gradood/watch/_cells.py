@@ -53,18 +53,16 @@ class Cells:
         n = len(scores)
         ranks = _ranks(n)
         cuts = scores[n - ranks] if n else np.empty(0)
-        order = np.empty(len(ranks))
-        for place, (rank, cut) in enumerate(zip(ranks.tolist(), cuts.tolist(), strict=True)):
-            first = int(np.searchsorted(scores, cut - tolerance, "left"))
-            last = int(np.searchsorted(scores, cut + tolerance, "right"))
-            if place and cuts[place - 1] == cut:
-                equal = same
-            else:
-                equal = same = np.sort(ties[first:last])
-            # Above the cut are rank − 1 scores, of which n − last are larger anyway.
-            order[place] = equal[len(equal) - (rank - (n - last))]
+        first = np.searchsorted(scores, cuts - tolerance, "left")
+        last = np.searchsorted(scores, cuts + tolerance, "right")
+        equal = {span: np.sort(ties[slice(*span)]) for span in set(_pairs(first, last))}
+        # Above a cut are rank − 1 scores, of which n − last are larger anyway.
+        order = [
+            equal[span][span[1] - span[0] - (rank - (n - span[1]))]
+            for span, rank in zip(_pairs(first, last), ranks.tolist(), strict=True)
+        ]
         sizes = np.diff(np.concatenate([[0], ranks, [n + 1]])).astype(np.int64)
-        return Cells(n, ranks, cuts, order, sizes, tolerance)
+        return Cells(n, ranks, cuts, np.array(order), sizes, tolerance)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -100,6 +98,10 @@ class Cells:
             with np.errstate(invalid="ignore"):
                 equal |= np.abs(values - self.scores) <= self.tolerance
         return equal
+
+
+def _pairs(first: Vector, last: Vector) -> list[tuple[int, int]]:
+    return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
 def _ranks(n: int) -> Vector:

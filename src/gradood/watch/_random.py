@@ -1,5 +1,6 @@
 """Uniform numbers by place: a seeded hash, so that no state of a generator need be kept."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,13 @@ def uniforms(seed: int, stream: int, places: Any) -> np.ndarray[Any, np.dtype[np
     Returns:
         (N,) float64, multiples of 2⁻⁵³ plus 2⁻⁵⁴.
     """
-    start = mixed(np.uint64(seed), np.array([stream]))
-    bits = mixed(start[0], np.asarray(places)) >> np.uint64(11)
+    bits = mixed(_start(seed, stream), np.asarray(places)) >> np.uint64(11)
     return (bits.astype(np.float64) + 0.5) * 2.0**-53
+
+
+@lru_cache
+def _start(seed: int, stream: int) -> np.uint64:
+    return mixed(np.uint64(seed), np.array([stream]))[0]
 
 
 def mixed(start: np.uint64, places: Any) -> Integers:

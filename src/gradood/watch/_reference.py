@@ -158,5 +158,3 @@ def _urn(cells: Cells, counts: Vector, found: Vector, noise: Vector) -> tuple[Ve
     width = before[rows, found]
     gaps = cells.samples + 1 + int(counts.sum()) + rows
     return (ends - width + noise * width) / gaps, entered[-1] - cells.sizes
-
-

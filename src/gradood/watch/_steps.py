@@ -190,9 +190,7 @@ def _grouped(
     ends = [int(numbers[m[-1]]) for m in members.values()]
     flat = [(row, step) for step, own in enumerate(chosen) for row in own]
     pairs = np.array(flat, np.int64).reshape(-1, 2)
-    return Selection(
-        pairs[:, 0], pairs[:, 1], np.maximum.accumulate(np.array(ends, np.int64))
-    )
+    return Selection(pairs[:, 0], pairs[:, 1], np.maximum.accumulate(np.array(ends, np.int64)))
 
 
 def _averaged(factors: Vector, steps: Vector) -> Vector:
