@@ -1,6 +1,6 @@
 """Whether `gradood.Watch` keeps its promises, and how soon it tells: docs/results/watch.md.
 
-    python benchmarks/watch.py [--quick] [--only W1,W4] [--features DIR] [--out docs/results/watch.md]
+    python benchmarks/watch.py [--quick] [--only W1,W4] [--scores FILE] [--out docs/results/watch.md]
 
 Simulated streams go through the cells, p-values, bets and alarms of `gradood.watch`, a thousand at
 a time; some of them go through `gradood.Watch` itself, which must give the same bits. The last
@@ -374,7 +374,9 @@ def dependent(size: Size, rng: np.random.Generator) -> tuple[list[Line], list[st
                     found = (held < u[..., None]).sum(2)
                     noise = rng.random((group, count))
                     if way == "each item":
-                        yield from (streams.p_values(*pair) for pair in zip(found, noise))
+                        yield from (
+                            streams.p_values(*pair) for pair in zip(found, noise, strict=True)
+                        )
                     elif way == "one item":
                         yield streams.p_values(found[0], noise[0])
                     else:
@@ -600,9 +602,9 @@ PARTS = {
 }
 NOTES = {
     "W1": "Share of streams like their calibration with an alarm; promised at most 1 %, however "
-    "long. *fixed set*: the same bets on `Calibration.p_values`, as the tools of the literature do.",
+    "long. *fixed set*: the same bets on `Calibration.p_values`, as tools of the literature do.",
     "W2": "Promised: at least 10,000 on average. After each warning its evidence begins anew.",
-    "W3": "Median / 95 % of the items until the alarm, and the share found within 2,000 items where "
+    "W3": "Median / 95 % of the items until the alarm, and the share found within the stream where "
     "that is not all; of *known* streams the share with an alarm.",
     "W4": "AUROC 0.95. Median / 95 % of the items until the alarm (1 % ever), and the share found "
     "within 20,000 items (5,000 for 20 %) where that is not all.",

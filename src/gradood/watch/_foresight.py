@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradood.errors import ConfigError
 from gradood.watch._bets import bet_weights, betting_factors
 from gradood.watch._cells import Vector
 from gradood.watch._evidence import advance, totals
@@ -142,7 +143,14 @@ def foreseen(
         share: of out-of-distribution items.
         scores: (m,) of examples; None for the most extreme cell.
         horizon: items.
+
+    Raises:
+        ConfigError: an option is out of range.
     """
+    if isinstance(share, bool) or not (isinstance(share, int | float) and 0 < share <= 1):
+        raise ConfigError(f"share={share!r}; expected a number above 0, up to 1.")
+    if type(horizon) is not int or horizon < 1:
+        raise ConfigError(f"horizon={horizon!r}; expected a whole number of items.")
     ((cells, bounds),) = reference.cells_and_bounds
     examples = np.empty(0) if scores is None else score_vector(scores)
     ood = cells.find_conservative(examples)
@@ -165,7 +173,7 @@ def foreseen(
     times = np.sort(np.where(first == 0, horizon + 1, first))
     half, most = (int(times[place]) for place in (_STREAMS // 2, _STREAMS * 19 // 20))
     return Foresight(
-        share=share,
+        share=float(share),
         samples=cells.samples,
         horizon=horizon,
         found=float((first > 0).mean()),

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradood._engine.mistakes import type_named
-from gradood.artifact import read
+from gradood.artifact import Artifact, read
 from gradood.artifact.tensors import to_torch
 from gradood.calibration import Calibration
 from gradood.calibration._rule import DecisionRule
@@ -15,6 +15,7 @@ from gradood.errors import (
     ArtifactError,
     CalibrationError,
     ConfigError,
+    ModelMismatchError,
     RepeatedContentWarning,
     UninformativeScoreWarning,
     warn_caller,
@@ -22,16 +23,14 @@ from gradood.errors import (
 from gradood.monitor import Monitor
 from gradood.rejection import Guard
 from gradood.watch._reference import Reference
-from gradood.watch._state import WatchState
-
-if TYPE_CHECKING:
-    from gradood.artifact import Artifact
+from gradood.watch._state import WatchOptions, WatchState
+from gradood.watch._statistic import Statistic
 
 __all__ = [
     "check_fits",
     "check_options",
     "rule_of",
-    "rule_of_artifact",
+    "statistic_of",
     "warn_of_repeats",
     "warn_of_ties",
 ]
@@ -50,12 +49,10 @@ def rule_of(monitor: Any) -> DecisionRule:
         ConfigError: it is none of these.
         DataError, ArtifactError: the file cannot be read.
     """
-    from gradood.artifact import Artifact
-
     if isinstance(monitor, str | os.PathLike):
         monitor = read(os.fspath(monitor))
     if isinstance(monitor, Artifact):
-        rule = rule_of_artifact(monitor)
+        rule = _rule_of_artifact(monitor)
     elif isinstance(monitor, Monitor | Guard):
         made = monitor._monitor if isinstance(monitor, Guard) else monitor
         rule = made._session.state.rule
@@ -72,7 +69,7 @@ def rule_of(monitor: Any) -> DecisionRule:
     return rule
 
 
-def rule_of_artifact(artifact: "Artifact") -> DecisionRule | None:
+def _rule_of_artifact(artifact: Artifact) -> DecisionRule | None:
     """The rule of a saved monitor; None if it is not calibrated.
 
     Raises:
@@ -87,6 +84,26 @@ def rule_of_artifact(artifact: "Artifact") -> DecisionRule | None:
         if name.startswith("calibration/")
     }
     return DecisionRule.from_plain(manifest.calibration, tensors)
+
+
+def statistic_of(options: WatchOptions, rule: DecisionRule, source: str) -> Statistic:
+    """The statistic that a state is of.
+
+    Args:
+        options: of the state.
+        rule: of the monitor given.
+        source: the file of the state, for messages.
+
+    Raises:
+        ModelMismatchError: it is of another calibration.
+    """
+    found = Statistic.named(rule, options.statistic)
+    if found is None or found.digest() != options.calibration:
+        raise ModelMismatchError(
+            f"{source!r} is of another calibration than the monitor has; give the monitor that it "
+            "was made of, or begin a new watch, whose promise begins anew."
+        )
+    return found
 
 
 def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:

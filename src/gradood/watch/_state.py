@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -13,11 +14,19 @@ import numpy as np
 from gradood._io.atomic import replace
 from gradood._io.canonical import encode, parse
 from gradood._io.records import Expect, Rules, decode, to_plain
-from gradood.errors import ArtifactError, DataError
+from gradood.errors import ArtifactError, ConfigError, DataError
 from gradood.watch._evidence import Evidence
 from gradood.watch._reference import Counts
 
-__all__ = ["Acknowledgment", "Track", "WatchOptions", "WatchState", "read_state", "write_state"]
+__all__ = [
+    "Acknowledgment",
+    "Track",
+    "WatchOptions",
+    "WatchState",
+    "acknowledged",
+    "read_state",
+    "write_state",
+]
 
 _FORMAT = 1
 _RULES = Rules(error=ArtifactError, defaults=False)
@@ -111,6 +120,34 @@ class WatchState:
     repeats: int = 0
     acknowledged: tuple[Acknowledgment, ...] = ()
     sources: tuple[str, ...] = ()
+
+
+def acknowledged(state: WatchState, reason: str) -> WatchState:
+    """The state after its alarm and warning were looked into; after an alarm the test begins anew.
+
+    Args:
+        state: with an alarm or a warning.
+        reason: what was found.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    notes: list[Acknowledgment] = []
+    if state.alarm is not None:
+        notes.append(
+            Acknowledgment(what="alarm", raised=state.alarm, seen=state.seen, reason=reason)
+        )
+    if state.warning is not None:
+        notes.append(
+            Acknowledgment(what="warning", raised=state.warning, seen=state.seen, reason=reason)
+        )
+    if not notes:
+        raise ConfigError("there is no alarm and no warning to acknowledge.")
+    after = changed(state, alarm=None, warning=None, acknowledged=(*state.acknowledged, *notes))
+    if state.alarm is None:
+        return after
+    tracks = tuple(Track(t.counts, t.evidence.restarted()) for t in state.tracks)
+    return changed(after, tracks=tracks, begun=state.steps, highest=1.0)
 
 
 # -- file ---------------------------------------------------------------------------------

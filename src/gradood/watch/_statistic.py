@@ -129,8 +129,7 @@ class Statistic:
         scores = _without_nan(result.score.numpy().astype(np.float64))
         self._check(result)
         keys = None if result.content_key is None else result.content_key.numpy()
-        several = isinstance(given, Results) and self.combined
-        if several and (least or len(self.rules) > 1):
+        if isinstance(given, Results) and self.combined and (least or len(self.rules) > 1):
             each = {name: one.score for name, one in given.items()}
             return Items(tuple(self._fused(rule, each, least) for rule in self.rules), label, keys)
         return Items(self._alike(scores), label, keys)

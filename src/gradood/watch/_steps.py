@@ -154,10 +154,10 @@ def group_keys(groups: Any, count: int) -> Vector:
     Raises:
         DataError: it is none of these, or of another length.
     """
-    listed = groups.tolist() if hasattr(groups, "tolist") else groups
+    listed: Any = groups.tolist() if hasattr(groups, "tolist") else groups
     if isinstance(listed, str | bytes) or not isinstance(listed, Iterable):
         listed = [listed]
-    names = list(listed)
+    names: list[Any] = list(listed)
     if len(names) != count or not all(isinstance(name, str | int) for name in names):
         raise DataError(
             f"groups hold {len(names)} names; expected a text or a whole number for each of "

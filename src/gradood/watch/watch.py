@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gradood.errors import ConfigError, ModelMismatchError
+from gradood.errors import ConfigError
 from gradood.watch._bets import bet_weights
 from gradood.watch._evidence import Evidence, totals
 from gradood.watch._foresight import Foresight, foreseen
@@ -13,6 +13,7 @@ from gradood.watch._opening import (
     check_fits,
     check_options,
     rule_of,
+    statistic_of,
     warn_of_repeats,
     warn_of_ties,
 )
@@ -22,6 +23,7 @@ from gradood.watch._state import (
     Track,
     WatchOptions,
     WatchState,
+    acknowledged,
     read_state,
     write_state,
 )
@@ -254,20 +256,7 @@ class Watch:
         """
         if not (isinstance(reason, str) and reason.strip()):
             raise ConfigError(f"reason={reason!r}; expected what was found, in words.")
-        state = self._state
-        raised = {"alarm": state.alarm, "warning": state.warning}
-        if not (self.alarm or self.warning):
-            raise ConfigError("there is no alarm and no warning to acknowledge.")
-        notes = [
-            Acknowledgment(what=what, raised=at, seen=state.seen, reason=reason.strip())  # type: ignore[arg-type]
-            for what, at in raised.items()
-            if at is not None
-        ]
-        acknowledged = (*state.acknowledged, *notes)
-        if self.alarm:
-            tracks = tuple(replace(t, evidence=t.evidence.restarted()) for t in state.tracks)
-            state = replace(state, tracks=tracks, begun=state.steps, highest=1.0)
-        self._state = replace(state, alarm=None, warning=None, acknowledged=acknowledged)
+        self._state = acknowledged(self._state, reason.strip())
         return self
 
     def foresight(
@@ -290,13 +279,9 @@ class Watch:
         Cost:
             Some 0.2 ms for each item simulated.
         """
-        if not (isinstance(share, int | float) and 0 < share <= 1):
-            raise ConfigError(f"share={share!r}; expected a number above 0, up to 1.")
-        if not (isinstance(horizon, int) and horizon > 0):
-            raise ConfigError(f"horizon={horizon!r}; expected a whole number of items.")
         calibration = replace(self._statistic.calibrations[0], classes=None)
         reference = Reference.of(calibration, self._options.seed, self._references[0].risk)
-        return foreseen(reference, self._alarms, float(share), scores, horizon)
+        return foreseen(reference, self._alarms, share, scores, horizon)
 
     # -- file ---------------------------------------------------------------------------------
 
@@ -325,12 +310,7 @@ class Watch:
             ModelMismatchError: the monitor has another calibration.
         """
         options, state = read_state(Path(path))
-        statistic = Statistic.named(rule_of(monitor), options.statistic)
-        if statistic is None or statistic.digest() != options.calibration:
-            raise ModelMismatchError(
-                f"{str(path)!r} is of another calibration than the monitor has; give the monitor "
-                "that it was made of, or begin a new watch, whose promise begins anew."
-            )
+        statistic = statistic_of(options, rule_of(monitor), str(path))
         made = object.__new__(Watch)
         made._begin(statistic, options)
         check_fits(state, made._references, len(made._weights))
