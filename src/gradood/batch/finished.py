@@ -49,7 +49,7 @@ class FinishedShard:
         table = self.table.filter(self.scored)
         names = [n.removesuffix(".score") for n in table.column_names if n.endswith(".score")]
         label = _tensor(table, "label", np.int64)
-        status = tuple(_status(one) for one in _listed(table, "status"))
+        status: tuple[Status, ...] = tuple(_status(one) for one in _listed(table, "status"))
 
         def result(prefix: str) -> Result:
             return Result(
@@ -137,5 +137,6 @@ def _tensor(table: Any, name: str, dtype: Any) -> Tensor:
 
 def _status(status: str) -> Status:
     """A remark on an image is no fault of its score."""
-    lost: tuple[Status, ...] = ("nonfinite_input", "nonfinite_score")
-    return next((one for one in lost if one == status), "ok")
+    if status == "nonfinite_input":
+        return "nonfinite_input"
+    return "nonfinite_score" if status == "nonfinite_score" else "ok"

@@ -281,8 +281,8 @@ def _lines(found: "Watch", state: Path, foresight: str | None) -> str:
     lines = {
         "watch": what,
         "evidence": f"{found.evidence:.4g}, alarm at {found.level:.4g}",
-        "promise": f"a false alarm ever: at most {100 * options.alpha:g} % ({options.mode}); a "
-        f"false warning: in {options.rate:,.0f} items at most",
+        "promise": f"a false alarm ever with at most {100 * options.alpha:g} % ({options.mode}), "
+        f"a false warning once in {options.rate:,.0f} items or less often",
         "statistic": options.statistic,
         "items": f"{found.seen:,}",
         "state": str(state),

@@ -1,6 +1,6 @@
 """Capital of bets against a stream: a test that may be looked at any time, and a detector."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ class Evidence:
 
     Attributes:
         capital: (2, B): A of the test ("ever") and R of the detector ("rate").
-        began: (B,) int64: the last step at which a bet's R was below 1, after which its evidence
-            began.
+        gains: (B,) cumulative sums (CUSUM) on the scale of capital: what a bet has gained since it
+            last had lost. Only to say when evidence began.
+        began: (B,) int64: items seen when a bet last had lost.
     """
 
     capital: Capital
+    gains: Capital
     began: np.ndarray[Any, np.dtype[np.int64]]
 
     @staticmethod
@@ -36,33 +38,48 @@ class Evidence:
             falling: whether to bet on scores that fall as well.
         """
         size = len(bet_weights(falling))
-        return Evidence(np.zeros((2, size)), np.zeros(size, np.int64))
+        return Evidence(np.zeros((2, size)), np.zeros(size), np.zeros(size, np.int64))
 
     def copy(self) -> "Evidence":
         """The same, to be changed in place."""
-        return Evidence(self.capital.copy(), self.began.copy())
+        return Evidence(self.capital.copy(), self.gains.copy(), self.began.copy())
 
-    def restarted(self) -> "Evidence":
-        """The test begun anew; the detector goes on."""
+    def restarted(self, seen: int) -> "Evidence":
+        """The test begun anew; the detector goes on.
+
+        Args:
+            seen: items so far.
+        """
         capital = self.capital.copy()
         capital[0] = 0
-        return replace(self, capital=capital)
+        return Evidence(capital, np.zeros_like(self.gains), np.full_like(self.began, seen))
 
-    def leading(self, weights: Capital) -> int:
-        """Number of the bet that has gained most since it began.
-
-        Args:
-            weights: (B,) of the bets.
-        """
-        return int((self.capital[1] * weights).argmax())
-
-    def rising(self, weights: Capital) -> bool:
-        """Whether the leading bet is on scores that rise.
+    def date(self, factors: Capital, seen: int) -> None:
+        """Note in place which bets lost.
 
         Args:
-            weights: (B,) of the bets.
+            factors: (B,) of a step.
+            seen: items so far.
         """
-        return self.leading(weights) < RISING
+        gains = np.maximum(self.gains, 1.0, out=self.gains)
+        gains *= factors
+        np.minimum(gains, _MOST, out=gains)
+        self.began[gains < 1] = seen
+
+    @property
+    def leading(self) -> int:
+        """Number of the bet that has gained most since it last had lost."""
+        return int(self.gains.argmax())
+
+    @property
+    def since(self) -> int:
+        """Items seen when the leading bet last had lost."""
+        return int(self.began[self.leading])
+
+    @property
+    def rising(self) -> bool:
+        """Whether the leading bet is on scores that rise."""
+        return self.leading < RISING
 
 
 def advance(capital: Capital, factors: Capital, step: int) -> None:

@@ -146,7 +146,7 @@ def acknowledged(state: WatchState, reason: str) -> WatchState:
     after = changed(state, alarm=None, warning=None, acknowledged=(*state.acknowledged, *notes))
     if state.alarm is None:
         return after
-    tracks = tuple(Track(t.counts, t.evidence.restarted()) for t in state.tracks)
+    tracks = tuple(Track(t.counts, t.evidence.restarted(state.seen)) for t in state.tracks)
     return changed(after, tracks=tracks, begun=state.steps, highest=1.0)
 
 
@@ -158,6 +158,7 @@ class _TrackRecord:
     counts: Mapping[str, tuple[Count, ...]]
     ever: tuple[Number, ...]
     rate: tuple[Number, ...]
+    gains: tuple[Number, ...]
     began: tuple[Count, ...]
 
 
@@ -254,16 +255,18 @@ def _track_record(track: Track) -> _TrackRecord:
         counts={str(number): tuple(row.tolist()) for number, row in track.counts.items()},
         ever=tuple(ever),
         rate=tuple(rate),
+        gains=tuple(track.evidence.gains.tolist()),
         began=tuple(track.evidence.began.tolist()),
     )
 
 
 def _track(record: _TrackRecord) -> Track:
-    if not len(record.ever) == len(record.rate) == len(record.began):
+    if not (len(record.ever) == len(record.rate) == len(record.gains) == len(record.began)):
         raise ArtifactError("the bets of the state are not complete; begin a new watch.")
     try:
         counts = {int(key): np.array(row, np.int64) for key, row in record.counts.items()}
     except ValueError as error:
         raise ArtifactError("a class of the state is no number; begin a new watch.") from error
     capital = np.array([record.ever, record.rate], np.float64)
-    return Track(counts, Evidence(capital, np.array(record.began, np.int64)))
+    gains, began = np.array(record.gains, np.float64), np.array(record.began, np.int64)
+    return Track(counts, Evidence(capital, gains, began))

@@ -122,7 +122,7 @@ def _advanced(
         ever = rate = np.inf
         for evidence, factor in zip(evidences, factors, strict=True):
             advance(evidence.capital, factor[place], step)
-            evidence.began[evidence.capital[1] < 1] = end
+            evidence.date(factor[place], end)
             own = totals(evidence.capital, weights, step)
             ever, rate = min(ever, float(own[0])), min(rate, float(own[1]))
         highest = max(highest, ever)
@@ -133,7 +133,6 @@ def _advanced(
             warning = end if warning is None else warning
             for evidence in evidences:
                 evidence.capital[1] = 0
-                evidence.began[:] = end
     return replace(
         state,
         steps=state.begun + step,

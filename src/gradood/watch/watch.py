@@ -164,15 +164,13 @@ class Watch:
 
     @property
     def since(self) -> int:
-        """Items seen before the evidence began: when the leading bet had gained nothing."""
-        evidence = self._state.tracks[0].evidence
-        return int(evidence.began[evidence.leading(self._weights)])
+        """Items seen before the evidence began: when the leading bet last had lost."""
+        return self._state.tracks[0].evidence.since
 
     @property
     def direction(self) -> Literal["higher", "lower"]:
         """Whether the leading bet is on higher scores than before, or on lower ones."""
-        rising = self._state.tracks[0].evidence.rising(self._weights)
-        return "higher" if rising else "lower"
+        return "higher" if self._state.tracks[0].evidence.rising else "lower"
 
     @property
     def seen(self) -> int:
