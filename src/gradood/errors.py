@@ -11,6 +11,7 @@ GradoodError
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
+├── ExportError         (RuntimeError)    no graph decides as the monitor does, or none of it all
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigError",
     "CoverageWarning",
     "DataError",
+    "ExportError",
     "GradoodError",
     "GradoodWarning",
     "InputRangeWarning",
@@ -106,6 +108,10 @@ class CalibrationError(GradoodError, ValueError):
 
 class ArtifactError(GradoodError, ValueError):
     """A saved detector is damaged, unknown or refused."""
+
+
+class ExportError(GradoodError, RuntimeError):
+    """A detector is in no graph, or the graph does not decide as the monitor does."""
 
 
 class ModelMismatchError(GradoodError, RuntimeError):

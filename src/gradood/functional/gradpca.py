@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gradood.functional.tracing import tracing
+from gradood.evidence.tracing import tracing
 
 __all__ = ["head_gradients", "retained_share", "subspace"]
 
@@ -16,7 +16,7 @@ def head_gradients(features: Float[Tensor, "batch width"]) -> Float[Tensor, "bat
     class's; that of the sum of the logits is this in every block.
     """
     wide = features.double()
-    return torch.cat([wide, wide.new_ones(len(wide), 1)], 1)
+    return torch.cat([wide, wide.new_ones(wide.shape[0], 1)], 1)
 
 
 def subspace(

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.precision import full_products
-from gradood.functional.tracing import tracing
 
 __all__ = ["contributions", "pruned_logits", "pruning_thresholds"]
 
@@ -96,7 +96,7 @@ def pruned_logits(
         and per sample.
     """
     if tracing():
-        kept = weight * (weight > thresholds[predicted])
+        kept = weight * (weight > thresholds[predicted][:, None])
         out = (kept * features[:, None]).sum(2)
         return out if bias is None else out + bias
     out = features.new_zeros(len(features), len(weight))

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.precision import full_products
-from gradood.functional.tracing import tracing
 
 __all__ = ["Bank", "Polar", "kth_distance", "polar"]
 
