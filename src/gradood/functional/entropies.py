@@ -26,8 +26,8 @@ def log_probabilities(
     # Of all classes but the first, relative to it; −inf if there is no other.
     others = torch.logsumexp(rest - top, 1, keepdim=True)
     log_rest = rest - top - _softplus(others)
-    log_p = torch.cat([F.logsigmoid(-others), log_rest], 1)
-    log_not = torch.cat([F.logsigmoid(others), torch.log1p(-log_rest.exp())], 1)
+    log_p = torch.cat([_log_sigmoid(-others), log_rest], 1)
+    log_not = torch.cat([_log_sigmoid(others), torch.log1p(-log_rest.exp())], 1)
     return log_p, log_not
 
 
@@ -50,6 +50,10 @@ def generalized_entropy(
     """
     log_p, log_not = log_probabilities(logits)
     return torch.exp(gamma * (log_p + log_not))[:, :largest].sum(1)
+
+
+def _log_sigmoid(values: Tensor) -> Tensor:
+    return -_softplus(-values) if tracing() else F.logsigmoid(values)
 
 
 def _softplus(values: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from gradood.evidence import (
 )
 from gradood.evidence.tracing import traced
 from gradood.onnx._lookup import RuleLookup
+from gradood.onnx._record import KEY, GraphRecord
 from gradood.onnx._scorer import HeadReader, ModelReader, Scorer
-from gradood.onnx.record import KEY, GraphRecord
 
 __all__ = ["graph_bytes", "refusal", "union"]
 

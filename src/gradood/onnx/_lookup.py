@@ -74,9 +74,7 @@ class _GroupedCounts:
         classes: number of logits.
     """
 
-    def __init__(
-        self, groups: Groups, kind: torch.dtype, tolerance: float, classes: int
-    ) -> None:
+    def __init__(self, groups: Groups, kind: torch.dtype, tolerance: float, classes: int) -> None:
         self._kind, self._tolerance = kind, tolerance
         ordered = [group.scores.to(kind).double() for group in groups.members]
         self._counts = _Counts(ordered)
@@ -136,12 +134,13 @@ class _CurveLookup:
     def __init__(self, curve: Curve, how: str) -> None:
         self._curve, self._how = curve, how
         self._counts = _Counts([curve.knots])
+        self._ends = float(curve.knots[0]), float(curve.knots[-1])
 
     def __call__(self, scores: Tensor) -> Tensor:
         """As `Curve`."""
         curve = self._curve
         knots, values = curve.knots, curve.values
-        first, last = float(knots[0]), float(knots[-1])
+        first, last = self._ends
         excess = ((scores - last) / curve.scale).clamp(0, 1e17)
         inside = scores.clamp(first, last)
         group = torch.zeros_like(scores, dtype=torch.int64)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gradood._engine.detector_set import DetectorSet
 from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear, Read, Reads
 from gradood.onnx._lookup import RuleLookup
-from gradood.onnx.record import SENTINEL, STATUSES, GraphRecord
+from gradood.onnx._record import SENTINEL, STATUSES, GraphRecord
 from gradood.taps import Head, Network, Site
 
 __all__ = ["HeadReader", "ModelReader", "Scorer"]
@@ -163,9 +163,7 @@ class Scorer(nn.Module):
         mean, std = self._pixels
         return (given.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
-    def _scores(
-        self, logits: Tensor, found: dict[Read, Tensor], lost: Tensor
-    ) -> dict[str, Tensor]:
+    def _scores(self, logits: Tensor, found: dict[Read, Tensor], lost: Tensor) -> dict[str, Tensor]:
         """(batch,) by detector, float64; +inf where one is not finite, or the model's answer."""
         every = Reads(tuple(found))
         evidence = Evidence(logits.shape[0], logits.shape[1], self._head, None, every, found)

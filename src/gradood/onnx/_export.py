@@ -15,15 +15,24 @@ from gradood._engine.detector_set import DetectorSet
 from gradood._engine.scoring import score_batch
 from gradood._io.atomic import replace as replace_file
 from gradood._io.hashing import tensors_digest
+from gradood._io.optional import optional_module
 from gradood.artifact import check as check_artifact
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Result, Results
 from gradood.errors import CalibrationError, ConfigError, DataError, ExportError, NotFittedError
-from gradood.evidence import FEATURES, LOGITS, Activation
+from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear
 from gradood.monitor import Monitor
 from gradood.onnx import _graph
-from gradood.onnx.judge import OnnxJudge, OnnxResult, OnnxResults, record_of, results_of, session_of
-from gradood.onnx.parity import (
+from gradood.onnx._judge import (
+    OnnxJudge,
+    OnnxResult,
+    OnnxResults,
+    record_of,
+    results_of,
+    session_of,
+)
+from gradood.onnx._openvino import openvino_predict
+from gradood.onnx._parity import (
     COUNT_LIMIT,
     SIZES,
     Parity,
@@ -31,11 +40,13 @@ from gradood.onnx.parity import (
     in_batches,
     with_nonfinite_rows,
 )
-from gradood.onnx.record import GraphRecord, TensorSpec
+from gradood.onnx._record import GraphRecord, TensorSpec
 
 __all__ = ["Guarded", "export", "exportable", "verify"]
 
 _COUNTS = {"positive share", "positive share selected by max pooling", "nonzero share"}
+_STEPS = {"optfs"}
+"""Methods whose score jumps where a feature passes the edge of a bin."""
 _ROWS = 1024
 
 
@@ -61,9 +72,7 @@ def exportable(
         NotFittedError: it has not.
     """
     detectors = _bound(_monitor(monitor))
-    return {
-        name: _graph.refusal(detectors.reads(name), part) or "" for name in detectors.detectors
-    }
+    return {name: _graph.refusal(detectors.reads(name), part) or "" for name in detectors.detectors}
 
 
 def export(
@@ -167,8 +176,6 @@ def verify(
     fed = _fed(detectors, inputs, record.part)
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
     if runtime == "openvino":
-        from gradood.onnx._openvino import openvino_predict
-
         predict = openvino_predict(path, record, precision)
     else:
         predict = judge.predict
@@ -378,8 +385,6 @@ def _parity(
 
 def _head_scores(detectors: DetectorSet, given: list[Tensor]) -> BatchScores:
     """The monitor's scores of features and logits."""
-    from gradood.evidence import Evidence, Linear
-
     features, logits = given
     nonfinite = ~(features.isfinite().all(1) & logits.isfinite().all(1))
     clean = [x.masked_fill(nonfinite[:, None], 0.0) for x in given]
@@ -401,7 +406,8 @@ def _limits(detectors: DetectorSet) -> Mapping[str, float]:
     return {
         name: COUNT_LIMIT
         for name in detectors.detectors
-        if any(
+        if detectors.detectors[name].name in _STEPS
+        or any(
             isinstance(read, Activation) and read.summary.name in _COUNTS
             for read in detectors.reads(name)
         )
@@ -439,8 +445,6 @@ def _as_arrays(results: Results) -> OnnxResults:
 
 def _stamped(data: bytes, record: GraphRecord) -> bytes:
     """The graph with another record."""
-    from gradood._io.optional import optional_module
-
     onnx = optional_module("onnx", "onnx", "writes graphs", 'pip install "gradood[onnx]"')
     proto = onnx.ModelProto.FromString(data)
     for entry in proto.metadata_props:

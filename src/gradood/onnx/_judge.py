@@ -11,7 +11,7 @@ import numpy as np
 
 from gradood._io.optional import optional_module
 from gradood.errors import ArtifactError, DataError, UnknownNameError, suggest
-from gradood.onnx.record import KEY, STATUSES, GraphRecord, TensorSpec
+from gradood.onnx._record import KEY, STATUSES, GraphRecord, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

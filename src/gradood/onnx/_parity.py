@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradood.onnx.judge import OnnxResult, OnnxResults
-from gradood.onnx.record import GraphRecord
+from gradood.onnx._judge import OnnxResult, OnnxResults
+from gradood.onnx._record import GraphRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ SIZES = (1, 7, 64, 256)
 LIMIT = 1e-4
 """Largest difference of a score, in standard deviations of it."""
 COUNT_LIMIT = 5e-3
-"""The same where scores count active units: one on the edge of zero is a step."""
+"""The same where a score has steps, such as one that counts active units: one may be at an edge."""
 
 
 @dataclass(frozen=True, slots=True)
