@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -12,41 +12,30 @@ from torch import Tensor
 import gradood
 from gradood._engine.batches import Batch
 from gradood._engine.detector_set import DetectorSet
-from gradood._engine.scoring import score_batch
 from gradood._io.atomic import replace as replace_file
 from gradood._io.hashing import tensors_digest
 from gradood._io.optional import optional_module
 from gradood.artifact import check as check_artifact
 from gradood.calibration._rule import DecisionRule
-from gradood.calibration.results import BatchScores, Result, Results
 from gradood.errors import CalibrationError, ConfigError, DataError, ExportError, NotFittedError
-from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear
+from gradood.evidence import FEATURES, LOGITS
 from gradood.monitor import Monitor
 from gradood.onnx import _graph
+from gradood.onnx._comparison import checked, parity_of
 from gradood.onnx._judge import (
     OnnxJudge,
-    OnnxResult,
-    OnnxResults,
     record_of,
-    results_of,
     session_of,
 )
 from gradood.onnx._openvino import openvino_predict
 from gradood.onnx._parity import (
-    COUNT_LIMIT,
-    SIZES,
     Parity,
-    compared,
-    in_batches,
     with_nonfinite_rows,
 )
 from gradood.onnx._record import GraphRecord, TensorSpec
 
 __all__ = ["Guarded", "export", "exportable", "verify"]
 
-_COUNTS = {"positive share", "positive share selected by max pooling", "nonzero share"}
-_STEPS = {"optfs"}
-"""Methods whose score jumps where a feature passes the edge of a bin."""
 _ROWS = 1024
 
 
@@ -125,7 +114,7 @@ def export(
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
     two = tuple(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.ndim - 1)) for x in fed)
     data = _graph.graph_bytes(detectors, record, rule, two)
-    parity = _checked(data, detectors, rule, record, arrays, inputs)
+    parity = checked(data, detectors, rule, record, arrays, inputs)
     if not parity.holds:
         raise ExportError(
             f"the graph does not decide as the monitor does, and was not written:\n{parity}\n"
@@ -175,11 +164,9 @@ def verify(
     inputs = _rows(example)
     fed = _fed(detectors, inputs, record.part)
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
-    if runtime == "openvino":
-        predict = openvino_predict(path, record, precision)
-    else:
-        predict = judge.predict
-    return _parity(predict, detectors, rule, record, arrays, inputs, runtime)
+    openvino = runtime == "openvino"
+    predict = openvino_predict(path, record, precision) if openvino else judge.predict
+    return parity_of(predict, detectors, rule, record, arrays, inputs, runtime)
 
 
 # -- what is exported ------------------------------------------------------------------------
@@ -334,110 +321,6 @@ def _identity(detectors: DetectorSet, rule: DecisionRule) -> str:
         if name in detectors.detectors:
             tensors |= {f"state/{name}/{key}": value for key, value in state.items()}
     return tensors_digest(tensors)
-
-
-# -- parity ----------------------------------------------------------------------------------
-
-
-def _checked(
-    data: bytes,
-    detectors: DetectorSet,
-    rule: DecisionRule,
-    record: GraphRecord,
-    arrays: list[Any],
-    inputs: Tensor,
-) -> Parity:
-    session = session_of(data, threads=torch.get_num_threads())
-    names = [spec.name for spec in record.outputs]
-
-    def predict(*given: Any) -> OnnxResults:
-        fed = {spec.name: array for spec, array in zip(record.inputs, given, strict=True)}
-        return results_of(record, dict(zip(names, session.run(names, fed), strict=True)))
-
-    return _parity(predict, detectors, rule, record, arrays, inputs, "onnxruntime")
-
-
-def _parity(
-    predict: Any,
-    detectors: DetectorSet,
-    rule: DecisionRule,
-    record: GraphRecord,
-    arrays: list[Any],
-    inputs: Tensor,
-    runtime: str,
-) -> Parity:
-    if record.part == "head":
-        own = _head_scores(detectors, [torch.from_numpy(array) for array in arrays])
-    else:
-        rows = torch.from_numpy(arrays[0])
-        parts = [score_batch(detectors, Batch(some), (LOGITS,)) for some in rows.split(64)]
-        own = BatchScores.joined(parts, detectors.detectors)
-    graph = {size: in_batches(predict, arrays, size) for size in SIZES}
-    return compared(
-        record,
-        graph,
-        _as_arrays(rule.results(own, record.overrides)),
-        lambda results: _as_arrays(rule.results(_as_scores(results), record.overrides)),
-        _limits(detectors),
-        runtime=runtime,
-    )
-
-
-def _head_scores(detectors: DetectorSet, given: list[Tensor]) -> BatchScores:
-    """The monitor's scores of features and logits."""
-    features, logits = given
-    nonfinite = ~(features.isfinite().all(1) & logits.isfinite().all(1))
-    clean = [x.masked_fill(nonfinite[:, None], 0.0) for x in given]
-    head = Linear(*detectors.binding.network.head.linear())
-    evidence = Evidence.of(
-        {FEATURES: clean[0], LOGITS: clean[1].double()}, classes=logits.shape[1], head=head
-    )
-    lost = nonfinite | ~evidence.sound
-    scores = {
-        name: detectors.measure(name, detectors.reads(name), evidence).masked_fill(lost, torch.inf)
-        for name in detectors.detectors
-    }
-    label = evidence.logits.argmax(1).masked_fill(lost, -1)
-    return BatchScores(scores, label, nonfinite, torch.zeros_like(label))
-
-
-def _limits(detectors: DetectorSet) -> Mapping[str, float]:
-    """By detector, where scores are counts of units above zero."""
-    return {
-        name: COUNT_LIMIT
-        for name in detectors.detectors
-        if detectors.detectors[name].name in _STEPS
-        or any(
-            isinstance(read, Activation) and read.summary.name in _COUNTS
-            for read in detectors.reads(name)
-        )
-    }
-
-
-def _as_scores(results: OnnxResults) -> BatchScores:
-    """A graph's scores and labels, as what a rule decides about."""
-    label = torch.from_numpy(results.label.copy())
-    first = next(iter(results.values()))
-    bad = torch.tensor([status == "nonfinite_input" for status in first.status])
-    scores = {name: torch.from_numpy(result.score.copy()) for name, result in results.items()}
-    return BatchScores(scores, label, bad, torch.zeros_like(label))
-
-
-def _as_arrays(results: Results) -> OnnxResults:
-    def one(result: Result) -> OnnxResult:
-        return OnnxResult(
-            score=result.score.numpy(),
-            p_value=result.p_value.numpy(),
-            is_ood=result.is_ood.numpy(),
-            label=result.label.numpy(),
-            status=tuple(result.status),
-            class_conditional=result.class_conditional.numpy(),
-            overrides=result.overrides,
-        )
-
-    each = {name: one(result) for name, result in results.items()}
-    combined = results.combined
-    return OnnxResults(each, None if combined is None else one(combined))
 
 
 # -- the file --------------------------------------------------------------------------------

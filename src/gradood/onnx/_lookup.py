@@ -64,6 +64,11 @@ class _Counts:
         return whole * self._size + (part < values[:, None]).long().sum(1)
 
 
+def _number(value: float) -> Tensor:
+    """In float64: a number that is an option of an operation may be rounded to float32."""
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
+
+
 class _GroupedCounts:
     """How many calibration samples of its class are not below each score.
 
@@ -75,7 +80,7 @@ class _GroupedCounts:
     """
 
     def __init__(self, groups: Groups, kind: torch.dtype, tolerance: float, classes: int) -> None:
-        self._kind, self._tolerance = kind, tolerance
+        self._kind, self._tolerance = kind, _number(tolerance)
         ordered = [group.scores.to(kind).double() for group in groups.members]
         self._counts = _Counts(ordered)
         self._samples = torch.tensor([len(values) for values in ordered])
@@ -134,15 +139,16 @@ class _CurveLookup:
     def __init__(self, curve: Curve, how: str) -> None:
         self._curve, self._how = curve, how
         self._counts = _Counts([curve.knots])
-        self._ends = float(curve.knots[0]), float(curve.knots[-1])
+        self._ends = curve.knots[0].clone(), curve.knots[-1].clone()
+        self._scale, self._far = _number(curve.scale), _number(1e17)
 
     def __call__(self, scores: Tensor) -> Tensor:
         """As `Curve`."""
         curve = self._curve
         knots, values = curve.knots, curve.values
         first, last = self._ends
-        excess = ((scores - last) / curve.scale).clamp(0, 1e17)
-        inside = scores.clamp(first, last)
+        excess = torch.minimum(((scores - last) / self._scale).clamp_min(0), self._far)
+        inside = torch.minimum(torch.maximum(scores, first), last)
         group = torch.zeros_like(scores, dtype=torch.int64)
         right = self._counts.below(inside, group).clamp(min=1).clamp(max=len(knots) - 1)
         left = (right - 1).clamp(min=0)
@@ -191,7 +197,7 @@ class RuleLookup:
 
     def __init__(self, rule: DecisionRule, classes: int) -> None:
         self._each = {name: _CalibrationLookup(c, classes) for name, c in rule.each.items()}
-        self._tolerances = {name: c.tolerance for name, c in rule.each.items()}
+        self._tolerances = {name: _number(c.tolerance) for name, c in rule.each.items()}
         self._fusion = None if rule.fusion is None else _FusionLookup(rule.fusion)
         self._fused = None if rule.fused is None else _CalibrationLookup(rule.fused, classes)
         self._fewer = [RuleLookup(fewer, classes) for fewer in rule.fewer_copies]
