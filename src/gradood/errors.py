@@ -11,7 +11,8 @@ GradoodError
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
-├── ExportError         (RuntimeError)    no graph decides as the monitor does, or none of it all
+├── ExportError         (RuntimeError)    a detector cannot be exported
+│   └── ParityError     (RuntimeError)    a graph does not decide as the monitor does
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
@@ -52,6 +53,7 @@ __all__ = [
     "ModelMismatchError",
     "NotFittedError",
     "OptionError",
+    "ParityError",
     "TapError",
     "TrainingDataWarning",
     "UninformativeScoreWarning",
@@ -111,7 +113,11 @@ class ArtifactError(GradoodError, ValueError):
 
 
 class ExportError(GradoodError, RuntimeError):
-    """A detector is in no graph, or the graph does not decide as the monitor does."""
+    """A detector is in no graph, or a graph is of another monitor."""
+
+
+class ParityError(ExportError):
+    """A graph does not decide as the monitor does that it was made of."""
 
 
 class ModelMismatchError(GradoodError, RuntimeError):

@@ -15,6 +15,7 @@ from gradood.cli._bench import bench
 from gradood.cli._demo import demo
 from gradood.cli._exits import broken_pipe, explain
 from gradood.cli._fit import calibrate, fit
+from gradood.cli._graph import export
 from gradood.cli._groups import spread
 from gradood.cli._methods import inspect, methods
 from gradood.cli._output import data, say, talking
@@ -26,7 +27,7 @@ __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, verify, card, train),
+    *(fit, calibrate, score, export, verify, card, train),
 )
 """In the order in which the help lists them."""
 

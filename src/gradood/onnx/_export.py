@@ -17,7 +17,14 @@ from gradood._io.hashing import tensors_digest
 from gradood._io.optional import optional_module
 from gradood.artifact import check as check_artifact
 from gradood.calibration._rule import DecisionRule
-from gradood.errors import CalibrationError, ConfigError, DataError, ExportError, NotFittedError
+from gradood.errors import (
+    CalibrationError,
+    ConfigError,
+    DataError,
+    ExportError,
+    NotFittedError,
+    ParityError,
+)
 from gradood.evidence import FEATURES, LOGITS
 from gradood.monitor import Monitor
 from gradood.onnx import _graph
@@ -94,8 +101,8 @@ def export(
         What was compared.
 
     Raises:
-        ExportError: a detector is in no graph, says why; or the graph does not decide as the
-            monitor does, with a table of what differs.
+        ExportError: a detector is in no graph; says why.
+        ParityError: the graph does not decide as the monitor does; with a table of what differs.
         CalibrationError: the monitor was not calibrated.
         ConfigError: the model cannot be traced, or an option has a wrong value.
         ModuleNotFoundError: ``pip install "gradood[onnx]"`` is missing.
@@ -116,7 +123,7 @@ def export(
     data = _graph.graph_bytes(detectors, record, rule, two)
     parity = checked(data, detectors, rule, record, arrays, inputs)
     if not parity.holds:
-        raise ExportError(
+        raise ParityError(
             f"the graph does not decide as the monitor does, and was not written:\n{parity}\n"
             "Leave out what fails with only=, or report it with the model."
         )
