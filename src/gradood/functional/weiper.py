@@ -1,7 +1,6 @@
 """WeiPer+KLD [granz2024weiper]: densities of features and of logits of randomly turned weights."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -65,7 +64,7 @@ def perturbed_weight(
 
 
 def densities(
-    values: Float[Tensor, "batch units"], low: float, high: float, bins: int
+    values: Float[Tensor, "batch units"], low: float | Tensor, high: float | Tensor, bins: int
 ) -> Float[Tensor, "batch bins"]:
     """Share of each row's values in equal bins from `low` to `high`, in float64.
 
@@ -192,8 +191,10 @@ def divergence_terms(
         kinds = _kinds(part, weight, bias)
         terms: list[Tensor] = []
         for i, values in enumerate(kinds):
-            bounds: tuple[Any, Any] = reference.low[i], reference.high[i]
-            q = densities(values, *(bounds if tracing() else map(float, bounds)), bins)
+            low, high = reference.low[i], reference.high[i]
+            if not tracing():
+                low, high = float(low), float(high)
+            q = densities(values, low, high, bins)
             terms.append(divergence(q, reference.density[i], smoothing[i], EPSILON[i]))
         found.append(torch.stack([*terms, perturbed_softmax(kinds[1], classes)], 1))
     return torch.cat(found)

@@ -1,7 +1,8 @@
 """A monitor and its graph on the same rows."""
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from gradood._engine.batches import Batch
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.scoring import score_batch
+from gradood._io.optional import optional_module
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Result, Results
 from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear
@@ -16,7 +18,7 @@ from gradood.onnx._judge import OnnxResult, OnnxResults, results_of, session_of
 from gradood.onnx._parity import COUNT_LIMIT, SIZES, Parity, compared, in_batches
 from gradood.onnx._record import GraphRecord
 
-__all__ = ["checked", "parity_of"]
+__all__ = ["checked", "openvino_predict", "parity_of"]
 
 _COUNTS = {"positive share", "positive share selected by max pooling", "nonzero share"}
 _STEPS = {"optfs"}
@@ -122,3 +124,27 @@ def _as_arrays(results: Results) -> OnnxResults:
     each = {name: one(result) for name, result in results.items()}
     combined = results.combined
     return OnnxResults(each, None if combined is None else one(combined))
+
+
+def openvino_predict(
+    path: str | os.PathLike[str], record: GraphRecord, precision: Literal["f32", "default"]
+) -> Callable[..., OnnxResults]:
+    """What OpenVINO makes of a graph.
+
+    Args:
+        path: the graph.
+        record: what it says of itself.
+        precision: ``"f32"``; or OpenVINO's own choice, which may be bfloat16.
+    """
+    openvino = optional_module(
+        "openvino", "openvino", "runs graphs on Intel hardware", "pip install openvino"
+    )
+    settings = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "f32" else {}
+    model = openvino.Core().compile_model(os.fspath(path), "CPU", settings)
+
+    def predict(*arrays: Any) -> OnnxResults:
+        fed = {spec.name: array for spec, array in zip(record.inputs, arrays, strict=True)}
+        found = model(fed)
+        return results_of(record, {spec.name: found[spec.name] for spec in record.outputs})
+
+    return predict

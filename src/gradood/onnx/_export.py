@@ -1,58 +1,50 @@
 """Export: a monitor as one file, written only after it was found to decide as the monitor does."""
 
-import json
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor
 
-import gradood
 from gradood._engine.batches import Batch
 from gradood._engine.detector_set import DetectorSet
 from gradood._io.atomic import replace as replace_file
-from gradood._io.hashing import tensors_digest
 from gradood._io.optional import optional_module
-from gradood.artifact import check as check_artifact
-from gradood.calibration._rule import DecisionRule
 from gradood.errors import (
-    CalibrationError,
     ConfigError,
     DataError,
     ExportError,
-    NotFittedError,
     ParityError,
 )
 from gradood.evidence import FEATURES, LOGITS
 from gradood.monitor import Monitor
 from gradood.onnx import _graph
-from gradood.onnx._comparison import checked, parity_of
+from gradood.onnx._comparison import checked, openvino_predict, parity_of
 from gradood.onnx._judge import (
     OnnxJudge,
     record_of,
     session_of,
 )
-from gradood.onnx._openvino import openvino_predict
 from gradood.onnx._parity import (
     Parity,
     with_nonfinite_rows,
 )
-from gradood.onnx._record import GraphRecord, TensorSpec
+from gradood.onnx._record import GraphRecord
+from gradood.onnx._selection import (
+    Guarded,
+    bound,
+    chosen,
+    identity_of,
+    monitor_of,
+    record_for,
+    refuse,
+)
 
-__all__ = ["Guarded", "export", "exportable", "verify"]
+__all__ = ["export", "exportable", "verify"]
 
 _ROWS = 1024
-
-
-class Guarded(Protocol):
-    """A guard, as far as it is exported."""
-
-    @property
-    def monitor(self) -> Monitor[Any]:
-        """The monitor that it asks."""
-        ...
 
 
 def exportable(
@@ -67,7 +59,7 @@ def exportable(
     Raises:
         NotFittedError: it has not.
     """
-    detectors = _bound(_monitor(monitor))
+    detectors = bound(monitor_of(monitor))
     return {name: _graph.refusal(detectors.reads(name), part) or "" for name in detectors.detectors}
 
 
@@ -112,12 +104,12 @@ def export(
     """
     if part not in ("model", "head"):
         raise ConfigError(f"part={part!r}; expected 'model' or 'head'.")
-    source = _monitor(monitor)
-    detectors, rule = _chosen(source, only)
-    _refuse(detectors, part, rule)
+    source = monitor_of(monitor)
+    detectors, rule = chosen(source, only)
+    refuse(detectors, part, rule)
     inputs = _rows(example)
     fed = _fed(detectors, inputs, part)
-    record = _record(source, detectors, rule, fed, part, artifact)
+    record = record_for(source, detectors, rule, fed, part, artifact)
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
     two = tuple(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.ndim - 1)) for x in fed)
     data = _graph.graph_bytes(detectors, record, rule, two)
@@ -158,11 +150,11 @@ def verify(
         ExportError: the graph is of another monitor.
         ModuleNotFoundError: the runtime is not installed.
     """
-    source = _monitor(monitor)
+    source = monitor_of(monitor)
     judge = OnnxJudge(path)
     record = judge.record
-    detectors, rule = _chosen(source, record.detectors)
-    identity = _identity(detectors, rule)
+    detectors, rule = chosen(source, record.detectors)
+    identity = identity_of(detectors, rule)
     if identity != record.identity:
         raise ExportError(
             f"{os.fspath(path)} was made of a monitor that had learned or promised something else "
@@ -176,75 +168,7 @@ def verify(
     return parity_of(predict, detectors, rule, record, arrays, inputs, runtime)
 
 
-# -- what is exported ------------------------------------------------------------------------
-
-
-def _monitor(given: "Monitor[Any] | Guarded") -> Monitor[Any]:
-    if isinstance(given, Monitor):
-        return given
-    monitor = getattr(given, "monitor", None)
-    if not isinstance(monitor, Monitor):
-        raise ConfigError(f"{type(given).__name__} was given; expected a Monitor or a Guard.")
-    return monitor
-
-
-def _bound(monitor: Monitor[Any]) -> DetectorSet:
-    bound = monitor._session.state.bound
-    if bound is None or bound.unfitted:
-        raise NotFittedError("the monitor was not fitted on its model; call monitor.fit first.")
-    return bound
-
-
-def _chosen(
-    monitor: Monitor[Any], only: Collection[str] | None
-) -> tuple[DetectorSet, DecisionRule]:
-    """The detectors to export, and the rule of these."""
-    detectors = _bound(monitor)
-    rule = monitor._session.state.rule
-    if rule is None:
-        raise CalibrationError(
-            "the monitor promises nothing yet, so that a graph of it could decide nothing: call "
-            "monitor.calibrate(held_out, fpr=0.05) first."
-        )
-    if detectors.binding.network.device.type != "cpu":
-        raise ConfigError("the model is not on the CPU, where graphs are made: model.cpu() first.")
-    if only is None:
-        return detectors, rule
-    unknown = [name for name in only if name not in detectors.detectors]
-    if unknown or not only:
-        raise ConfigError(
-            f"only={sorted(only)}; expected some of {', '.join(detectors.detectors)}."
-        )
-    others = {name: "" for name in detectors.detectors if name not in only}
-    if not others:
-        return detectors, rule
-    return detectors.without(others), _of(rule, only)
-
-
-def _of(rule: DecisionRule, names: Collection[str]) -> DecisionRule:
-    """A rule of some detectors; without their combination, which would be another decision."""
-    each = {name: made for name, made in rule.each.items() if name in names}
-    return DecisionRule(
-        each,
-        contents=rule.contents,
-        fewer_copies=tuple(_of(fewer, names) for fewer in rule.fewer_copies),
-    )
-
-
-def _refuse(detectors: DetectorSet, part: str, rule: DecisionRule) -> None:
-    refused = {
-        name: why
-        for name in detectors.detectors
-        if (why := _graph.refusal(detectors.reads(name), part)) is not None
-    }
-    if not refused:
-        return
-    rest = [name for name in detectors.detectors if name not in refused]
-    reasons = "; ".join(f"{name} {why}" for name, why in refused.items())
-    advice = f"only={rest} leaves the others" if rest else "take detectors that can be"
-    if rule.fusion is not None and rest:
-        advice += ", each with its own decision: combined without it they would decide otherwise"
-    raise ExportError(f"not every detector can be in a graph: {reasons}. {advice}.")
+# -- inputs -------------------------------------------------------------------------------
 
 
 def _rows(example: Any) -> Tensor:
@@ -268,66 +192,6 @@ def _fed(detectors: DetectorSet, inputs: Tensor, part: str) -> tuple[Tensor, ...
     parts = [detectors.reader.read(Batch(rows), wanted).evidence for rows in ready.split(64)]
     features = torch.cat([evidence.features for evidence in parts])
     return features, torch.cat([evidence.logits for evidence in parts])
-
-
-def _record(
-    monitor: Monitor[Any],
-    detectors: DetectorSet,
-    rule: DecisionRule,
-    fed: tuple[Tensor, ...],
-    part: Literal["model", "head"],
-    artifact: str | os.PathLike[str] | None,
-) -> GraphRecord:
-    names = ("input",) if part == "model" else ("features", "logits")
-    inputs = tuple(
-        TensorSpec(name, str(x.dtype).removeprefix("torch."), (-1, *x.shape[1:]))
-        for name, x in zip(names, fed, strict=True)
-    )
-    combine = None if rule.fusion is None else rule.fusion.how
-    record = GraphRecord(
-        detectors=tuple(detectors.detectors),
-        combine=combine,
-        bare=len(detectors.detectors) == 1 and combine is None,
-        part=part,
-        classes=detectors.binding.network.classes,
-        per_class=rule.per_class,
-        promise=str(rule.promise),
-        inputs=inputs,
-        outputs=(),
-        preprocess=_plain(monitor.preprocess),
-        overrides=monitor.overrides,
-        identity=_identity(detectors, rule),
-        artifact="" if artifact is None else check_artifact(artifact).sha256,
-        version=gradood.__version__,
-    )
-    return replace(record, outputs=_outputs(record))
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None else json.loads(json.dumps(value))
-
-
-def _outputs(record: GraphRecord) -> tuple[TensorSpec, ...]:
-    kinds = {"score": "float64", "p_value": "float64", "is_ood": "bool", "status": "int8"}
-    if record.per_class:
-        kinds["class_conditional"] = "bool"
-    parts = record.decisions[::-1] if record.combine else record.decisions
-    parts = tuple(sorted(parts, key=lambda part: part != "combined"))
-    named = [
-        TensorSpec(record.output(part, what), kind, (-1,))
-        for part in parts
-        for what, kind in kinds.items()
-    ]
-    return (TensorSpec("label", "int64", (-1,)), *named)
-
-
-def _identity(detectors: DetectorSet, rule: DecisionRule) -> str:
-    """SHA-256 of what was learned and promised."""
-    tensors = {f"rule/{name}": tensor for name, tensor in rule.tensors().items()}
-    for name, state in detectors.states.items():
-        if name in detectors.detectors:
-            tensors |= {f"state/{name}/{key}": value for key, value in state.items()}
-    return tensors_digest(tensors)
 
 
 # -- the file --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradood.detectors.base import State
 from gradood.evidence import Evidence, Reads
 from gradood.evidence.tracing import traced
 from gradood.onnx._graph import refusal
@@ -46,7 +47,7 @@ def traceable(case: Case) -> None:
 
 class _Measure(nn.Module):
     def __init__(
-        self, case: Case, evidence: Evidence, reads: tuple[Any, ...], state: dict[str, Tensor]
+        self, case: Case, evidence: Evidence, reads: tuple[Any, ...], state: State
     ) -> None:
         super().__init__()
         self._case, self._evidence, self._distinct, self._state = case, evidence, reads, state
