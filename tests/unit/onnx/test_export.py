@@ -146,3 +146,11 @@ def test_a_file_without_a_record_is_refused(tmp_path):
     path.write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match="export it again"):
         gradood.OnnxJudge(path)
+
+
+def test_the_shell_says_what_a_graph_is(exported, capsys):
+    from gradood.cli import main
+
+    assert main(["verify", str(exported[1])]) == 0
+    assert "energy, knn, gaia-z; fisher" in capsys.readouterr().out
+    assert main(["verify", str(exported[1]), "--model", "resnet20"]) == 2
