@@ -131,7 +131,8 @@ def openvino(monitor: gradood.Monitor, path: Path, x: Tensor) -> list[str]:
         worst = max(part.score for part in found.parts.values())
         lines.append(
             f"- {precision}: holds: {found.holds}; {found.labels} labels and {found.flips} "
-            f"decisions differ; largest difference {worst:.1e} sd"
+            f"decisions differ; largest difference {worst:.1e} sd; beyond the limit: "
+            f"{', '.join(n for n, part in found.parts.items() if not part.holds) or 'none'}"
         )
     return lines
 

@@ -15,14 +15,16 @@ from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Result, Results
 from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear
 from gradood.onnx._judge import OnnxResult, OnnxResults, results_of, session_of
-from gradood.onnx._parity import COUNT_LIMIT, SIZES, Parity, compared, in_batches
+from gradood.onnx._parity import COUNT_LIMIT, SIZES, STEP_LIMIT, Parity, compared, in_batches
 from gradood.onnx._record import GraphRecord
 
 __all__ = ["checked", "openvino_predict", "parity_of"]
 
 _COUNTS = {"positive share", "positive share selected by max pooling", "nonzero share"}
-_STEPS = {"optfs", "ras", "weiper-kld"}
-"""Methods whose score jumps where a feature passes the edge of a bin, or another feature."""
+_STEPS = {
+    *("ash-b", "ash-p", "ash-s", "itp", "optfs", "ras", "relation", "vra", "vra++", "weiper-kld"),
+}
+"""Methods whose score jumps where a feature passes a threshold, the edge of a bin, or another."""
 
 
 def checked(
@@ -89,16 +91,15 @@ def _head_scores(detectors: DetectorSet, given: list[Tensor]) -> BatchScores:
 
 
 def _limits(detectors: DetectorSet) -> Mapping[str, float]:
-    """By detector, where scores are counts of units above zero."""
-    return {
-        name: COUNT_LIMIT
-        for name in detectors.detectors
-        if detectors.detectors[name].name in _STEPS
-        or any(
-            isinstance(read, Activation) and read.summary.name in _COUNTS
-            for read in detectors.reads(name)
-        )
-    }
+    """By detector, where its score has steps."""
+    found: dict[str, float] = {}
+    for name, detector in detectors.detectors.items():
+        reads = detectors.reads(name)
+        if detector.name in _STEPS:
+            found[name] = STEP_LIMIT
+        elif any(isinstance(r, Activation) and r.summary.name in _COUNTS for r in reads):
+            found[name] = COUNT_LIMIT
+    return found
 
 
 def _as_scores(results: OnnxResults) -> BatchScores:

@@ -19,7 +19,9 @@ SIZES = (1, 7, 64, 256)
 LIMIT = 2e-4
 """Largest difference of a score, in standard deviations of it."""
 COUNT_LIMIT = 5e-3
-"""The same where a score has steps, such as one that counts active units: one may be at an edge."""
+"""The same where a score counts active units, of which one may be at zero."""
+STEP_LIMIT = 2e-2
+"""The same where a score jumps by more: where a feature is cut, put into bins or ranked."""
 
 
 @dataclass(frozen=True, slots=True)
