@@ -1,4 +1,4 @@
-"""A detector served beside its model: Open Inference Protocol over HTTP; needs ``gradood[serve]``."""
+"""A detector served by HTTP beside its model; needs ``gradood[serve]``."""
 
 from gradood.serve._admission import Limits, keys_of
 from gradood.serve._pool import StartError

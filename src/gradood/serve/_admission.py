@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,20 +130,18 @@ async def read_body(request: "Request", limits: Limits) -> bytes:
         Refusal: it is too large, comes too slowly, or its encoding is unknown or broken.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    inflate: Callable[[bytes], bytes] | None = None
     state: Any = None
     if encoding not in ("", "identity"):
         if encoding not in _ENCODINGS:
             raise Refusal(415, "the content encoding is none of gzip, deflate and identity.")
         state = zlib.decompressobj(_ENCODINGS[encoding])
-        inflate = lambda part: state.decompress(part, limits.max_body + 1)  # noqa: E731
     parts: list[bytes] = []
     came = size = 0
     try:
         async with asyncio.timeout(limits.read_timeout):
             async for part in request.stream():
                 came += len(part)
-                made = part if inflate is None else inflate(part)
+                made = part if state is None else state.decompress(part, limits.max_body + 1)
                 parts.append(made)
                 size += len(made)
                 if max(size, came) > limits.max_body:

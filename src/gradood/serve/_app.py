@@ -30,6 +30,7 @@ __all__ = ["make_app"]
 _LOG = logging.getLogger(__name__)
 _OPEN = ("/v2/health/live", "/v2/health/ready")
 _DRAINED = 2**20
+_SCORED = (b"ok", b"nonfinite_input", b"nonfinite_score")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -139,14 +140,20 @@ class _Routes:
     async def model_ready(self, request: Request) -> Response:
         self._images(request)
         ready = self._service.pool.ready
-        return JSONResponse({"name": request.path_params["model"], "ready": ready}, 200 if ready else 503)
+        return JSONResponse(
+            {"name": request.path_params["model"], "ready": ready}, 200 if ready else 503
+        )
 
     async def model(self, request: Request) -> Response:
         images = self._images(request)
         current = self._service.pool.current
         assert current is not None
         about = current.about
-        given: dict[str, Any] = {"name": "input", "datatype": "FP32", "shape": [-1, *about["shape"]]}
+        given: dict[str, Any] = {
+            "name": "input",
+            "datatype": "FP32",
+            "shape": [-1, *about["shape"]],
+        }
         if images:
             given = {"name": "image", "datatype": "BYTES", "shape": [-1]}
         return JSONResponse(
@@ -156,7 +163,8 @@ class _Routes:
                 "platform": "gradood",
                 "inputs": [given],
                 "outputs": [
-                    {"name": name, "datatype": kind, "shape": [-1]} for name, kind in about["outputs"]
+                    {"name": name, "datatype": kind, "shape": [-1]}
+                    for name, kind in about["outputs"]
                 ],
             }
         )
@@ -217,6 +225,9 @@ class _Routes:
             return Asked(None, "images", 1, (), packed_bytes([body]))
 
         _, arrays, version = await self._answered(request, parsed)
+        if arrays["status"][1][0] not in _SCORED and arrays["label"][1][0] < 0:
+            status = arrays["status"][1][0].decode()
+            raise Refusal(400, f"the body cannot be used as an image: {status}.")
         row = {
             name: values[0].decode() if kind == "BYTES" else values.tolist()[0]
             for name, (kind, values) in arrays.items()

@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Arrays", "NUMPY_TYPES", "SENTINEL", "pack", "packed_bytes", "rows_of", "unpack"]
+__all__ = [
+    "Arrays",
+    "NUMPY_TYPES",
+    "SENTINEL",
+    "pack",
+    "packed_bytes",
+    "rows_of",
+    "split_bytes",
+    "unpack",
+]
 
 SENTINEL = 3.4028235e38
 """Score of what has no finite one: JSON has no infinity."""

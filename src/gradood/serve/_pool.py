@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,11 +60,17 @@ class Worker:
     writer: asyncio.StreamWriter
     about: dict[str, Any]
 
-    def kill(self) -> None:
-        """End it at once."""
+    async def close(self) -> None:
+        """Let it end."""
         self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+    async def kill(self) -> None:
+        """End it at once."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
+        await self.close()
 
 
 @dataclass(eq=False)
@@ -111,6 +118,7 @@ class Pool:
         self._queue, self._count, self._timeout = queue, count, timeout
         self._events, self._broken = events, broken
         self._deaths = 0
+        self._retiring: set[asyncio.Task[None]] = set()
         self.current: Generation | None = None
         queue.workers = count
 
@@ -132,7 +140,7 @@ class Pool:
         failed = [error for error in started if isinstance(error, BaseException)]
         if failed or len({worker.about["sha256"] for worker in workers}) != 1:
             for worker in workers:
-                worker.kill()
+                await worker.kill()
             raise failed[0] if failed else StartError("the file changed while it was loaded.", 3)
         generation = Generation(subject, workers[0].about, set(workers))
         before, self.current = self.current, generation
@@ -140,48 +148,40 @@ class Pool:
             asyncio.create_task(self._serve(generation, worker)) for worker in workers
         }
         if before is not None:
-            before.retired = True
-            for task in before.tasks:
-                task.cancel()  # Where it waits for a batch; one that has a batch goes on with it.
+            task = asyncio.create_task(_retire(before))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
         return generation
 
     async def close(self) -> None:
         """End the workers; what is queued is for the caller."""
-        if self.current is None:
-            return
-        self.current.retired = True
-        for task in self.current.tasks:
-            task.cancel()
-        await asyncio.gather(*self.current.tasks, return_exceptions=True)
+        if self.current is not None:
+            await _retire(self.current)
+        await asyncio.gather(*self._retiring)
 
     async def _serve(self, generation: Generation, worker: Worker | None) -> None:
         """One place of a worker, for as long as its generation is served."""
-        try:
-            while not generation.retired:
-                if worker is None:
-                    worker = await self._replaced(generation)
-                    continue
-                batch = await self._queue.take()
-                # A batch that was taken is finished, even when another version takes over.
-                alive = await _uncancelled(self._answered(generation, worker, batch))
-                if not alive:
-                    generation.workers.discard(worker)
-                    worker = None
-        finally:
-            if worker is not None:
+        while not generation.retired:
+            if worker is None:
+                worker = await self._replaced(generation)
+                continue
+            batch = await self._queue.take()
+            # A batch that was taken is finished, even when another version takes over.
+            alive = await _uncancelled(self._answered(generation, worker, batch))
+            if not alive:
                 generation.workers.discard(worker)
-                worker.writer.close()
+                worker = None
 
     async def _replaced(self, generation: Generation) -> Worker | None:
         try:
             worker = await start_worker(generation.subject)
-        except (StartError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, StartError, OSError) as error:
             _LOG.error("a worker cannot be started: %s", error)
             self._died()
             await asyncio.sleep(1)
             return None
         if worker.about["sha256"] != generation.about["sha256"]:
-            worker.kill()
+            await worker.kill()
             _LOG.error("the detector's file is another than is served; SIGHUP takes it over")
             self._died()
             await asyncio.sleep(1)
@@ -194,8 +194,8 @@ class Pool:
         start = time.monotonic()
         try:
             head, body = await asyncio.wait_for(_asked(worker, batch), self._timeout)
-        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
-            worker.kill()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            await worker.kill()
             self._queue.done(batch)
             self._events.died()
             self._again(batch, Refusal(503, "the worker ended on this request; do not repeat it."))
@@ -238,6 +238,17 @@ class Pool:
             self._broken()
 
 
+async def _retire(generation: Generation) -> None:
+    """Let the workers of a generation finish what they have, and end."""
+    generation.retired = True
+    for task in generation.tasks:
+        task.cancel()  # Where it waits for a batch; one that has a batch goes on with it.
+    await asyncio.gather(*generation.tasks, return_exceptions=True)
+    for worker in tuple(generation.workers):
+        await worker.close()
+    generation.workers.clear()
+
+
 async def _asked(worker: Worker, batch: list[Job]) -> tuple[dict[str, Any], bytes]:
     rows = sum(job.rows for job in batch)
     head = {"kind": batch[0].kind, "rows": rows, "shape": [rows, *batch[0].shape]}
@@ -276,7 +287,7 @@ async def start_worker(subject: Subject) -> Worker:
         # Packages may be found by what `gradood` put on the path, such as the working folder.
         await write_frame(writer, {"subject": subject.to_plain(), "path": _path()})
         about, _ = await asyncio.wait_for(read_frame(reader), _START)
-    except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
         writer.close()
         if process.returncode is None:
             process.kill()

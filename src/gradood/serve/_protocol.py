@@ -1,4 +1,4 @@
-"""Requests and answers of the Open Inference Protocol, version 2, as JSON and with binary tensors."""
+"""Requests and answers of the Open Inference Protocol, version 2: JSON and binary tensors."""
 
 import base64
 import binascii
@@ -92,7 +92,9 @@ def parse(body: bytes, header_length: int | None, *, images: bool, limit: int) -
     size = parameters.get("binary_data_size")
     if size is not None:
         fits = _is_size(size) and size == len(rest)
-        _expect(fits and "data" not in tensor, f"binary_data_size of {name} is not that of its data.")
+        _expect(
+            fits and "data" not in tensor, f"binary_data_size of {name} is not that of its data."
+        )
     else:
         _expect(len(rest) == 0, "there is binary data that no input has.")
         _expect(isinstance(tensor.get("data"), list), f"{name} has no data.")

@@ -36,7 +36,7 @@ def serve(
         announce: is told where the server listens, once it is ready.
 
     Returns:
-        0 after a signal, once all that was begun is answered; 70 if workers ended one after another.
+        0 after a signal, once all that was begun is answered; 70 if workers ended again and again.
 
     Raises:
         ConfigError: it could be reached by others without a key.
@@ -132,5 +132,3 @@ async def _until(work: Any, exit: asyncio.Event) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, GradoodError):
         await task
-
-

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Options:
     follow: bool = False
     watch: Path | None = None
     keys: tuple[bytes, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 class Service:
@@ -111,9 +111,7 @@ class Service:
         async with self._swapping:
             try:
                 generation = await self.pool.exchange(self.subject)
-                if self.watching is not None and self.subject.detector is not None:
-                    if self.watching.sha256 != generation.about["sha256"]:
-                        self.watching = self.watching.exchanged(Path(self.subject.detector))
+                self._exchange_watch(generation.about["sha256"])
             except (GradoodError, OSError) as error:
                 self.metrics.swaps.labels("failed").inc()
                 _LOG.error("the detector is not taken over, the one before goes on: %s", error)
@@ -122,6 +120,13 @@ class Service:
             self.metrics.serving(generation.version)
             _LOG.warning("serving version %s", generation.version)
             return True
+
+    def _exchange_watch(self, sha256: str) -> None:
+        """Begin another watch, where another calibration took over."""
+        if self.watching is None or self.subject.detector is None or self.subject.onnx is not None:
+            return
+        if self.watching.sha256 != sha256:
+            self.watching = self.watching.exchanged(Path(self.subject.detector))
 
     async def stop(self) -> None:
         """Finish what was begun."""

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from gradood.serve._arrays import pack, split_bytes
 from gradood.serve._frames import receive_frame, send_frame
 from gradood.serve._subject import LoadedSubject, Subject, load_subject
 
-__all__ = ["main"]
+__all__ = ["answer_frames", "main"]
 
 _LOG = logging.getLogger(__name__)
 
 
-def main(handle: int) -> int:
+def main(handle: int) -> None:
     """Serve the socket of a file descriptor until it is closed.
 
     Args:
@@ -27,21 +28,32 @@ def main(handle: int) -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # The server says when to end, by closing.
-    with socket.socket(fileno=handle) as connection:
-        first = receive_frame(connection)
-        if first is None:
-            return 0
-        sys.path.extend(first[0]["path"])
-        try:
-            loaded = load_subject(Subject(**first[0]["subject"]))
-        except Exception as error:
-            send_frame(connection, {"failed": _line(error), "code": _code(error)})
-            return 0
-        send_frame(connection, loaded.description())
-        while (frame := receive_frame(connection)) is not None:
-            head, body = _answered(loaded, *frame)
-            send_frame(connection, head, body)
-    return 0
+    with socket.socket(fileno=handle) as connection, suppress(OSError):
+        answer_frames(connection)
+
+
+def answer_frames(connection: socket.socket) -> None:
+    """Load what the first frame names, and answer the others until the connection closes.
+
+    Args:
+        connection: to the server.
+
+    Raises:
+        OSError: the server ended while it was written to.
+    """
+    first = receive_frame(connection)
+    if first is None:
+        return
+    sys.path.extend(folder for folder in first[0]["path"] if folder not in sys.path)
+    try:
+        loaded = load_subject(Subject(**first[0]["subject"]))
+    except Exception as error:
+        send_frame(connection, {"failed": _line(error), "code": _code(error)})
+        return
+    send_frame(connection, loaded.description())
+    while (frame := receive_frame(connection)) is not None:
+        head, body = _answered(loaded, *frame)
+        send_frame(connection, head, body)
 
 
 def _answered(loaded: LoadedSubject, head: dict[str, Any], body: bytearray) -> Any:
@@ -75,4 +87,4 @@ def _line(error: Exception) -> str:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(main(int(sys.argv[1])))
+    main(int(sys.argv[1]))
