@@ -25,7 +25,12 @@ def case(name: str, passed: bool) -> None:
 
 def expected(x: np.ndarray) -> dict[str, list]:
     """The answer to plain JSON, asked for without any client."""
-    tensor = {"name": "input", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+    tensor = {
+        "name": "input",
+        "datatype": "FP32",
+        "shape": list(x.shape),
+        "data": x.ravel().tolist(),
+    }
     request = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/v2/models/detector/infer",
         json.dumps({"inputs": [tensor]}).encode(),
@@ -47,7 +52,9 @@ def triton() -> None:
     told = client.get_model_metadata("detector")
     case("model metadata", told["inputs"][0]["shape"] == [-1, 1, 8, 8])
     version = told["versions"][0]
-    case("version metadata", client.get_model_metadata("detector", version)["versions"] == [version])
+    case(
+        "version metadata", client.get_model_metadata("detector", version)["versions"] == [version]
+    )
     for rows, given, wanted, packed in itertools.product(
         (1, 5), (False, True), (None, False, True), (None, "gzip", "deflate")
     ):
@@ -64,9 +71,9 @@ def triton() -> None:
         plain = expected(x)
         same = np.allclose(found.as_numpy("score"), plain["score"], rtol=1e-5)
         same &= found.as_numpy("is_ood").tolist() == plain["is_ood"]
-        same &= [bytes(s) if isinstance(s, bytes) else s.encode() for s in found.as_numpy("status")] == [
-            s.encode() for s in plain["status"]
-        ]
+        same &= [
+            bytes(s) if isinstance(s, bytes) else s.encode() for s in found.as_numpy("status")
+        ] == [s.encode() for s in plain["status"]]
         case(f"infer {rows} rows, binary in {given}, out {wanted}, {packed}", same)
     image = http.InferInput("image", [1], "BYTES")
     image.set_data_from_numpy(np.array([open(IMAGE, "rb").read()], object))
@@ -97,7 +104,9 @@ async def kserve() -> None:
         found = await client.infer(base, request, model_name="detector")
         outputs = {output.name: output.as_numpy() for output in found.outputs}
         same = np.allclose(outputs["score"], expected(x)["score"], rtol=1e-5)
-        case(f"infer {rows} rows, binary {binary}, id {id}", same and (id is None or found.id == id))
+        case(
+            f"infer {rows} rows, binary {binary}, id {id}", same and (id is None or found.id == id)
+        )
 
 
 triton() if CLIENT == "triton" else asyncio.run(kserve())

@@ -60,7 +60,8 @@ def serve(
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket of our own: a taken port is told before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as found:
+    # With its protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host, port))
