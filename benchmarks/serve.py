@@ -46,12 +46,14 @@ uvicorn.run(Starlette(routes=[Route("/", echo)]), port=int(sys.argv[1]), log_lev
 
 
 def free_port() -> int:
+    """A port that nothing listens at."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def get(port: int, path: str) -> tuple[int, str]:
+    """Status and text of an address; 0 where nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -68,22 +70,10 @@ class Server:
         self.port = free_port()
         weights = SHARED / "weights" / f"{REFERENCES[name].weights}.safetensors"
         self.log = (folder / "server.log").open("a")
-        self.process = subprocess.Popen(
-            [
-                "taskset",
-                "-c",
-                "0",
-                sys.executable,
-                "-m",
-                "gradood",
-                "serve",
-                "--port",
-                str(self.port),
-            ]
-            + ["--model", name, "--weights", str(weights)]
-            + ["--detector", str(folder / f"{name}.safetensors"), *options],
-            stderr=self.log,
-        )
+        command = ["taskset", "-c", "0", sys.executable, "-m", "gradood", "serve"]
+        command += ["--port", str(self.port), "--model", name, "--weights", str(weights)]
+        command += ["--detector", str(folder / f"{name}.safetensors"), *options]
+        self.process = subprocess.Popen(command, stderr=self.log)
         self.wait()
 
     def wait(self, seconds: float = 60) -> float:
@@ -117,18 +107,19 @@ class Server:
     def load(self, seconds: float, **options: Any) -> subprocess.Popen[str]:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return subprocess.Popen(
-            ["taskset", "-c", "1", sys.executable, str(LOAD), str(self.port)]
-            + ["--seconds", str(seconds), *words],
+            ["taskset", "-c", "1", sys.executable, str(LOAD), str(self.port), "--seconds", str(seconds), *words],
             stdout=subprocess.PIPE,
             text=True,
         )
 
 
 def result(load: "subprocess.Popen[str]") -> dict[str, Any]:
+    """What a load prints once it ends."""
     return dict(json.loads(load.communicate()[0]))
 
 
 def images(source: str, name: str) -> Tensor:
+    """Inputs of a Parquet file of ../shared."""
     opened = open_images(str(SHARED / "data" / source), Preprocess(**REFERENCES[name].preprocess))
     return torch.cat([x for x, _ in loader(opened, batch_size=250)])
 
@@ -164,6 +155,7 @@ def body(folder: Path, x: Tensor) -> dict[str, Any]:
 
 
 def ask(port: int, x: Tensor) -> dict[str, Any]:
+    """Outputs for some inputs."""
     raw = x.numpy().tobytes()
     tensor = {"name": "input", "datatype": "FP32", "shape": list(x.shape)}
     head = json.dumps(
@@ -245,24 +237,27 @@ def batching(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     server = Server(folder, "resnet20", "--max-wait", "60")
     x = images("cifar10_test.parquet[:10]", "resnet20")[:1]
     given = body(folder, x)
-    rates, single = {}, {}
-    for concurrency in (1, 32, 1, 32):
-        found = result(server.load(8, concurrency=concurrency, **given))
-        rates.setdefault(concurrency, []).append(found["answers"]["200"]["count"] / 8)
-        single.setdefault(concurrency, []).append(found["answers"]["200"]["p50"])
-    times: dict[str, list[float]] = {"direct": [], "served": []}
-    os.sched_setaffinity(0, {0})
+    rates: dict[int, list[float]] = {1: [], 32: []}
+    served, direct = [], []
     torch.set_num_threads(1)
-    for _ in range(200):
-        start = time.perf_counter()
-        monitor.predict(x, keep=())
-        times["direct"].append(1e3 * (time.perf_counter() - start))
-    os.sched_setaffinity(0, {0, 1})
-    served = min(single[1])
+    for _ in range(4):
+        for concurrency in rates:
+            found = result(server.load(5, concurrency=concurrency, **given))["answers"]["200"]
+            rates[concurrency].append(found["count"] / 5)
+            if concurrency == 1:
+                served.append(found["p50"])
+        os.sched_setaffinity(0, {0})
+        times = []
+        for _ in range(100):
+            start = time.perf_counter()
+            monitor.predict(x, keep=())
+            times.append(1e3 * (time.perf_counter() - start))
+        os.sched_setaffinity(0, {0, 1})
+        direct.append(statistics.median(times))
     return {
         "rates": rates,
-        "ratio": statistics.mean(rates[32]) / statistics.mean(rates[1]),
-        "direct_p50": statistics.median(times["direct"]),
+        "ratio": [b / a for a, b in zip(rates[1], rates[32], strict=True)],
+        "direct_p50": direct,
         "served_p50": served,
         "exit": server.stop(),
     }
@@ -306,40 +301,37 @@ def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def terms(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """S8: SIGTERM under load, twenty times."""
     detector(folder, "resnet20")
-    given = body(folder, images("cifar10_test.parquet[:10]", "resnet20")[:1])
-    exits, answers, seconds = Counter(), Counter(), []
+    x = images("cifar10_test.parquet[:10]", "resnet20")[:1]
+    exits: Counter[int] = Counter()
+    answers: Counter[str] = Counter()
+    seconds = []
     for _ in range(20):
         server = Server(folder, "resnet20", "--max-wait", "5")
         with ThreadPoolExecutor(8) as threads:
-            x = images("cifar10_test.parquet[:10]", "resnet20")[:1]
-            stop = time.monotonic() + 60
-
-            def client(_: int) -> list[str]:
-                seen = []
-                while time.monotonic() < stop:
-                    try:
-                        ask(server.port, x)
-                        seen.append("200")
-                    except urllib.error.HTTPError as error:
-                        seen.append(str(error.code))
-                    except urllib.error.URLError as error:
-                        refused = isinstance(error.reason, ConnectionRefusedError)
-                        seen.append("not accepted" if refused else "not accepted (reset)")
-                        return seen
-                    except OSError:
-                        seen.append("lost")
-                        return seen
-                return seen
-
-            working = [threads.submit(client, i) for i in range(8)]
+            working = [threads.submit(until_gone, server.port, x) for _ in range(8)]
             time.sleep(1)
             start = time.monotonic()
             exits[server.stop()] += 1
             seconds.append(time.monotonic() - start)
             for each in working:
                 answers.update(each.result())
-    del given
     return {"exits": dict(exits), "answers": dict(answers), "seconds": max(seconds)}
+
+
+def until_gone(port: int, x: Tensor) -> list[str]:
+    """What becomes of one request after another, until none is taken."""
+    seen = []
+    while True:
+        try:
+            ask(port, x)
+            seen.append("200")
+        except urllib.error.HTTPError as error:
+            seen.append(str(error.code))
+        except urllib.error.URLError as error:
+            refused = isinstance(error.reason, ConnectionRefusedError)
+            return [*seen, "not accepted" if refused else "reset while connecting"]
+        except OSError:
+            return [*seen, "lost"]
 
 
 def swaps(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -451,6 +443,7 @@ PARTS = (equal, overload, batching, kills, terms, swaps, starts, soak)
 
 
 def main(args: argparse.Namespace) -> None:
+    """Run the parts that were named."""
     for part in PARTS:
         if args.only and part.__name__ not in args.only.split(","):
             continue

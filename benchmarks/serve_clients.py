@@ -10,6 +10,7 @@ import itertools
 import json
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ CASES: list[tuple[str, bool]] = []
 
 
 def case(name: str, passed: bool) -> None:
+    """Note a case."""
     CASES.append((name, bool(passed)))
     print("ok  " if passed else "FAIL", name)
 
@@ -40,6 +42,7 @@ def expected(x: np.ndarray) -> dict[str, list]:
 
 
 def triton() -> None:
+    """The cases of tritonclient."""
     from tritonclient import http
     from tritonclient.utils import InferenceServerException
 
@@ -76,7 +79,7 @@ def triton() -> None:
         ] == [s.encode() for s in plain["status"]]
         case(f"infer {rows} rows, binary in {given}, out {wanted}, {packed}", same)
     image = http.InferInput("image", [1], "BYTES")
-    image.set_data_from_numpy(np.array([open(IMAGE, "rb").read()], object))
+    image.set_data_from_numpy(np.array([Path(IMAGE).read_bytes()], object))
     case("image", client.infer("detector-images", [image]).as_numpy("status")[0] == b"ok")
     try:
         bad = http.InferInput("input", [1, 3, 8, 8], "FP32")
@@ -88,6 +91,7 @@ def triton() -> None:
 
 
 async def kserve() -> None:
+    """The cases of kserve."""
     from kserve import InferenceRESTClient, InferInput, InferRequest
     from kserve.inference_client import RESTConfig
 

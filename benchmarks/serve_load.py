@@ -106,6 +106,7 @@ class Load:
 
 
 async def probes(port: int, path: str, seconds: float, times: dict[str, list[float]]) -> None:
+    """GETs, 20 a second."""
     connection, end = Connection(port), time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -131,6 +132,7 @@ def summary(times: dict[str, list[float]]) -> dict[str, Any]:
 
 
 async def main(args: argparse.Namespace) -> dict[str, Any]:
+    """The load, and probes beside it."""
     with open(args.body, "rb") as file:
         load = Load(args.port, post(file.read(), args.length))
     live: dict[str, list[float]] = defaultdict(list)

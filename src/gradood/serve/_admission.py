@@ -93,6 +93,13 @@ class Gate:
         self._bytes = 0.0
         self.requests = 0
 
+    def closed(self) -> bool:
+        """Whether the wait is too long, or too many requests are there."""
+        return (
+            self._queue.expected_wait() > self._limits.max_wait
+            or self.requests >= self._limits.max_requests
+        )
+
     def admit(self, length: int | None) -> int:
         """Let a request in.
 
@@ -107,8 +114,8 @@ class Gate:
         """
         if length is not None and length > self._limits.max_body:
             raise Refusal(413, f"the body is larger than {self._limits.max_body} bytes.")
-        wait = self._queue.expected_wait()
-        if wait > self._limits.max_wait or self.requests >= self._limits.max_requests:
+        if self.closed():
+            wait = self._queue.expected_wait()
             raise Refusal(503, "too many requests are waiting; come back later.", retry=wait)
         rows = 1 if length is None or self._bytes == 0 else max(1, round(length / self._bytes))
         rows = min(rows, self._limits.max_rows)

@@ -87,7 +87,7 @@ async def _run(
         make_app(service),
         **{"log_config": None, "access_log": False, "lifespan": "off", "server_header": False},
         timeout_graceful_shutdown=max(1, int(options.grace)),
-        timeout_keep_alive=30,
+        timeout_keep_alive=75,  # Longer than that of proxies, which else write to a closed end.
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # The signals are ours: uvicorn exits 143.

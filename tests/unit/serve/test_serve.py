@@ -71,9 +71,8 @@ def threads(monkeypatch):
         ours, theirs = socket.socketpair()
 
         def run():
-            with theirs:
-                with suppress(OSError):
-                    answer_frames(theirs)
+            with theirs, suppress(OSError):
+                answer_frames(theirs)
 
         threading.Thread(target=run, daemon=True).start()
         ours.setblocking(False)
