@@ -106,11 +106,9 @@ class Server:
 
     def load(self, seconds: float, **options: Any) -> subprocess.Popen[str]:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return subprocess.Popen(
-            ["taskset", "-c", "1", sys.executable, str(LOAD), str(self.port), "--seconds", str(seconds), *words],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = ["taskset", "-c", "1", sys.executable, str(LOAD), str(self.port)]
+        command += ["--seconds", str(seconds), *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def result(load: "subprocess.Popen[str]") -> dict[str, Any]:

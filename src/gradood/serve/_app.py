@@ -132,6 +132,8 @@ class _Routes:
                 number = secrets.token_hex(6)
                 _LOG.exception("request %s failed", number)
                 response = JSONResponse({"error": f"internal error, request {number}."}, 500)
+            if service.stopping:
+                response.headers["connection"] = "close"
             service.metrics.requests.labels(path, str(response.status_code)).inc()
             if request.method == "POST":
                 service.metrics.seconds.observe(time.monotonic() - start)
@@ -280,7 +282,7 @@ class _Routes:
     ) -> tuple[Asked, Any, str]:
         """Admit a request, read it, and have it answered."""
         service = self._service
-        if service.stopping:
+        if service.stopped:
             raise Refusal(503, "the server ends.", retry=1)
         reserved = service.gate.admit(_length(request))
         listening: asyncio.Future[Any] | None = None

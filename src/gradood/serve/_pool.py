@@ -23,6 +23,8 @@ __all__ = ["Events", "Generation", "Pool", "StartError"]
 
 _LOG = logging.getLogger(__name__)
 _START, _DEATHS = 120.0, 3
+_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
+"""For glibc: batches of many sizes else leave holes, and a worker grows by half in a minute."""
 
 
 class StartError(GradoodError):
@@ -278,7 +280,7 @@ async def start_worker(subject: Subject) -> Worker:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gradood.serve._worker", str(theirs.fileno())),
             pass_fds=(theirs.fileno(),),
-            env={**os.environ, "OMP_NUM_THREADS": str(subject.threads)},
+            env={**_ALLOCATION, **os.environ, "OMP_NUM_THREADS": str(subject.threads)},
             start_new_session=True,  # Ctrl-C is for the server, which lets them finish.
         )
     ours.setblocking(False)

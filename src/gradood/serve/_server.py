@@ -17,6 +17,8 @@ from gradood.serve._subject import Subject
 __all__ = ["serve"]
 
 _LOG = logging.getLogger(__name__)
+_LATE = 0.25
+"""Seconds in which a request may still come over a connection that was taken."""
 _INSTALL = 'pip install "gradood[serve]"'
 
 
@@ -112,10 +114,11 @@ async def _run(
         await service.exit.wait()
         tending.cancel()
     finally:
-        # Requests that are there are answered; new ones are sent elsewhere.
+        # Whoever is connected is answered; others, and the next request, go elsewhere.
         service.stopping = True
         for each in getattr(server, "servers", ()):
             each.close()
+        await asyncio.sleep(_LATE)
         await service.stop()
         server.should_exit = True
         await serving

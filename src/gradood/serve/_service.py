@@ -73,6 +73,7 @@ class Service:
         self.exit = asyncio.Event()
         self.broken = False
         self.stopping = False
+        self.stopped = False
         self._swapping = asyncio.Lock()
 
     # -- life ---------------------------------------------------------------------------------
@@ -131,8 +132,10 @@ class Service:
     async def stop(self) -> None:
         """Finish what was begun."""
         end = time.monotonic() + self.options.grace
+        self.stopping = True
         while self.queue.rows + self.queue.running > 0 and time.monotonic() < end:
             await asyncio.sleep(0.01)
+        self.stopped = True
         for job in self.queue.drain():
             if not job.answer.done():
                 job.answer.set_exception(Refusal(503, "the server ends.", retry=1))
