@@ -140,5 +140,7 @@ def test_ci_runs_the_tests_and_the_mutations():
     assert left_out == ["tests/test_mutations.py"]
     assert "$(PYTEST) tests/test_mutations.py $(ARGS)" in recipes["mutations"]
     assert "$(PYTEST) --full $(ARGS)" in recipes["test-full"]
-    sections = re.findall(r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    sections = re.findall(
+        r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
+    )
     assert sections == ["readme", "test", "mutations", "lint"]

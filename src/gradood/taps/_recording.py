@@ -120,7 +120,7 @@ class Recording:
             if torch.is_grad_enabled() and not output.requires_grad:
                 fresh = output.detach().requires_grad_().clone()
             dim = self._channel_dim(module, output)
-            values = positions(output.detach(), dim)
+            values = positions(output.detach(), dim).double()
             if fresh.grad_fn is not None:
                 self._ports.setdefault(fresh.grad_fn, Site(name, "output", len(calls)))
             calls.append(
@@ -128,8 +128,8 @@ class Recording:
                     fresh.grad_fn,
                     tuple(output.shape),
                     dim,
-                    values.double().mean(-1),
-                    values.double().clamp_min(0).mean(-1),
+                    values.mean(-1),
+                    values.clamp_min(0).mean(-1),
                 )
             )
             return None if fresh is output else fresh
