@@ -16,7 +16,7 @@ from gradood.evidence.requests import (
     Read,
 )
 from gradood.evidence.summaries import MAP
-from gradood.taps import INPUT, Network, Reading, Tap
+from gradood.taps import INPUT, HeadReading, Network, Reading, Tap
 
 __all__ = ["input_gradients", "perturbed", "read_perturbed"]
 
@@ -112,23 +112,20 @@ def read_perturbed(
     asked = [read for read in reads if isinstance(read, Perturbed)]
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
+        moved = perturbed(x, gradient, step)
+        taken: HeadReading | None = None
         with Tap(network.views) as tap:
             for what, read in of.items():
                 if isinstance(what, Activation):
                     tap.value(what.site, _summary(network, what, read, found))
                 elif what == FEATURES:
-                    tap.value(network.head.site, _features(network, read, found))
-            logits = network.logits_of(tap.run(perturbed(x, gradient, step)))
+                    taken = network.watch_head(tap, moved)
+            logits = network.logits_of(tap.run(moved))
+            if taken is not None:
+                found[of[FEATURES]] = taken.features(logits)
         if LOGITS in of:
             found[of[LOGITS]] = logits
     return found
-
-
-def _features(network: Network, read: Perturbed, found: dict[Read, Tensor]) -> Reading:
-    def reading(seen: Tensor) -> None:
-        found[read] = network.head.features(seen).clone()
-
-    return reading
 
 
 def _summary(

@@ -26,7 +26,7 @@ from gradood.evidence.requests import (
     Perturbed,
     Read,
 )
-from gradood.taps import Head, Network, OverwrittenError, Reading, Site, Tap, positions
+from gradood.taps import Head, HeadReading, Network, OverwrittenError, Reading, Site, Tap, positions
 
 __all__ = ["gather"]
 
@@ -70,13 +70,10 @@ def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) 
     with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
     graphs: dict[Read, Tensor] = {}
+    taken: HeadReading | None = None
     with Tap(network.views) as tap:
         if with_head:
-            head = network.head
-            # A copy: models may go on to change what the head took, such as to normalize it.
-            tap.value(
-                head.site, lambda seen: graphs.update({FEATURES: head.features(seen).clone()})
-            )
+            taken = network.watch_head(tap, x)
         for read in wanted:
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found))
@@ -88,6 +85,8 @@ def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) 
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
+        if taken is not None:
+            graphs[FEATURES] = taken.features(logits)
         for i, (objective, targets) in enumerate(gradients.items()):
             scalar = _scalar(network, objective, graphs)
             receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}

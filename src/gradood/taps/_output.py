@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradood.errors import TapError
 from gradood.taps.graph import nodes_behind
-from gradood.taps.head import HeadCandidate, find_head
+from gradood.taps._head_search import HeadCandidate, find_head
 
 __all__ = ["by_graph", "by_values", "chosen_among", "headless", "mistaken"]
 

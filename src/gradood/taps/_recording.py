@@ -11,6 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError
 from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps._head_search import HeadSearch
+from gradood.taps._headless import unreadable_head
 from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
 from gradood.taps.graph import (
     Stage,
@@ -20,11 +22,11 @@ from gradood.taps.graph import (
     nodes_between,
     positive_part,
 )
-from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
-from gradood.taps.network import LastMap, Layer, Network, own_name
+from gradood.taps.head import Head, linear_weight
+from gradood.taps.network import LastMap, Layer, Network, own_name, paired, position_mask
 from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import Output, logits_of
+from gradood.taps.wrap import Link, Output, logits_of
 
 __all__ = ["Recording"]
 
@@ -55,6 +57,7 @@ class Recording:
         self._opaque = opaque
         self._output = output
         self._returned: Any = None
+        self._rows = torch.empty(0, device="cpu")
         self._module = views.model
         self._seen: dict[str, list[_Seen]] = {}
         self._ports: dict[Any, Site] = {}
@@ -64,6 +67,7 @@ class Recording:
 
     def run(self, rows: Tensor) -> None:
         """Run the view on a few rows; no hook remains."""
+        self._rows = rows.detach().clone()
         rows = rows.detach().clone()
         if torch.is_grad_enabled() and rows.is_floating_point():
             rows = rows.requires_grad_().clone()
@@ -145,42 +149,35 @@ class Recording:
         assert told is not None
         return told
 
-    def network(self, example: Tensor, head: str | None, overwrites: bool) -> Network:
+    def network(
+        self,
+        example: Tensor,
+        head: str | None,
+        overwrites: bool,
+        *,
+        link: Link = "softmax",
+        pairs: bool = True,
+    ) -> Network:
         """The network as it ran.
 
         Args:
             example: (1, …) one of the inputs.
             head: name of the head, or None to search for it.
             overwrites: whether the model changes the tensor that it is given.
+            link: what makes probabilities of the outputs.
+            pairs: whether one logit z under a softmax is read as the two (0, z).
         """
         logits = self.logits
-        counts = {name: len(calls) for name, calls in self._seen.items()}
-        known = (self._views, example)
-        candidates = [
-            HeadCandidate(
-                layer, self._module.get_submodule(layer), seen, counts.get(layer, 1), *known
-            )
-            for layer, seen in self._candidates
-        ]
-        ended = by_graph(logits)
+        ended = None if link == "none" else by_graph(logits)
         cautions = [] if ended is None else [mistaken(ended)]
+        made = pairs and link == "softmax" and logits.shape[1] == 1
+        search = self._search(example, paired=made)
         if self._output is None:
-            among = chosen_among(self._returned, logits, candidates)
+            among = chosen_among(self._returned, logits, search.tried(paired=False))
             cautions += [] if among is None else [among]
-        found: Head | str
-        features: Tensor | None = None
-        try:
-            found = find_head(candidates, logits, head and own_name(self._module, head))
-            features = found.features(next(c.seen for c in candidates if c.layer == found.layer))
-        except TapError as error:
-            # Its words alone: the error would keep this forward and its graph alive.
-            found = str(error)
-            certain = ended or by_values(logits)
-            looks = certain or by_values(logits, few=True)
-            if certain:
-                found = headless(certain)
-            elif looks and "looks like" not in found:
-                found += f" The output looks like {looks}: let the model return its logits."
+        if made:
+            logits = paired(logits)
+        found, features = self._head(search, logits, head and own_name(self._module, head), link)
         consumers = consumers_of(logits)
         layers = {
             name: self._layer(name, calls, consumers, example.shape[0] + 1)
@@ -193,16 +190,48 @@ class Recording:
             last_map=self._last_map(layers, features),
             concatenates=False,
             example=example,
-            classes=logits.shape[1],
+            classes=1 if link == "none" else logits.shape[1],
             overwrites=overwrites,
             opaque=self._opaque,
             views=self._views,
             _head=found,
             output=self._output,
             cautions=tuple(cautions),
+            link=link,
+            paired=made,
         )
         stages = find_stages([layer.name for layer in draft.hook_layers])
         return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
+
+    def _search(self, example: Tensor, *, paired: bool) -> HeadSearch:
+        shapes = {name: calls[0].shape for name, calls in self._seen.items() if len(calls) == 1}
+        counts = {name: len(calls) for name, calls in self._seen.items()}
+        own = [("", self._rows)] if linear_weight(self._module) is not None else []
+        taken = (*own, *self._candidates)
+        mask = position_mask(self._rows)
+        return HeadSearch(self._views, example, self._rows, taken, counts, shapes, paired, mask)
+
+    def _head(
+        self, search: HeadSearch, logits: Tensor, name: str | None, link: Link
+    ) -> tuple[Head | str, Tensor | None]:
+        """The verified head with features of the rows, or why there is none."""
+        try:
+            return search.weighted(logits, name)
+        except TapError as error:
+            # Its words alone: the error would keep this forward and its graph alive.
+            why = str(error)
+        certain = None if link == "none" else by_graph(self.logits) or by_values(logits)
+        if certain:
+            return headless(certain), None
+        probed = search.probed(logits, name)
+        if probed is not None:
+            return probed
+        if link == "none":
+            return (why, None) if name is not None else search.output(logits)
+        looks = by_values(logits, few=True)
+        if looks and "looks like" not in why:
+            why += f" The output looks like {looks}: let the model return its logits."
+        return why + unreadable_head(self._module, self._seen), None
 
     def _layer(self, name: str, calls: Sequence["_Seen"], consumers: Any, rows: int) -> Layer:
         module = self._module.get_submodule(name)

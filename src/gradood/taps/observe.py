@@ -17,7 +17,7 @@ from gradood.taps.head import exact_products
 from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
-from gradood.taps.wrap import Output, logits_of, unwrap
+from gradood.taps.wrap import Link, Output, logits_of, unwrap
 
 __all__ = ["observe"]
 
@@ -29,7 +29,13 @@ _RUNS = 3
 
 
 def observe(
-    model: nn.Module, example: Tensor, *, head: str | None = None, output: Output | None = None
+    model: nn.Module,
+    example: Tensor,
+    *,
+    head: str | None = None,
+    output: Output | None = None,
+    link: Link = "softmax",
+    pairs: bool = True,
 ) -> Network:
     """Run a view of the model on a few rows and note what it does.
 
@@ -40,6 +46,8 @@ def observe(
         example: (n ≥ 1, …) inputs on the model's device; the first two are used.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
+        link: what makes probabilities of the outputs.
+        pairs: whether one logit z under a softmax is read as the two (0, z).
 
     Raises:
         TapError: a tensor of the model holds no data, or the model returns no logits, or several
@@ -70,8 +78,9 @@ def observe(
         seen = _settled(views, rows, output)
     views.observing = False
     _refuse_mixing(views, seen, rows, output)
-    network = seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
-    if network.cautions or by_values(seen.recording.logits, few=True) is None:
+    first = rows[:1].detach().clone()
+    network = seen.recording.network(first, head, seen.overwrites, link=link, pairs=pairs)
+    if link == "none" or network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
     what = by_values(_more_logits(network, example))
     return network if what is None else replace(network, cautions=(mistaken(what),))

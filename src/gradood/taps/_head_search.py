@@ -1,0 +1,232 @@
+"""Search for the head among the layers that ran: each is tried, and verified on the logits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradood.errors import TapError
+from gradood.taps._positions import UNIT
+from gradood.taps._probing import inputs_of
+from gradood.taps.head import Form, Head, deviation, rounding, usable_reductions
+from gradood.taps.site import Site
+from gradood.taps.view import Views
+
+__all__ = ["HeadCandidate", "HeadSearch", "find_head"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCandidate:
+    """One call of a layer that could be the head.
+
+    Attributes:
+        layer: module name.
+        module: the layer.
+        seen: what it took.
+        calls: how often it ran in the forward.
+        views: of the model.
+        example: (1, …) an input of the model.
+        form: whether its weight is read, or told by unit vectors.
+        paired: whether its one logit z is read as the two (0, z).
+        mask: (batch, positions), which positions count; None if all do.
+    """
+
+    layer: str
+    module: nn.Module
+    seen: Tensor
+    calls: int
+    views: Views = field(repr=False)
+    example: Tensor = field(repr=False)
+    form: Form = "weight"
+    paired: bool = False
+    mask: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSearch:
+    """One forward of a model, in which a head is looked for.
+
+    Attributes:
+        views: of the model.
+        example: (1, …) an input.
+        rows: the inputs that it ran on.
+        taken: name of a layer with a weight, and what it took, in the order they ran.
+        calls: how often each layer ran.
+        shapes: what each layer gave that ran once; empty where that is no tensor.
+        paired: whether one logit z is read as the two (0, z).
+        mask: (rows, positions), which positions count; None if all do.
+    """
+
+    views: Views
+    example: Tensor
+    rows: Tensor
+    taken: Sequence[tuple[str, Tensor]]
+    calls: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    paired: bool
+    mask: Tensor | None
+
+    def tried(self, *, paired: bool) -> list[HeadCandidate]:
+        """The layers with a weight of their own.
+
+        Args:
+            paired: whether they are compared with logits read as two.
+        """
+        return [self._candidate(*known, "weight", paired) for known in self.taken]
+
+    def weighted(self, logits: Tensor, name: str | None) -> tuple[Head, Tensor]:
+        """The head among layers with a weight, and features (rows, width).
+
+        Args:
+            logits: (rows, classes), the model's own.
+            name: the layer to take, or None to try all.
+
+        Raises:
+            TapError: none fits; says what was tried.
+        """
+        return self._found(self.tried(paired=self.paired), logits, name)
+
+    def probed(self, logits: Tensor, name: str | None) -> tuple[Head, Tensor] | None:
+        """The head among modules whose weight is told by unit vectors, or None.
+
+        Args:
+            logits: as above.
+            name: likewise.
+
+        Cost:
+            A forward of the rows, and each module that gives as many values, on its width + 1.
+        """
+        outputs, rows = logits.shape[1] - self.paired, len(logits)
+        names = [
+            layer
+            for layer, shape in self.shapes.items()
+            if len(shape) in (2, 3)
+            and shape[0] == rows
+            and shape[-1] == outputs
+            and name in (None, layer)
+        ]
+        if not names or not bool(logits.isfinite().all()):
+            return None
+        seen = inputs_of(self.views, names, lambda module: module(self.rows.clone()))
+        known = [self._candidate(*taken, "probed", self.paired) for taken in seen.items()]
+        try:
+            return self._found(known, logits, name)
+        except TapError:
+            return None
+
+    def output(self, logits: Tensor) -> tuple[Head, Tensor]:
+        """The model's output as its own features, whose head is the identity."""
+        values, site = logits.detach(), Site("", "output")
+        whole = Head("", self.views.model, site, "as given", 0.0, self.views, self.example)
+        return replace(whole, form="output", taken=values[:1]), values
+
+    def _candidate(self, layer: str, seen: Tensor, form: Form, paired: bool) -> HeadCandidate:
+        return HeadCandidate(
+            layer,
+            self.views.model.get_submodule(layer),
+            seen,
+            self.calls.get(layer, 1),
+            self.views,
+            self.example,
+            form,
+            paired,
+            self.mask,
+        )
+
+    def _found(
+        self, candidates: Sequence[HeadCandidate], logits: Tensor, name: str | None
+    ) -> tuple[Head, Tensor]:
+        head = find_head(candidates, logits, name)
+        seen = next(c.seen for c in candidates if c.layer == head.layer)
+        return head, head.features(seen, logits, self.mask)
+
+
+def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | None) -> Head:
+    """The candidate whose linear map gives the model's logits.
+
+    Args:
+        candidates: calls of possible heads, in the order they ran.
+        logits: (batch, classes), the model's own.
+        name: the layer to take, or None to try all, the last first.
+
+    Raises:
+        TapError: none fits; says what was tried and how far off each was.
+    """
+    if not bool(logits.isfinite().all()):
+        raise TapError(
+            "the head cannot be verified, as the model's logits on the example hold NaN or "
+            "infinity; give inputs that the model can classify, and check its weights."
+        )
+    tried: list[str] = []
+    for candidate in reversed(candidates):
+        if name is not None and candidate.layer != name:
+            continue
+        called = _called(candidate.layer)
+        if candidate.calls > 1:
+            tried.append(f"{called} runs {candidate.calls} times")
+            continue
+        head, why = _verify(candidate, logits)
+        if head is not None:
+            return head
+        tried.append(f"{called} {why}")
+    values = logits.detach().double()
+    hint = ""
+    if bool((values >= 0).all()) and torch.allclose(values.sum(1), values.new_ones(()), atol=1e-3):
+        hint = " The output looks like probabilities: let the model return its logits."
+    wanted = "the last linear layer" if name is None else f"the head named {name!r}"
+    detail = "; ".join(tried[:6]) or "no linear layer or 1×1 convolution ran"
+    raise TapError(
+        f"{wanted} could not be verified: features @ weight.T + bias must equal the model's "
+        f"{tuple(logits.shape)} logits. Tried: {detail}. "
+        f"Name the layer with Monitor(model, …, head='module.name').{hint}"
+    )
+
+
+def _called(layer: str) -> str:
+    return repr(layer) if layer else "the model itself"
+
+
+def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
+    seen, probed = candidate.seen, candidate.form == "probed"
+    draft = Head(
+        candidate.layer,
+        candidate.module,
+        Site(candidate.layer, "input"),
+        "as given",
+        0.0,
+        candidate.views,
+        candidate.example,
+        candidate.form,
+        candidate.paired,
+        seen[:1],
+    )
+    try:
+        known = draft.linear()
+    except Exception as error:  # Of a module that takes nothing but what it took.
+        if not probed:
+            raise
+        return None, f"cannot be run on unit vectors ({type(error).__name__})"
+    if known[0].shape[0] != logits.shape[1]:
+        return None, f"gives {known[0].shape[0]} values, not {logits.shape[1]}"
+    best = float("inf")
+    for reduction in usable_reductions(seen, probed=probed, masked=candidate.mask is not None):
+        head = replace(draft, reduction=reduction)
+        weight = head.linear()[0] if reduction == UNIT else known[0]
+        if not _fits(seen, weight, logits):
+            continue
+        features = head.features(seen.detach(), logits, candidate.mask)
+        error = deviation(head, features, logits)
+        best = min(best, error)
+        if error <= rounding(logits, seen):
+            return replace(head, error=error), ""
+    if best == float("inf"):
+        return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
+    return None, f"is off by {best:.1e} of the largest logit"
+
+
+def _fits(seen: Tensor, weight: Any, logits: Tensor) -> bool:
+    """Whether a reduction of what a layer takes has the rows and the width of its weight."""
+    width = seen.shape[1] if seen.ndim == 4 else seen.shape[-1]
+    return len(seen) == len(logits) and width == weight.shape[1]
