@@ -17,6 +17,10 @@ from gradood.taps.view import Views
 __all__ = ["HeadCandidate", "HeadSearch", "find_head"]
 
 
+_PROBED = 8
+"""Modules that are tried with unit vectors, the last to run, as these take a run each."""
+
+
 @dataclass(frozen=True, eq=False)
 class HeadCandidate:
     """One call of a layer that could be the head.
@@ -109,7 +113,7 @@ class HeadSearch:
         ]
         if not names or not bool(logits.isfinite().all()):
             return None
-        seen = inputs_of(self.views, names, lambda module: module(self.rows.clone()))
+        seen = inputs_of(self.views, names[-_PROBED:], lambda module: module(self.rows.clone()))
         known = [self._candidate(*taken, "probed", self.paired) for taken in seen.items()]
         try:
             return self._found(known, logits, name)

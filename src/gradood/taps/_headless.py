@@ -43,7 +43,8 @@ def unreadable_head(module: nn.Module, ran: Collection[str]) -> str:
 
 
 def _has_layers(module: torch.fx.GraphModule) -> bool:
-    return any(node.op == "call_module" for node in module.graph.nodes)
+    called = (node.target for node in module.graph.nodes if node.op == "call_module")
+    return any(True for name in called for _ in module.get_submodule(str(name)).parameters())
 
 
 def _quantized(layer: nn.Module) -> bool:

@@ -85,7 +85,7 @@ class Head:
             return self._probed(after_forward=written)
         if written:
             return self._during_a_forward()
-        own = self.module._parameters
+        own = dict(self.module._parameters.items())
         if own.get("weight") is not None and ("bias" in own or not hasattr(self.module, "bias")):
             return _linear(self.module)
         with left_as_found(self.views) as view:
