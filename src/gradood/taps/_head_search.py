@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gradood.errors import TapError
 from gradood.taps._positions import UNIT
 from gradood.taps._probing import inputs_of
-from gradood.taps.head import Form, Head, deviation, rounding, usable_reductions
+from gradood.taps.arguments import Inputs, called
+from gradood.taps.head import Form, Head, deviation, mask_of, rounding, usable_reductions
 from gradood.taps.site import Site
 from gradood.taps.view import Views
 
@@ -42,7 +43,7 @@ class HeadCandidate:
     seen: Tensor
     calls: int
     views: Views = field(repr=False)
-    example: Tensor = field(repr=False)
+    example: Inputs = field(repr=False)
     form: Form = "weight"
     paired: bool = False
     mask: Tensor | None = field(default=None, repr=False)
@@ -64,8 +65,8 @@ class HeadSearch:
     """
 
     views: Views
-    example: Tensor
-    rows: Tensor
+    example: Inputs
+    rows: Inputs
     taken: Sequence[tuple[str, Tensor]]
     calls: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
@@ -113,7 +114,9 @@ class HeadSearch:
         ]
         if not names or not bool(logits.isfinite().all()):
             return None
-        seen = inputs_of(self.views, names[-_PROBED:], lambda module: module(self.rows.clone()))
+        seen = inputs_of(
+            self.views, names[-_PROBED:], lambda module: called(module, self.rows.clone())
+        )
         known = [self._candidate(*taken, "probed", self.paired) for taken in seen.items()]
         try:
             return self._found(known, logits, name)
@@ -144,7 +147,7 @@ class HeadSearch:
     ) -> tuple[Head, Tensor]:
         head = find_head(candidates, logits, name)
         seen = next(c.seen for c in candidates if c.layer == head.layer)
-        return head, head.features(seen, logits, self.mask)
+        return head, head.features(seen, logits, mask_of(seen, self.mask))
 
 
 def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | None) -> Head:
@@ -214,13 +217,13 @@ def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]
         return None, f"cannot be run on unit vectors ({type(error).__name__})"
     if known[0].shape[0] != logits.shape[1]:
         return None, f"gives {known[0].shape[0]} values, not {logits.shape[1]}"
-    best = float("inf")
-    for reduction in usable_reductions(seen, probed=probed, masked=candidate.mask is not None):
+    mask, best = mask_of(seen, candidate.mask), float("inf")
+    for reduction in usable_reductions(seen, probed=probed, masked=mask is not None):
         head = replace(draft, reduction=reduction)
         weight = head.linear()[0] if reduction == UNIT else known[0]
         if not _fits(seen, weight, logits):
             continue
-        features = head.features(seen.detach(), logits, candidate.mask)
+        features = head.features(seen.detach(), logits, mask)
         error = deviation(head, features, logits)
         best = min(best, error)
         if error <= rounding(logits, seen):

@@ -14,6 +14,8 @@ from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._head_search import HeadSearch
 from gradood.taps._headless import unreadable_head
 from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
+from gradood.taps.arguments import Inputs, called
+from gradood.taps.attended import attended
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -23,7 +25,7 @@ from gradood.taps.graph import (
     positive_part,
 )
 from gradood.taps.head import Head, linear_weight
-from gradood.taps.network import LastMap, Layer, Network, own_name, paired, position_mask
+from gradood.taps.network import LastMap, Layer, Network, own_name, paired
 from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.view import View, Views
 from gradood.taps.wrap import Link, Output, logits_of
@@ -57,20 +59,20 @@ class Recording:
         self._opaque = opaque
         self._output = output
         self._returned: Any = None
-        self._rows = torch.empty(0, device="cpu")
+        self._rows: Inputs = torch.empty(0, device="cpu")
         self._module = views.model
         self._seen: dict[str, list[_Seen]] = {}
         self._ports: dict[Any, Site] = {}
         self._nodes: dict[Site, Any] = {}
         self._candidates: list[tuple[str, Tensor]] = []
         self._channels: int | None = None
+        self._attended: Tensor | None = None
 
-    def run(self, rows: Tensor) -> None:
+    def run(self, rows: Inputs) -> None:
         """Run the view on a few rows; no hook remains."""
         self._rows = rows.detach().clone()
-        rows = rows.detach().clone()
-        if torch.is_grad_enabled() and rows.is_floating_point():
-            rows = rows.requires_grad_().clone()
+        rows = _with_graph(rows.detach().clone())
+        self._attended = attended(rows)
         handles: list[RemovableHandle] = []
         try:
             for name, _ in self._module.named_modules():
@@ -85,9 +87,9 @@ class Recording:
                 handle.remove()
         self.logits = logits_of(self._returned, self._output)
 
-    def _forward(self, rows: Tensor) -> Any:
+    def _forward(self, rows: Inputs) -> Any:
         try:
-            return self._view.module(rows)
+            return called(self._view.module, rows)
         except RuntimeError:  # May be autograd's.
             raise
         except Exception as error:
@@ -132,13 +134,21 @@ class Recording:
                     fresh.grad_fn,
                     tuple(output.shape),
                     dim,
-                    values.double().mean(-1),
-                    values.double().clamp_min(0).mean(-1),
+                    self._mean(values.double()),
+                    self._mean(values.double().clamp_min(0)),
                 )
             )
             return None if fresh is output else fresh
 
         return hook
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Mean of (batch, channels, positions) over the positions that count."""
+        mask = self._attended
+        if mask is None or values.shape[::2] != mask.shape:
+            return values.mean(-1)
+        counts = mask.sum(1).clamp_min(1)
+        return values.where(mask[:, None].to(values.device), 0).sum(-1) / counts[:, None]
 
     def _channel_dim(self, module: nn.Module, output: Tensor) -> int:
         """Of a layer that does not tell, as of the last layer that did; else the last."""
@@ -151,7 +161,7 @@ class Recording:
 
     def network(
         self,
-        example: Tensor,
+        example: Inputs,
         head: str | None,
         overwrites: bool,
         *,
@@ -161,7 +171,7 @@ class Recording:
         """The network as it ran.
 
         Args:
-            example: (1, …) one of the inputs.
+            example: one of the inputs (1, …).
             head: name of the head, or None to search for it.
             overwrites: whether the model changes the tensor that it is given.
             link: what makes probabilities of the outputs.
@@ -180,7 +190,7 @@ class Recording:
         found, features = self._head(search, logits, head and own_name(self._module, head), link)
         consumers = consumers_of(logits)
         layers = {
-            name: self._layer(name, calls, consumers, example.shape[0] + 1)
+            name: self._layer(name, calls, consumers, len(example) + 1)
             for name, calls in self._seen.items()
         }
         draft = Network(
@@ -203,12 +213,14 @@ class Recording:
         stages = find_stages([layer.name for layer in draft.hook_layers])
         return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
 
-    def _search(self, example: Tensor, *, paired: bool) -> HeadSearch:
+    def _search(self, example: Inputs, *, paired: bool) -> HeadSearch:
         shapes = {name: calls[0].shape for name, calls in self._seen.items() if len(calls) == 1}
         counts = {name: len(calls) for name, calls in self._seen.items()}
-        own = [("", self._rows)] if linear_weight(self._module) is not None else []
+        single = self._rows
+        linear = isinstance(single, Tensor) and linear_weight(self._module) is not None
+        own = [("", single)] if linear and isinstance(single, Tensor) else []
         taken = (*own, *self._candidates)
-        mask = position_mask(self._rows)
+        mask = self._attended
         return HeadSearch(self._views, example, self._rows, taken, counts, shapes, paired, mask)
 
     def _head(
@@ -312,6 +324,16 @@ class _Seen:
     channels: int
     mean: Tensor | None
     positive_mean: Tensor | None
+
+
+def _with_graph(rows: Inputs) -> Inputs:
+    """The inputs, which autograd follows from there where grad mode is on."""
+
+    def recorded(leaf: Tensor) -> Tensor:
+        follows = torch.is_grad_enabled() and leaf.is_floating_point()
+        return leaf.requires_grad_().clone() if follows else leaf
+
+    return recorded(rows) if isinstance(rows, Tensor) else rows.each(recorded)
 
 
 def _first_tensor(args: Iterable[Any], kwargs: dict[str, Any]) -> Tensor | None:

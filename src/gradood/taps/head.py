@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradood.errors import TapError
 from gradood.taps._positions import REDUCTIONS, SELECTED, UNIT, reductions_of, selected_position
 from gradood.taps._probing import probed_linear
+from gradood.taps.arguments import Inputs, called
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.view import Views
@@ -34,7 +35,7 @@ class Head:
         error: largest difference from the model's own logits on the probe, relative to the
             largest logit.
         views: of the model.
-        example: (1, …) an input, to see weights that the model changes in its forward.
+        example: an input (1, …), to see weights that the model changes in its forward.
         form: where weight and bias come from.
         paired: whether the layer gives one logit z, read as the two (0, z).
         taken: (1, …) what the layer took of one input.
@@ -46,7 +47,7 @@ class Head:
     reduction: str
     error: float
     views: Views = field(repr=False)
-    example: Tensor = field(repr=False)
+    example: Inputs = field(repr=False)
     form: Form = "weight"
     paired: bool = False
     taken: Tensor | None = field(default=None, repr=False)
@@ -104,7 +105,7 @@ class Head:
             module = view.find(self.layer) or self.module
             handle = module.register_forward_hook(lambda own, *_: found.append(_linear(own)))
             try:
-                view.module(self.example.to(self._device).clone())
+                called(view.module, self.example.to(self._device).clone())
             finally:
                 handle.remove()
         return found[-1]
@@ -112,7 +113,7 @@ class Head:
     def _probed(self, *, after_forward: bool) -> tuple[Tensor, Tensor | None]:
         with left_as_found(self.views) as view:
             if after_forward:
-                view.module(self.example.to(self._device).clone())
+                called(view.module, self.example.to(self._device).clone())
             module = view.find(self.layer) or self.module
             like = cast("Tensor", self.taken).to(self._device)
             return probed_linear(module, like, unit=self.reduction == UNIT)
@@ -175,7 +176,7 @@ class HeadReading:
         seen = cast("Tensor", self._seen)
         if seen.ndim != 3:
             return seen
-        features = self.head.features(seen, logits, self._mask)
+        features = self.head.features(seen, logits, mask_of(seen, self._mask))
         off = deviation(self.head, features, logits)
         if off > 4 * rounding(logits, seen):
             raise TapError(
@@ -185,6 +186,17 @@ class HeadReading:
                 "give it an attention_mask."
             )
         return features
+
+
+def mask_of(seen: Tensor, mask: Tensor | None) -> Tensor | None:
+    """The mask of a batch, if it is over the positions that a layer takes.
+
+    Args:
+        seen: (batch, positions, width), what the layer takes.
+        mask: (batch, length), or None.
+    """
+    alike = mask is not None and seen.ndim == 3 and seen.shape[:2] == mask.shape
+    return mask.to(seen.device) if alike and mask is not None else None
 
 
 def deviation(head: Head, features: Tensor, logits: Tensor) -> float:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError, suggest
+from gradood.taps.arguments import Inputs
+from gradood.taps.attended import attended
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head, HeadReading, linear_weight
 from gradood.taps.isolation import device_of, left_as_found
@@ -73,7 +75,7 @@ class Network:
         stages: see `find_stages`; of the normalization layers, or else of the hook layers.
         last_map: what is pooled into the features, or None where that is no mean over a map.
         concatenates: whether the last stage concatenates its layers' outputs (DenseNet).
-        example: (1, …) one input, for shapes and replays.
+        example: one input (1, …), for shapes and replays.
         classes: number of logits.
         overwrites: whether the model changes the tensor that it is given.
         opaque: why autograd cannot follow the model, or None.
@@ -91,7 +93,7 @@ class Network:
     stages: tuple[Stage, ...]
     last_map: LastMap | None
     concatenates: bool
-    example: Tensor
+    example: Inputs
     classes: int
     overwrites: bool
     opaque: str | None
@@ -123,18 +125,18 @@ class Network:
             raise TapError(self._head)
         return self._head
 
-    def watch_head(self, tap: Tap, x: Tensor) -> HeadReading:
+    def watch_head(self, tap: Tap, x: Inputs) -> HeadReading:
         """Let a tap note what the head takes; once the logits are known, features are made of it.
 
         Args:
             tap: on this network, not yet run.
-            x: (batch, …) that it will be run on.
+            x: of a batch, that it will be run on.
 
         Raises:
             TapError: none could be verified on the example.
         """
         head = self.head
-        reading = HeadReading(head, position_mask(x))
+        reading = HeadReading(head, attended(x))
         if head.form != "output":
             tap.value(head.site, reading)
         return reading
@@ -234,7 +236,7 @@ class Network:
         """
         parts: list[Tensor] = []
         for rows in activations.split(64):
-            x = self.example.to(self.device).expand(len(rows), *self.example.shape[1:]).clone()
+            x = self.example.to(self.device)[[0] * len(rows)]
             with Tap(self.views) as tap:
                 tap.replace(site, rows)
                 reading = self.watch_head(tap, x)
@@ -250,11 +252,6 @@ def paired(logits: Tensor) -> Tensor:
         logits: (batch, 1).
     """
     return torch.cat([torch.zeros_like(logits), logits], 1)
-
-
-def position_mask(x: Tensor) -> Tensor | None:
-    """(batch, positions), which positions count, where inputs say so; else None."""
-    return None
 
 
 def own_name(module: nn.Module, name: str) -> str:

@@ -85,8 +85,8 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
     """The logits (batch, classes) in whatever a classifier returns.
 
     Args:
-        returned: a tensor, also (batch,) of one logit, a mapping with ``"logits"``, an object with ``.logits``, or a
-            tuple or list whose first two-dimensional tensor is meant.
+        returned: a tensor, also (batch,) of one logit, a mapping with ``"logits"``, an object with
+            ``.logits``, or a tuple or list whose first two-dimensional tensor is meant.
         output: which item of it holds them, where that is another.
 
     Raises:
