@@ -16,7 +16,8 @@ from gradood.detectors._shared.options import answering
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
 from gradood.errors import ConfigError, TapError
 from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
-from gradood.taps import Network
+from gradood.registry import resolved
+from gradood.taps import LINKS, Link, Network
 
 __all__ = [
     "Detector",
@@ -92,6 +93,11 @@ class Detector(ABC):
         cost: passes and memory, in words.
         fails_when: where the score means little.
         learns: whether it must be fitted by default; such detectors derive from `Learner`.
+        links: of which outputs its score is defined: of a softmax over classes, of a sigmoid of
+            each class, or of none, as of regressions; if empty, of any where it reads neither
+            logits nor head nor labels, else of a softmax.
+        rescores: whether it shapes what another score reads, its option `score`; it then runs where
+            that does.
         automatic: the option whose value ``"auto"`` is all that a fit is for, if there is one: with
             another value there is nothing to learn, and its plan reads nothing in a fit.
         published: the options of the paper or its released code, where the defaults are others.
@@ -104,6 +110,8 @@ class Detector(ABC):
     cost: ClassVar[str]
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
+    links: ClassVar[tuple[Link, ...]] = ()
+    rescores: ClassVar[bool] = False
     automatic: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Any]] = {}
 
@@ -186,6 +194,17 @@ class Detector(ABC):
     def must_fit(self) -> bool:
         """Whether this one must be fitted, as it learns more than an option that was given."""
         return self.learns and (not self.automatic or getattr(self, self.automatic) == "auto")
+
+    @final
+    @property
+    def runs_on(self) -> tuple[Link, ...]:
+        """Of which outputs the score is defined, with these options."""
+        if self.rescores:
+            inner = resolved(self.options()["score"]).runs_on
+            return tuple(link for link in inner if link != "none")
+        if self.links:
+            return self.links
+        return ("softmax",) if {"head", "labels", "logits"} & set(self.needs) else LINKS
 
     @final
     def options(self) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
             found[read] = wide
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
-    return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+    classes = 1 if network.link == "none" else logits.shape[1]
+    return Evidence(len(x), classes, linear, labels, asked, found)
 
 
 def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> dict[Read, Tensor]:
