@@ -4,8 +4,7 @@ import inspect
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial as bound
 from typing import Any, ClassVar, Generic, TypeVar, final
 
@@ -14,8 +13,9 @@ from torch import Tensor
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors._shared.options import answering
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
+from gradood.detectors._shared.plans import Plan
 from gradood.errors import ConfigError, TapError
-from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
+from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, needs_state
 from gradood.registry import resolved
 from gradood.taps import LINKS, Link, Network
 
@@ -42,41 +42,6 @@ P = TypeVar("P")
 _STATE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BUILT_IN = re.compile(r"gradood\.detectors\.[a-z]\w*")
 _CITED = re.compile(r"\[([a-z]+\d{4}[a-z]+)\]")
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Plan:
-    """What a detector reads of one network.
-
-    Attributes:
-        reads: for a score; `Evidence` gives them by their names.
-        fit_reads: for `accumulate`.
-        caveats: why the score may mean little on this network; each becomes one warning.
-        notes: choices made, for `gradood.inspect`.
-    """
-
-    reads: Reads
-    fit_reads: Reads
-    caveats: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def __init__(
-        self,
-        reads: ReadsLike,
-        fit_reads: ReadsLike = (),
-        caveats: Iterable[str] = (),
-        notes: Iterable[str] = (),
-    ) -> None:
-        """Requests are named by what they are, unless a mapping names them.
-
-        Raises:
-            ConfigError: a fit would step along what it has yet to learn.
-        """
-        fields = Reads(reads), Reads(fit_reads), tuple(caveats), tuple(notes)
-        if any(map(needs_state, fields[1])):
-            raise ConfigError("a fit cannot read what steps along the fitted score; a score can.")
-        for name, value in zip(("reads", "fit_reads", "caveats", "notes"), fields, strict=True):
-            object.__setattr__(self, name, value)
 
 
 class Detector(ABC):

@@ -2,18 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradood.errors import TapError
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._head_search import HeadSearch
-from gradood.taps._headless import unreadable_head
-from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
+from gradood.taps._last_map import LayerCall, last_map
+from gradood.taps._output import by_graph, chosen_among, mistaken
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.attended import attended
 from gradood.taps.graph import (
@@ -24,16 +23,13 @@ from gradood.taps.graph import (
     nodes_between,
     positive_part,
 )
-from gradood.taps.head import Head, linear_weight
-from gradood.taps.network import LastMap, Layer, Network, own_name, paired
+from gradood.taps.head import linear_weight
+from gradood.taps.network import Layer, Network, own_name, paired
 from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.view import View, Views
 from gradood.taps.wrap import Link, Output, logits_of
 
 __all__ = ["Recording"]
-
-_MEANS = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
-"""Rounding of a mean in these types, relative to the largest feature; else 1e-4."""
 
 
 class Recording:
@@ -61,7 +57,7 @@ class Recording:
         self._returned: Any = None
         self._rows: Inputs = torch.empty(0, device="cpu")
         self._module = views.model
-        self._seen: dict[str, list[_Seen]] = {}
+        self._seen: dict[str, list[LayerCall]] = {}
         self._ports: dict[Any, Site] = {}
         self._nodes: dict[Site, Any] = {}
         self._candidates: list[tuple[str, Tensor]] = []
@@ -120,7 +116,7 @@ class Recording:
                 return None
             calls = self._seen.setdefault(name, [])
             if not isinstance(output, Tensor) or not output.is_floating_point():
-                calls.append(_Seen(None, (), 1, None, None))
+                calls.append(LayerCall(None, (), 1, None, None))
                 return None
             fresh = output
             if torch.is_grad_enabled() and not output.requires_grad:
@@ -130,7 +126,7 @@ class Recording:
             if fresh.grad_fn is not None:
                 self._ports.setdefault(fresh.grad_fn, Site(name, "output", len(calls)))
             calls.append(
-                _Seen(
+                LayerCall(
                     fresh.grad_fn,
                     tuple(output.shape),
                     dim,
@@ -187,7 +183,7 @@ class Recording:
             cautions += [] if among is None else [among]
         if made:
             logits = paired(logits)
-        found, features = self._head(search, logits, head and own_name(self._module, head), link)
+        found, features = search.head(logits, head and own_name(self._module, head), link, ended)
         consumers = consumers_of(logits)
         layers = {
             name: self._layer(name, calls, consumers, len(example) + 1)
@@ -197,7 +193,7 @@ class Recording:
             module=self._module,
             layers=layers,
             stages=(),
-            last_map=self._last_map(layers, features),
+            last_map=last_map(reversed(layers), self._seen, features),
             concatenates=False,
             example=example,
             classes=1 if link == "none" else logits.shape[1],
@@ -223,29 +219,7 @@ class Recording:
         mask = self._attended
         return HeadSearch(self._views, example, self._rows, taken, counts, shapes, paired, mask)
 
-    def _head(
-        self, search: HeadSearch, logits: Tensor, name: str | None, link: Link
-    ) -> tuple[Head | str, Tensor | None]:
-        """The verified head with features of the rows, or why there is none."""
-        try:
-            return search.weighted(logits, name)
-        except TapError as error:
-            # Its words alone: the error would keep this forward and its graph alive.
-            why = str(error)
-        certain = None if link == "none" else by_graph(self.logits) or by_values(logits)
-        if certain:
-            return headless(certain), None
-        probed = search.probed(logits, name)
-        if probed is not None:
-            return probed
-        if link == "none":
-            return (why, None) if name is not None else search.output(logits)
-        looks = by_values(logits, few=True)
-        if looks and "looks like" not in why:
-            why += f" The output looks like {looks}: let the model return its logits."
-        return why + unreadable_head(self._module, self._seen), None
-
-    def _layer(self, name: str, calls: Sequence["_Seen"], consumers: Any, rows: int) -> Layer:
+    def _layer(self, name: str, calls: Sequence[LayerCall], consumers: Any, rows: int) -> Layer:
         module = self._module.get_submodule(name)
         first, site = calls[0], Site(name)
         norm = is_norm(module)
@@ -288,26 +262,6 @@ class Recording:
         inside = [n for n in self._seen if n.startswith(f"{name}.")]
         return inside[0] if inside else None
 
-    def _last_map(self, layers: dict[str, Layer], features: Tensor | None) -> LastMap | None:
-        if features is None:
-            return None
-        target = features.double()
-        scale = target.abs().max().clamp_min(1e-9)
-        tolerance = _MEANS.get(features.dtype, 1e-4)
-        pooled: LastMap | None = None
-        for name in reversed(layers):
-            for call, seen in enumerate(self._seen[name]):
-                if len(seen.shape) < 3 or seen.mean is None or seen.mean.shape != target.shape:
-                    continue
-                for mean in (seen.mean, seen.positive_mean):
-                    if mean is not None and float((mean - target).abs().max() / scale) < tolerance:
-                        count = torch.Size(seen.shape).numel() // target.numel()
-                        found = LastMap(Site(name, "output", call), count)
-                        if count > 1:
-                            return found
-                        pooled = pooled or found
-        return pooled
-
     def _concatenates(self, stages: tuple[Stage, ...], consumers: Any) -> bool:
         if not stages:
             return False
@@ -315,15 +269,6 @@ class Recording:
         last = self._seen[stages[-1].layers[-1]][0].node
         names = nodes_between(first, consumers, last)
         return any(name.startswith("CatBackward") for name in names)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    node: Any
-    shape: tuple[int, ...]
-    channels: int
-    mean: Tensor | None
-    positive_mean: Tensor | None
 
 
 def _with_graph(rows: Inputs) -> Inputs:
