@@ -13,7 +13,9 @@ from gradood.functional.logits import joint_energy
 @pytest.mark.parametrize("name", NAMES)
 def test_joint_energy_is_its_formula(name):
     given = setting(name)
-    expected = [-sum(math.log1p(math.exp(z)) for z in row) for row in given.logits(given.x).tolist()]
+    expected = [
+        -sum(math.log1p(math.exp(z)) for z in row) for row in given.logits(given.x).tolist()
+    ]
     same(given.scores(gradood.JointEnergy()), expected)
 
 

@@ -176,7 +176,9 @@ def test_the_order_of_labels_does_not_matter():
         other[-1].bias.copy_(one[-1].bias[order])
     pairs = ((one, SEVERAL), (other, SEVERAL[:, order]))
     scores = [
-        gradood.Monitor(m, names, link="sigmoid", skip_unusable=True).fit([(x(), y)]).score(x(20, 3))
+        gradood.Monitor(m, names, link="sigmoid", skip_unusable=True)
+        .fit([(x(), y)])
+        .score(x(20, 3))
         for m, y in pairs
     ]
     for name, score in scores[0].items():
