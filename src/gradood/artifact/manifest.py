@@ -36,6 +36,7 @@ _WORDS = Words(
     missing="{where} lacks the key {key!r}; the file is incomplete.",
 )
 _MOST_DETECTORS, _MOST_READS = 1_000, 50_000
+_LINKS = ("softmax", "sigmoid", "none")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -98,6 +99,9 @@ class ModelRecord:
         fingerprint: of parameters, buffers and structure.
         output: which item of what the model returns holds the logits; None for the usual ones, and
             then it is not written.
+        link: what makes probabilities of the outputs, as for `gradood.Monitor`; None where nothing
+            was named, and then it is not written. Of a file from before there were links, one
+            class is one logit under a softmax.
         inputs: of a model of several tensors, name → shape and type of each, where `input_shape`
             and `input_dtype` are of the first; None for one tensor, and then it is not written.
         model_input: True if a function made the inputs of each batch, which no file holds; else
@@ -112,6 +116,7 @@ class ModelRecord:
     input_dtype: str
     fingerprint: Fingerprint
     output: str | int | None = field(default=None, metadata={OMIT: True})
+    link: str | None = field(default=None, metadata={OMIT: True})
     inputs: Mapping[str, str] | None = field(default=None, metadata={OMIT: True})
     model_input: bool | None = field(default=None, metadata={OMIT: True})
 
@@ -236,6 +241,7 @@ class Manifest:
             bool(_CREATED.fullmatch(self.created)),
             f"created is {self.created[:80]!r}; expected UTC, as 2026-11-21T13:00:00Z.",
         )
+        _expect(self.model.link in (None, *_LINKS), f"link is {str(self.model.link)[:80]!r}.")
         counts = [self.model.classes, *self.model.input_shape]
         if self.fit is not None:
             counts += [self.fit.samples, *(self.fit.class_counts or ())]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 from gradood.cli._groups import argument, option
-from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import ImageColumn, Json, PreprocessOptions
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
@@ -86,7 +86,9 @@ def inspect(
 
     loaded = model.load(preprocessing.values(), untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(loaded.model, example, output=output_item(model.output))
+    inspection = inspection_of(
+        loaded.model, example, output=output_item(model.output), link=link_named(model.link)
+    )
     if json:
         document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:

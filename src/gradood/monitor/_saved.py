@@ -209,6 +209,7 @@ class Saved:
             GradoodError, RuntimeError: it cannot be run as before.
         """
         module, head = unwrap(model), self.manifest.model.head
+        link: Any = self.manifest.model.link
         output = self.output(output)
         # Of several items, what was saved without a choice took the first; the canary tells.
         chosen = first_matrix if output is None else output
@@ -216,7 +217,14 @@ class Saved:
         settings = self.manifest.numerics or numerics(device)
         content = ModelContent(known, settings, TensorVersions(module))
         with applied_autocast(settings, device):
-            network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
+            network = observed(
+                model,
+                self.canary.inputs.to(device),
+                head=head,
+                output=chosen,
+                link=link or "softmax",
+                pairs=self.manifest.model.classes != 1,  # as files from before links have it
+            )
             combine: Any = self.manifest.combine
             unbound = UnboundSet(
                 model=model,
@@ -225,6 +233,7 @@ class Saved:
                 head=head,
                 output=output,
                 preprocess=self.manifest.preprocess,
+                link=link,
             )
             detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
             self._check_states(network.sizes)

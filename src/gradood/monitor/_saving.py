@@ -169,6 +169,7 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
         input_dtype=str(first.dtype).removeprefix("torch."),
         fingerprint=known,
         output=_named_output(unbound.output),
+        link=unbound.link,
         inputs={n: described(x) for n, x in leaves.items()} if several else None,
         model_input=None if unbound.model_input is None else True,
     )

@@ -22,7 +22,7 @@ from gradood.monitor._saving import save
 from gradood.monitor._session import Session, copied
 from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
 from gradood.monitor._summary import MonitorSummary, summary_of
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["Monitor"]
 
@@ -55,6 +55,11 @@ class Monitor(Generic[R]):
         model_input: a function from a batch without its labels to what the model takes: a tensor, a
             tuple of positional arguments, or a mapping of keyword arguments; for batches that no
             rule of docs/inputs.md can guess. Not saved.
+        link: what makes probabilities of the outputs: ``"softmax"`` over classes; ``"sigmoid"`` of
+            each, where several labels may hold, which are (batch, classes) of 0 and 1; ``"none"``
+            in regressions and embeddings, whose labels are not looked at and whose known data is
+            one class. None is a softmax; a single output z is then read as the logits (0, z), with
+            a warning unless the labels of a fit are 0 and 1. `gradood.methods` says what runs.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
@@ -99,12 +104,13 @@ class Monitor(Generic[R]):
         head: str | None = None,
         output: Output | None = None,
         model_input: ModelInput | None = None,
+        link: Link | None = None,
         preprocess: Mapping[str, Any] | None = None,
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
         options = MonitorOptions.of(
-            model, detectors, combine, head, preprocess, skip_unusable, output, model_input
+            model, detectors, combine, head, preprocess, skip_unusable, output, model_input, link
         )
         self._session = Session(options, MonitorState(), progress)
 
