@@ -91,7 +91,9 @@ class LabelFit:
         self.rows += len(labels)
 
 
-def predicted_batches(network: Network, data: Data, form: InputForm) -> Iterator[Batch]:
+def predicted_batches(
+    network: Network, data: Data, form: InputForm | None = None
+) -> Iterator[Batch]:
     """Batches with the classes that the network predicts in place of labels.
 
     Args:
