@@ -215,8 +215,8 @@ FAILS = {
     # All that is left of the features is their sum, which there is about the same in and out.
     ("ash-b", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("ash-b:max-logit", "mlp", "higher-means-out"): "inputs of no class score",
-    # Logits of a softmax are known up to a constant: blank inputs, of no class, have a half for each
-    # label, and known ones a one for theirs alone.
+    # Logits of a softmax are known up to a constant: blank inputs, of no class, have a half for
+    # each label, and known ones a one for theirs alone.
     ("probability-sum", "plain-cnn", "higher-means-out"): "inputs of no class score",
     # Every input has the same activations there after the shift, which takes away that blank inputs
     # are weakly on.

@@ -186,7 +186,7 @@ def test_the_order_of_labels_does_not_matter():
 
 
 def test_an_unknown_link_is_refused():
-    with pytest.raises(ConfigError, match="link='sofmax'.*softmax"):
+    with pytest.raises(ConfigError, match=r"link='sofmax'.*softmax"):
         gradood.Monitor(net(3), "energy", link="sofmax")  # type: ignore[arg-type]
 
 
