@@ -1,6 +1,7 @@
 """What a model's outputs are: classes under a softmax, labels under sigmoids, or neither."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -186,7 +187,7 @@ def test_the_order_of_labels_does_not_matter():
 
 
 def test_an_unknown_link_is_refused():
-    with pytest.raises(ConfigError, match="link='sofmax'.*softmax"):
+    with pytest.raises(ConfigError, match=r"link='sofmax'.*softmax"):
         gradood.Monitor(net(3), "energy", link="sofmax")  # type: ignore[arg-type]
 
 
@@ -320,3 +321,19 @@ def test_choice_and_inspection_take_a_link():
     ranking = gradood.choose(net(5), [(x(400, 3), SEVERAL.repeat(5, 1)[:400])], link="sigmoid")
     assert {"joint-energy", "mahalanobis++"} <= {row.name for row in ranking.rows}
     assert "energy" in ranking.left_out
+
+
+def test_a_file_from_before_links_keeps_its_scores():
+    """Saved by 0.1.0 on a model with one logit, one class under a softmax."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.sin(torch.arange(p.numel()) * 1.7 + 0.3).reshape(p.shape))
+    rows = torch.cos(torch.arange(240, dtype=torch.float32) * 0.73).reshape(60, 4)
+    file = Path(__file__).parents[1] / "golden" / "one_logit_before_0043.safetensors"
+    monitor = gradood.load(file, model)
+    scores = monitor.score(rows[:3])
+    torch.testing.assert_close(scores["energy"], -model(rows[:3])[:, 0].detach().double())
+    assert scores["msp"].tolist() == [-1.0] * 3
+    with pytest.warns(MeaninglessScoreWarning, match="link="):  # As a new fit reads it.
+        assert monitor.bind(rows[:2]).network.classes == 2

@@ -91,7 +91,9 @@ def require_link(detector: Detector, link: Link) -> None:
         return
     name = detector.name
     if link == "none":
-        needs = [need for need in detector.needs if need in ("head", "labels", "logits")]
+        needs = [
+            need for need in getattr(detector, "needs", ()) if need in ("head", "labels", "logits")
+        ]
         reads = " and ".join(needs or ["gradients of the largest logit"])
         raise TapError(
             f"{name} reads {reads} of classes, and with link='none' the model has none. Methods of "

@@ -75,8 +75,7 @@ def choose(
             model are left out with the reason.
         limit: held-out samples at most, drawn evenly.
         model_input: makes the model's inputs of a batch, as for `gradood.Monitor`.
-        link: what makes probabilities of the outputs, as for `gradood.Monitor`; joint energy and
-            the sum of probabilities are among the candidates of a sigmoid.
+        link: what makes probabilities of the outputs, as for `gradood.Monitor`.
 
     Raises:
         DataError: too few samples, or samples of several shapes.
@@ -100,7 +99,6 @@ def choose(
     if not isinstance(limit, int) or limit < 20:
         raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
     check_model_input(model_input)
-    check_link(link)
     candidates = _candidates(model, detectors, model_input, link)
     return ranked(Trial.of(candidates, fit, held, limit=limit))
 
@@ -112,6 +110,7 @@ def _candidates(
     link: Link | None,
 ) -> Candidates:
     """The detectors to rank, and the model; a monitor's as it has them."""
+    check_link(link)
     if not isinstance(model, Monitor):
         known = (*CANDIDATES, *_OF_LABELS) if link == "sigmoid" else CANDIDATES
         named, _ = roster(list(known) if detectors is None else detectors)

@@ -45,11 +45,21 @@ def methods(
     if json:
         document({"methods": [page.to_dict() for page in pages]})
         return
-    rows = [("METHOD", "COST", "LEARNS FROM", "MEASURES")]
-    rows += [(p.method.name, _cost(p.method), p.fit, p.method.title) for p in pages]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d}" for a, b, c, d in rows]
+    rows = [("METHOD", "COST", "LEARNS FROM", "LINKS", "MEASURES")]
+    rows += [
+        (p.method.name, _cost(p.method), p.fit, _links(p.method), p.method.title) for p in pages
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join((*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]))
+        for row in rows
+    ]
     data("\n".join([*lines, "", _BEGIN]))
+
+
+def _links(method: "Method") -> str:
+    """Which outputs of a model its score is defined for."""
+    return "any" if len(method.links) == 3 else ", ".join(method.links)
 
 
 def _cost(method: "Method") -> str:

@@ -169,7 +169,8 @@ class Detector(ABC):
             return tuple(link for link in inner if link != "none")
         if self.links:
             return self.links
-        return ("softmax",) if {"head", "labels", "logits"} & set(self.needs) else LINKS
+        needs = set(getattr(self, "needs", ("logits",)))  # As of a user's own, that says none.
+        return ("softmax",) if {"head", "labels", "logits"} & needs else LINKS
 
     @final
     def options(self) -> dict[str, Any]:

@@ -78,15 +78,7 @@ def make(
     fit = None if fit is None else repeatable(fit, form)
     inputs = moved(data.first, device_of(module))
     refuse_nonfinite(finite_rows(inputs), "calibration")
-    network = observed(
-        model,
-        inputs,
-        head=options.get("head"),
-        output=options.get("output"),
-        link=options.get("link") or "softmax",
-    )
-    if options.get("head") is not None:
-        _ = network.head  # One that was named and is none is an error, whatever reads it.
+    network = _observed(model, inputs, options)
     labels = _first_labels(data.data if fit is None else fit, form)
     labeled = data.labeled if fit is None else labels is not None
     if network.paired and options.get("link") is None:
@@ -119,6 +111,20 @@ def make(
     for doubt in found:
         warn_caller(doubt, TrainingDataWarning)
     return monitor
+
+
+def _observed(model: nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Network:
+    """The network; a head that was named and is none is an error, whatever reads it."""
+    network = observed(
+        model,
+        inputs,
+        head=options.get("head"),
+        output=options.get("output"),
+        link=options.get("link") or "softmax",
+    )
+    if options.get("head") is not None:
+        _ = network.head
+    return network
 
 
 def _made(part: Iterable[Any]) -> Iterator[Batch]:

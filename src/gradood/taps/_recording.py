@@ -184,7 +184,7 @@ class Recording:
         if made:
             logits = paired(logits)
         found, features = search.head(logits, head and own_name(self._module, head), link, ended)
-        consumers = consumers_of(logits)
+        consumers = consumers_of(self.logits)
         layers = {
             name: self._layer(name, calls, consumers, len(example) + 1)
             for name, calls in self._seen.items()

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 import gradood
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, LOGITS, gather
-from gradood.taps import observe
+from gradood.taps import Arguments, observe
 
 
 class Body(nn.Module):
@@ -109,6 +109,31 @@ class Recurrent(nn.Module):
         return self.fc(state[-1])
 
 
+class Prefixed(nn.Module):
+    """An FT-Transformer's end: a class token, attention over all, then norm, ReLU and a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 6))
+        self.block = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.norm, self.fc = nn.LayerNorm(6), nn.Linear(6, 5)
+
+    def forward(self, tokens):
+        h = torch.cat([self.token.expand(len(tokens), 1, 6), tokens], 1)
+        return self.fc(torch.relu(self.norm(self.block(h)[:, 0])))
+
+
+class Projected(nn.Module):
+    """wav2vec2's end: a projection of every frame, their mean, and a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.projector, self.classifier = nn.Linear(6, 7), nn.Linear(7, 5)
+
+    def forward(self, tokens):
+        return self.classifier(self.projector(tokens).mean(1))
+
+
 def first(tokens):
     return tokens[:, 0]
 
@@ -142,6 +167,8 @@ KINDS = {
         nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Dropout(0.1), nn.Linear(6, 5)), first
     ),
     "last state of an LSTM": Recurrent,
+    "class token of an FT-Transformer": Prefixed,
+    "projection, mean, classifier": Projected,
     "weight norm": lambda: Pool(parametrizations.weight_norm(nn.Linear(6, 5)), mean),
     "spectral norm": lambda: Pool(parametrizations.spectral_norm(nn.Linear(6, 5)), mean),
     "cosine": lambda: Pool(Cosine(6, 5), mean),
@@ -178,7 +205,8 @@ def check(model, x, **options):
     ours = evidence.features.double() @ weight.double().T
     ours = ours if bias is None else ours + bias.double()
     torch.testing.assert_close(ours, evidence.logits, rtol=1e-5, atol=1e-5)
-    alone = torch.cat([gather(network, row[None], (FEATURES,)).features for row in x])
+    rows = (x[i : i + 1] for i in range(len(x)))
+    alone = torch.cat([gather(network, row, (FEATURES,)).features for row in rows])
     torch.testing.assert_close(alone, evidence.features, rtol=1e-5, atol=1e-5)
     return network
 
@@ -188,6 +216,7 @@ def test_the_head_gives_the_logits_of_every_batch(name):
     check(Body(seeded(KINDS[name])).eval(), rows(40, seed=1))
 
 
+@pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
 @pytest.mark.parametrize("name", KINDS)
 def test_closed_forms_are_the_gradients_of_the_effective_weight(name):
     """GradNorm's closed form against autograd with features and effective weight as leaves."""
@@ -223,6 +252,28 @@ def test_a_cosine_head_has_unit_features():
     torch.testing.assert_close(network.head.bias, head.shift.detach())
     features = gather(network, rows(), (FEATURES,)).features
     torch.testing.assert_close(features.norm(dim=1), torch.ones(6))
+
+
+def test_categories_beside_numbers():
+    """An MLP with embeddings of categories, which takes two tensors."""
+
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.hidden, self.fc = (
+                nn.Embedding(4, 3),
+                nn.Linear(7, 6),
+                nn.Linear(6, 5),
+            )
+
+        def forward(self, numbers, categories):
+            given = torch.cat([numbers, self.embedding(categories)], 1)
+            return self.fc(torch.relu(self.hidden(given)))
+
+    generator = torch.Generator().manual_seed(1)
+    numbers = torch.randn(40, 4, generator=generator)
+    categories = torch.randint(0, 4, (40,), generator=generator)
+    check(seeded(Table), Arguments((numbers, categories)))
 
 
 def test_a_model_that_is_its_head_has_one():
