@@ -10,7 +10,7 @@ from gradood.taps.isolation import left_as_found
 from gradood.taps.view import Views
 from gradood.taps.wrap import Output, logits_of
 
-__all__ = ["refuse_mixing"]
+__all__ = ["refuse_mixing", "rounding_of"]
 
 
 def refuse_mixing(
@@ -38,9 +38,7 @@ def refuse_mixing(
             f"the model gave {logits.shape[0]} rows of logits for {len(rows)} inputs; "
             f"row i of the output must belong to sample i.{hint}"
         )
-    tolerance = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
-    if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
-        tolerance = 2e-2  # TF32, for one batch size and not for the other
+    tolerance = rounding_of(logits)
     if not _differ(logits[:1], alone, tolerance):
         return
     with left_as_found(views) as view:
@@ -51,6 +49,13 @@ def refuse_mixing(
         "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
         f"a score per sample needs independent rows.{_mixing_layers(views.model)}"
     )
+
+
+def rounding_of(logits: Tensor) -> float:
+    """How far logits of the same input may differ between batches, relative to the largest."""
+    if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
+        return 2e-2  # TF32, for one batch size and not for the other
+    return 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
 
 
 def _mixing_layers(module: nn.Module) -> str:

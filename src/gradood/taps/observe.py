@@ -13,6 +13,7 @@ from gradood.taps._escape import escapes
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._mixing import refuse_mixing
 from gradood.taps._output import by_values, mistaken
+from gradood.taps._padding import padding_caution
 from gradood.taps._recording import Recording
 from gradood.taps.arguments import Arguments, Inputs, called, joined
 from gradood.taps.attended import shifted
@@ -60,7 +61,8 @@ def observe(
     Cost:
         Two forwards of at most two rows, one of them with its graph, and a copy of the buffers.
         Twice that if the model reaches its own modules through global variables. One more, of at
-        most 32 rows, where two do not tell logits from probabilities.
+        most 32 rows, where two do not tell logits from probabilities; two of one row, where a mask
+        tells padding.
     """
     module = unwrap(model)
     _require_data(module)
@@ -82,6 +84,9 @@ def observe(
     refuse_mixing(views, seen.recording.logits.detach(), seen.alone, rows, output)
     first = rows[:1].detach().clone()
     network = seen.recording.network(first, head, seen.overwrites, link=link, pairs=pairs)
+    caution = padding_caution(views, rows, output)
+    if caution is not None:
+        network = replace(network, cautions=(*network.cautions, caution))
     if link == "none" or network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
     what = by_values(_more_logits(network, example))
