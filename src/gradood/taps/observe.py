@@ -13,7 +13,7 @@ from gradood.taps._escape import escapes
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._mixing import refuse_mixing
 from gradood.taps._output import by_values, mistaken
-from gradood.taps._padding import padding_caution
+from gradood.taps._padding import Padding, tried_padding
 from gradood.taps._recording import Recording
 from gradood.taps.arguments import Arguments, Inputs, called, joined
 from gradood.taps.attended import shifted
@@ -84,13 +84,21 @@ def observe(
     refuse_mixing(views, seen.recording.logits.detach(), seen.alone, rows, output)
     first = rows[:1].detach().clone()
     network = seen.recording.network(first, head, seen.overwrites, link=link, pairs=pairs)
-    caution = padding_caution(views, rows, output)
-    if caution is not None:
-        network = replace(network, cautions=(*network.cautions, caution))
+    network = _with_padding(network, tried_padding(views, rows, output))
     if link == "none" or network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
     what = by_values(_more_logits(network, example))
     return network if what is None else replace(network, cautions=(mistaken(what),))
+
+
+def _with_padding(network: Network, padding: Padding) -> Network:
+    """The network, with what padding showed of it."""
+    layers = dict(network.layers)
+    for name, positions in padding.positions.items():
+        if name in layers and layers[name].channels == positions:
+            layers[name] = replace(layers[name], channels=3 - positions)
+    cautions = () if padding.caution is None else (padding.caution,)
+    return replace(network, layers=layers, cautions=(*network.cautions, *cautions))
 
 
 def _more_logits(network: Network, example: Inputs) -> Tensor:
