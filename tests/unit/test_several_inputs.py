@@ -277,3 +277,26 @@ def test_padded_ids_without_a_mask_are_told():
 def test_arrays_and_constants_go_along():
     inputs = read({"image": np.ones((2, 3)), "mode": "b"}, model=Masked()).inputs
     assert inputs.constants == {"mode": "b"} and inputs[:1].constants == {"mode": "b"}
+
+
+class Strided(nn.Module):
+    """Waves through a convolution with a stride, and a mean that takes only whole frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(1, 8, 4, stride=4), nn.LayerNorm(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, input_values, attention_mask):
+        x = self.norm(torch.relu(self.conv(input_values[:, None])).mT)
+        kept = (attention_mask[:, ::4].to(x.dtype))[:, : x.shape[1], None]
+        return self.head((x * kept).sum(1) / kept.sum(1))
+
+
+def test_layers_that_a_mask_says_nothing_of_are_told_by_the_detector():
+    torch.manual_seed(0)
+    mask = (torch.arange(64) < 4 * torch.randint(4, 17, (16, 1))).long()
+    x = {"input_values": torch.randn(16, 64) * mask, "attention_mask": mask}
+    with pytest.warns(MeaninglessScoreWarning, match=r"gaia-z reads 'norm', whose positions"):
+        network = gradood.Monitor(Strided().eval(), ["energy", "gaia-z"]).bind(x).network
+    assert network.layers["norm"].channels == 2 and network.layers["conv"].channels == 1

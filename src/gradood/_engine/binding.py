@@ -19,7 +19,7 @@ from gradood.errors import (
     TapError,
     warn_caller,
 )
-from gradood.evidence import Read, gather, needs_state
+from gradood.evidence import Activation, Gradient, Read, gather, needs_state
 from gradood.taps import Link, Network, Output, observe, unwrap
 
 __all__ = [
@@ -181,9 +181,21 @@ def planned(
             gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return error
-    if not network.cautions:
-        return plan
-    return replace(plan, caveats=(*network.cautions, *plan.caveats))
+    cautions = (*network.cautions, *_of_unmasked(detector, network, plan))
+    return replace(plan, caveats=(*cautions, *plan.caveats)) if cautions else plan
+
+
+def _of_unmasked(detector: Detector, network: Network, plan: Plan) -> tuple[str, ...]:
+    """A caveat where padding enters what a detector reads of a layer."""
+    reads = [read for read in plan.reads if isinstance(read, Activation | Gradient)]
+    layers = [read.site.layer for read in reads if read.site.layer in network.unmasked]
+    if not layers:
+        return ()
+    return (
+        f"{detector.name} reads {layers[0]!r}, whose positions are not those of the mask, so that "
+        "padding is among what it reads: its scores depend on the length of the batch. Score "
+        "batches of one length, or read other layers.",
+    )
 
 
 def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | None:

@@ -123,8 +123,7 @@ def compare(
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
         told: called with a line at the beginning of each part of the work.
-        output: as for `gradood.Monitor`.
-        model_input: likewise, of batches that are no shards.
+        output, model_input: as for `gradood.Monitor`; the latter for batches that are no shards.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.

@@ -178,10 +178,7 @@ class Monitor(Generic[R]):
         return self
 
     def accumulate(self, data: Data) -> Partials:
-        """What some of the fit data contributes; to `merge`, in any order, and to `finish`.
-
-        What was learned before stays until `finish`.
-        """
+        """What some of the fit data contributes; to `merge` in any order, and to `finish` once."""
         return self._session.accumulate(data)
 
     def merge(self, a: Partials, b: Partials) -> Partials:
@@ -277,9 +274,6 @@ class Monitor(Generic[R]):
             CalibrationError: `calibrate`, or before it `fit`, was not called.
             DataError: the input has another shape or type than the first batch seen.
             TapError: the features are to be kept, and no head was found.
-
-        Cost:
-            As `score`.
         """
         results: Any = self._session.predict(data, keep)
         return next(iter(results.values())) if self._session.options.bare else results

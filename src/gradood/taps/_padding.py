@@ -33,10 +33,13 @@ class Padding:
         caution: that it changes the answers, and by how much; None if it does not.
         positions: layer → dimension, 1 or 2, of the positions in its output (batch, …, …), which
             is the one that the padding made longer.
+        unmasked: layers whose positions are not those of the mask, as a convolution with a stride
+            makes fewer of them.
     """
 
     caution: str | None = None
     positions: Mapping[str, int] = field(default_factory=dict)
+    unmasked: tuple[str, ...] = ()
 
 
 def tried_padding(views: Views, rows: Inputs, output: Output | None) -> Padding:
@@ -70,27 +73,30 @@ def tried_padding(views: Views, rows: Inputs, output: Output | None) -> Padding:
         short, long = found
         what = "padding in the ids, of which no mask tells the model,"
     try:
-        logits, lengthened = _run(views, short, long, output)
+        logits, lengthened, lengths = _run(views, short, long, output)
     except Exception as error:  # More positions than the model knows, for one.
         if not is_model_failure(error):
             raise
         return Padding()
     alone, other = logits
     gap = float((alone - other).abs().max() / alone.abs().max().clamp_min(1e-6))
+    mask = attended(long)
+    own = None if mask is None else mask.shape[1]
+    unmasked = tuple(name for name, length in lengths.items() if length != own)
     if gap <= rounding_of(alone):
-        return Padding(None, lengthened)
+        return Padding(None, lengthened, unmasked)
     caution = (
         f"{what} move the logits of an input by {gap:.1e} of the largest, so that a score depends "
         "on the batch that an input is in. Let the model leave padded positions out, give it an "
         "attention_mask, or score batches of one length."
     )
-    return Padding(caution, lengthened)
+    return Padding(caution, lengthened, unmasked)
 
 
 def _run(
     views: Views, short: Arguments, long: Arguments, output: Output | None
-) -> tuple[list[Tensor], dict[str, int]]:
-    """Logits of an input without and with padding, and which dimension of each layer grew."""
+) -> tuple[list[Tensor], dict[str, int], dict[str, int]]:
+    """Logits of an input without and with padding, which dimension of each layer grew, to what."""
     logits: list[Tensor] = []
     shapes: list[dict[str, torch.Size]] = []
     with left_as_found(views) as view:
@@ -102,11 +108,12 @@ def _run(
             shapes.append(seen)
     before, after = shapes
     grown: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     for name in before.keys() & after.keys():
         own = [d for d in (1, 2) if before[name][d] != after[name][d]]
         if len(own) == 1:
-            grown[name] = own[0]
-    return logits, grown
+            grown[name], lengths[name] = own[0], after[name][own[0]]
+    return logits, grown, lengths
 
 
 @contextmanager

@@ -81,6 +81,7 @@ class Network:
         opaque: why autograd cannot follow the model, or None.
         views: private copies of the module tree, to hook and run.
         output: which item of what the model returns holds the logits; None for the usual ones.
+        unmasked: layers with positions that the mask of the inputs says nothing of.
         cautions: why its output may be no logits, such as that it is probabilities.
         link: what makes probabilities of the outputs.
         paired: whether the model gives one logit z, read as the two (0, z).
@@ -101,6 +102,7 @@ class Network:
     _head: Head | str = field(repr=False)
     output: Output | None = None
     cautions: tuple[str, ...] = ()
+    unmasked: tuple[str, ...] = ()
     input_std: tuple[float, ...] | None = None
     link: Link = "softmax"
     paired: bool = False

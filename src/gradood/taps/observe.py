@@ -98,7 +98,12 @@ def _with_padding(network: Network, padding: Padding) -> Network:
         if name in layers and layers[name].channels == positions:
             layers[name] = replace(layers[name], channels=3 - positions)
     cautions = () if padding.caution is None else (padding.caution,)
-    return replace(network, layers=layers, cautions=(*network.cautions, *cautions))
+    return replace(
+        network,
+        layers=layers,
+        cautions=(*network.cautions, *cautions),
+        unmasked=padding.unmasked,
+    )
 
 
 def _more_logits(network: Network, example: Inputs) -> Tensor:
