@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.ash_b import ASHB as ASHB
     from gradood.detectors.ash_p import ASHP as ASHP
     from gradood.detectors.ash_s import ASHS as ASHS
+    from gradood.detectors.blood import BLOOD as BLOOD
     from gradood.detectors.cadref import CADRef as CADRef
     from gradood.detectors.caref import CARef as CARef
     from gradood.detectors.davis import DAVIS as DAVIS

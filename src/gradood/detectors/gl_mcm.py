@@ -25,8 +25,8 @@ class GLMCM(Detector):
     class best, so that a known object beside others still counts as known. High-is-ID in the paper,
     negated once here.
 
-    ``score = −max_c softmax(cos(h, t) / τ)_c − λ max_{i,c} softmax(cos(h_i, t) / τ)_c`` with h_i the
-    local features.
+    ``score = −max_c softmax(cos(h, t) / τ)_c − λ max_{i,c} softmax(cos(h_i, t) / τ)_c`` with h_i
+    the local features.
 
     Args:
         temperature: τ > 0; 1 in the paper and its code.
@@ -58,11 +58,11 @@ class GLMCM(Detector):
         """Features and local features."""
         local = Activation(local_site(network, self.name), MAP)
         caveats = one_logit(network, self.name)
-        return Plan({"features": FEATURES, "local features": local}, caveats=caveats)
+        return Plan((FEATURES, local), caveats=caveats)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         texts, temperature = evidence.linear.weight, float(self.temperature)
         whole = max_softmax(cosines(evidence.features, texts) / temperature)
-        local = local_matching(evidence["local features"], texts, temperature)
+        local = local_matching(evidence["maps"], texts, temperature)
         return whole + float(self.weight) * local

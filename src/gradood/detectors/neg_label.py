@@ -73,11 +73,11 @@ class NegLabel(Detector):
                 f"{self.name} divides the negative labels into {self.groups} groups, and the layer "
                 f"{site} has {negatives}; give more negatives, or use groups='auto'."
             )
-        return Plan({"features": FEATURES, "negatives": Activation(site, MAP)})
+        return Plan((FEATURES, Activation(site, MAP)))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        negative = evidence["negatives"].double()
+        negative = evidence["maps"].double()
         groups = in_groups(negative.shape[1], self._groups(negative.shape[1]))
         positive = cosines(evidence.features, evidence.linear.weight)
         return negative_share(positive, negative, groups, float(self.temperature))

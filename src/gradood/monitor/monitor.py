@@ -55,6 +55,7 @@ class Monitor(Generic[R]):
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
             instead of raising; `left_out` says why. Or the names of those that may be left out.
+            ``"all"`` leaves them out in any case, as no model suits every method.
         progress: show a bar on long work; None does on a terminal only.
 
     Raises:

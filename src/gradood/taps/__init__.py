@@ -1,6 +1,6 @@
 """Reading a user's model: views, hooks, wrappers, the head, and what follows what."""
 
-from gradood.taps._backward import OverwrittenError
+from gradood.taps._backward import OverwrittenError, failed_backward
 from gradood.taps._failures import out_of_memory
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head
@@ -29,6 +29,7 @@ __all__ = [
     "channel_dim",
     "check_output",
     "device_of",
+    "failed_backward",
     "first_matrix",
     "is_norm",
     "left_as_found",
