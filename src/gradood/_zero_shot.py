@@ -227,7 +227,8 @@ def _items(returned: Any) -> tuple[Any, Any]:
         return returned, None
     found = _named(returned, _EMBEDDING)
     if found is None and isinstance(returned, tuple | list):
-        return (*returned[:2], None, None)[:2]
+        items = (*returned, None, None)
+        return items[0], items[1]
     return found, _named(returned, _LOCAL)
 
 

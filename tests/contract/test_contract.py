@@ -7,14 +7,15 @@ import pytest
 import torch
 from covering import covering_array, full_product, run_row
 from hypothesis import given, settings
-from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, case
+from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, ZERO_SHOT, case
 
 import gradood
 from gradood.errors import MeaninglessScoreWarning
 from gradood.testing import networks
 
 LEARNERS = [method.name for method in gradood.methods() if method.learns]
-METHODS = [method.name for method in gradood.methods()]
+METHODS = [method.name for method in gradood.methods() if method.name not in ZERO_SHOT]
+"""Those of any classifier."""
 
 
 def pytest_generate_tests(metafunc):
@@ -33,7 +34,7 @@ def test_a_refusal_says_which_detector_or_layer_and_what_to_do(variant, network)
     message = str(case(variant, network).refusal)
     assert VARIANTS[variant].make().name in message
     assert "layer" in message or "block1.norm1" in message
-    assert "Name some" in message or "use path=" in message
+    assert "Name some" in message or "use path=" in message or "gradood.zero_shot(" in message
 
 
 def test_every_method_with_options_is_checked_with_some():

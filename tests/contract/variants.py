@@ -174,11 +174,30 @@ OPTIONS = (
     _of("logit-gap:two", "gelu-mlp", lambda: gradood.LogitGap(N=2)),
     _of("optfs:energy", "conv-head", lambda: gradood.OptFS(score="energy", bins=10, samples=64)),
     _of("ras:msp", "mlp", lambda: gradood.RAS(score="msp")),
+    _of("mcm:sharp", "zero-shot", lambda: gradood.MCM(temperature=0.1)),
+    _of("gl-mcm:half", "zero-shot", lambda: gradood.GLMCM(temperature=0.2, weight=0.5)),
+    _of("neg-label:groups", "zero-shot", lambda: gradood.NegLabel(temperature=0.2, groups=3)),
+    _of("blood:mean", "transformer plain-cnn", lambda: gradood.BLOOD(pairs="mean", samples=3)),
+    _of(
+        "blood:exact",
+        "gelu-mlp",
+        lambda: gradood.BLOOD(samples="exact", layers=["linear1", "linear2"]),
+    ),
+    _of(
+        "blood:published",
+        "transformer",
+        lambda: gradood.BLOOD(samples=4, projections="two-sided"),
+    ),
     _of("lts:most", "no-bias-dropout", lambda: gradood.LTS(percentile=40, score="max-logit")),
 )
 VARIANTS = {variant.name: variant for variant in (*DEFAULTS, *OPTIONS)}
 
+ZERO_SHOT = ("gl-mcm", "mcm", "neg-label")
+"""Methods that compare images with texts, and refuse any other classifier."""
+
 REFUSED = {
+    *((name, network) for name in ZERO_SHOT for network in ALL if network != "zero-shot"),
+    ("blood", "gelu-mlp"),
     ("gaia-a", "gelu-mlp"),
     ("gaia-z", "gelu-mlp"),
     ("gaia-z:forward", "transformer"),

@@ -75,7 +75,7 @@ class BLOOD(Detector):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Jacobians between the last two representations, or between all."""
-        sites, last = representations(network, self.layers, self.name)
+        sites, last = representations(network, self.layers, probe, self.name)
         samples = None if isinstance(self.samples, str) else self.samples
         two_sided = self.projections == "two-sided" and samples is not None
         chosen = sites[-2:] if self.pairs == "last" else sites

@@ -62,7 +62,8 @@ def jacobian_norms(network: Network, x: Tensor, read: JacobianNorm) -> Tensor:
         raise TapError(f"no Jacobian can be taken of this model: {network.opaque}.")
     recorded = _Recorded()
     with Tap(network.views) as tap:
-        for site in dict.fromkeys((*read.sites, *([] if read.read is None else [read.read]))):
+        last = () if read.read is None else (read.read,)
+        for site in dict.fromkeys(read.sites + last):
             tap.gradient(site)
             tap.value(site, recorded.at(site))
         logits = network.logits_of(tap.run(x))

@@ -21,6 +21,7 @@ from gradood.testing._architectures import (
     PostActivationResNet,
     PreActivationDenseNet,
     TinyTransformer,
+    zero_shot_pair,
 )
 
 __all__ = ["ContractNetwork", "networks"]
@@ -77,7 +78,8 @@ class ContractNetwork:
 def _randomize(model: nn.Module) -> None:
     """Weights that keep the scale of activations, and normalizations that are not the identity."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Not text embeddings, which stay unit vectors times the scale.
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad:
             module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()))
         if isinstance(module, _Norm):
             module.weight.uniform_(0.6, 1.4)
@@ -113,6 +115,7 @@ _ALL = (
     ContractNetwork("dict-output", lambda classes: DictOutput(PlainCNN(classes, inplace=True))),
     ContractNetwork("no-bias-dropout", lambda classes: PlainCNN(classes, bias=False, dropout=0.5)),
     ContractNetwork("odd-flatten", FlattenCNN, shape=(3, 11, 9)),
+    ContractNetwork("zero-shot", zero_shot_pair),
 )
 
 

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from torch import Tensor
+
 from gradood.errors import TapError
+from gradood.evidence import MAP, Activation, gather
 from gradood.taps import Layer, Network, Site
 
 __all__ = ["block_outputs", "repeated_blocks", "representations"]
 
 
 def representations(
-    network: Network, names: Sequence[str] | None, method: str
+    network: Network, names: Sequence[str] | None, probe: Tensor, method: str
 ) -> tuple[tuple[Site, ...], Site | None]:
-    """Where representations that follow one another are seen, and where they are last seen.
+    """Where representations that follow one another are seen, and where the last sequence is.
 
     Of a transformer, the outputs of its blocks; of another network, those of its stages, or of its
     normalization layers, or of the layers that feed a ReLU, where it has no stages.
@@ -20,31 +23,36 @@ def representations(
     Args:
         network: the observed model.
         names: layers whose outputs are meant, in order, or None.
+        probe: (batch, …) inputs.
         method: name of the detector.
 
     Returns:
-        The sites, and that of the last block of a transformer: where the logits tell which
-        positions of a sequence they are made of; None for other networks.
+        The sites; and where a transformer's last block gives a sequence (batch, positions, width),
+        of which the logits are made: None where there is none.
 
     Raises:
         TapError: a name cannot be used, or there are no two such layers.
     """
-    blocks = block_outputs(network, repeated_blocks(network)) if network.attends else ()
+    blocks = repeated_blocks(network) if network.attends else ()
+    outputs = block_outputs(network, blocks, probe)
+    last = outputs[-1] if outputs and _is_sequence(network, outputs[-1], probe) else None
     if names is not None:
         sites = tuple(network.layer(name).output for name in names)
-        return sites, blocks[-1] if blocks else _last_sequence(network, sites)
-    if len(blocks) > 1:
-        return blocks, blocks[-1]
-    stages = tuple(site for stage in network.stages if (site := _end(network, stage.container)))
-    if len(stages) > 1:
-        return stages, _last_sequence(network, stages)
-    layers = tuple(k.output for k in network.hook_layers if k.calls == 1 and k.shape)
-    if len(layers) > 1:
-        return layers, _last_sequence(network, layers)
-    raise TapError(
-        f"{method} reads representations that follow one another, and this model has no two "
-        f"blocks, stages or normalization layers. Name some with layers=[…], or leave {method} out."
-    )
+    elif len(outputs) > 1:
+        sites = outputs
+    else:
+        sites = tuple(site for stage in network.stages if (site := _end(network, stage.container)))
+        layers = (k.output for k in network.hook_layers if k.calls == 1 and k.shape)
+        sites = sites if len(sites) > 1 else tuple(layers)
+    if len(sites) < 2:
+        raise TapError(
+            f"{method} reads representations that follow one another, and this model has no two "
+            f"blocks, stages or normalization layers. Name some with layers=[…], or leave {method} "
+            "out."
+        )
+    if last is None and network.attends and _is_sequence(network, sites[-1], probe):
+        last = sites[-1]
+    return sites, last
 
 
 def repeated_blocks(network: Network) -> tuple[Layer, ...]:
@@ -60,26 +68,46 @@ def repeated_blocks(network: Network) -> tuple[Layer, ...]:
     return tuple(max(runs, key=lambda g: (len(g), depth - g[0].name.count(".")), default=()))
 
 
-def block_outputs(network: Network, blocks: Sequence[Layer]) -> tuple[Site, ...]:
+def block_outputs(network: Network, blocks: Sequence[Layer], probe: Tensor) -> tuple[Site, ...]:
     """Where the results of blocks that follow one another are seen.
 
     What is no tensor, such as the tuple of a block with a cache, is seen where the next layer takes
     it.
+
+    Args:
+        network: the observed model.
+        blocks: in the order they run.
+        probe: (batch, …) inputs.
     """
+    if not blocks:
+        return ()
     sites = [
         block.output if block.shape else Site(after.name, "input")
         for block, after in pairwise(blocks)
     ]
-    if not blocks:
-        return ()
     last = blocks[-1]
     if last.shape:
         return (*sites, last.output)
     order = list(network.layers)
     later = order[order.index(last.name) + 1 :]
-    leaves = (n for n in later if n and not any(other.startswith(f"{n}.") for other in order))
-    after = next(leaves, None)
-    return tuple(sites) if after is None else (*sites, Site(after, "input"))
+    takers = (Site(n, "input") for n in later if n and not last.name.startswith(f"{n}."))
+    inside = [n for n in order if n.rpartition(".")[0] == last.name and network.layers[n].shape]
+    found = next((site for site in takers if _is_sequence(network, site, probe)), None)
+    if found is None and inside:
+        found = network.layers[inside[-1]].output
+    return tuple(sites) if found is None else (*sites, found)
+
+
+def _is_sequence(network: Network, site: Site, probe: Tensor) -> bool:
+    """Whether a site holds a sequence (batch, positions, width)."""
+    layer = network.layers[site.layer]
+    if site.port == "output":
+        return len(layer.shape) == 2
+    try:
+        seen = gather(network, probe[:1], (Activation(site, MAP),)).tensors[0]
+    except TapError:  # It takes no tensor.
+        return False
+    return seen.ndim == 3
 
 
 def _end(network: Network, container: str) -> Site | None:
@@ -89,10 +117,3 @@ def _end(network: Network, container: str) -> Site | None:
     inside = [k for k in usable if k.name.startswith(f"{container}.")]
     found = own or inside[-1:]
     return Site(found[0].name) if found else None
-
-
-def _last_sequence(network: Network, sites: Sequence[Site]) -> Site | None:
-    """The last site, if it holds a sequence of tokens (batch, positions, width)."""
-    layer = network.layers.get(sites[-1].layer)
-    tokens = network.attends and layer is not None and len(layer.shape) == 2
-    return sites[-1] if tokens else None
