@@ -163,14 +163,19 @@ def zero_shot(
             f"negatives have width {other.shape[1]}, and text_embeddings {text.shape[1]}; expected "
             "embeddings of one text encoder."
         )
-    if isinstance(class_names, str) or (class_names and len(class_names) != len(text)):
-        raise ConfigError(
-            f"class_names={class_names!r}; expected {len(text)} names, one for each row of "
-            "text_embeddings."
-        )
-    names = tuple(map(str, class_names)) if class_names else None
+    names = _names(class_names, len(text))
     made = ZeroShotClassifier(image_encoder, text, other, scale=_scale(scale), class_names=names)
     return made.train(image_encoder.training)
+
+
+def _names(given: Sequence[str] | None, classes: int) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or len(given) != classes:
+        raise ConfigError(
+            f"class_names={given!r}; expected {classes} names, one for each row of text_embeddings."
+        )
+    return tuple(map(str, given))
 
 
 def _linear(weight: Tensor) -> nn.Linear:

@@ -7,15 +7,14 @@ import pytest
 import torch
 from covering import covering_array, full_product, run_row
 from hypothesis import given, settings
-from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, ZERO_SHOT, case
+from rosters import ON_ANY
+from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, case
 
 import gradood
 from gradood.errors import MeaninglessScoreWarning
 from gradood.testing import networks
 
 LEARNERS = [method.name for method in gradood.methods() if method.learns]
-METHODS = [method.name for method in gradood.methods() if method.name not in ZERO_SHOT]
-"""Those of any classifier."""
 
 
 def pytest_generate_tests(metafunc):
@@ -58,23 +57,23 @@ def test_no_detector_warns_on_networks_of_relus(network):
     chosen = networks()[network]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gradood.Monitor(chosen.model(), METHODS).bind(chosen.inputs(8))
+        gradood.Monitor(chosen.model(), ON_ANY).bind(chosen.inputs(8))
 
 
 @pytest.mark.parametrize("network", ["resnet", "transformer", "mlp"])
 @pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
 def test_all_detectors_together_score_as_each_alone(network):
     chosen = networks()[network]
-    monitor = gradood.Monitor(chosen.model(), METHODS)
+    monitor = gradood.Monitor(chosen.model(), ON_ANY)
     own = case("energy", network)
     scores = monitor.fit(own.data()).score(own.x)
-    assert list(scores) == METHODS
+    assert list(scores) == ON_ANY
     for name, together in scores.items():
         alone = case(name, network)
         alone.agree(together, alone.scores, f"{name} beside all others")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ON_ANY)
 @settings(max_examples=12)
 @given(data=st.data())
 def test_any_batches_of_any_rows_in_any_order(name, data):

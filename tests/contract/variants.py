@@ -6,6 +6,7 @@ from functools import cache
 from math import inf
 
 import torch
+from rosters import ZERO_SHOT
 
 import gradood
 from gradood.detectors.base import Detector
@@ -191,9 +192,6 @@ OPTIONS = (
     _of("lts:most", "no-bias-dropout", lambda: gradood.LTS(percentile=40, score="max-logit")),
 )
 VARIANTS = {variant.name: variant for variant in (*DEFAULTS, *OPTIONS)}
-
-ZERO_SHOT = ("gl-mcm", "mcm", "neg-label")
-"""Methods that compare images with texts, and refuse any other classifier."""
 
 REFUSED = {
     *((name, network) for name in ZERO_SHOT for network in ALL if network != "zero-shot"),
