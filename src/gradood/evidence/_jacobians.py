@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradood.errors import TapError
 from gradood.evidence.requests import MAX_LOGIT, JacobianNorm
-from gradood.taps import Network, Reading, Site, Tap, failed_backward
+from gradood.taps import Inputs, Network, Reading, Site, Tap, failed_backward
 
 __all__ = ["jacobian_norms"]
 
@@ -40,7 +40,7 @@ class _Recorded:
         return reading
 
 
-def jacobian_norms(network: Network, x: Tensor, read: JacobianNorm) -> Tensor:
+def jacobian_norms(network: Network, x: Inputs, read: JacobianNorm) -> Tensor:
     """Squared Frobenius norms of the Jacobians between representations.
 
     Args:
