@@ -137,7 +137,8 @@ def zero_shot(
         class_names: one per class, kept as an attribute.
 
     Returns:
-        A module on the device of `text_embeddings`; move it as any other.
+        A module in the precision of the encoder, or float32 where that is less; its head is on
+        the device of `text_embeddings`.
 
     Raises:
         ConfigError: the embeddings are no finite matrices of one width, one of them is zero, or
@@ -156,7 +157,7 @@ def zero_shot(
             f"image_encoder is a {type(image_encoder).__name__}; expected a torch.nn.Module whose "
             "forward gives embeddings of images: wrap what does in one."
         )
-    text = _unit_rows(text_embeddings, "text_embeddings")
+    text = _unit_rows(text_embeddings, "text_embeddings").to(_precision(image_encoder))
     other = None if negatives is None else _unit_rows(negatives, "negatives").to(text)
     if other is not None and other.shape[1] != text.shape[1]:
         raise ConfigError(
@@ -188,6 +189,13 @@ def _linear(weight: Tensor) -> nn.Linear:
     return cast("nn.Linear", layer)
 
 
+def _precision(image_encoder: nn.Module) -> torch.dtype:
+    """That of the encoder's first floating tensor; at least float32."""
+    tensors = (*image_encoder.parameters(), *image_encoder.buffers())
+    floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+    return torch.promote_types(next(floating, torch.float32), torch.float32)
+
+
 def _unit_rows(given: Any, name: str) -> Tensor:
     """The rows of a matrix, normalized, in float32 or wider."""
     try:
@@ -216,7 +224,7 @@ def _unit_rows(given: Any, name: str) -> Tensor:
 
 def _scale(given: Any) -> float:
     try:
-        value = float(given)
+        value = float(given.detach() if isinstance(given, Tensor) else given)
     except (TypeError, ValueError, RuntimeError):
         value = float("nan")
     if isinstance(given, bool) or not isfinite(value) or value <= 0:
