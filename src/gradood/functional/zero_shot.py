@@ -48,7 +48,7 @@ def local_matching(
 
 
 def in_groups(negatives: int, groups: int, seed: int = 0) -> Int[Tensor, "groups size"]:
-    """Negative labels divided at random into groups of one size; what is left over is in none.
+    """Negative labels divided at random into groups of one size; the last left over are in none.
 
     Args:
         negatives: how many.
@@ -58,8 +58,8 @@ def in_groups(negatives: int, groups: int, seed: int = 0) -> Int[Tensor, "groups
     if groups == 1:
         return torch.arange(negatives, device="cpu")[None]
     generator = torch.Generator("cpu").manual_seed(seed)
-    order = torch.randperm(negatives, generator=generator, device="cpu")
-    return order[: negatives - negatives % groups].reshape(groups, -1)
+    kept = negatives - negatives % groups
+    return torch.randperm(kept, generator=generator, device="cpu").reshape(groups, -1)
 
 
 def negative_share(
