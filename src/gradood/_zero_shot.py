@@ -118,9 +118,8 @@ def zero_shot(
 
     ``logits = scale · normalize(image_encoder(x)) @ normalize(text_embeddings).T``
 
-    It is a classifier like any other: every detector runs on it, and so do `gradood.Monitor` and
-    `gradood.guard`. ``mcm``, ``gl-mcm`` and ``neg-label`` are made for it; none of them is fitted,
-    so that images without labels are enough to calibrate on.
+    It is a classifier like any other, for every detector. ``mcm``, ``gl-mcm`` and ``neg-label``
+    are made for it; they are not fitted, so that images without labels calibrate them.
 
     Args:
         image_encoder: images → embeddings (batch, width) in the space of the texts: a tensor, the

@@ -70,6 +70,8 @@ def make(
     check_output(options.get("output"))
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
+    if detectors == "all":  # Those that run.
+        options = {"skip_unusable": True, **options}
     data = Known.of(known)
     fit = None if fit is None else repeatable(fit)
     inputs = moved(data.first, device_of(module))
