@@ -52,6 +52,7 @@ def test_the_names_beside_the_detectors_are_these():
     assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
         *("Detector", "Guard", "Learner", "Monitor", "Result", "Results", "Table", "choose"),
         *("errors", "evaluate", "guard", "inspect", "load", "methods", "metrics", "plots"),
+        "zero_shot",
     ]
 
 

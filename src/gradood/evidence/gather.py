@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.evidence._jacobians import jacobian_norms
 from gradood.evidence._padded import attended_positions, summarized
 from gradood.evidence._per_sample import parameter_norms
 from gradood.evidence._perturbed import input_gradients, read_perturbed
@@ -21,6 +22,7 @@ from gradood.evidence.requests import (
     Activation,
     FittedObjective,
     Gradient,
+    JacobianNorm,
     Objective,
     ParameterNorm,
     Perturbed,
@@ -62,7 +64,8 @@ def gather(
         NotFittedError: a step along what a detector learns, without its state.
 
     Cost:
-        One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
+        One forward; one truncated backward per distinct objective; `ParameterNorm` and
+        `JacobianNorm` passes of their own.
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
     asked = Reads(reads)
@@ -131,6 +134,8 @@ def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> 
         if isinstance(read, ParameterNorm):
             inputs = x.clone() if network.overwrites else x
             found[read] = parameter_norms(network, inputs, read)
+        elif isinstance(read, JacobianNorm):
+            found[read] = jacobian_norms(network, x.clone() if network.overwrites else x, read)
         elif read == KEYS:
             found[read] = content_keys(x)
         elif read == INPUT_RANGE:

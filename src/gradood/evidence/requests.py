@@ -20,6 +20,7 @@ __all__ = [
     "FittedScore",
     "Gradient",
     "INPUT_RANGE",
+    "JacobianNorm",
     "KEYS",
     "LOGITS",
     "LOG_SOFTMAX_SUM",
@@ -150,6 +151,30 @@ class ParameterNorm:
 
 
 @dataclass(frozen=True, slots=True)
+class JacobianNorm:
+    """(batch, pairs): ``‖∂r_{i+1} / ∂r_i‖_F²`` of representations r that follow one another.
+
+    A representation is the tensor at a site, all of it; or, of a sequence (batch, positions,
+    width), the mean over the positions that the logits are made of: of a classification token that
+    one, whatever the padding. Moving r_i moves these positions together. Estimated without bias
+    from random projections, the same for every input; a pass of its own.
+
+    Attributes:
+        sites: of the representations, in the order they run.
+        read: where the gradient of the largest logit tells the positions that the logits are made
+            of; None for whole tensors.
+        samples: random projections for each pair; None for all of a basis, which is exact.
+        two_sided: whether the Jacobian is projected on both sides, or on that of its rows alone,
+            which has the same mean and less variance.
+    """
+
+    sites: tuple[Site, ...]
+    read: Site | None
+    samples: int | None
+    two_sided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Perturbation:
     """A step of each input up the gradient of its own objective, ``x + ε · sign(∇ₓ f) ⊙ m / std``.
 
@@ -227,7 +252,7 @@ class Perturbed:
         return replace(self, perturbation=replace(self.perturbation, score=score))
 
 
-Read = Basic | Activation | Gradient | ParameterNorm | Perturbed
+Read = Basic | Activation | Gradient | JacobianNorm | ParameterNorm | Perturbed
 
 
 def needs_state(read: Read) -> bool:
@@ -252,4 +277,4 @@ def of_outputs(read: Read) -> bool:
 
 def own_pass(read: Read) -> bool:
     """Whether a reading takes a pass of its own, beside the forward that all others share."""
-    return isinstance(read, ParameterNorm | Perturbed)
+    return isinstance(read, JacobianNorm | ParameterNorm | Perturbed)

@@ -103,7 +103,7 @@ class MonitorOptions:
             combine=combination(combine, len(named)),
             head=head,
             output=output,
-            required=_required(named, skip_unusable),
+            required=_required(named, skip_unusable if detectors != "all" else True),
             preprocess=plain,
             model_input=model_input,
             link=link,

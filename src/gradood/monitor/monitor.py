@@ -61,7 +61,7 @@ class Monitor(Generic[R]):
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
-            instead of raising; `left_out` says why. Or the names of those that may be left out.
+            instead of raising (``"all"`` always does); `left_out` says why. Or names that may be.
         progress: show a bar on long work; None does on a terminal only.
 
     Raises:

@@ -71,6 +71,8 @@ def make(
     check_output(options.get("output"))
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
+    if detectors == "all":  # Those that run.
+        options = {"skip_unusable": True, **options}
     check_model_input(options.get("model_input"))
     check_link(options.get("link"))
     form = InputForm(model, options.get("model_input"), options.get("link"))

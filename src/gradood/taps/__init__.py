@@ -1,6 +1,6 @@
 """Reading a user's model: views, hooks, wrappers, the head, and what follows what."""
 
-from gradood.taps._backward import OverwrittenError
+from gradood.taps._backward import OverwrittenError, failed_backward
 from gradood.taps._failures import out_of_memory
 from gradood.taps.arguments import Arguments, Inputs, called, described, joined, leaves_of
 from gradood.taps.attended import (
@@ -61,6 +61,7 @@ __all__ = [
     "check_output",
     "described",
     "device_of",
+    "failed_backward",
     "first_matrix",
     "full_mask",
     "is_mask",

@@ -21,6 +21,7 @@ from gradood.testing._architectures import (
     PostActivationResNet,
     PreActivationDenseNet,
     TinyTransformer,
+    zero_shot_pair,
 )
 
 __all__ = ["ContractNetwork", "networks"]
@@ -83,7 +84,8 @@ class ContractNetwork:
 def _randomize(model: nn.Module) -> None:
     """Weights that keep the scale of activations, and normalizations that are not the identity."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Not text embeddings, which stay unit vectors times the scale.
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad:
             module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()))
         if isinstance(module, _Norm):
             module.weight.uniform_(0.6, 1.4)
@@ -127,6 +129,7 @@ _ALL = (
     ContractNetwork(
         "regression", lambda outputs: MLP(outputs, nn.ReLU()), shape=(12,), classes=3, link="none"
     ),
+    ContractNetwork("zero-shot", zero_shot_pair),
 )
 
 
