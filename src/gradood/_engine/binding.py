@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
-from gradood._engine.rows import Inputs, described
+from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
     ConfigError,
@@ -98,7 +97,7 @@ def bind(
 
     Args:
         model: any classifier.
-        inputs: (batch ≥ 1, …) finite inputs on the model's device.
+        inputs: of at least one row, finite, on the model's device.
         detectors: by name.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
@@ -140,7 +139,7 @@ def plan_detectors(
     Cost:
         Some forward and backward passes of the example, by detectors that try layers out.
     """
-    probe = probe_of(example.to(network.example.device))
+    probe: Any = probe_of(example.to(network.example.device))
     plans: dict[str, Plan] = {}
     left_out: dict[str, str] = {}
     for name, detector in detectors.items():
@@ -240,9 +239,8 @@ def observed(
             model's first layer takes, or the model raises on it.
     """
     module = unwrap(model)
-    finite = not inputs.is_floating_point() or bool(inputs[:2].isfinite().all())
-    if not inputs.numel() or not finite:
-        what = "hold NaN or infinity" if inputs.numel() else "are empty"
+    if is_empty(inputs) or not bool(finite_rows(inputs[:2]).all()):
+        what = "are empty" if is_empty(inputs) else "hold NaN or infinity"
         raise DataError(
             f"the inputs {described(inputs)} {what}; expected some like those to be scored."
         )
@@ -279,10 +277,4 @@ def probe_of(inputs: Inputs) -> Inputs:
     Args:
         inputs: (batch ≥ 1, …).
     """
-    inputs = inputs[: 2 * _PROBE]
-    copies = [inputs]
-    while sum(map(len, copies)) < _PROBE:
-        step = len(copies)
-        copy = torch.roll(inputs, step, -1)
-        copies.append(copy * (1.0 - 0.02 * step) if copy.is_floating_point() else copy)
-    return torch.cat(copies)
+    return trial_rows(inputs[: 2 * _PROBE], _PROBE)

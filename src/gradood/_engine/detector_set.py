@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood._engine.binding import Binding, bind, no_detector_left
+from gradood._engine.forms import InputForm, ModelInput
 from gradood._engine.reader import Reader
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import combination
@@ -39,6 +40,7 @@ class UnboundSet:
         output: which item of what the model returns holds the logits, or None for the usual ones.
         required: names of detectors that must not be left out; None for all of them.
         preprocess: how images became the inputs, in plain values, or None.
+        model_input: makes the model's inputs of a batch, or None for the rules.
     """
 
     model: nn.Module
@@ -48,6 +50,12 @@ class UnboundSet:
     output: Output | None = None
     required: Collection[str] | None = None
     preprocess: Mapping[str, Any] | None = None
+    model_input: ModelInput | None = None
+
+    @property
+    def form(self) -> InputForm:
+        """How batches become the model's inputs."""
+        return InputForm(self.model, self.model_input)
 
     @property
     def learners(self) -> dict[str, Learner]:

@@ -13,7 +13,7 @@ from gradood._engine.rows import Inputs
 from gradood.artifact import Override
 from gradood.errors import CalibrationError, ConfigError, DataError
 from gradood.functional.samples import Chunks
-from gradood.taps import positions
+from gradood.taps import Arguments, positions
 
 __all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override", "require_partials"]
 
@@ -29,7 +29,8 @@ class DataSummary:
         chunks: of int64 content keys, one key per sample.
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
         predicted: (classes,) int64 samples of each predicted class, or None if unknown.
-        low: (channels,) smallest value of each input channel, or of all.
+        low: (channels,) smallest value of each input channel, or of all; of arguments, of each
+            tensor among them.
         high: (channels,) largest.
         agreement: of the labels with what the model predicts, or None without (sound) labels.
     """
@@ -48,20 +49,17 @@ class DataSummary:
         """One batch.
 
         Args:
-            inputs: (batch ≥ 1, …).
+            inputs: of at least one row.
             keys: (batch,) their content keys.
             labels: (batch,) true classes, or None.
             logits: (batch, classes), beside labels.
         """
         classes = 0 if logits is None else logits.shape[1]
-        values = positions(inputs.detach(), min(1, inputs.ndim - 1))
-        if values.dtype == torch.bool:
-            values = values.to(torch.uint8)
         known = None if labels is None else labels.cpu()
         if known is not None and not bool(((known >= 0) & (known < classes)).all()):
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)
-        low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
+        low, high = _range(inputs)
         agreement = None
         if known is not None and logits is not None:
             agreement = Agreement.of(known, logits.argmax(1), classes)
@@ -78,6 +76,8 @@ class DataSummary:
         Args:
             example: (1, …) or more, of the inputs that the range is wanted for.
         """
+        if isinstance(example, Arguments):
+            return self.low, self.high
         if example.ndim > 1 and len(self.low) in (1, example.shape[1]):
             return self.low, self.high
         return self.low.amin(), self.high.amax()
@@ -105,6 +105,18 @@ class DataSummary:
             predicted,
             agreement,
         )
+
+
+def _range(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(channels,) smallest and largest values; of arguments, (tensors,) those of each tensor."""
+    if isinstance(inputs, Arguments):
+        each = [_range(leaf.reshape(len(leaf), 1, -1)) for leaf in inputs.leaves.values()]
+        return torch.cat([low for low, _ in each]), torch.cat([high for _, high in each])
+    values = positions(inputs.detach(), min(1, inputs.ndim - 1))
+    if values.dtype == torch.bool:
+        values = values.to(torch.uint8)
+    low, high = (bound.double().cpu() for bound in (values.amin((0, 2)), values.amax((0, 2))))
+    return low, high
 
 
 class Partials(Mapping[str, Any]):

@@ -23,7 +23,7 @@ from gradood.evidence import (
     made_of_own_parts,
     read_to_plain,
 )
-from gradood.taps import Network, out_of_memory
+from gradood.taps import Arguments, Network, out_of_memory
 
 __all__ = ["BULKY", "Reader"]
 
@@ -219,16 +219,19 @@ class Reader:
 
 def _why_not_run(network: Network, inputs: Inputs) -> str | None:
     """Why a model cannot run on inputs that it takes by their rank; None if that is not plain."""
+    example = network.example
+    if isinstance(inputs, Arguments) or isinstance(example, Arguments):
+        return None
     kind = next((p.dtype for p in network.module.parameters()), inputs.dtype)
     if inputs.is_floating_point() and kind != inputs.dtype and not torch.is_autocast_enabled():
         return (
             f"the model is now {kind}, but was observed with inputs {described(inputs)}; its "
             "scores would be others. Make a new monitor and fit it."
         )
-    if inputs.shape[1:] != network.example.shape[1:]:
+    if inputs.shape[1:] != example.shape[1:]:
         return (
             f"the model cannot run on {described(inputs)}; it was observed on "
-            f"{described(network.example)}. Resize or crop the inputs alike."
+            f"{described(example)}. Resize or crop the inputs alike."
         )
     return None
 

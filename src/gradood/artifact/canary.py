@@ -21,13 +21,15 @@ allowed more, as some count units, and a unit at its threshold may fall on eithe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from gradood.artifact.manifest import CanaryRecord
+from gradood.artifact.tensors import pack, unpack
 from gradood.errors import ArtifactError, DataError
+from gradood.taps import Arguments, Inputs, full_mask, is_mask, joined, leaves_of
 
 __all__ = ["COUNT", "Canary", "Tolerance", "compare", "synthesize", "tolerance"]
 
@@ -57,7 +59,7 @@ class Canary:
     """Inputs with known outputs.
 
     Attributes:
-        inputs: (8, …), from `synthesize`.
+        inputs: of eight rows, from `synthesize`.
         logits: (8, classes), of any floating type; those of the model on `inputs`.
         scores: detector name → (8,).
         seed: that the inputs were drawn with.
@@ -66,7 +68,7 @@ class Canary:
         precision: coarsest floating type of the model, such as ``float32``.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     logits: Tensor
     scores: Mapping[str, Tensor]
     seed: int
@@ -78,7 +80,7 @@ class Canary:
     def of(
         cls,
         model: nn.Module,
-        inputs: Tensor,
+        inputs: Inputs,
         logits: Tensor,
         scores: Mapping[str, Tensor],
         seed: int,
@@ -87,7 +89,7 @@ class Canary:
 
         Args:
             model: to note its precision; it is not run.
-            inputs: (8, …), from `synthesize` with this seed.
+            inputs: of eight rows, from `synthesize` with this seed.
             logits: (8, classes), of the model in evaluation mode on `inputs`.
             scores: detector name → (8,).
             seed: of the inputs.
@@ -120,7 +122,14 @@ class Canary:
             device=self.device,
             precision=self.precision,
         )
-        tensors = {record.inputs: self.inputs, record.logits: self.logits}
+        tensors = {record.logits: self.logits}
+        if isinstance(self.inputs, Arguments):
+            known = {name: getattr(self.inputs, name) for name in _ARGUMENTS}
+            arguments, leaves = pack(known, record.inputs)
+            record = replace(record, inputs=next(iter(leaves)), arguments=arguments)
+            tensors |= leaves
+        else:
+            tensors[record.inputs] = self.inputs
         return record, tensors | {scores[name]: self.scores[name] for name in scores}
 
     @classmethod
@@ -134,15 +143,15 @@ class Canary:
         Raises:
             ArtifactError: the tensors have other shapes or types than a canary's.
         """
-        inputs, logits = tensors[record.inputs], tensors[record.logits]
+        inputs, logits = _inputs(record, tensors), tensors[record.logits]
         scores = {name: tensors[key] for name, key in record.scores.items()}
-        fit = inputs.ndim >= 1 and logits.ndim == 2 and len(inputs) == len(logits) == COUNT
+        fit = _rows(inputs) == {COUNT} and logits.ndim == 2 and len(logits) == COUNT
         fit = fit and logits.is_floating_point() and record.precision in _names()
         if not fit or any(
             s.shape != (COUNT,) or not s.is_floating_point() for s in scores.values()
         ):
             raise ArtifactError(
-                f"the canary has inputs {tuple(inputs.shape)} and logits {tuple(logits.shape)} in "
+                f"the canary has inputs {_shown(inputs)} and logits {tuple(logits.shape)} in "
                 f"{record.precision[:20]!r}; expected {COUNT} rows of each and of every score."
             )
         return cls(
@@ -157,13 +166,13 @@ class Canary:
 
 
 def synthesize(
-    example: Tensor, low: Tensor | float, high: Tensor | float, *, seed: int = 0
-) -> Tensor:
+    example: Inputs, low: Tensor | float, high: Tensor | float, *, seed: int = 0
+) -> Inputs:
     """Eight inputs like those that the model takes: noise, from smooth to rough.
 
     Args:
-        example: (1, …) or more; only its shape and type are used.
-        low: smallest value of each channel, (channels,) or one number.
+        example: of one row or more; only its shapes, types and constants are used.
+        low: smallest value of each channel, (channels,) or one number; of arguments, (tensors,).
         high: largest value of each channel.
         seed: of the noise.
 
@@ -173,6 +182,8 @@ def synthesize(
     Raises:
         DataError: the range is empty, not finite, or of another number of channels.
     """
+    if isinstance(example, Arguments):
+        return _synthesized(example, torch.as_tensor(low), torch.as_tensor(high), seed)
     shape = tuple(example.shape[1:])
     low, high = (_per_channel(bound, shape) for bound in (low, high))
     if not bool((low <= high).all() and low.isfinite().all() and high.isfinite().all()):
@@ -188,6 +199,17 @@ def synthesize(
     # Rounding to a coarser type may step over the bounds.
     limits = torch.finfo(example.dtype)
     return values.clamp(limits.min, limits.max).to(example.dtype)
+
+
+def _synthesized(example: Arguments, low: Tensor, high: Tensor, seed: int) -> Arguments:
+    """Eight rows of arguments without padding: every tensor by itself, in its own range."""
+    whole = full_mask(joined([example[:1]] * COUNT).cpu())  # type: ignore[arg-type]
+    made = {
+        name: synthesize(leaf.cpu(), low[place], high[place], seed=seed + place)
+        for place, (name, leaf) in enumerate(example.leaves.items())
+        if not is_mask(name)
+    }
+    return whole.replaced({n: leaf for n, leaf in made.items() if isinstance(leaf, Tensor)})
 
 
 def compare(
@@ -224,10 +246,41 @@ def tolerance(expected: Canary, model: nn.Module) -> Tolerance:
     return Tolerance(*table[_names().index(expected.precision)])
 
 
-def precision_of(model: nn.Module, inputs: Tensor) -> str:
+def precision_of(model: nn.Module, inputs: Inputs) -> str:
     """The coarsest floating type of a model's parameters, buffers and inputs."""
-    used = {inputs.dtype, *(tensor.dtype for tensor in (*model.parameters(), *model.buffers()))}
+    used = {*_dtypes(inputs), *(tensor.dtype for tensor in (*model.parameters(), *model.buffers()))}
     return _names()[max((_TYPES.index(dtype) for dtype in used if dtype in _TYPES), default=1)]
+
+
+_ARGUMENTS = ("positional", "named", "names")
+
+
+def _inputs(record: CanaryRecord, tensors: Mapping[str, Tensor]) -> Inputs:
+    """Of a record.
+
+    Raises:
+        ArtifactError: it holds something else.
+    """
+    if record.arguments is None:
+        return tensors[record.inputs]
+    known = unpack(record.arguments, tensors)
+    kinds = {"positional": tuple, "named": dict, "names": tuple}
+    sound = isinstance(known, dict) and set(known) == set(_ARGUMENTS)
+    if not sound or any(not isinstance(known[name], kinds[name]) for name in _ARGUMENTS):
+        raise ArtifactError("the canary's inputs are no arguments; the file is refused.")
+    return Arguments(**known)
+
+
+def _rows(inputs: Inputs) -> set[int]:
+    return {len(leaf) if leaf.ndim else 0 for leaf in leaves_of(inputs).values()}
+
+
+def _shown(inputs: Inputs) -> str:
+    return str(inputs)[:80] if isinstance(inputs, Arguments) else str(tuple(inputs.shape))
+
+
+def _dtypes(inputs: Inputs) -> set[torch.dtype]:
+    return {leaf.dtype for leaf in leaves_of(inputs).values()}
 
 
 def _names() -> list[str]:

@@ -1,7 +1,7 @@
 """The manifest: all that an artifact says in words and numbers; read strictly, without torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -98,6 +98,10 @@ class ModelRecord:
         fingerprint: of parameters, buffers and structure.
         output: which item of what the model returns holds the logits; None for the usual ones, and
             then it is not written.
+        inputs: of a model of several tensors, name → shape and type of each, where `input_shape`
+            and `input_dtype` are of the first; None for one tensor, and then it is not written.
+        model_input: True if a function made the inputs of each batch, which no file holds; else
+            None, and then it is not written.
     """
 
     kind: str
@@ -108,6 +112,8 @@ class ModelRecord:
     input_dtype: str
     fingerprint: Fingerprint
     output: str | int | None = field(default=None, metadata={OMIT: True})
+    inputs: Mapping[str, str] | None = field(default=None, metadata={OMIT: True})
+    model_input: bool | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +137,14 @@ class CanaryRecord:
 
     Attributes:
         seed: that they were drawn with.
-        inputs: name of the tensor (8, …).
+        inputs: name of the tensor (8, …), or of the first of several.
         logits: name of the tensor (8, classes).
         scores: detector name → name of the tensor (8,).
         torch: version they were run with.
         device: kind they were run on, such as ``cpu``.
         precision: the coarsest floating type of the model, such as ``float32``.
+        arguments: several tensors and constants, as `gradood.artifact.tensors.pack` gives them;
+            None for one tensor, and then it is not written.
     """
 
     seed: int
@@ -146,6 +154,7 @@ class CanaryRecord:
     torch: str
     device: str
     precision: str
+    arguments: Mapping[str, Any] | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +253,7 @@ class Manifest:
             names.update(detector.state.values())
         if self.canary is not None:
             names.update((self.canary.inputs, self.canary.logits, *self.canary.scores.values()))
+            names.update(_tensor_names(self.canary.arguments))
         return frozenset(names)
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,6 +281,18 @@ class Manifest:
         check_version(document)
         version = document["format"]
         return decode(cls, document, "manifest", manifest_rules(version["major"], version["minor"]))
+
+
+def _tensor_names(packed: Any) -> Iterator[str]:
+    """Names of the tensors in what `gradood.artifact.tensors.pack` gave."""
+    if isinstance(packed, Mapping):
+        if isinstance(packed.get("$tensor"), str):
+            yield packed["$tensor"]
+        for value in packed.values():
+            yield from _tensor_names(value)
+    elif isinstance(packed, list | tuple):
+        for value in packed:
+            yield from _tensor_names(value)
 
 
 def manifest_rules(major: int, minor: int) -> Rules:

@@ -31,7 +31,7 @@ from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._saved import FUNCTION, KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
-from gradood.taps import Output
+from gradood.taps import Output, described, leaves_of
 
 __all__ = ["save"]
 
@@ -152,6 +152,8 @@ def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> Dete
 
 def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> ModelRecord:
     network = bound.binding.network
+    leaves = leaves_of(network.example)
+    first, several = next(iter(leaves.values())), not isinstance(network.example, Tensor)
     sites = [
         read.site.layer
         for name in bound.detectors
@@ -163,10 +165,12 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
         layers=tuple(dict.fromkeys(sites)),
         head=network.head.layer if network.head_found else unbound.head,
         classes=network.classes,
-        input_shape=tuple(network.example.shape[1:]),
-        input_dtype=str(network.example.dtype).removeprefix("torch."),
+        input_shape=tuple(first.shape[1:]),
+        input_dtype=str(first.dtype).removeprefix("torch."),
         fingerprint=known,
         output=_named_output(unbound.output),
+        inputs={n: described(x) for n, x in leaves.items()} if several else None,
+        model_input=None if unbound.model_input is None else True,
     )
 
 

@@ -73,7 +73,7 @@ class Session:
 
     def bind(self, data: Data) -> Binding:
         """What a fit reads of the model, observed on the first batch unless it was before."""
-        inputs = first_inputs(data)
+        inputs = first_inputs(data, self.unbound.form)
         bound = self.state.learning
         if bound is None:
             bound = self.unbound.bind(self.unbound.moved(inputs))
@@ -235,7 +235,8 @@ class Session:
         return scores
 
     def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
-        return shown_batches(data, what, bar=self._progress, labels=labels)
+        form = self.unbound.form
+        return shown_batches(data, what, bar=self._progress, labels=labels, form=form)
 
     # -- the model ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from torch import Tensor, nn
 
 from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import Detectors, combination, roster
 from gradood.artifact import GuardRecord, Override
@@ -41,6 +42,7 @@ class Keywords(TypedDict, total=False):
     preprocess: Mapping[str, Any] | None
     skip_unusable: bool | Collection[str]
     output: Output | None
+    model_input: ModelInput | None
     progress: bool | None
 
 
@@ -67,6 +69,7 @@ class MonitorOptions:
         preprocess: Mapping[str, Any] | None,
         skip_unusable: bool | Collection[str],
         output: Output | None = None,
+        model_input: ModelInput | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -77,6 +80,7 @@ class MonitorOptions:
         named, bare = roster(detectors)
         unwrap(model)
         check_output(output)
+        check_model_input(model_input)
         if not (head is None or isinstance(head, str)):
             raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
         if not (preprocess is None or isinstance(preprocess, Mapping)):
@@ -98,6 +102,7 @@ class MonitorOptions:
             output=output,
             required=_required(named, skip_unusable),
             preprocess=plain,
+            model_input=model_input,
         )
         return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
 

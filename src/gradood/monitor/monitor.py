@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood._engine.batches import Data
 from gradood._engine.binding import Binding
 from gradood._engine.fitting import merge
+from gradood._engine.forms import ModelInput
 from gradood._engine.mistakes import labels_in_pairs
 from gradood._engine.partials import Partials
 from gradood._engine.roster import Detectors, SeveralDetectors
@@ -51,6 +52,9 @@ class Monitor(Generic[R]):
         output: which item of what the model returns holds the logits, where it returns several:
             the index of one in a tuple, the name of a key or attribute, or a function of what is
             returned. A function is not saved.
+        model_input: a function from a batch without its labels to what the model takes: a tensor, a
+            tuple of positional arguments, or a mapping of keyword arguments; for batches that no
+            rule of docs/inputs.md can guess. Not saved.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
@@ -94,12 +98,13 @@ class Monitor(Generic[R]):
         combine: How | None = None,
         head: str | None = None,
         output: Output | None = None,
+        model_input: ModelInput | None = None,
         preprocess: Mapping[str, Any] | None = None,
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
         options = MonitorOptions.of(
-            model, detectors, combine, head, preprocess, skip_unusable, output
+            model, detectors, combine, head, preprocess, skip_unusable, output, model_input
         )
         self._session = Session(options, MonitorState(), progress)
 

@@ -2,6 +2,18 @@
 
 from gradood.taps._backward import OverwrittenError
 from gradood.taps._failures import out_of_memory
+from gradood.taps.arguments import Arguments, Inputs, called, described, joined, leaves_of
+from gradood.taps.attended import (
+    attended,
+    full_mask,
+    is_mask,
+    left_aligned,
+    padded,
+    sequences,
+    shifted,
+    stepped,
+    unpadded,
+)
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head
 from gradood.taps.isolation import device_of, left_as_found
@@ -13,8 +25,10 @@ from gradood.taps.view import View, Views
 from gradood.taps.wrap import Output, check_output, first_matrix, logits_of, unwrap
 
 __all__ = [
+    "Arguments",
     "Head",
     "INPUT",
+    "Inputs",
     "LastMap",
     "Layer",
     "Network",
@@ -26,15 +40,28 @@ __all__ = [
     "Tap",
     "View",
     "Views",
+    "attended",
+    "called",
     "channel_dim",
     "check_output",
+    "described",
     "device_of",
+    "full_mask",
     "first_matrix",
+    "is_mask",
     "is_norm",
+    "joined",
+    "leaves_of",
+    "left_aligned",
     "left_as_found",
     "logits_of",
     "observe",
     "out_of_memory",
+    "padded",
     "positions",
+    "sequences",
+    "shifted",
+    "stepped",
+    "unpadded",
     "unwrap",
 ]

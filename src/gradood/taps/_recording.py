@@ -12,6 +12,8 @@ from torch.utils.hooks import RemovableHandle
 from gradood.errors import TapError
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
+from gradood.taps.arguments import Inputs, called
+from gradood.taps.attended import attended
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -61,12 +63,12 @@ class Recording:
         self._nodes: dict[Site, Any] = {}
         self._candidates: list[tuple[str, Tensor]] = []
         self._channels: int | None = None
+        self._attended: Tensor | None = None
 
-    def run(self, rows: Tensor) -> None:
+    def run(self, rows: Inputs) -> None:
         """Run the view on a few rows; no hook remains."""
-        rows = rows.detach().clone()
-        if torch.is_grad_enabled() and rows.is_floating_point():
-            rows = rows.requires_grad_().clone()
+        rows = _with_graph(rows.detach().clone())
+        self._attended = attended(rows)
         handles: list[RemovableHandle] = []
         try:
             for name, _ in self._module.named_modules():
@@ -81,9 +83,9 @@ class Recording:
                 handle.remove()
         self.logits = logits_of(self._returned, self._output)
 
-    def _forward(self, rows: Tensor) -> Any:
+    def _forward(self, rows: Inputs) -> Any:
         try:
-            return self._view.module(rows)
+            return called(self._view.module, rows)
         except RuntimeError:  # May be autograd's.
             raise
         except Exception as error:
@@ -128,13 +130,21 @@ class Recording:
                     fresh.grad_fn,
                     tuple(output.shape),
                     dim,
-                    values.double().mean(-1),
-                    values.double().clamp_min(0).mean(-1),
+                    self._mean(values.double()),
+                    self._mean(values.double().clamp_min(0)),
                 )
             )
             return None if fresh is output else fresh
 
         return hook
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Mean of (batch, channels, positions) over the positions that count."""
+        mask = self._attended
+        if mask is None or values.shape[::2] != mask.shape:
+            return values.mean(-1)
+        counts = mask.sum(1).clamp_min(1)
+        return values.where(mask[:, None].to(values.device), 0).sum(-1) / counts[:, None]
 
     def _channel_dim(self, module: nn.Module, output: Tensor) -> int:
         """Of a layer that does not tell, as of the last layer that did; else the last."""
@@ -145,11 +155,11 @@ class Recording:
         assert told is not None
         return told
 
-    def network(self, example: Tensor, head: str | None, overwrites: bool) -> Network:
+    def network(self, example: Inputs, head: str | None, overwrites: bool) -> Network:
         """The network as it ran.
 
         Args:
-            example: (1, …) one of the inputs.
+            example: one of the inputs (1, …).
             head: name of the head, or None to search for it.
             overwrites: whether the model changes the tensor that it is given.
         """
@@ -183,7 +193,7 @@ class Recording:
                 found += f" The output looks like {looks}: let the model return its logits."
         consumers = consumers_of(logits)
         layers = {
-            name: self._layer(name, calls, consumers, example.shape[0] + 1)
+            name: self._layer(name, calls, consumers, len(example) + 1)
             for name, calls in self._seen.items()
         }
         draft = Network(
@@ -283,6 +293,16 @@ class _Seen:
     channels: int
     mean: Tensor | None
     positive_mean: Tensor | None
+
+
+def _with_graph(rows: Inputs) -> Inputs:
+    """The inputs, which autograd follows from there where grad mode is on."""
+
+    def recorded(leaf: Tensor) -> Tensor:
+        follows = torch.is_grad_enabled() and leaf.is_floating_point()
+        return leaf.requires_grad_().clone() if follows else leaf
+
+    return recorded(rows) if isinstance(rows, Tensor) else rows.each(recorded)
 
 
 def _first_tensor(args: Iterable[Any], kwargs: dict[str, Any]) -> Tensor | None:

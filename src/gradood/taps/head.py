@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
+from gradood.taps.arguments import Inputs, called
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.view import Views
@@ -39,7 +40,7 @@ class Head:
         error: largest difference from the model's own logits on the probe, relative to the
             largest logit.
         views: of the model.
-        example: (1, …) an input, to see weights that the model changes in its forward.
+        example: an input (1, …), to see weights that the model changes in its forward.
     """
 
     layer: str
@@ -48,7 +49,7 @@ class Head:
     reduction: str
     error: float
     views: Views = field(repr=False)
-    example: Tensor = field(repr=False)
+    example: Inputs = field(repr=False)
 
     @property
     def weight(self) -> Tensor:
@@ -89,7 +90,7 @@ class Head:
             module = view.find(self.layer) or self.module
             handle = module.register_forward_hook(lambda own, *_: found.append(_linear(own)))
             try:
-                view.module(self.example.to(device_of(self.views.model)).clone())
+                called(view.module, self.example.to(device_of(self.views.model)).clone())
             finally:
                 handle.remove()
         return found[-1]
@@ -109,7 +110,7 @@ class HeadCandidate:
         seen: what it took.
         calls: how often it ran in the forward.
         views: of the model.
-        example: (1, …) an input of the model.
+        example: an input (1, …) of the model.
     """
 
     layer: str
@@ -117,7 +118,7 @@ class HeadCandidate:
     seen: Tensor
     calls: int
     views: Views = field(repr=False)
-    example: Tensor = field(repr=False)
+    example: Inputs = field(repr=False)
 
 
 def _linear(module: Any) -> tuple[Tensor, Tensor | None]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError, suggest
+from gradood.taps.arguments import Inputs
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head, linear_weight
 from gradood.taps.isolation import device_of, left_as_found
@@ -73,7 +74,7 @@ class Network:
         stages: see `find_stages`; of the normalization layers, or else of the hook layers.
         last_map: what is pooled into the features, or None where that is no mean over a map.
         concatenates: whether the last stage concatenates its layers' outputs (DenseNet).
-        example: (1, …) one input, for shapes and replays.
+        example: one input (1, …), for shapes and replays.
         classes: number of logits.
         overwrites: whether the model changes the tensor that it is given.
         opaque: why autograd cannot follow the model, or None.
@@ -89,7 +90,7 @@ class Network:
     stages: tuple[Stage, ...]
     last_map: LastMap | None
     concatenates: bool
-    example: Tensor
+    example: Inputs
     classes: int
     overwrites: bool
     opaque: str | None
@@ -217,9 +218,7 @@ class Network:
             with Tap(self.views) as tap:
                 tap.replace(site, rows)
                 tap.value(self.head.site, seen.append)
-                tap.run(
-                    self.example.to(self.device).expand(len(rows), *self.example.shape[1:]).clone()
-                )
+                tap.run(self.example.to(self.device)[[0] * len(rows)])
             parts.append(self.head.features(seen[0]).detach())
         return torch.cat(parts)
 

@@ -13,6 +13,8 @@ from gradood.taps._escape import escapes
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps._output import by_values, mistaken
 from gradood.taps._recording import Recording
+from gradood.taps.arguments import Arguments, Inputs, called, joined
+from gradood.taps.attended import shifted
 from gradood.taps.head import exact_products
 from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
@@ -29,7 +31,7 @@ _RUNS = 3
 
 
 def observe(
-    model: nn.Module, example: Tensor, *, head: str | None = None, output: Output | None = None
+    model: nn.Module, example: Inputs, *, head: str | None = None, output: Output | None = None
 ) -> Network:
     """Run a view of the model on a few rows and note what it does.
 
@@ -37,7 +39,7 @@ def observe(
 
     Args:
         model: any classifier.
-        example: (n ≥ 1, …) inputs on the model's device; the first two are used.
+        example: inputs of n ≥ 1 rows on the model's device; the first two are used.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
 
@@ -54,7 +56,7 @@ def observe(
     """
     module = unwrap(model)
     _require_data(module)
-    rows = example[:2] if len(example) > 1 else torch.cat([example, example.flip(-1)])
+    rows = example[:2] if len(example) > 1 else _two_of(example)
     views = Views(module)
     views.observing = True
     try:
@@ -77,13 +79,19 @@ def observe(
     return network if what is None else replace(network, cautions=(mistaken(what),))
 
 
-def _more_logits(network: Network, example: Tensor) -> Tensor:
+def _more_logits(network: Network, example: Inputs) -> Tensor:
     """Logits of some rows of the example, and of shifted copies where these are few."""
     rows = example[:_ROWS]
     shifts = range(-(-_ROWS // len(rows)))
-    copies = [torch.roll(rows, shift, -1) for shift in shifts]
+    copies = [shifted(rows, shift) if shift else rows for shift in shifts]
     with left_as_found(network.views) as view:
-        return network.logits_of(view.module(torch.cat(copies)[:_ROWS].clone())).detach()
+        return network.logits_of(called(view.module, joined(copies)[:_ROWS].clone())).detach()
+
+
+def _two_of(example: Inputs) -> Inputs:
+    """One input, and another that is made of it."""
+    other = example.flip(-1) if isinstance(example, Tensor) else shifted(example, 1)
+    return joined([example, other])
 
 
 def _require_data(module: nn.Module) -> None:
@@ -120,7 +128,7 @@ class _Run:
     changes: Changes
 
 
-def _settled(views: Views, rows: Tensor, output: Output | None) -> _Run:
+def _settled(views: Views, rows: Inputs, output: Output | None) -> _Run:
     """A run in which all that the model changes is apart from the model; the views learn what."""
     seen = _run(views, rows, output)
     for _ in range(_RUNS):
@@ -140,21 +148,27 @@ def _settled(views: Views, rows: Tensor, output: Output | None) -> _Run:
     return seen
 
 
-def _run(views: Views, rows: Tensor, output: Output | None) -> _Run:
+def _run(views: Views, rows: Inputs, output: Output | None) -> _Run:
     with left_as_found(views) as view:
         tensors = [] if view.direct else _separated(view)
         before = Generators.now(views)
         watched = changes_of(views, view, put_back=only_thread())
         with escapes(view) as escaped, watched as changes:
             given = rows[:1].clone()
-            version = given._version
+            version = _versions(given)
             alone = logits_of(_first_output(view, given), output)
-            overwrites = given._version != version
+            overwrites = _versions(given) != version
             changes.note()
             recording = _recorded(views, view, rows, output)
         views.draws = before.host_drawn
         written = tuple((name, attribute) for name, attribute, tensor in tensors if tensor.changed)
     return _Run(alone, recording, overwrites, written, tuple(escaped), changes)
+
+
+def _versions(inputs: Inputs) -> list[int]:
+    """How often each tensor was written to."""
+    leaves = inputs.leaves.values() if isinstance(inputs, Arguments) else (inputs,)
+    return [leaf._version for leaf in leaves]
 
 
 class _CopyFailed(Exception):
@@ -165,9 +179,9 @@ class _CopyFailed(Exception):
         self.error = error
 
 
-def _first_output(view: View, x: Tensor) -> object:
+def _first_output(view: View, x: Inputs) -> object:
     try:
-        return view.module(x)
+        return called(view.module, x)
     except Exception as error:
         if not is_model_failure(error):
             raise
@@ -176,7 +190,7 @@ def _first_output(view: View, x: Tensor) -> object:
         raise _CopyFailed(error) from error
 
 
-def _recorded(views: Views, view: View, rows: Tensor, output: Output | None) -> Recording:
+def _recorded(views: Views, view: View, rows: Inputs, output: Output | None) -> Recording:
     """One forward with its graph, or without where autograd refuses the model."""
     recording = Recording(views, view, output)
     try:
@@ -196,13 +210,13 @@ def _recorded(views: Views, view: View, rows: Tensor, output: Output | None) -> 
     return recording
 
 
-def _runs_itself(module: nn.Module, rows: Tensor) -> bool:
+def _runs_itself(module: nn.Module, rows: Inputs) -> bool:
     """Whether the model can be run where a view of it fails: it may know its modules by id."""
     if not is_runnable_itself(module):
         return False
     try:
         with left_as_found(Views(module, direct=True)) as view:
-            view.module(rows[:1].clone())
+            called(view.module, rows[:1].clone())
     except Exception:
         return False
     return True
@@ -241,7 +255,7 @@ def _separated(view: View) -> list[tuple[str, str, _Watched]]:
     return watched
 
 
-def _refuse_mixing(views: Views, seen: _Run, rows: Tensor, output: Output | None) -> None:
+def _refuse_mixing(views: Views, seen: _Run, rows: Inputs, output: Output | None) -> None:
     logits, alone = seen.recording.logits.detach(), seen.alone
     if logits.shape[0] != len(rows) or alone.shape[0] != 1:
         hint = (
@@ -259,7 +273,7 @@ def _refuse_mixing(views: Views, seen: _Run, rows: Tensor, output: Output | None
     if not _differ(logits[:1], alone, tolerance):
         return
     with left_as_found(views) as view:
-        first, second = (logits_of(view.module(rows[:1].clone()), output) for _ in range(2))
+        first, second = (logits_of(called(view.module, rows[:1].clone()), output) for _ in range(2))
     if _differ(first, second, tolerance):
         raise _random(views)
     raise TapError(

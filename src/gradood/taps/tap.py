@@ -21,6 +21,8 @@ from torch.utils.hooks import RemovableHandle
 from gradood.errors import TapError, suggest
 from gradood.taps._backward import failed_backward
 from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps.arguments import Arguments, Inputs, called
+from gradood.taps.attended import stepped
 from gradood.taps.isolation import left_as_found
 from gradood.taps.site import INPUT, Site
 from gradood.taps.view import View, Views
@@ -101,20 +103,19 @@ class Tap:
         finally:
             self._context.__exit__(kind, error, trace)
 
-    def run(self, x: Tensor) -> Any:
+    def run(self, x: Inputs) -> Any:
         """The model's own output on `x`, with every reading shown its tensor.
 
         Args:
             x: (batch, …) on the model's device.
         """
-        if x.is_inference():
-            x = x.clone()
+        x = _recordable(x)
         if INPUT in self._sites():
             # Not in a hook: those of others, which run before ours, may change what the model gets.
-            x = self._see(INPUT, x)
+            x = self._see_input(x)
         self._attach()
         try:
-            output = self._view.module(x)
+            output = called(self._view.module, x)
         except Exception as error:
             if not is_model_failure(error):
                 raise
@@ -226,6 +227,17 @@ class Tap:
         self._calls[layer, port] = call + 1
         return self._sites_by_call[layer, port].get(call)
 
+    def _see_input(self, x: Inputs) -> Inputs:
+        if isinstance(x, Tensor):
+            return self._see(INPUT, x)
+        name = stepped(x)
+        if name is None:
+            raise TapError(
+                f"the inputs hold no floating tensor, only {', '.join(x.leaves)}, with respect to "
+                "which there is a gradient."
+            )
+        return x.replaced({name: self._see(INPUT, x.leaves[name])})
+
     def _see(self, site: Site, tensor: Tensor) -> Tensor:
         self._reached.add(site)
         if self._replacements and site in self._replacements:
@@ -282,6 +294,15 @@ class Tap:
             else:
                 found |= {site} | self._marks[site].upstream
         return frozenset(found)
+
+
+def _recordable(x: Inputs) -> Inputs:
+    """The inputs, copied where they were made in inference mode."""
+    if isinstance(x, Arguments):
+        made = any(leaf.is_inference() for leaf in x.leaves.values())
+    else:
+        made = x.is_inference()
+    return x.clone() if made else x
 
 
 def _unconnected(sites: Iterable[Site]) -> TapError:
