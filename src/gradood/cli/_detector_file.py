@@ -7,12 +7,12 @@ from gradood.cli._output import passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
 
 __all__ = ["check_target", "saved", "say_passed_over"]
 
 
-def say_passed_over(images: "ImageDataset") -> None:
+def say_passed_over(images: "RowDataset") -> None:
     """Tell which files are no images."""
     if images.passed_over:
         say(f"passed over: {passed_over(images.passed_over)}")

@@ -23,7 +23,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.calibration._curve import How
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
 
@@ -106,7 +106,7 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    loaded = model.load(changes)
+    loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
     if methods.methods is None:
@@ -209,14 +209,12 @@ def calibrate(
     """
     promise = guarantee.check()
     from gradood.artifact import check
-    from gradood.data import Preprocess
     from gradood.monitor import load
 
     check(files.detector)  # Before the model is built, as that may take long.
-    loaded = model.load()
+    loaded = model.load(columns=loading.choice())
     monitor = load(files.detector, loaded.model, override=model.override)
-    fitted = monitor.preprocess
-    preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
+    preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
     monitor.calibrate(loading.loader(images), **asdict(guarantee))
@@ -237,7 +235,7 @@ def calibrate(
 
 def _monitor(
     loaded: "LoadedModel",
-    images: "ImageDataset",
+    images: "RowDataset",
     methods: FusedMethodOptions,
     output: str | int | None,
 ) -> "Monitor":
@@ -251,11 +249,13 @@ def _monitor(
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
         output=output,
-        preprocess=asdict(loaded.preprocess),
+        preprocess=images.preprocess.to_dict(),
         skip_unusable=selection.detectors.keys() - selection.required,
     )
     # Also a monitor that learns nothing must know its model to be saved.
-    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
+    check_classes(
+        "fit", images.labels, monitor.bind(example_of(images, loaded.model)).network.classes
+    )
     return monitor
 
 

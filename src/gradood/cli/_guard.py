@@ -11,7 +11,7 @@ from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
 
 __all__ = ["GUARANTEE", "GuardOptions", "fit_guard"]
@@ -83,7 +83,7 @@ class _Files(Protocol):
 
 def fit_guard(
     loaded: "LoadedModel",
-    images: "ImageDataset",
+    images: "RowDataset",
     loading: LoadingOptions,
     options: GuardOptions,
     files: _Files,
@@ -110,7 +110,7 @@ def fit_guard(
     )
     training = None
     if options.training is not None:
-        training = loading.open(options.training, loaded.preprocess)
+        training = loading.open(options.training, images.preprocess)
         say_passed_over(training)
     guard = gradood.guard(
         loaded.model,
@@ -120,7 +120,7 @@ def fit_guard(
         mode=options.mode,
         accuracy=loaded.published_accuracy if images.labeled else None,
         output=output,
-        preprocess=asdict(loaded.preprocess),
+        preprocess=images.preprocess.to_dict(),
     )
     guard.save(files.out)
     record = guard.monitor._session.state.guard

@@ -25,7 +25,8 @@ from gradood.cli._output import aligned, data, document, say
 from gradood.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from gradood.data import Preprocess
+    from gradood.data import ColumnInput, Preprocess, RowDataset
+    from gradood.models._columns import ColumnChoice
     from gradood.models._load import LoadedModel
     from gradood.training import Recipe, Trained, TrainingData
     from gradood.training._validation import Scores
@@ -54,7 +55,14 @@ class StartOptions:
     ] = False
     device: Device = "cpu"
 
-    def load(self, recipe: "Recipe", *, preprocess: dict[str, Any], device: str) -> "LoadedModel":
+    def load(
+        self,
+        recipe: "Recipe",
+        *,
+        preprocess: dict[str, Any],
+        columns: "ColumnChoice",
+        device: str,
+    ) -> "LoadedModel":
         """The network as the recipe wants it to start.
 
         Raises:
@@ -68,6 +76,7 @@ class StartOptions:
             self.weights,
             num_classes=self.num_classes,
             preprocess=preprocess,
+            columns=columns,
             device=device,
             pretrained=self.pretrained,
             untrained=True,
@@ -108,16 +117,20 @@ class TrainingDataOptions:
         ),
     ] = None
 
-    def open(self, preprocess: "Preprocess", columns: ColumnOptions) -> "TrainingData":
+    def open(
+        self, preprocess: "Preprocess | ColumnInput", columns: ColumnOptions
+    ) -> "TrainingData":
         """The images, and what they are called."""
+        from gradood.data import Preprocess
         from gradood.training import TrainingData
 
         known = _images("ID", self.id_data, preprocess, columns, labeled=True)
+        preprocess = _opened(known)
         outliers = _images("auxiliary", self.aux, preprocess, columns) if self.aux else None
         return TrainingData(
             id=known,
             aux=outliers,
-            black=preprocess.black,
+            black=preprocess.black if isinstance(preprocess, Preprocess) else None,
             id_classes=_class_names("--id-classes", self.id_classes),
             aux_classes=_class_names("--aux-classes", self.aux_classes),
         )
@@ -241,7 +254,7 @@ def train(
         max_bad_fraction=running.max_bad_fraction,
     )
     with joined(device_name(network.device)) as device:
-        loaded = network.load(chosen, preprocess=changes, device=device)
+        loaded = network.load(chosen, preprocess=changes, columns=running.choice(), device=device)
         training_data = images.open(loaded.preprocess, running)
         trainer = Trainer(loaded.model, chosen, training_data, out=running.out, options=options)
         trained = trainer.fit(resume=running.resume)
@@ -255,18 +268,28 @@ def train(
 def _images(
     what: str,
     paths: Sequence[str],
-    preprocess: "Preprocess",
+    preprocess: "Preprocess | ColumnInput",
     columns: ColumnOptions,
     *,
     labeled: bool | None = None,
 ) -> Any:
     from torch.utils.data import ConcatDataset
 
+    sets: list[RowDataset] = []
     try:
-        sets = [columns.open(path, preprocess, labeled=labeled) for path in paths]
+        for path in paths:
+            # What the first table says, as its columns of numbers, holds for all.
+            found = sets[0].preprocess if sets else preprocess
+            sets.append(columns.open(path, found, labeled=labeled))
     except DataError as error:
         raise DataError(f"the {what} data: {error}") from error
     return sets[0] if len(sets) == 1 else ConcatDataset(sets)
+
+
+def _opened(dataset: Any) -> "Preprocess | ColumnInput":
+    """The preprocessing of a data set, or of the first of several."""
+    first = getattr(dataset, "datasets", [dataset])[0]
+    return first.preprocess
 
 
 def _class_names(option: str, file: Path | None) -> Sequence[str] | None:

@@ -37,6 +37,8 @@ from gradood.data.images import (
     folder_source,
     list_source,
 )
+from gradood.data.preprocess import Preprocess
+from gradood.data.row_dataset import RowDataset
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ __all__ = [
     "local_file",
     "open_columns",
     "open_images",
+    "open_inputs",
     "split_slice",
     "split_text",
 ]
@@ -256,6 +259,28 @@ def _selected(
     if not rows:
         raise DataError(f"{count} {what}s in {bare!r}, and none in {str(source)!r}; expected some.")
     return rows
+
+
+def open_inputs(
+    source: str | Path,
+    preprocess: Preprocess | ColumnInput,
+    *,
+    labeled: bool | None = None,
+    image_column: str = IMAGE,
+    label_column: str = LABEL,
+    root: str | Path | None = None,
+) -> RowDataset:
+    """Images or the rows of a table, as their preprocessing says; see `open_images`."""
+    if isinstance(preprocess, ColumnInput):
+        return open_columns(source, preprocess, labeled=labeled, label_column=label_column)
+    return open_images(
+        source,
+        preprocess,
+        labeled=labeled,
+        image_column=image_column,
+        label_column=label_column,
+        root=root,
+    )
 
 
 def _table(uri: str) -> str:

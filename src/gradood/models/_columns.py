@@ -78,6 +78,20 @@ class ColumnChoice:
         named = self.text is not None or self.audio is not None or self.column is not None
         return named or bool(self.features or self.categories)
 
+    def differing(self, found: ColumnInput) -> str:
+        """What of an input is otherwise than chosen, in words; empty where nothing is."""
+        own = found.to_dict()
+        column = self.text or self.audio or self.column
+        wanted: dict[str, Any] = {"column": column} if column is not None else {}
+        if self.features not in ((), ("all",)):
+            wanted["numbers"] = self.features
+        for name in ("shape", "padding", "max_length"):
+            if getattr(self, name) is not None:
+                wanted[name] = getattr(self, name)
+        wrong = {name for name, value in wanted.items() if own.get(name, value) != value}
+        wrong |= {name for name in ("column", "numbers") if name in wanted and name not in own}
+        return ", ".join(f"{name} {own.get(name)!r}" for name in sorted(wrong))
+
 
 def chosen_input(choice: ColumnChoice, opened: OpenedModel) -> ColumnInput | None:
     """The input that was chosen; None for images.
