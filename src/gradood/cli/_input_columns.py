@@ -1,6 +1,6 @@
 """Columns of tables as a model's input, as options."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -73,13 +73,14 @@ class InputColumnOptions:
         """
         from gradood.models._columns import ColumnChoice
 
-        names = [text.partition("=") for text in self.input_name]
-        wrong = next(
-            (text for text, (k, _, v) in zip(self.input_name, names, strict=True) if not (k and v)),
-            None,
-        )
-        if wrong is not None:
-            raise ConfigError(f"--input-name {wrong!r}; expected ROLE=ARGUMENT, as ids=input_ids.")
+        names: dict[str, str] = {}
+        for text in self.input_name:
+            role, _, argument = text.partition("=")
+            if not (role and argument):
+                raise ConfigError(
+                    f"--input-name {text!r}; expected ROLE=ARGUMENT, as ids=input_ids."
+                )
+            names[role] = argument
         return ColumnChoice(
             text=self.text_column,
             audio=self.audio_column,
@@ -91,7 +92,7 @@ class InputColumnOptions:
             max_length=self.max_length,
             truncate=self.truncate,
             sampling_rate=self.sampling_rate,
-            names={role: argument for role, _, argument in names},
+            names=names,
         )
 
 
@@ -99,7 +100,7 @@ def _listed(text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...]:
     return () if text is None else tuple(kind(part.strip()) for part in text.split(","))
 
 
-def _sizes(text: str | None) -> Sequence[int] | None:
+def _sizes(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
