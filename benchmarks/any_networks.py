@@ -3,7 +3,7 @@
 Each is a factory that the shell names, with the file of its weights:
 
     PYTHONPATH=benchmarks gradood fit --model any_networks:minilm \
-        --weights ../shared/text/minilm_clinc150.safetensors --data train.parquet --input-column ids …
+        --weights ../shared/text/minilm_clinc150.safetensors --data train.parquet --input-column ids
 """
 
 import torch

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class LoadedEntry:
     def example(self) -> Inputs:
         """A few in-distribution inputs as one batch."""
         found = next((fit for fit in self.fit if len(fit)), self.id)
-        return example_of(found, self.subject.model)
+        return first_inputs(example_of(found), InputForm(self.subject.model))
 
     @property
     def fit_labels(self) -> Tensor | None:
@@ -121,14 +122,10 @@ class LoadedEntry:
         )
 
 
-def example_of(dataset: RowDataset, model: nn.Module) -> Inputs:
-    """The first inputs of a data set, at most 32, as one batch (batch, …).
-
-    Args:
-        dataset: at least one row.
-        model: which takes them.
-    """
-    return first_inputs(loader(dataset[:_EXAMPLE], batch_size=_EXAMPLE), InputForm(model))
+def example_of(dataset: RowDataset) -> Any:
+    """The first inputs of a data set, at most 32, as one batch: a tensor, or a mapping of such."""
+    batch = next(iter(loader(dataset[:_EXAMPLE], batch_size=_EXAMPLE)))
+    return batch[0] if dataset.labeled else batch
 
 
 def joined_labels(datasets: Sequence[RowDataset]) -> Tensor | None:

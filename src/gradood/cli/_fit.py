@@ -253,9 +253,7 @@ def _monitor(
         skip_unusable=selection.detectors.keys() - selection.required,
     )
     # Also a monitor that learns nothing must know its model to be saved.
-    check_classes(
-        "fit", images.labels, monitor.bind(example_of(images, loaded.model)).network.classes
-    )
+    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
     return monitor
 
 

@@ -1,7 +1,7 @@
 """Commands that show methods: ``gradood methods``, and on a model ``gradood inspect``."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from gradood.models._load import LoadedModel
     from gradood.registry import Method
-    from gradood.taps import Inputs
 
 __all__ = ["inspect", "methods"]
 
@@ -116,9 +115,9 @@ def _noise(loaded: "LoadedModel", shape: str | None) -> "Tensor":
     return torch.randn(_BATCH, *sides, generator=torch.Generator().manual_seed(0))
 
 
-def _images(loaded: "LoadedModel", path: str, image_column: str) -> "Inputs":
+def _images(loaded: "LoadedModel", path: str, image_column: str) -> Any:
     from gradood.bench import example_of
     from gradood.data.sources import open_inputs
 
     found = open_inputs(path, loaded.preprocess, labeled=False, image_column=image_column)
-    return example_of(found, loaded.model)
+    return example_of(found)

@@ -66,7 +66,8 @@ class ColumnChoice:
                 raise ConfigError(f"--input-name {role!r}; {suggest(role, _ROLES)}")
         if self.shape is not None and self.column is None:
             raise ConfigError("--shape is of --input-column, which was not given.")
-        if not self.given and self != ColumnChoice():
+        others = (self.padding, self.max_length, self.sampling_rate, self.truncate or None)
+        if not self.given and (self.names or any(one is not None for one in others)):
             raise ConfigError(
                 "an option of columns was given without a column; name it by --text-column, "
                 "--audio-column, --input-column or --feature-columns."
