@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from gradood._engine.mistakes import (
 )
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import DataError
+from gradood.taps import Arguments
 
 __all__ = [
     "Batch",
@@ -41,8 +42,8 @@ __all__ = [
     "shards_of",
 ]
 
-Data = Tensor | np.ndarray | Iterable[Any]
-"""One batch, as a tensor or array, or an iterable of batches."""
+Data: TypeAlias = Tensor | np.ndarray | Arguments | Iterable[Any]
+"""One batch, as a tensor, array or mapping, or an iterable of batches."""
 
 LARGE = 2**28
 """Bytes of one tensor given as data beyond which it is no batch but a data set, and is split."""
@@ -53,7 +54,7 @@ class Batch:
     """Inputs and, if there were any, labels.
 
     Attributes:
-        inputs: (batch, …).
+        inputs: a tensor (batch, …), or arguments.
         labels: (batch,) int64, or None.
     """
 
@@ -112,7 +113,8 @@ def batches(data: Data, *, labels: bool = False, form: InputForm | None = None) 
         for piece in _pieces(data):
             yield _batch(piece, labels, form)
         return
-    if form is not None and isinstance(data, Mapping):
+    alone = isinstance(data, Batch | Arguments) or (form is not None and isinstance(data, Mapping))
+    if alone:
         yield _batch(data, labels, form)
         return
     foreign = isinstance(data, str | bytes | Mapping | nn.Module | type)
@@ -222,6 +224,10 @@ def _floating(array: Tensor | np.ndarray) -> bool:
 
 
 def _batch(item: Any, wanted: bool, form: InputForm | None) -> Batch:
+    if isinstance(item, Batch):
+        return item if wanted else Batch(item.inputs)
+    if isinstance(item, Arguments):
+        return Batch(item)
     labels = labels_in(item) if wanted else None
     inputs = None if form is None else form.inputs(item)
     if inputs is not None:

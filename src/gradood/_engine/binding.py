@@ -139,7 +139,7 @@ def plan_detectors(
     Cost:
         Some forward and backward passes of the example, by detectors that try layers out.
     """
-    probe: Any = probe_of(example.to(network.example.device))
+    probe = probe_of(example.to(network.example.device))
     plans: dict[str, Plan] = {}
     left_out: dict[str, str] = {}
     for name, detector in detectors.items():
@@ -158,7 +158,7 @@ def plan_detectors(
 
 
 def planned(
-    detector: Detector, network: Network, probe: Tensor, *, trial: bool = False
+    detector: Detector, network: Network, probe: Any, *, trial: bool = False
 ) -> Plan | GradoodError:
     """What a detector would read of a network, or the error with which it refuses.
 

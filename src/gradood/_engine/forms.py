@@ -150,8 +150,8 @@ class InputForm:
         if isinstance(made, tuple | list):
             return _checked(Arguments(tuple(_converted(list(made))), names=self._parameters[0]))
         raise DataError(
-            f"the function model_input= gave a {type(made).__name__}; expected a tensor (batch, …), "
-            "a tuple of positional arguments, or a mapping of keyword arguments."
+            f"the function model_input= gave a {type(made).__name__}; expected a tensor (batch, "
+            "…), a tuple of positional arguments, or a mapping of keyword arguments."
         )
 
     def _of_mapping(self, value: Mapping[Any, Any]) -> Inputs | None:
@@ -219,8 +219,8 @@ def _checked(arguments: Arguments) -> Arguments:
     if odd:
         others = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if name not in odd)
         raise DataError(
-            f"{odd[0]} {shapes[odd[0]]} of a batch has not the batch of {size} first, as the others "
-            f"have{f': {others}' if others else ''}. Every tensor has; give what is the same for "
-            "all rows as a number or a list, or make the arguments with model_input=."
+            f"{odd[0]} {shapes[odd[0]]} of a batch has not the batch of {size} first, as the "
+            f"others have{f': {others}' if others else ''}. Every tensor has; give what is the "
+            "same for all rows as a number or a list, or make the arguments with model_input=."
         )
     return arguments

@@ -183,7 +183,9 @@ def synthesize(
         DataError: the range is empty, not finite, or of another number of channels.
     """
     if isinstance(example, Arguments):
-        return _synthesized(example, torch.as_tensor(low), torch.as_tensor(high), seed)
+        tensors = len(example.leaves)
+        low, high = (torch.as_tensor(bound).expand(tensors) for bound in (low, high))
+        return _synthesized(example, low, high, seed)
     shape = tuple(example.shape[1:])
     low, high = (_per_channel(bound, shape) for bound in (low, high))
     if not bool((low <= high).all() and low.isfinite().all() and high.isfinite().all()):

@@ -190,7 +190,9 @@ def _content(shard: Shard, kind: str, number: int) -> Any:
 def _made(shard: Shard, kind: str, number: int) -> Iterator[Batch]:
     generator = torch.Generator("cpu").manual_seed(number)
     for batch in shard.batches():
-        yield Batch(_outliers(batch.inputs, kind, generator), None)
+        images = batch.inputs
+        assert isinstance(images, Tensor)  # Of image sets alone.
+        yield Batch(_outliers(images, kind, generator), None)
 
 
 def _outliers(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data
+from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.roster import Detectors, roster
 from gradood.bench._ranking import HOW, DetectorRanking, RankedDetector
 from gradood.bench._resamples import Areas
@@ -44,6 +45,7 @@ def choose(
     held: Data | None = None,
     detectors: Detectors | None = None,
     limit: int = HELD,
+    model_input: ModelInput | None = None,
 ) -> DetectorRanking:
     """Rank detectors and combinations for this model by in-distribution data alone.
 
@@ -68,6 +70,7 @@ def choose(
             them; None for the monitor's, or those of `CANDIDATES`. Those that cannot run on the
             model are left out with the reason.
         limit: held-out samples at most, drawn evenly.
+        model_input: makes the model's inputs of a batch, as for `gradood.Monitor`.
 
     Raises:
         DataError: too few samples, or samples of several shapes.
@@ -90,16 +93,28 @@ def choose(
     """
     if not isinstance(limit, int) or limit < 20:
         raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
-    return ranked(Trial.of(_candidates(model, detectors), fit, held, limit=limit))
+    check_model_input(model_input)
+    candidates = _candidates(model, detectors, model_input)
+    return ranked(Trial.of(candidates, fit, held, limit=limit))
 
 
-def _candidates(model: nn.Module | Monitor, detectors: Detectors | None) -> Candidates:
+def _candidates(
+    model: nn.Module | Monitor, detectors: Detectors | None, model_input: ModelInput | None
+) -> Candidates:
     """The detectors to rank, and the model; a monitor's as it has them."""
     if not isinstance(model, Monitor):
-        return Candidates(model, roster(list(CANDIDATES) if detectors is None else detectors)[0])
+        named, _ = roster(list(CANDIDATES) if detectors is None else detectors)
+        return Candidates(model, named, model_input=model_input)
     own = model._session.unbound
     given = own.detectors if detectors is None else detectors
-    return Candidates(own.model, roster(given)[0], own.head, own.output, own.preprocess)
+    return Candidates(
+        own.model,
+        roster(given)[0],
+        own.head,
+        own.output,
+        own.preprocess,
+        own.model_input if model_input is None else model_input,
+    )
 
 
 def ranked(trial: Trial) -> DetectorRanking:

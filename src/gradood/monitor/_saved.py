@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradood._engine.batches import Batch
 from gradood._engine.binding import Binding, observed
 from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.forms import ModelInput
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import combination
 from gradood._engine.scoring import score_batch
@@ -28,7 +29,7 @@ from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
-from gradood.taps import Network, Output, device_of, first_matrix, unwrap
+from gradood.taps import Inputs, Network, Output, device_of, first_matrix, unwrap
 
 __all__ = ["FUNCTION", "KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
 
@@ -46,6 +47,7 @@ def restore(
     source: str,
     override: str | None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
 ) -> tuple[MonitorOptions, MonitorState]:
     """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
 
@@ -56,6 +58,7 @@ def restore(
         source: the file, for messages.
         override: why a differing model is right, or None.
         output: which item of what the model returns holds the logits; None for that of the file.
+        model_input: makes the model's inputs of a batch, as when it was saved.
     """
     manifest, what = artifact.verified.manifest, repr(source)
     lines = differences(manifest.model.fingerprint, known)
@@ -66,6 +69,7 @@ def restore(
         saved = Saved.of(manifest, tensors)
     try:
         unbound, state, changes = saved.bound(model, known, output)
+        unbound = replace(unbound, model_input=saved.model_input(model_input))
     except (ArtifactError, MemoryError, Warning, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # The model's own error, whatever it is.
@@ -94,22 +98,22 @@ def _refused(what: str, *others: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def canary_logits(network: Network, inputs: Tensor) -> Tensor:
+def canary_logits(network: Network, inputs: Inputs) -> Tensor:
     """Logits (8, classes) of the canary inputs, on the CPU.
 
     Args:
         network: the observed model.
-        inputs: (8, …).
+        inputs: of eight rows.
     """
     return gather(network, inputs.to(network.device), (LOGITS,), None).logits.cpu()
 
 
-def canary_scores(bound: DetectorSet, inputs: Tensor) -> Mapping[str, Tensor]:
+def canary_scores(bound: DetectorSet, inputs: Inputs) -> Mapping[str, Tensor]:
     """Scores (8,) of the canary inputs, by detector.
 
     Args:
         bound: the detectors, with what they learned.
-        inputs: (8, …).
+        inputs: of eight rows.
     """
     return score_batch(bound, Batch(inputs)).scores
 
@@ -177,6 +181,19 @@ class Saved:
                 "again: gradood.load(path, model, output=function)."
             )
         return output
+
+    def model_input(self, given: ModelInput | None) -> ModelInput | None:
+        """What makes the model's inputs of a batch: as given.
+
+        Raises:
+            ArtifactError: the file needs one, and none was given.
+        """
+        if given is None and self.manifest.model.model_input:
+            raise ArtifactError(
+                "the file was saved with a function as model_input=, which it cannot hold; give it "
+                "again: gradood.load(path, model, model_input=function)."
+            )
+        return given
 
     def bound(
         self, model: nn.Module, known: Fingerprint, output: Output | None = None
@@ -274,7 +291,7 @@ def _rule(
 
 
 def _fitted(
-    manifest: Manifest, tensors: Mapping[str, Tensor], inputs: Tensor
+    manifest: Manifest, tensors: Mapping[str, Tensor], inputs: Inputs
 ) -> DataSummary | None:
     if manifest.fit is None:
         return None

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from gradood._engine.batches import Data, first_inputs
 from gradood._engine.binding import observed, planned, probe_of
+from gradood._engine.forms import InputForm, ModelInput, check_model_input
 from gradood._engine.roster import Detectors, roster
 from gradood._engine.rows import moved
 from gradood._io import html
@@ -14,7 +15,7 @@ from gradood.detectors.base import Detector
 from gradood.errors import GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods
-from gradood.taps import Network, Output, check_output, device_of, unwrap
+from gradood.taps import Inputs, Network, Output, check_output, device_of, unwrap
 
 __all__ = ["Inspection", "Use", "inspect"]
 
@@ -121,6 +122,7 @@ def inspect(
     *,
     head: str | None = None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
 ) -> Inspection:
     """Layers, the head found and verified, and what each detector would use.
 
@@ -130,6 +132,7 @@ def inspect(
         detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
         output: which item of what the model returns holds the logits, as for `Monitor`.
+        model_input: makes the model's inputs of a batch, as for `Monitor`.
 
     Raises:
         DataError: the example is no tensor, or the model raises on it.
@@ -140,7 +143,9 @@ def inspect(
     named, _ = roster(chosen)
     module = unwrap(model)
     check_output(output)
-    x = moved(first_inputs(example), device_of(module))
+    check_model_input(model_input)
+    form = InputForm(model, model_input)
+    x = moved(first_inputs(example, form), device_of(module))
     network = observed(module, x, head=head, output=output)
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
@@ -173,7 +178,7 @@ def _head(network: Network) -> str:
     )
 
 
-def _use(name: str, detector: Detector, network: Network, probe: Tensor) -> Use:
+def _use(name: str, detector: Detector, network: Network, probe: Inputs) -> Use:
     plan = planned(detector, network, probe, trial=True)
     if isinstance(plan, GradoodError):
         return Use(name, False, (str(plan),), (), ())
