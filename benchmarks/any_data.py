@@ -107,7 +107,8 @@ def sound(folder: Path) -> Study:
         columns=("--input-column", "mfcc", "--shape", "1,49,10"),
         sets=sets,
         bad={"mfcc": [0.0] * 7},
-        about="Keyword spotting, MLPerf Tiny's DS-CNN, on MFCC. There are 100 clips of its words in "
+        about="Keyword spotting, MLPerf Tiny's DS-CNN, on MFCC. There are 100 clips of its words "
+        "in "
         "all: 40 to fit, 30 to calibrate, 30 to test, so that intervals are wide.",
         outliers=list(kinds),
     )
