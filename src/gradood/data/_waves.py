@@ -153,4 +153,5 @@ def _without_decoder(content: bytes, error: Exception) -> BadRowError:
 def _diagnosis(content: bytes, error: Exception) -> BadRowError:
     if not content.startswith(_BEGINNINGS):
         return BadRowError(f"its {len(content)} bytes are no sound of a known format.", "not_audio")
-    return BadRowError(f"it is broken: {type(error).__name__}: {error}", "broken")
+    what = f"{type(error).__name__}: {error}".strip(": .")
+    return BadRowError(f"it is broken: {what}.", "broken")
