@@ -7,7 +7,7 @@ import pytest
 import torch
 from covering import covering_array, full_product, run_row
 from hypothesis import given, settings
-from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, case
+from variants import DEFAULTS, LINKS, OPTIONS, REFUSED, REFUSED_BY_LINK, VARIANTS, case
 
 import gradood
 from gradood.errors import MeaninglessScoreWarning
@@ -28,7 +28,20 @@ def test_contract(row):
     run_row(row)
 
 
-@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED))
+SINGLE = {("low-dim-grad", "one-logit")}
+"""Two classes leave one direction between them."""
+
+
+@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED_BY_LINK | SINGLE))
+def test_a_refusal_by_outputs_says_so_and_what_runs(variant, network):
+    message = str(case(variant, network).refusal)
+    name = VARIANTS[variant].make().name
+    assert message.startswith(name) and f"Leave {name} out" in message
+    if (variant, network) not in SINGLE:
+        assert f"link='{LINKS[network]}'" in message and "knn" in message
+
+
+@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED - REFUSED_BY_LINK - SINGLE))
 def test_a_refusal_says_which_detector_or_layer_and_what_to_do(variant, network):
     message = str(case(variant, network).refusal)
     assert VARIANTS[variant].make().name in message

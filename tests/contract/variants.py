@@ -178,10 +178,19 @@ OPTIONS = (
 )
 VARIANTS = {variant.name: variant for variant in (*DEFAULTS, *OPTIONS)}
 
-REFUSED = {
+LINKS = {name: network.link or "softmax" for name, network in networks().items()}
+REFUSED_BY_LINK = {
+    (variant.name, network)
+    for variant in VARIANTS.values()
+    for network in variant.networks
+    if LINKS[network] not in variant.make().runs_on
+}
+"""Those whose score is not defined for the outputs of the network."""
+REFUSED = REFUSED_BY_LINK | {
     ("gaia-a", "gelu-mlp"),
     ("gaia-z", "gelu-mlp"),
     ("gaia-z:forward", "transformer"),
+    ("low-dim-grad", "one-logit"),
 }
 """Every (variant, network) that is refused, with an error that names the detector or a layer."""
 
@@ -206,6 +215,9 @@ FAILS = {
     # All that is left of the features is their sum, which there is about the same in and out.
     ("ash-b", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("ash-b:max-logit", "mlp", "higher-means-out"): "inputs of no class score",
+    # Logits of a softmax are known up to a constant: blank inputs, of no class, have a half for
+    # each label, and known ones a one for theirs alone.
+    ("probability-sum", "plain-cnn", "higher-means-out"): "inputs of no class score",
     # Every input has the same activations there after the shift, which takes away that blank inputs
     # are weakly on.
     ("ras", "plain-cnn", "higher-means-out"): "inputs of no class score",

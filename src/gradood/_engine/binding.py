@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
+from gradood._engine.roster import require_link, require_reads
 from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
@@ -19,7 +20,7 @@ from gradood.errors import (
     warn_caller,
 )
 from gradood.evidence import Read, gather, needs_state
-from gradood.taps import Network, Output, observe, unwrap
+from gradood.taps import Link, Network, Output, observe, unwrap
 
 __all__ = [
     "Binding",
@@ -92,6 +93,7 @@ def bind(
     output: Output | None = None,
     preprocess: Mapping[str, Any] | None = None,
     required: Collection[str] | None = None,
+    link: Link = "softmax",
 ) -> Binding:
     """Observe a model and let each detector plan.
 
@@ -103,13 +105,15 @@ def bind(
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: see `preprocessed`.
         required: see `plan_detectors`.
+        link: what makes probabilities of the outputs.
 
     Raises:
         TapError: the model cannot be read, or not by a required detector.
         DataError: the inputs do not fit the model.
         ConfigError: no detector can run.
     """
-    network = preprocessed(observed(model, inputs, head=head, output=output), preprocess)
+    network = observed(model, inputs, head=head, output=output, link=link)
+    network = preprocessed(network, preprocess)
     return plan_detectors(network, detectors, inputs, required=required)
 
 
@@ -169,7 +173,9 @@ def planned(
         trial: whether to read one row as planned, too.
     """
     try:
+        require_link(detector, network.link)
         plan = detector.plan(network, probe)
+        require_reads(detector, plan, network.link)
         if trial:
             reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
             gather(network, probe[:1].clone(), reads)
@@ -229,7 +235,13 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
 
 
 def observed(
-    model: nn.Module, inputs: Inputs, *, head: str | None = None, output: Output | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    head: str | None = None,
+    output: Output | None = None,
+    link: Link = "softmax",
+    pairs: bool = True,
 ) -> Network:
     """The network as observed on `inputs`; an input that does not fit has a `DataError` of its own.
 
@@ -245,7 +257,7 @@ def observed(
             f"the inputs {described(inputs)} {what}; expected some like those to be scored."
         )
     try:
-        return observe(module, inputs, head=head, output=output)
+        return observe(module, inputs, head=head, output=output, link=link, pairs=pairs)
     except DataError as error:
         expected = misfit(module, inputs)
         if expected is None:

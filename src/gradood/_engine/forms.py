@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import ConfigError, DataError, GradoodError
-from gradood.taps import Arguments, Inputs, unwrap
+from gradood.taps import Arguments, Inputs, Link, unwrap
 
 __all__ = [
     "INPUT_KEYS",
@@ -92,10 +92,13 @@ class InputForm:
     Attributes:
         model: any classifier; its signature says which entries of a mapping are arguments.
         model_input: makes the inputs of a batch; None for the rules.
+        link: what labels are: under a softmax one class of each row, under a sigmoid 0 or 1 of
+            each class, and otherwise nothing that is looked at; None for a softmax.
     """
 
     model: nn.Module
     model_input: ModelInput | None = None
+    link: Link | None = None
 
     def inputs(self, item: Any) -> Inputs | None:
         """The inputs of a batch that come as several tensors; None for a single one.

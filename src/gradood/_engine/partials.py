@@ -51,11 +51,14 @@ class DataSummary:
         Args:
             inputs: of at least one row.
             keys: (batch,) their content keys.
-            labels: (batch,) true classes, or None.
+            labels: (batch,) true classes, or (batch, classes) of 0 and 1, or None.
             logits: (batch, classes), beside labels.
         """
         classes = 0 if logits is None else logits.shape[1]
         known = None if labels is None else labels.cpu()
+        if known is not None and known.ndim == 2:  # Several may hold: compared with no prediction.
+            counts = known.sum(0)
+            return DataSummary(Chunks.of(keys.cpu()), counts, *_range(inputs))
         if known is not None and not bool(((known >= 0) & (known < classes)).all()):
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)

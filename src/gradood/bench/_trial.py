@@ -21,7 +21,7 @@ from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector
 from gradood.errors import DataError, GradoodWarning
 from gradood.evidence import content_keys
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["FEWEST", "HELD", "Candidates", "Trial", "chunks"]
 
@@ -42,6 +42,7 @@ class Candidates:
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: how images became the inputs, in plain values, or None.
         model_input: makes the model's inputs of a batch, or None for the rules.
+        link: what makes probabilities of the outputs, or None for a softmax.
     """
 
     model: nn.Module
@@ -50,11 +51,12 @@ class Candidates:
     output: Output | None = None
     preprocess: Mapping[str, Any] | None = None
     model_input: ModelInput | None = None
+    link: Link | None = None
 
     @property
     def form(self) -> InputForm:
         """How batches become the model's inputs."""
-        return InputForm(self.model, self.model_input)
+        return InputForm(self.model, self.model_input, self.link)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,13 +107,14 @@ class Trial:
             required=(),
             preprocess=candidates.preprocess,
             model_input=candidates.model_input,
+            link=candidates.link,
         )
         draw = _Draw(limit, _SHARE if held is None else 0.0)
         given = None if held is None else _drawn(held, limit, form)
         learns = any(detector.must_fit for detector in candidates.detectors.values())
         rest = _apart(draw.without(chain([first], stream)), given if learns else None)
         with ignored(GradoodWarning):  # Of single candidates; the monitor that follows gives them.
-            bound = unbound.bind(unbound.moved(first.inputs))
+            bound = unbound.bind(unbound.moved(first.inputs), first.labels)
             bound = fitted(bound, [Shard(lambda: rest)])
         for _ in rest:  # Without a detector that learns nobody has asked for them.
             pass

@@ -15,6 +15,7 @@ from gradood.calibration._curve import Curve
 from gradood.calibration.fusion import Fusion
 from gradood.errors import ConfigError, DataError
 from gradood.monitor import Monitor
+from gradood.taps import Link, check_link
 
 __all__ = ["CANDIDATES", "COMBINATIONS", "DetectorRanking", "RankedDetector", "choose", "fusions"]
 
@@ -24,6 +25,8 @@ CANDIDATES = (
     *("mahalanobis", "mahalanobis++", "rmds", "rmds++", "gradpca"),
 )
 """Detectors that are tried by default: they read features and logits and share one forward pass."""
+_OF_LABELS = ("joint-energy", "probability-sum")
+"""Those that are tried too where several labels may hold."""
 COMBINATIONS = (
     ("energy", "knn"),
     ("energy", "mahalanobis++"),
@@ -46,6 +49,7 @@ def choose(
     detectors: Detectors | None = None,
     limit: int = HELD,
     model_input: ModelInput | None = None,
+    link: Link | None = None,
 ) -> DetectorRanking:
     """Rank detectors and combinations for this model by in-distribution data alone.
 
@@ -71,6 +75,7 @@ def choose(
             model are left out with the reason.
         limit: held-out samples at most, drawn evenly.
         model_input: makes the model's inputs of a batch, as for `gradood.Monitor`.
+        link: what makes probabilities of the outputs, as for `gradood.Monitor`.
 
     Raises:
         DataError: too few samples, or samples of several shapes.
@@ -94,17 +99,22 @@ def choose(
     if not isinstance(limit, int) or limit < 20:
         raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
     check_model_input(model_input)
-    candidates = _candidates(model, detectors, model_input)
+    candidates = _candidates(model, detectors, model_input, link)
     return ranked(Trial.of(candidates, fit, held, limit=limit))
 
 
 def _candidates(
-    model: nn.Module | Monitor, detectors: Detectors | None, model_input: ModelInput | None
+    model: nn.Module | Monitor,
+    detectors: Detectors | None,
+    model_input: ModelInput | None,
+    link: Link | None,
 ) -> Candidates:
     """The detectors to rank, and the model; a monitor's as it has them."""
+    check_link(link)
     if not isinstance(model, Monitor):
-        named, _ = roster(list(CANDIDATES) if detectors is None else detectors)
-        return Candidates(model, named, model_input=model_input)
+        known = (*CANDIDATES, *_OF_LABELS) if link == "sigmoid" else CANDIDATES
+        named, _ = roster(list(known) if detectors is None else detectors)
+        return Candidates(model, named, model_input=model_input, link=link)
     own = model._session.unbound
     given = own.detectors if detectors is None else detectors
     return Candidates(
@@ -114,6 +124,7 @@ def _candidates(
         own.output,
         own.preprocess,
         own.model_input if model_input is None else model_input,
+        own.link if link is None else link,
     )
 
 

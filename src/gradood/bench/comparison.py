@@ -111,9 +111,8 @@ def compare(
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
-    A detector that cannot read this model, or lacks the data it learns from, or refuses them, is
-    left out with the reason, unless it is required. Warns if the model's accuracy is near chance,
-    or one of fit and in-distribution data lacks classes that the other has.
+    A detector that cannot run is left out with the reason, unless it is required. Warns if the
+    accuracy is near chance, or one of fit and in-distribution data lacks classes of the other.
 
     Args:
         model: any classifier.
@@ -124,17 +123,15 @@ def compare(
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
         told: called with a line at the beginning of each part of the work.
-        output: which item of what the model returns holds the logits, as for `gradood.Monitor`.
-        model_input: makes the model's inputs of a batch that is no shard, as for
-            `gradood.Monitor`.
+        output: as for `gradood.Monitor`.
+        model_input: likewise, of batches that are no shards.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
         DataError: no set of outliers, labels lie outside the model's classes, or a set is unusable.
         ConfigError: no detector is left, or one has a name that files cannot hold.
 
-    Cost:
-        At most one pass over each set, and some forward and backward passes of the example.
+    Cost: at most one pass over each set, and some passes of the example.
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 from gradood.cli._detector_file import check_target, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
-from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
     BoundModelOptions,
@@ -110,9 +110,9 @@ def fit(
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
     if methods.methods is None:
-        fit_guard(loaded, images, loading, guard, files, output_item(model.output), json=files.json)
+        fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
-    monitor = _monitor(loaded, images, methods, output_item(model.output))
+    monitor = _monitor(loaded, images, methods, model)
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
@@ -237,7 +237,7 @@ def _monitor(
     loaded: "LoadedModel",
     images: "RowDataset",
     methods: FusedMethodOptions,
-    output: str | int | None,
+    model: NewModelOptions,
 ) -> "Monitor":
     """A monitor of the methods, of which those that were not named may be left out."""
     from gradood.bench import check_classes, example_of
@@ -248,12 +248,15 @@ def _monitor(
         loaded.model,
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
-        output=output,
+        output=output_item(model.output),
+        link=link_named(model.link),
         preprocess=images.preprocess.to_dict(),
         skip_unusable=selection.detectors.keys() - selection.required,
     )
     # Also a monitor that learns nothing must know its model to be saved.
-    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
+    network = monitor.bind(example_of(images)).network
+    if network.link == "softmax":
+        check_classes("fit", images.labels, network.classes)
     return monitor
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from gradood.cli._detector_file import saved, say_passed_over
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import LoadingOptions
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
@@ -87,7 +88,7 @@ def fit_guard(
     loading: LoadingOptions,
     options: GuardOptions,
     files: _Files,
-    output: str | int | None,
+    model: NewModelOptions,
     *,
     json: bool,
 ) -> None:
@@ -99,7 +100,7 @@ def fit_guard(
         loading: how files become batches.
         options: of the guard.
         files: the images, and where the guard goes.
-        output: which item of what the model returns holds the logits.
+        model: what its outputs are.
         json: whether to print JSON.
     """
     import gradood
@@ -119,7 +120,8 @@ def fit_guard(
         fpr=options.rate,
         mode=options.mode,
         accuracy=loaded.published_accuracy if images.labeled else None,
-        output=output,
+        output=output_item(model.output),
+        link=link_named(model.link),
         preprocess=images.preprocess.to_dict(),
     )
     guard.save(files.out)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
-from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import ImageColumn, Json, PreprocessOptions
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
@@ -47,11 +47,21 @@ def methods(
     if json:
         document({"methods": [page.to_dict() for page in pages]})
         return
-    rows = [("METHOD", "COST", "LEARNS FROM", "MEASURES")]
-    rows += [(p.method.name, _cost(p.method), p.fit, p.method.title) for p in pages]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d}" for a, b, c, d in rows]
+    rows = [("METHOD", "COST", "LEARNS FROM", "LINKS", "MEASURES")]
+    rows += [
+        (p.method.name, _cost(p.method), p.fit, _links(p.method), p.method.title) for p in pages
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join((*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]))
+        for row in rows
+    ]
     data("\n".join([*lines, "", _BEGIN]))
+
+
+def _links(method: "Method") -> str:
+    """Which outputs of a model its score is defined for."""
+    return "any" if len(method.links) == 3 else ", ".join(method.links)
 
 
 def _cost(method: "Method") -> str:
@@ -87,7 +97,9 @@ def inspect(
 
     loaded = model.load(preprocessing.values(), choice, untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(loaded.model, example, output=output_item(model.output))
+    inspection = inspection_of(
+        loaded.model, example, output=output_item(model.output), link=link_named(model.link)
+    )
     if json:
         document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:

@@ -44,6 +44,7 @@ class ScoreFiles:
             "Folder for the results; with the same one again, what is new or changed is scored.",
         ),
     ]
+    json: Json = False
 
     def __post_init__(self) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
@@ -118,7 +119,6 @@ def score(
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
-    json: Json = False,
 ) -> None:
     """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
@@ -158,7 +158,7 @@ def score(
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
-    _print(summary, json=json)
+    _print(summary, json=files.json)
 
 
 def _preprocess(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.grood import GROOD as GROOD
     from gradood.detectors.i_odin import IODIN as IODIN
     from gradood.detectors.itp import ITP as ITP
+    from gradood.detectors.joint_energy import JointEnergy as JointEnergy
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.open_max import OpenMax as OpenMax
     from gradood.detectors.optfs import OptFS as OptFS
     from gradood.detectors.ora import ORA as ORA
+    from gradood.detectors.probability_sum import ProbabilitySum as ProbabilitySum
     from gradood.detectors.projection_share import ProjectionShare as ProjectionShare
     from gradood.detectors.radial_mahalanobis import RadialMahalanobis as RadialMahalanobis
     from gradood.detectors.ras import RAS as RAS

@@ -24,6 +24,7 @@ from gradood.evidence.requests import (
     Perturbed,
     Read,
     needs_state,
+    of_outputs,
     own_pass,
 )
 from gradood.evidence.serialize import (
@@ -84,6 +85,7 @@ __all__ = [
     "made_of_own_parts",
     "max_pooled_share",
     "needs_state",
+    "of_outputs",
     "own_pass",
     "read_from_plain",
     "read_to_plain",

@@ -28,6 +28,7 @@ from gradood.evidence.requests import (
 )
 from gradood.taps import (
     Head,
+    HeadReading,
     Inputs,
     Network,
     OverwrittenError,
@@ -80,14 +81,11 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
     with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
     graphs: dict[Read, Tensor] = {}
+    taken: HeadReading | None = None
     mask = attended_positions(x)
     with Tap(network.views) as tap:
         if with_head:
-            head = network.head
-            # A copy: models may go on to change what the head took, such as to normalize it.
-            tap.value(
-                head.site, lambda seen: graphs.update({FEATURES: head.features(seen).clone()})
-            )
+            taken = network.watch_head(tap, x)
         for read in wanted:
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found, mask))
@@ -99,6 +97,8 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
+        if taken is not None:
+            graphs[FEATURES] = taken.features(logits)
         for i, (objective, targets) in enumerate(gradients.items()):
             scalar = _scalar(network, objective, graphs)
             receivers = {
@@ -120,7 +120,8 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
             found[read] = wide
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
-    return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+    classes = 1 if network.link == "none" else logits.shape[1]
+    return Evidence(len(x), classes, linear, labels, asked, found)
 
 
 def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> dict[Read, Tensor]:

@@ -30,6 +30,7 @@ __all__ = [
     "Perturbed",
     "Read",
     "needs_state",
+    "of_outputs",
     "own_pass",
 ]
 
@@ -236,6 +237,17 @@ def needs_state(read: Read) -> bool:
         and isinstance(read.perturbation.of, FittedScore)
         and read.perturbation.score is None
     )
+
+
+def of_outputs(read: Read) -> bool:
+    """Whether a request reads class logits, or gradients of what is made of them."""
+    if isinstance(read, ParameterNorm):
+        return True
+    if isinstance(read, Perturbed):
+        return read.what == LOGITS or not isinstance(read.perturbation.of, Objective | FittedScore)
+    if isinstance(read, Gradient):
+        return read.objective.name in (MAX_LOGIT.name, LOG_SOFTMAX_SUM.name)
+    return read == LOGITS
 
 
 def own_pass(read: Read) -> bool:

@@ -18,7 +18,7 @@ from gradood.detectors.base import State
 from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
 from gradood.evidence import FEATURES, LOGITS, Basic
 from gradood.monitor._model_snapshot import ModelSnapshot
-from gradood.taps import Inputs, Output, check_output, unwrap
+from gradood.taps import Inputs, Link, Output, check_link, check_output, unwrap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -42,6 +42,7 @@ class Keywords(TypedDict, total=False):
     preprocess: Mapping[str, Any] | None
     skip_unusable: bool | Collection[str]
     output: Output | None
+    link: Link | None
     model_input: ModelInput | None
     progress: bool | None
 
@@ -70,6 +71,7 @@ class MonitorOptions:
         skip_unusable: bool | Collection[str],
         output: Output | None = None,
         model_input: ModelInput | None = None,
+        link: Link | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -81,6 +83,7 @@ class MonitorOptions:
         unwrap(model)
         check_output(output)
         check_model_input(model_input)
+        check_link(link)
         if not (head is None or isinstance(head, str)):
             raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
         if not (preprocess is None or isinstance(preprocess, Mapping)):
@@ -103,6 +106,7 @@ class MonitorOptions:
             required=_required(named, skip_unusable),
             preprocess=plain,
             model_input=model_input,
+            link=link,
         )
         return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
 

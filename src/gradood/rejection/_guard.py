@@ -18,7 +18,7 @@ from gradood.errors import ConfigError
 from gradood.monitor import Monitor
 from gradood.monitor._summary import MonitorSummary
 from gradood.rejection._making import make
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["Guard", "GuardKeywords", "guard"]
 
@@ -28,6 +28,7 @@ class GuardKeywords(TypedDict, total=False):
 
     head: str | None
     output: Output | None
+    link: Link | None
     model_input: ModelInput | None
     preprocess: Mapping[str, Any] | None
     progress: bool | None
@@ -204,8 +205,8 @@ def guard(
         confidence: of ``"pac"``.
         combine: how several detectors make one decision; None for ``"fisher"``.
         accuracy: on data that the model was not trained on, as its record states, to compare with.
-        options: `head`, `output`, `model_input`, `preprocess` and `progress` of
-            `gradood.Monitor`.
+        options: `head`, `output`, `link`, `model_input`, `preprocess` and `progress` of
+            `gradood.Monitor`. With ``link="none"`` the label of what is known is 0.
 
     Raises:
         CalibrationError: too few samples for the promise (says how many), or some are in `fit` too.

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gradood._engine.batches import Batch, Data, batches
 from gradood._engine.binding import observed
 from gradood._engine.forms import InputForm, check_model_input
-from gradood._engine.roster import Detectors, roster
+from gradood._engine.roster import Detectors, roster, warn_of_one_output
 from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite
 from gradood.artifact import GuardRecord
 from gradood.calibration import Promise, required, required_fused
@@ -26,7 +26,7 @@ from gradood.registry import create
 from gradood.rejection._default import default_choice, sizes_of
 from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
 from gradood.rejection._partition import Known, repeatable
-from gradood.taps import Network, check_output, device_of, unwrap
+from gradood.taps import Network, check_link, check_output, device_of, unwrap
 
 __all__ = ["make"]
 
@@ -72,21 +72,24 @@ def make(
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
     check_model_input(options.get("model_input"))
-    form = InputForm(model, options.get("model_input"))
+    check_link(options.get("link"))
+    form = InputForm(model, options.get("model_input"), options.get("link"))
     data = Known.of(known, form)
     fit = None if fit is None else repeatable(fit, form)
     inputs = moved(data.first, device_of(module))
     refuse_nonfinite(finite_rows(inputs), "calibration")
-    network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
-    if options.get("head") is not None:
-        _ = network.head  # One that was named and is none is an error, whatever reads it.
-    labeled = data.labeled if fit is None else _labeled(fit, form)
+    network = _observed(model, inputs, options)
+    labels = _first_labels(data.data if fit is None else fit, form)
+    labeled = data.labeled if fit is None else labels is not None
+    if network.paired and options.get("link") is None:
+        warn_of_one_output(network, labels)
+        options = {**options, "link": "softmax"}  # Said once.
     chosen = named or _default(network, inputs, data, fit, promise, labeled)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
     if chosen.learns:
         source = _made(data.part(fit=True)) if fit is None else fit
-        learned = labeled or not chosen.needs_labels
+        learned = labeled or not chosen.needs_labels or network.link == "none"
         monitor.fit(source if learned else predicted_batches(network, source, form))
     seen = LabelFit(network, form)
     monitor.calibrate(
@@ -108,6 +111,20 @@ def make(
     for doubt in found:
         warn_caller(doubt, TrainingDataWarning)
     return monitor
+
+
+def _observed(model: nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Network:
+    """The network; a head that was named and is none is an error, whatever reads it."""
+    network = observed(
+        model,
+        inputs,
+        head=options.get("head"),
+        output=options.get("output"),
+        link=options.get("link") or "softmax",
+    )
+    if options.get("head") is not None:
+        _ = network.head
+    return network
 
 
 def _made(part: Iterable[Any]) -> Iterator[Batch]:
@@ -179,10 +196,10 @@ def _monitor(
     return Monitor(model, only, **options)
 
 
-def _labeled(data: Data, form: InputForm) -> bool:
-    """Whether the first batch of the data has labels."""
+def _first_labels(data: Data, form: InputForm) -> Tensor | None:
+    """Labels of the first batch of the data, or None."""
     first = next(batches(data, labels=True, form=form), None)
-    return first is not None and first.labels is not None
+    return None if first is None else first.labels
 
 
 def _doubts(seen: LabelFit, fit: Data | None, accuracy: float | None) -> tuple[str, ...]:

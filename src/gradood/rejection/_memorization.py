@@ -78,7 +78,8 @@ class LabelFit:
         return torch.cat(self._losses)
 
     def _look(self, batch: Batch) -> None:
-        if batch.labels is None or not row_count(batch.inputs):
+        one = self._network.link == "softmax"  # Of several, none is the one predicted.
+        if not one or batch.labels is None or not row_count(batch.inputs):
             return
         logits, finite = _logits(self._network, batch)
         labels = batch.labels.cpu()[finite]
@@ -103,8 +104,10 @@ def predicted_batches(
     for batch in batches(data, form=form):
         if row_count(batch.inputs):
             logits, finite = _logits(network, batch)
-            labels = torch.zeros(row_count(batch.inputs), dtype=torch.int64, device="cpu")
-            labels[finite] = logits.argmax(1)
+            several = network.link == "sigmoid"
+            found = (logits > 0).long() if several else logits.argmax(1)
+            labels = found.new_zeros(row_count(batch.inputs), *found.shape[1:])
+            labels[finite] = found
             yield Batch(batch.inputs, labels)
 
 

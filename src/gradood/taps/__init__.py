@@ -17,22 +17,34 @@ from gradood.taps.attended import (
     unpadded,
 )
 from gradood.taps.graph import Stage
-from gradood.taps.head import Head
+from gradood.taps.head import Head, HeadReading
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.network import LastMap, Layer, Network
 from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
 from gradood.taps.tap import Reading, Tap
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import Output, check_output, first_matrix, logits_of, unwrap
+from gradood.taps.wrap import (
+    LINKS,
+    Link,
+    Output,
+    check_link,
+    check_output,
+    first_matrix,
+    logits_of,
+    unwrap,
+)
 
 __all__ = [
     "Arguments",
     "Head",
+    "HeadReading",
     "INPUT",
     "Inputs",
+    "LINKS",
     "LastMap",
     "Layer",
+    "Link",
     "Network",
     "Output",
     "OverwrittenError",
@@ -45,6 +57,7 @@ __all__ = [
     "attended",
     "called",
     "channel_dim",
+    "check_link",
     "check_output",
     "described",
     "device_of",

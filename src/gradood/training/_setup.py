@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradood._engine.binding import observed
-from gradood.errors import ConfigError
+from gradood.errors import ConfigError, TapError
 from gradood.functional.logits import energy
 from gradood.taps import Inputs, called, device_of, logits_of, unwrap
 from gradood.training._class_overlap import warn_of_overlap
@@ -61,7 +61,7 @@ def prepared(
     split.check_shapes()
     module = unwrap(model)
     example = on_device(split.example(), device_of(module))
-    network = observed(module, example)
+    network = observed(module, example, pairs=False)
     if penalized(recipe) and is_discrete(example) and processes.leads:
         _log.warning(
             "the inputs are whole numbers, such as token ids: the gradient penalty is taken at "
@@ -84,7 +84,12 @@ def prepared(
     of_head = loss.virtual is not None or loss.shaping is not None
     reads_features = recipe.sampling.kind == "cluster-energy" or of_head
     if reads_features:
-        _ = network.head  # Raises here if there is none, and not after an hour.
+        head = network.head  # Raises here if there is none, and not after an hour.
+        if of_head and head.form != "weight":
+            raise TapError(
+                f"virtual outliers and shaping train the weight of the head, and {head.layer!r} "
+                "has none of its own: end the model in a linear layer, or leave them out."
+            )
     return Run(
         recipe=with_margins(recipe, module, split, processes),
         steps=steps,

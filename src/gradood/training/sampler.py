@@ -123,15 +123,13 @@ def candidates(
 
     Cost: one forward.
     """
-    head = network.head
     features: list[Tensor] = []
     energies: list[Tensor] = []
     for rows in x.split(batch):
         with Tap(model) as tap, torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            tap.value(
-                head.site, lambda activation: features.append(head.features(activation).clone())
-            )
+            taken = network.watch_head(tap, rows)
             logits = network.logits_of(tap.run(rows))
+            features.append(taken.features(logits))
         energies.append(energy(logits if logits.dtype == torch.float64 else logits.float()))
     return Candidates(torch.cat(features), torch.cat(energies))
 
