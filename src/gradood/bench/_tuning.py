@@ -106,19 +106,15 @@ def choose(
     if not candidates:
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
-    sharded = partial(
-        image_shards,
-        model=opened.subject.model,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-    )
+    size, workers = settings.batch_size, settings.workers
+    sharded = partial(image_shards, model=opened.subject.model, batch_size=size, workers=workers)
     shards = sharded(held)
     sets = Sets(
         fit=[shard for images in fit for shard in sharded(images)],
         fit_labels=joined_labels(fit),
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},
-        preprocess=opened.id.preprocess.to_dict(),
+        preprocess=held.preprocess.to_dict(),
     )
     with ignored(GradoodWarning):  # The run itself will say the same.
         comparison = compare(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from gradood.cli._detector_file import check_target, saved, say_passed_over
+from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
@@ -230,7 +230,7 @@ def calibrate(
     if json:
         document(result)
     else:
-        data(_calibrate_lines(result, promise))
+        data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
 
 
 def _monitor(
@@ -263,7 +263,8 @@ def _monitor(
 def _fit_lines(result: Mapping[str, Any]) -> str:
     subject, learned = result["subject"], result["fit"]
     labels = "with labels" if learned["labels"] else "without labels"
-    fitted = f"{learned['n']:,} images of {learned['path']}, {labels}"
+    noun = noun_of(subject["preprocess"])
+    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}"
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
@@ -276,14 +277,14 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
     return pairs(lines)
 
 
-def _calibrate_lines(result: Mapping[str, Any], promise: str) -> str:
+def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
         "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} images of {result['data']['path']}",
+        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
     }
     if result["overrides"]:
         lines["overridden"] = "; ".join(result["overrides"])

@@ -26,7 +26,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.batch import Settings, Summary
-    from gradood.data import ColumnInput, Preprocess
+    from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
 
 __all__ = ["score"]
@@ -129,27 +129,22 @@ def score(
     """
     changes = preprocessing.values()
     from gradood.artifact import read
-    from gradood.batch import list_columns, list_images, load_predictor, score_images
-    from gradood.data import ColumnInput
+    from gradood.batch import load_predictor, score_images
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
     stored = artifact.verified.manifest.preprocess
     of_images = not choice.given and "kind" not in (stored or {})
-    listed = list_images(source, image_column=job.image_column) if of_images else None
+    listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
     predictor = load_predictor(
         artifact, loaded.model, override=model.override, source=str(files.detector)
     )
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
-    if isinstance(preprocess, ColumnInput):
-        listed = list_columns(source, preprocess)
-    elif listed is None:
-        listed = list_images(source, image_column=job.image_column)
     try:
         summary = score_images(
             predictor.monitor,
-            listed,
+            listed or _listed(source, job, preprocess),
             files.out,
             preprocess=preprocess,
             identity=predictor.identity(preprocess.to_dict(), device_name(model.device)),
@@ -159,6 +154,18 @@ def score(
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
+
+
+def _listed(
+    source: str, job: JobOptions, preprocess: "Preprocess | ColumnInput | None" = None
+) -> "RowSource":
+    """The images, or the rows that inputs of columns are made of."""
+    from gradood.batch import list_columns, list_images
+    from gradood.data import ColumnInput
+
+    if isinstance(preprocess, ColumnInput):
+        return list_columns(source, preprocess)
+    return list_images(source, image_column=job.image_column)
 
 
 def _preprocess(
