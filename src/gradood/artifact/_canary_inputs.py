@@ -20,7 +20,8 @@ def synthesize(
 
     Args:
         example: of one row or more; only its shapes, types and constants are used.
-        low: smallest value of each channel, (channels,) or one number; of arguments, (tensors,).
+        low: smallest value of each channel, (channels,) or one number; of arguments,
+            one for each tensor (tensors,), or for each of its columns (tensors, columns).
         high: largest value of each channel.
         seed: of the noise.
 
@@ -32,7 +33,7 @@ def synthesize(
     """
     if isinstance(example, Arguments):
         tensors = len(example.leaves)
-        low, high = (torch.as_tensor(bound).expand(tensors) for bound in (low, high))
+        low, high = (_of_tensors(torch.as_tensor(bound), tensors) for bound in (low, high))
         return _synthesized(example, low, high, seed)
     shape = tuple(example.shape[1:])
     low, high = (_per_channel(bound, shape) for bound in (low, high))
@@ -51,11 +52,23 @@ def synthesize(
     return values.clamp(limits.min, limits.max).to(example.dtype)
 
 
+def _of_tensors(bound: Tensor, tensors: int) -> Tensor:
+    return bound if bound.ndim else bound.expand(tensors)
+
+
+def _own(leaf: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds of one tensor: of each column of whole numbers where they are known, or of all."""
+    columns = leaf.shape[1] if leaf.ndim == 2 and not leaf.is_floating_point() else 0
+    if low.ndim and 0 < columns <= len(low):
+        return low[:columns], high[:columns]
+    return low.amin(), high.amax()
+
+
 def _synthesized(example: Arguments, low: Tensor, high: Tensor, seed: int) -> Arguments:
     """Eight rows of arguments without padding: every tensor by itself, in its own range."""
     whole = full_mask(joined([example[:1]] * COUNT).cpu())  # type: ignore[arg-type]
     made = {
-        name: synthesize(leaf.cpu(), low[place], high[place], seed=seed + place)
+        name: synthesize(leaf.cpu(), *_own(leaf, low[place], high[place]), seed=seed + place)
         for place, (name, leaf) in enumerate(example.leaves.items())
         if not is_mask(name)
     }
