@@ -27,6 +27,7 @@ from gradood.bench.method_args import Selection
 from gradood.data import RowDataset
 from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, GradoodWarning
+from gradood.taps import Arguments
 
 __all__ = [
     "Choice",
@@ -233,6 +234,11 @@ def _candidates(
 
 def _split(opened: LoadedEntry) -> tuple[list[RowDataset], RowDataset, str]:
     """Images to fit on, images held out, and what these are."""
+    if isinstance(opened.example, Arguments):
+        raise ConfigError(
+            "hyper-parameters are chosen on outliers made of images, and the inputs are several "
+            "tensors, such as token ids and a mask; leave out --hyper-parameters id-only."
+        )
     if not opened.fit:
         raise ConfigError(
             "hyper-parameters cannot be chosen on in-distribution data without training images; "

@@ -123,6 +123,14 @@ def test_numbers_and_categories_in_a_bench(tmp_path, capsys):
     assert {row["method"] for row in made["rows"]} == {"energy", "knn"}
 
 
+def test_settings_are_not_chosen_on_outliers_made_of_ids(tmp_path, capsys):
+    known = texts(tmp_path, "fit.parquet", 40, 1)
+    words = ["bench", "--model", "column_nets:encoder", "--methods", "knn,react", "--no-cache"]
+    words += ["--input-column", "ids", "--id", known, "--fit", known, "--ood", f"o={known}"]
+    assert main([*words, "--hyper-parameters", "id-only"]) == 2
+    assert "leave out --hyper-parameters id-only" in capsys.readouterr().err
+
+
 def test_training_on_ids_takes_the_gradient_at_their_embedding(tmp_path, capsys, caplog):
     known = texts(tmp_path, "known.parquet", 120, 1)
     other = texts(tmp_path, "other.parquet", 120, 5)
