@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradood.detectors.base import require
 from gradood.errors import DataError
 from gradood.functional.logits import energy
-from gradood.taps import Network, Tap
+from gradood.taps import Inputs, Network, Tap
 
 __all__ = ["Candidates", "ClusterEnergySampler", "candidates", "kmeans"]
 
@@ -110,7 +110,7 @@ class ClusterEnergySampler:
 
 
 def candidates(
-    model: nn.Module, network: Network, x: Tensor, *, half: bool = False, batch: int = 1024
+    model: nn.Module, network: Network, x: Inputs, *, half: bool = False, batch: int = 1024
 ) -> Candidates:
     """Features and energies of auxiliary samples, in evaluation mode without gradients.
 
