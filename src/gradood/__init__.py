@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gradood.rejection import Guard as Guard
     from gradood.rejection import guard as guard
     from gradood.rejection import load as load
+    from gradood.watch import Watch as Watch
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
+    "Watch": "gradood.watch",
     "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
     "guard": "gradood.rejection",

@@ -20,6 +20,7 @@ GradoodWarning          (UserWarning)
 ├── MeaninglessScoreWarning               the method says little on this model
 ├── LabelMismatchWarning                  labels and model disagree
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
+├── RepeatedContentWarning                items of a stream repeat one another
 ├── TrainingDataWarning                   held-out data looks as if the network was trained on it
 └── UninformativeScoreWarning             too many equal scores to tell inputs apart
 ```
@@ -52,6 +53,7 @@ __all__ = [
     "ModelMismatchError",
     "NotFittedError",
     "OptionError",
+    "RepeatedContentWarning",
     "TapError",
     "TrainingDataWarning",
     "UninformativeScoreWarning",
@@ -144,6 +146,10 @@ class LabelMismatchWarning(GradoodWarning):
 
 class ModelChangedWarning(GradoodWarning):
     """Weights, layers or numerical settings are not those of the fit or the calibration."""
+
+
+class RepeatedContentWarning(GradoodWarning):
+    """Items of a stream repeat one another, which a promise for independent ones does not cover."""
 
 
 class TrainingDataWarning(GradoodWarning):

@@ -50,7 +50,8 @@ def test_public_names_are_listed_sorted_and_exist(name):
 def test_the_names_beside_the_detectors_are_these():
     """A detector is added by its file alone; any other public name is added here on purpose."""
     assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
-        *("Detector", "Guard", "Learner", "Monitor", "Result", "Results", "Table", "choose"),
+        *("Detector", "Guard", "Learner", "Monitor", "Result", "Results", "Table", "Watch"),
+        "choose",
         *("errors", "evaluate", "guard", "inspect", "load", "methods", "metrics", "plots"),
         "zero_shot",
     ]
@@ -141,5 +142,7 @@ def test_ci_runs_the_tests_and_the_mutations():
     assert left_out == ["tests/test_mutations.py"]
     assert "$(PYTEST) tests/test_mutations.py $(ARGS)" in recipes["mutations"]
     assert "$(PYTEST) --full $(ARGS)" in recipes["test-full"]
-    sections = re.findall(r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    sections = re.findall(
+        r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
+    )
     assert sections == ["readme", "test", "mutations", "lint"]

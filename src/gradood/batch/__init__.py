@@ -1,5 +1,6 @@
 """Images and rows of tables, scored into Parquet; needs ``gradood[data]``."""
 
+from gradood.batch.finished import FinishedShard, finished_shards
 from gradood.batch.job import Settings, Summary, score_images
 from gradood.batch.predictor import Identity, LoadedPredictor, Predictor, load_predictor
 from gradood.data.image_source import ImageSource
@@ -9,6 +10,7 @@ Listing = ImageSource
 """The former name of `ImageSource`."""
 
 __all__ = [
+    "FinishedShard",
     "Identity",
     "ImageSource",
     "Listing",
@@ -17,6 +19,7 @@ __all__ = [
     "Settings",
     "Summary",
     "list_columns",
+    "finished_shards",
     "list_images",
     "load_predictor",
     "score_images",

@@ -164,7 +164,7 @@ class Session:
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
-        scores = self._scored(state, data, "predict", (LOGITS,), kept)
+        scores = self._scored(state, data, "predict", (LOGITS, KEYS), kept)
         self._compare(state.calibration_model, "calibrated")
         return state.rule.results(scores, state.stamps)
 
