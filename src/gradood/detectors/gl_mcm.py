@@ -41,6 +41,7 @@ class GLMCM(Detector):
     name = "gl-mcm"
     title = "MCM of the image plus that of its best position, negated."
     needs = ("features", "head of a zero-shot classifier", "local features")
+    links = ("softmax",)
     cost = "one forward; a product with the texts at every position"
     fails_when = (
         "The image encoder returns no local features in the space of the texts (refused), or known "

@@ -39,6 +39,7 @@ class MCM(Detector):
     name = "mcm"
     title = "Negative maximum softmax of the cosines with the class texts."
     needs = ("features", "head of a zero-shot classifier")
+    links = ("softmax",)
     cost = "one forward"
     fails_when = (
         "The model is no zero-shot classifier (refused), the texts do not say what the classes "

@@ -45,6 +45,7 @@ class NegLabel(Detector):
     name = "neg-label"
     title = "Negative share of the softmax that negative labels leave to the classes."
     needs = ("features", "head of a zero-shot classifier", "negative labels")
+    links = ("softmax",)
     cost = "one forward; a product with the negative labels"
     fails_when = (
         "The classifier has no negative labels (refused), or these are near to the classes, or far "
