@@ -202,7 +202,7 @@ MUTATIONS = (
         "inference mode stays on",
         "taps/isolation.py",
         {"torch.inference_mode(False) if modes.inference else nullcontext()": "nullcontext()"},
-        (contract("gaia-a", "conv-head", "grad-modes"),),
+        (contract("gaia-a", "one-logit", "grad-modes"),),
     ),
     Mutation(
         "the ReLU after a residual sum is not seen",
@@ -308,7 +308,7 @@ MUTATIONS = (
         "_engine/scoring.py",
         {"score.masked_fill(lost, torch.inf)": "score"},
         (
-            contract("energy", "transformer", "nonfinite-rows"),
+            contract("energy", "zero-shot", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
         ),
     ),
