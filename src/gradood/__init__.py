@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradood import metrics as metrics
     from gradood import plots as plots
     from gradood import sklearn as sklearn
+    from gradood._zero_shot import zero_shot as zero_shot
     from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gradood.rejection import Guard as Guard
     from gradood.rejection import guard as guard
     from gradood.rejection import load as load
+    from gradood.watch import Watch as Watch
 
 __version__ = "0.1.0"
 
@@ -41,12 +43,14 @@ _HOMES = {
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
+    "Watch": "gradood.watch",
     "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
     "guard": "gradood.rejection",
     "inspect": "gradood.monitor.inspection",
     "load": "gradood.rejection",
     "methods": "gradood.registry",
+    "zero_shot": "gradood._zero_shot",
 }
 _MODULES = ("errors", "metrics", "plots")
 _EDGES = ("hugging_face", "sklearn")

@@ -2,12 +2,20 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradood._engine.forms import (
+    INPUT_KEYS,
+    LABEL_KEYS,
+    InputForm,
+    as_tensor,
+    inputs_in,
+    labels_in,
+)
 from gradood._engine.mistakes import (
     batch_hint,
     data_hint,
@@ -18,6 +26,7 @@ from gradood._engine.mistakes import (
 )
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import DataError
+from gradood.taps import Arguments
 
 __all__ = [
     "Batch",
@@ -33,23 +42,11 @@ __all__ = [
     "shards_of",
 ]
 
-Data = Tensor | np.ndarray | Iterable[Any]
-"""One batch, as a tensor or array, or an iterable of batches."""
+Data: TypeAlias = Tensor | np.ndarray | Arguments | Iterable[Any]
+"""One batch, as a tensor, array or mapping, or an iterable of batches."""
 
 LARGE = 2**28
 """Bytes of one tensor given as data beyond which it is no batch but a data set, and is split."""
-
-INPUT_KEYS = (
-    *("pixel_values", "image", "x", "img", "images", "imgs", "inputs", "input"),
-    *("jpg", "jpeg", "png", "webp"),  # WebDataset's, by the end of the file's name.
-)
-"""Where a mapping or a Parquet file holds inputs: the first of these names that it has."""
-LABEL_KEYS = (
-    *("labels", "label", "y", "target", "targets", "fine_label", "fine_labels"),
-    *("cls", "class", "class_id", "class_label"),
-)
-"""Where it holds labels, likewise; in a fit, a benchmark, training and files alike. The table of
-docs/inputs.md is held to these two."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,8 +54,8 @@ class Batch:
     """Inputs and, if there were any, labels.
 
     Attributes:
-        inputs: (batch, …).
-        labels: (batch,) int64, or None.
+        inputs: a tensor (batch, …), or arguments.
+        labels: (batch,) int64 classes, or (batch, classes) 0 or 1 under a sigmoid, or None.
     """
 
     inputs: Inputs
@@ -82,33 +79,22 @@ class Shard:
     content: Callable[[], str | None] = lambda: None
 
 
-def shards_of(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
+def shards_of(
+    data: Data | Sequence[Shard], *, labels: bool = False, form: InputForm | None = None
+) -> list[Shard]:
     """Shards as they are; a user's own batches as one shard, of which nothing is kept.
 
     Args:
         data: shards, or what `batches` takes.
         labels: whether the labels in the batches are wanted.
+        form: as for `batches`.
     """
     if isinstance(data, list | tuple) and data and all(isinstance(s, Shard) for s in data):
         return [shard for shard in data if isinstance(shard, Shard)]
-    return [Shard(lambda: batches(data, labels=labels))]
+    return [Shard(lambda: batches(data, labels=labels, form=form))]
 
 
-def inputs_in(item: Any) -> Any:
-    """What stands for the inputs in ``x``, ``(x, y)`` or a mapping; None if a mapping has none."""
-    if isinstance(item, Mapping):
-        return next((item[key] for key in INPUT_KEYS if key in item), None)
-    return item[0] if isinstance(item, tuple | list) and item else item
-
-
-def labels_in(item: Any) -> Any:
-    """What stands for the labels in ``(x, y)`` or a mapping; None if there are none."""
-    if isinstance(item, Mapping):
-        return next((item[key] for key in LABEL_KEYS if key in item), None)
-    return item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
-
-
-def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
+def batches(data: Data, *, labels: bool = False, form: InputForm | None = None) -> Iterator[Batch]:
     """The batches in `data`.
 
     Args:
@@ -116,6 +102,8 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
             iterable yields batches: ``x``, ``(x, y)`` or a mapping with one of `INPUT_KEYS` and of
             `LABEL_KEYS`.
         labels: whether labels are wanted; if not, they are not even looked at.
+        form: how batches of several tensors become the inputs of a model, of which a mapping may
+            be a batch by itself; None where there are none such.
 
     Raises:
         DataError: an item is none of these, labels do not fit their inputs, or `data` is itself a
@@ -123,7 +111,11 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
     """
     if isinstance(data, Tensor | np.ndarray):
         for piece in _pieces(data):
-            yield _batch(piece, labels)
+            yield _batch(piece, labels, form)
+        return
+    alone = isinstance(data, Batch | Arguments) or (form is not None and isinstance(data, Mapping))
+    if alone:
+        yield _batch(data, labels, form)
         return
     foreign = isinstance(data, str | bytes | Mapping | nn.Module | type)
     if foreign or hasattr(data, "to_numpy") or not isinstance(data, Iterable):
@@ -135,22 +127,24 @@ def batches(data: Data, *, labels: bool = False) -> Iterator[Batch]:
     hint, empty = used_up(data), True
     for item in data:
         empty = False
-        yield _batch(item, labels)
+        yield _batch(item, labels, form)
     if empty and hint:
         raise DataError(f"data gave no batch.{hint}")
 
 
-def first_inputs(data: Data) -> Inputs:
+def first_inputs(data: Data, form: InputForm | None = None) -> Inputs:
     """The inputs of the first batch; a pair (x, y) and a mapping are one batch here.
 
     Args:
         data: as for `batches`.
+        form: likewise.
 
     Raises:
         DataError: there is none.
     """
     pair = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray)
-    first = next(iter(batches([data] if pair or isinstance(data, Mapping) else data)), None)
+    items: Any = [data] if pair or isinstance(data, Mapping) else data
+    first = next(iter(batches(items, form=form)), None)
     if first is None:
         raise DataError("no example was given; give a tensor of inputs as the model takes them.")
     return first.inputs
@@ -172,6 +166,12 @@ def _refuse_pair(data: Iterable[Any]) -> None:
     if not isinstance(data, tuple | list) or len(data) < 2:
         return
     x, *others = data
+    if len(others) == 1 and _are_arguments(x) and _is_vector(others[0]):
+        raise DataError(
+            f"data is a pair of {_described(x)} and {_described(others[0])}, which would be read "
+            "as 2 batches; expected a loader of batches. One batch of several inputs with its "
+            "labels is [((a, b), y)], without labels [((a, b),)]."
+        )
     if not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
         return
     odd = [other for other in others if not _may_follow(x, other)]
@@ -183,6 +183,15 @@ def _refuse_pair(data: Iterable[Any]) -> None:
             "loader of batches. Labels belong to their batch: give [(x, y)], or x alone where none "
             "are needed."
         )
+
+
+def _are_arguments(value: Any) -> bool:
+    several = isinstance(value, tuple | list) and len(value) > 1
+    return several and all(isinstance(part, Tensor | np.ndarray) for part in value)
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, Tensor | np.ndarray) and value.ndim == 1
 
 
 def _may_follow(x: Tensor | np.ndarray, other: Any) -> bool:
@@ -214,42 +223,63 @@ def _floating(array: Tensor | np.ndarray) -> bool:
     return array.dtype.kind == "f" if isinstance(array, np.ndarray) else array.is_floating_point()
 
 
-def _batch(item: Any, wanted: bool) -> Batch:
-    value, labels = inputs_in(item), labels_in(item) if wanted else None
+def _batch(item: Any, wanted: bool, form: InputForm | None) -> Batch:
+    if isinstance(item, Batch):
+        return item if wanted else Batch(item.inputs)
+    if isinstance(item, Arguments):
+        return Batch(item)
+    link = "softmax" if form is None or form.link is None else form.link
+    labels = labels_in(item) if wanted and link != "none" else None
+    several = link == "sigmoid"
+    inputs = None if form is None else form.inputs(item)
+    if inputs is not None:
+        size = row_count(inputs)
+        return Batch(inputs, None if labels is None else _labels(labels, size, several))
+    value = inputs_in(item)
     if value is None and isinstance(item, Mapping):
         raise DataError(f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}.")
-    x = _tensor(value)
+    x = as_tensor(value)
     if x is None or x.ndim == 0:
         more = "" if value is item else " with more beside it"
         raise DataError(
             f"a batch is {type_named(value)}{more}; expected one tensor x (batch, …), a pair "
             f"(x, y), or a mapping that holds x.{batch_hint(value)}"
         )
-    views = None if isinstance(item, Mapping) else views_hint(x, labels_in(item))
+    views = (
+        None if isinstance(item, Mapping) or link != "softmax" else views_hint(x, labels_in(item))
+    )
     if views is not None:
         raise DataError(views)
-    return Batch(x, None if labels is None else _labels(labels, row_count(x)))
+    return Batch(x, None if labels is None else _labels(labels, row_count(x), several))
 
 
-def _tensor(value: Any) -> Tensor | None:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.itemsize <= 8:
-        if not value.dtype.isnative:
-            value = value.astype(value.dtype.newbyteorder("="))
-        # torch takes no negative strides, and warns about arrays it may not write to, such as
-        # read-only memory maps.
-        plain = value.flags.writeable and min(value.strides, default=0) >= 0
-        return torch.from_numpy(value if plain else value.copy())
-    return value if isinstance(value, Tensor) else None
-
-
-def _labels(value: Any, size: int) -> Tensor:
-    labels = _listed(value) if isinstance(value, list | tuple | int) else _tensor(value)
+def _labels(value: Any, size: int, several: bool) -> Tensor:
+    labels = _listed(value) if isinstance(value, list | tuple | int) else as_tensor(value)
+    if several:
+        return _each_class(labels, value, size)
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
         what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise DataError(
             f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. "
             f"{labels_hint(value, size)}"
+        )
+    return labels.to(torch.int64)
+
+
+def _each_class(labels: Tensor | None, value: Any, size: int) -> Tensor:
+    """Labels of which several may hold, (batch, classes) int64 of 0 and 1."""
+    if labels is None or labels.ndim != 2 or len(labels) != size:
+        what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        raise DataError(
+            f"the labels of a batch of {size} are {what}; with link='sigmoid' expected ({size}, "
+            "classes) of 0 and 1, which of the classes hold for each input."
+        )
+    if labels.is_complex() or not bool(((labels == 0) | (labels == 1)).all()):
+        raise DataError(
+            "the labels of a batch hold other values than 0 and 1; with link='sigmoid' expected "
+            "which of the classes hold for each input: round what is certain, and leave out rows "
+            "whose labels are unknown."
         )
     return labels.to(torch.int64)
 

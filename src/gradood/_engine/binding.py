@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
-from gradood._engine.rows import Inputs, described
+from gradood._engine.roster import require_link, require_reads
+from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
     ConfigError,
@@ -19,8 +19,8 @@ from gradood.errors import (
     TapError,
     warn_caller,
 )
-from gradood.evidence import Read, gather, needs_state
-from gradood.taps import Network, Output, observe, unwrap
+from gradood.evidence import Activation, Gradient, Read, gather, needs_state
+from gradood.taps import Link, Network, Output, observe, unwrap
 
 __all__ = [
     "Binding",
@@ -93,24 +93,27 @@ def bind(
     output: Output | None = None,
     preprocess: Mapping[str, Any] | None = None,
     required: Collection[str] | None = None,
+    link: Link = "softmax",
 ) -> Binding:
     """Observe a model and let each detector plan.
 
     Args:
         model: any classifier.
-        inputs: (batch ≥ 1, …) finite inputs on the model's device.
+        inputs: of at least one row, finite, on the model's device.
         detectors: by name.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: see `preprocessed`.
         required: see `plan_detectors`.
+        link: what makes probabilities of the outputs.
 
     Raises:
         TapError: the model cannot be read, or not by a required detector.
         DataError: the inputs do not fit the model.
         ConfigError: no detector can run.
     """
-    network = preprocessed(observed(model, inputs, head=head, output=output), preprocess)
+    network = observed(model, inputs, head=head, output=output, link=link)
+    network = preprocessed(network, preprocess)
     return plan_detectors(network, detectors, inputs, required=required)
 
 
@@ -159,7 +162,7 @@ def plan_detectors(
 
 
 def planned(
-    detector: Detector, network: Network, probe: Tensor, *, trial: bool = False
+    detector: Detector, network: Network, probe: Any, *, trial: bool = False
 ) -> Plan | GradoodError:
     """What a detector would read of a network, or the error with which it refuses.
 
@@ -170,15 +173,29 @@ def planned(
         trial: whether to read one row as planned, too.
     """
     try:
+        require_link(detector, network.link)
         plan = detector.plan(network, probe)
+        require_reads(detector, plan, network.link)
         if trial:
             reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
             gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return error
-    if not network.cautions:
-        return plan
-    return replace(plan, caveats=(*network.cautions, *plan.caveats))
+    cautions = (*network.cautions, *_of_unmasked(detector, network, plan))
+    return replace(plan, caveats=(*cautions, *plan.caveats)) if cautions else plan
+
+
+def _of_unmasked(detector: Detector, network: Network, plan: Plan) -> tuple[str, ...]:
+    """A caveat where padding enters what a detector reads of a layer."""
+    reads = [read for read in plan.reads if isinstance(read, Activation | Gradient)]
+    layers = [read.site.layer for read in reads if read.site.layer in network.unmasked]
+    if not layers:
+        return ()
+    return (
+        f"{detector.name} reads {layers[0]!r}, whose positions are not those of the mask, so that "
+        "padding is among what it reads: its scores depend on the length of the batch. Score "
+        "batches of one length, or read other layers.",
+    )
 
 
 def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | None:
@@ -230,7 +247,13 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
 
 
 def observed(
-    model: nn.Module, inputs: Inputs, *, head: str | None = None, output: Output | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    head: str | None = None,
+    output: Output | None = None,
+    link: Link = "softmax",
+    pairs: bool = True,
 ) -> Network:
     """The network as observed on `inputs`; an input that does not fit has a `DataError` of its own.
 
@@ -240,14 +263,13 @@ def observed(
             model's first layer takes, or the model raises on it.
     """
     module = unwrap(model)
-    finite = not inputs.is_floating_point() or bool(inputs[:2].isfinite().all())
-    if not inputs.numel() or not finite:
-        what = "hold NaN or infinity" if inputs.numel() else "are empty"
+    if is_empty(inputs) or not bool(finite_rows(inputs[:2]).all()):
+        what = "are empty" if is_empty(inputs) else "hold NaN or infinity"
         raise DataError(
             f"the inputs {described(inputs)} {what}; expected some like those to be scored."
         )
     try:
-        return observe(module, inputs, head=head, output=output)
+        return observe(module, inputs, head=head, output=output, link=link, pairs=pairs)
     except DataError as error:
         expected = misfit(module, inputs)
         if expected is None:
@@ -279,10 +301,4 @@ def probe_of(inputs: Inputs) -> Inputs:
     Args:
         inputs: (batch ≥ 1, …).
     """
-    inputs = inputs[: 2 * _PROBE]
-    copies = [inputs]
-    while sum(map(len, copies)) < _PROBE:
-        step = len(copies)
-        copy = torch.roll(inputs, step, -1)
-        copies.append(copy * (1.0 - 0.02 * step) if copy.is_floating_point() else copy)
-    return torch.cat(copies)
+    return trial_rows(inputs[: 2 * _PROBE], _PROBE)

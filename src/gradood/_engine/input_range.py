@@ -8,6 +8,7 @@ from gradood._engine.batches import Batch
 from gradood._engine.partials import DataSummary
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import InputRangeWarning, warn_caller
+from gradood.taps import Arguments
 
 __all__ = ["checked_range"]
 
@@ -46,6 +47,8 @@ def checked_range(batches: Iterable[Batch], seen: DataSummary | None) -> Iterato
 
 
 def _warn_of_range(inputs: Inputs, seen: DataSummary) -> None:
+    if isinstance(inputs, Arguments):
+        return
     dense = inputs.layout == torch.strided and inputs.device.type != "meta"
     if inputs.ndim != 4 or not (dense and inputs.is_floating_point()):
         return

@@ -1,9 +1,10 @@
 """Inputs that do not fit a model, in words that say what to do."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gradood._engine.rows import Inputs, described
-from gradood.taps import Network
+from gradood.taps import Arguments, Network, leaves_of
 
 __all__ = ["changed_input", "misfit"]
 
@@ -17,6 +18,8 @@ def misfit(module: nn.Module, inputs: Inputs) -> str | None:
         module: the unwrapped model.
         inputs: (batch, …).
     """
+    if isinstance(inputs, Arguments):
+        return None
     parameter = next(module.parameters(), None)
     first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
     expected: list[str] = []
@@ -49,6 +52,8 @@ def changed_input(network: Network, inputs: Inputs) -> str | None:
         inputs: (batch, …) that are to be read now.
     """
     example = network.example
+    if isinstance(inputs, Arguments) or isinstance(example, Arguments):
+        return _changed_arguments(example, inputs)
     alike = inputs.ndim == example.ndim and inputs.dtype == example.dtype
     # Whole numbers in two dimensions are token ids, whose second dimension is a length.
     channels = inputs.ndim > 2 or (inputs.ndim == 2 and inputs.is_floating_point())
@@ -62,7 +67,19 @@ def changed_input(network: Network, inputs: Inputs) -> str | None:
     return f"{said}{hint or (_type(inputs) if inputs.dtype != example.dtype else '')}."
 
 
-def _axes(inputs: Inputs, rank: int, channels: int | None) -> str:
+def _changed_arguments(example: Inputs, inputs: Inputs) -> str | None:
+    """As `changed_input`, of several tensors; their lengths may vary."""
+    before, now = _kinds(example), _kinds(inputs)
+    if before == now:
+        return None
+    return f"the input is {described(inputs)}; expected {described(example)} as before."
+
+
+def _kinds(inputs: Inputs) -> dict[str, tuple[torch.dtype, int]]:
+    return {name: (leaf.dtype, leaf.ndim) for name, leaf in leaves_of(inputs).items()}
+
+
+def _axes(inputs: Tensor, rank: int, channels: int | None) -> str:
     """What to type where axes are missing or in another order; empty if that is not plain."""
     if inputs.ndim == rank - 1 and (channels is None or rank < 3 or inputs.shape[0] == channels):
         return " (a single input needs a batch axis: x[None])"
@@ -71,7 +88,7 @@ def _axes(inputs: Inputs, rank: int, channels: int | None) -> str:
     return ""
 
 
-def _type(inputs: Inputs) -> str:
+def _type(inputs: Tensor) -> str:
     if inputs.is_floating_point():
         return ""
     return " (convert and normalize images as in training, such as x.float() / 255)"

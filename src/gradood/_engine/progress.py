@@ -1,7 +1,7 @@
 """Progress bar on long work."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradood._engine.batches import Batch, Data, Shard, batches
+from gradood._engine.forms import InputForm
 
 __all__ = ["on_terminal", "progress_bar", "shown_batches", "shown_shards"]
 
@@ -42,7 +43,9 @@ def progress_bar(
     return tqdm(total=total, initial=done, desc=what, unit=unit, leave=leave, disable=not visible)
 
 
-def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> Iterator[Batch]:
+def shown_batches(
+    data: Data, what: str, *, bar: bool, labels: bool = False, form: InputForm | None = None
+) -> Iterator[Batch]:
     """The batches of `data`, with a progress bar if there are several.
 
     Args:
@@ -50,9 +53,10 @@ def shown_batches(data: Data, what: str, *, bar: bool, labels: bool = False) -> 
         what: the work, in a word.
         bar: whether to show one at all.
         labels: whether labels are wanted.
+        form: as for `batches`.
     """
-    stream = batches(data, labels=labels)
-    if isinstance(data, Tensor | np.ndarray) or not bar or sys.stderr is None:
+    stream = batches(data, labels=labels, form=form)
+    if isinstance(data, Tensor | np.ndarray | Mapping) or not bar or sys.stderr is None:
         yield from stream
         return
     try:

@@ -23,7 +23,7 @@ from gradood.evidence import (
     made_of_own_parts,
     read_to_plain,
 )
-from gradood.taps import Network, out_of_memory
+from gradood.taps import Arguments, Network, out_of_memory
 
 __all__ = ["BULKY", "Reader"]
 
@@ -72,7 +72,7 @@ class Reader:
         finite = finite_rows(inputs)
         if not bool(finite.all()):
             inputs = emptied(inputs, finite)
-        labels = None if batch.labels is None else batch.labels.to(inputs.device)
+        labels = self._labels(batch.labels, row_count(inputs))
         return BatchReading(self.gather(inputs, reads, labels), ~finite, inputs)
 
     def gather(self, inputs: Inputs, reads: Iterable[Read], labels: Tensor | None) -> Evidence:
@@ -185,9 +185,16 @@ class Reader:
         readings |= new
         if shard.labels is not None:
             labels = shard.labels[rows]
-        labels = None if labels is None else labels.to(network.device)
         size = rows.stop - rows.start
+        labels = self._labels(labels, size)
         return Evidence(size, network.classes, self._head, labels, tuple(readings), readings)
+
+    def _labels(self, labels: Tensor | None, size: int) -> Tensor | None:
+        """Labels on the model's device; where its outputs are of no classes, of a single one."""
+        network = self.binding.network
+        if network.link == "none":
+            return torch.zeros(size, dtype=torch.int64, device=network.device)
+        return None if labels is None else labels.to(network.device)
 
     @property
     def _head(self) -> Linear | None:
@@ -219,16 +226,19 @@ class Reader:
 
 def _why_not_run(network: Network, inputs: Inputs) -> str | None:
     """Why a model cannot run on inputs that it takes by their rank; None if that is not plain."""
+    example = network.example
+    if isinstance(inputs, Arguments) or isinstance(example, Arguments):
+        return None
     kind = next((p.dtype for p in network.module.parameters()), inputs.dtype)
     if inputs.is_floating_point() and kind != inputs.dtype and not torch.is_autocast_enabled():
         return (
             f"the model is now {kind}, but was observed with inputs {described(inputs)}; its "
             "scores would be others. Make a new monitor and fit it."
         )
-    if inputs.shape[1:] != network.example.shape[1:]:
+    if inputs.shape[1:] != example.shape[1:]:
         return (
             f"the model cannot run on {described(inputs)}; it was observed on "
-            f"{described(network.example)}. Resize or crop the inputs alike."
+            f"{described(example)}. Resize or crop the inputs alike."
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Exclusive locks on folders, which end with the process that holds them."""
+"""Exclusive locks on folders and files, which end with the process that holds them."""
 
 import threading
 from collections.abc import Iterator
@@ -20,19 +20,20 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, name: str = _NAME) -> Iterator[None]:
     """The folder held against other processes, and against others in this process.
 
-    Processes that are started meanwhile do not hold the lock. It is the file ``.lock``, which
+    Processes that are started meanwhile do not hold the lock. It is a file in the folder, which
     stays; on file systems without locks only this process is kept out.
 
     Args:
         folder: exists.
+        name: of the lock; another one holds something else in the folder.
 
     Raises:
         ConfigError: it is held already, or may not be locked.
     """
-    path = folder.resolve()
+    path = folder.resolve() / name
     with _guard:
         if path in _held:
             raise ConfigError(
@@ -41,7 +42,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             )
         _held.add(path)
     try:
-        with (path / _NAME).open("a") as file:
+        with path.open("a") as file:
             _lock(file.fileno(), folder)
             yield
     finally:

@@ -21,22 +21,22 @@ allowed more, as some count units, and a unit at its threshold may fall on eithe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from gradood.artifact._canary_inputs import COUNT, synthesize
 from gradood.artifact.manifest import CanaryRecord
-from gradood.errors import ArtifactError, DataError
+from gradood.artifact.tensors import pack, unpack
+from gradood.errors import ArtifactError
+from gradood.taps import Arguments, Inputs, leaves_of
 
 __all__ = ["COUNT", "Canary", "Tolerance", "compare", "synthesize", "tolerance"]
 
-COUNT = 8
-"""How many inputs there are."""
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _SAME = ((1e-10, 1e-8), (1e-5, 1e-3), (1e-2, 5e-2), (5e-2, 1e-1))
 _ELSEWHERE = ((1e-6, 1e-4), (1e-2, 5e-2), (3e-2, 1e-1), (1e-1, 2e-1))
-_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Canary:
     """Inputs with known outputs.
 
     Attributes:
-        inputs: (8, …), from `synthesize`.
+        inputs: of eight rows, from `synthesize`.
         logits: (8, classes), of any floating type; those of the model on `inputs`.
         scores: detector name → (8,).
         seed: that the inputs were drawn with.
@@ -66,7 +66,7 @@ class Canary:
         precision: coarsest floating type of the model, such as ``float32``.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     logits: Tensor
     scores: Mapping[str, Tensor]
     seed: int
@@ -78,7 +78,7 @@ class Canary:
     def of(
         cls,
         model: nn.Module,
-        inputs: Tensor,
+        inputs: Inputs,
         logits: Tensor,
         scores: Mapping[str, Tensor],
         seed: int,
@@ -87,7 +87,7 @@ class Canary:
 
         Args:
             model: to note its precision; it is not run.
-            inputs: (8, …), from `synthesize` with this seed.
+            inputs: of eight rows, from `synthesize` with this seed.
             logits: (8, classes), of the model in evaluation mode on `inputs`.
             scores: detector name → (8,).
             seed: of the inputs.
@@ -120,7 +120,14 @@ class Canary:
             device=self.device,
             precision=self.precision,
         )
-        tensors = {record.inputs: self.inputs, record.logits: self.logits}
+        tensors = {record.logits: self.logits}
+        if isinstance(self.inputs, Arguments):
+            known = {name: getattr(self.inputs, name) for name in _ARGUMENTS}
+            arguments, leaves = pack(known, record.inputs)
+            record = replace(record, inputs=next(iter(leaves)), arguments=arguments)
+            tensors |= leaves
+        else:
+            tensors[record.inputs] = self.inputs
         return record, tensors | {scores[name]: self.scores[name] for name in scores}
 
     @classmethod
@@ -134,15 +141,15 @@ class Canary:
         Raises:
             ArtifactError: the tensors have other shapes or types than a canary's.
         """
-        inputs, logits = tensors[record.inputs], tensors[record.logits]
+        inputs, logits = _inputs(record, tensors), tensors[record.logits]
         scores = {name: tensors[key] for name, key in record.scores.items()}
-        fit = inputs.ndim >= 1 and logits.ndim == 2 and len(inputs) == len(logits) == COUNT
+        fit = _rows(inputs) == {COUNT} and logits.ndim == 2 and len(logits) == COUNT
         fit = fit and logits.is_floating_point() and record.precision in _names()
         if not fit or any(
             s.shape != (COUNT,) or not s.is_floating_point() for s in scores.values()
         ):
             raise ArtifactError(
-                f"the canary has inputs {tuple(inputs.shape)} and logits {tuple(logits.shape)} in "
+                f"the canary has inputs {_shown(inputs)} and logits {tuple(logits.shape)} in "
                 f"{record.precision[:20]!r}; expected {COUNT} rows of each and of every score."
             )
         return cls(
@@ -154,40 +161,6 @@ class Canary:
             device=record.device,
             precision=record.precision,
         )
-
-
-def synthesize(
-    example: Tensor, low: Tensor | float, high: Tensor | float, *, seed: int = 0
-) -> Tensor:
-    """Eight inputs like those that the model takes: noise, from smooth to rough.
-
-    Args:
-        example: (1, …) or more; only its shape and type are used.
-        low: smallest value of each channel, (channels,) or one number.
-        high: largest value of each channel.
-        seed: of the noise.
-
-    Returns:
-        (8, …) on the CPU, of the type of `example`; integers lie in low to high, both included.
-
-    Raises:
-        DataError: the range is empty, not finite, or of another number of channels.
-    """
-    shape = tuple(example.shape[1:])
-    low, high = (_per_channel(bound, shape) for bound in (low, high))
-    if not bool((low <= high).all() and low.isfinite().all() and high.isfinite().all()):
-        raise DataError("the canary's range is empty or not finite; expected finite low ≤ high.")
-    generator = torch.Generator().manual_seed(seed)
-    if example.dtype == torch.bool:
-        return torch.rand((COUNT, *shape), generator=generator) < 0.5
-    if not example.is_floating_point():
-        place = torch.rand((COUNT, *shape), generator=generator, dtype=torch.float64)
-        return (low + place * (high - low + 1)).floor().minimum(high).to(example.dtype)
-    rows = [_noise(shape, 2**row, generator) for row in range(COUNT)]
-    values = low + torch.stack(rows) * (high - low)
-    # Rounding to a coarser type may step over the bounds.
-    limits = torch.finfo(example.dtype)
-    return values.clamp(limits.min, limits.max).to(example.dtype)
 
 
 def compare(
@@ -224,45 +197,45 @@ def tolerance(expected: Canary, model: nn.Module) -> Tolerance:
     return Tolerance(*table[_names().index(expected.precision)])
 
 
-def precision_of(model: nn.Module, inputs: Tensor) -> str:
+def precision_of(model: nn.Module, inputs: Inputs) -> str:
     """The coarsest floating type of a model's parameters, buffers and inputs."""
-    used = {inputs.dtype, *(tensor.dtype for tensor in (*model.parameters(), *model.buffers()))}
+    used = {*_dtypes(inputs), *(tensor.dtype for tensor in (*model.parameters(), *model.buffers()))}
     return _names()[max((_TYPES.index(dtype) for dtype in used if dtype in _TYPES), default=1)]
+
+
+_ARGUMENTS = ("positional", "named", "names")
+
+
+def _inputs(record: CanaryRecord, tensors: Mapping[str, Tensor]) -> Inputs:
+    """Of a record.
+
+    Raises:
+        ArtifactError: it holds something else.
+    """
+    if record.arguments is None:
+        return tensors[record.inputs]
+    known = unpack(record.arguments, tensors)
+    kinds = {"positional": tuple, "named": dict, "names": tuple}
+    sound = isinstance(known, dict) and set(known) == set(_ARGUMENTS)
+    if not sound or any(not isinstance(known[name], kinds[name]) for name in _ARGUMENTS):
+        raise ArtifactError("the canary's inputs are no arguments; the file is refused.")
+    return Arguments(**known)
+
+
+def _rows(inputs: Inputs) -> set[int]:
+    return {len(leaf) if leaf.ndim else 0 for leaf in leaves_of(inputs).values()}
+
+
+def _shown(inputs: Inputs) -> str:
+    return str(inputs)[:80] if isinstance(inputs, Arguments) else str(tuple(inputs.shape))
+
+
+def _dtypes(inputs: Inputs) -> set[torch.dtype]:
+    return {leaf.dtype for leaf in leaves_of(inputs).values()}
 
 
 def _names() -> list[str]:
     return [str(dtype).removeprefix("torch.") for dtype in _TYPES]
-
-
-def _per_channel(bound: Tensor | float, shape: tuple[int, ...]) -> Tensor:
-    """The bound in float64, broadcasting over (channels, …)."""
-    values = torch.as_tensor(bound, dtype=torch.float64).cpu()
-    if values.ndim == 0:
-        return values
-    if values.ndim != 1 or not shape or len(values) not in (1, shape[0]):
-        raise DataError(
-            f"the canary's range has shape {tuple(values.shape)}; expected one number, or one for "
-            f"each of the {shape[0] if shape else 0} channels."
-        )
-    return values.reshape(-1, *[1] * (len(shape) - 1))
-
-
-def _noise(shape: tuple[int, ...], cells: int, generator: torch.Generator) -> Tensor:
-    """Noise from 0 to 1, both reached in each channel, smooth over `cells` cells per dimension."""
-    places = shape[1:]
-    coarse = tuple(min(cells + 1, side) for side in places)
-    values = torch.rand((*shape[:1], *coarse), generator=generator, dtype=torch.float64)
-    if len(places) in _SMOOTH and coarse != places:
-        values = nn.functional.interpolate(
-            values[None], size=places, mode=_SMOOTH[len(places)], align_corners=True
-        )[0]
-    elif coarse != places:
-        values = torch.rand(shape, generator=generator, dtype=torch.float64)
-    if not places or values.numel() == 0:
-        return values
-    flat = values.flatten(1)
-    least, most = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    return ((flat - least) / (most - least).clamp_min(1e-12)).reshape(shape)
 
 
 def _compared(what: str, expected: Tensor, found: Tensor, allowed: float) -> list[str]:

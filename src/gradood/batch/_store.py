@@ -99,6 +99,7 @@ class Store:
         aside = self.folder / _REMOVED / f"{self.update:05d}-{name}"
         content, gone = _encoded(kept), _encoded(removed)
         digest = hashlib.sha256(content).hexdigest()
+        entry.setdefault("written_as", entry["sha256"])  # By which whoever read it knows it.
         entry |= {"bytes": len(content), "sha256": digest, **counts}
         with self._full():
             aside.parent.mkdir(exist_ok=True)

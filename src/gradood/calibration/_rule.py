@@ -147,6 +147,7 @@ class DecisionRule:
                 overrides=overrides,
                 logits=batch.kept.get("logits"),
                 features=batch.kept.get("features"),
+                content_key=batch.keys,
             )
 
         each = {name: result(batch.scores[name], name) for name in self.each}

@@ -77,6 +77,7 @@ class Result:
         logits: (N, classes) float64, or None if `predict` was not to keep them, or no input was
             finite; NaN where the input is not.
         features: (N, width), the input of the last linear layer, likewise.
+        content_key: (N,) int64, a hash of each input's content, or None where none was read.
 
     ``result[rows]`` are some of the samples, as a `Result`: rows are a slice, places or a mask, as
     in ``result[result.is_ood]``.
@@ -91,6 +92,7 @@ class Result:
     overrides: tuple[str, ...] = ()
     logits: Tensor | None = None
     features: Tensor | None = None
+    content_key: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.status)

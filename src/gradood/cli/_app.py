@@ -21,12 +21,13 @@ from gradood.cli._output import data, say, talking
 from gradood.cli._records import compare, report
 from gradood.cli._score import score
 from gradood.cli._train import train
+from gradood.cli._watch import watch
 
 __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, verify, card, train),
+    *(fit, calibrate, score, watch, verify, card, train),
 )
 """In the order in which the help lists them."""
 

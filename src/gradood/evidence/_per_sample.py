@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 
 from gradood.errors import TapError, suggest
 from gradood.evidence.requests import ParameterNorm
-from gradood.taps import Network, left_as_found
+from gradood.taps import Inputs, Network, described, left_as_found
 
 __all__ = ["parameter_norms"]
 
@@ -16,12 +16,12 @@ _BUDGET = 1 << 28
 """Bytes of per-sample gradients held at a time."""
 
 
-def parameter_norms(network: Network, x: Tensor, read: ParameterNorm) -> Tensor:
+def parameter_norms(network: Network, x: Inputs, read: ParameterNorm) -> Tensor:
     """Norm, per sample, of the gradient of KL(uniform ‖ softmax(logits / T)) over parameters.
 
     Args:
         network: the observed model.
-        x: (batch, …) on its device.
+        x: inputs on its device.
         read: which parameters, temperature and order of the norm.
 
     Returns:
@@ -34,6 +34,11 @@ def parameter_norms(network: Network, x: Tensor, read: ParameterNorm) -> Tensor:
         About three forwards, one vectorized pass per chunk; a chunk's gradients take at most
         256 MB or one sample's, whichever is more.
     """
+    if not isinstance(x, Tensor):
+        raise TapError(
+            f"per-sample gradients are taken of models of a single tensor; this one takes "
+            f"{described(x)}. Leave parameters=None for the exact closed form on the last layer."
+        )
     views = network.views
     parameters = {name: p.detach() for name, p in views.model.named_parameters()}
     for name in read.names:

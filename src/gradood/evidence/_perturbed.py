@@ -1,11 +1,12 @@
 """What the model makes of inputs that were moved along their own gradient."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.evidence._padded import attended_positions, summarized
 from gradood.evidence.requests import (
     FEATURES,
     LOGITS,
@@ -16,19 +17,29 @@ from gradood.evidence.requests import (
     Read,
 )
 from gradood.evidence.summaries import MAP
-from gradood.taps import INPUT, Network, Reading, Tap
+from gradood.taps import (
+    INPUT,
+    HeadReading,
+    Inputs,
+    Network,
+    Reading,
+    Tap,
+    left_aligned,
+    sequences,
+    stepped,
+)
 
 __all__ = ["input_gradients", "perturbed", "read_perturbed"]
 
 
 def input_gradients(
-    network: Network, x: Tensor, reads: Iterable[Read]
+    network: Network, x: Inputs, reads: Iterable[Read]
 ) -> dict[Perturbation, Gradient]:
     """The gradient, in the shared forward, that each perturbation asked for follows.
 
     Args:
         network: the observed model.
-        x: (batch, …).
+        x: inputs.
         reads: all that is asked for.
 
     Raises:
@@ -42,19 +53,53 @@ def input_gradients(
                 f"the gradient with respect to the input cannot be taken, as autograd cannot "
                 f"follow this model: {network.opaque}. Change the model, or read something else."
             )
-        if not x.is_floating_point():
+        moved = _moved_tensor(x)
+        if moved is None:
+            kind = x.dtype if isinstance(x, Tensor) else ", ".join(x.leaves)
             raise TapError(
-                f"the inputs are whole numbers ({x.dtype}), with respect to which there is no "
+                f"the inputs are whole numbers ({kind}), with respect to which there is no "
                 "gradient; expected a floating type. Let the model take what follows their "
                 "embedding, or read something else."
             )
-        channels = x.shape[1] if x.ndim > 1 else 1
+        channels = moved.shape[1] if moved.ndim > 1 else 1
         if len(step.std) not in (1, channels):
             raise TapError(
                 f"std has {len(step.std)} values, and the inputs have {channels} channels; give "
                 "one value, or one per channel."
             )
     return {step: Gradient(step.objective, INPUT, MAP) for step in steps}
+
+
+def _moved_tensor(x: Inputs) -> Tensor | None:
+    """The tensor that a step moves; None where there is none."""
+    if isinstance(x, Tensor):
+        return x if x.is_floating_point() else None
+    name = stepped(x)
+    return None if name is None else x.leaves[name]
+
+
+def perturbed_inputs(x: Inputs, gradient: Tensor, step: Perturbation) -> Inputs:
+    """As `perturbed`, of the tensor that a step moves; padding stays as it is.
+
+    Args:
+        x: inputs.
+        gradient: of that tensor.
+        step: ε, m and std.
+    """
+    if isinstance(x, Tensor):
+        return perturbed(x, gradient, step)
+    name = stepped(x)
+    assert name is not None
+    leaf, mask = x.leaves[name], attended_positions(x)
+    if mask is None or name not in sequences(x, mask.shape[1]):
+        return x.replaced({name: perturbed(leaf, gradient, step)})
+    counts = mask.sum(1)
+    aligned = left_aligned(gradient, mask)
+    moved = leaf.clone()
+    for row, count in enumerate(counts.tolist()):
+        own = perturbed(leaf[row][mask[row]][None], aligned[row, :count][None], step)
+        moved[row, mask[row]] = own[0]
+    return x.replaced({name: moved})
 
 
 def perturbed(x: Tensor, gradient: Tensor, step: Perturbation) -> Tensor:
@@ -92,13 +137,13 @@ def _chosen(gradient: Tensor, step: Perturbation) -> Tensor:
 
 
 def read_perturbed(
-    network: Network, x: Tensor, gradients: Mapping[Perturbation, Tensor], reads: Iterable[Read]
+    network: Network, x: Inputs, gradients: Mapping[Perturbation, Tensor], reads: Iterable[Read]
 ) -> dict[Read, Tensor]:
     """Everything read of perturbed inputs.
 
     Args:
         network: the observed model.
-        x: (batch, …).
+        x: inputs.
         gradients: of each perturbation's objective.
         reads: all that is asked for.
 
@@ -110,34 +155,37 @@ def read_perturbed(
     """
     found: dict[Read, Tensor] = {}
     asked = [read for read in reads if isinstance(read, Perturbed)]
+    mask = attended_positions(x)
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
+        moved = perturbed_inputs(x, gradient, step)
+        taken: HeadReading | None = None
         with Tap(network.views) as tap:
             for what, read in of.items():
                 if isinstance(what, Activation):
-                    tap.value(what.site, _summary(network, what, read, found))
+                    tap.value(
+                        what.site,
+                        _summary(
+                            network, what, mask, lambda seen, read=read: found.update({read: seen})
+                        ),
+                    )
                 elif what == FEATURES:
-                    tap.value(network.head.site, _features(network, read, found))
-            logits = network.logits_of(tap.run(perturbed(x, gradient, step)))
+                    taken = network.watch_head(tap, moved)
+            logits = network.logits_of(tap.run(moved))
+            if taken is not None:
+                found[of[FEATURES]] = taken.features(logits)
         if LOGITS in of:
             found[of[LOGITS]] = logits
     return found
 
 
-def _features(network: Network, read: Perturbed, found: dict[Read, Tensor]) -> Reading:
-    def reading(seen: Tensor) -> None:
-        found[read] = network.head.features(seen).clone()
-
-    return reading
-
-
 def _summary(
-    network: Network, what: Activation, read: Perturbed, found: dict[Read, Tensor]
+    network: Network, what: Activation, mask: Tensor | None, keep: Callable[[Tensor], None]
 ) -> Reading:
     layer = network.layers.get(what.site.layer)
     channels = 1 if layer is None else layer.channels
 
     def reading(seen: Tensor) -> None:
-        found[read] = what.summary.reduce(seen, min(channels, seen.ndim - 1))
+        keep(summarized(what.summary, seen, min(channels, seen.ndim - 1), mask))
 
     return reading

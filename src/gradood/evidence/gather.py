@@ -1,13 +1,14 @@
 """One look: everything all detectors read, from one forward and one backward per objective."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import chain
 
 import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.evidence._jacobians import jacobian_norms
+from gradood.evidence._padded import attended_positions, summarized
 from gradood.evidence._per_sample import parameter_norms
 from gradood.evidence._perturbed import input_gradients, read_perturbed
 from gradood.evidence.content_keys import content_keys
@@ -21,12 +22,24 @@ from gradood.evidence.requests import (
     Activation,
     FittedObjective,
     Gradient,
+    JacobianNorm,
     Objective,
     ParameterNorm,
     Perturbed,
     Read,
 )
-from gradood.taps import Head, Network, OverwrittenError, Reading, Site, Tap, positions
+from gradood.taps import (
+    Head,
+    HeadReading,
+    Inputs,
+    Network,
+    OverwrittenError,
+    Reading,
+    Site,
+    Tap,
+    described,
+    positions,
+)
 
 __all__ = ["gather"]
 
@@ -35,13 +48,13 @@ _TRIES = 3
 
 
 def gather(
-    network: Network, x: Tensor, reads: Iterable[Read], labels: Tensor | None = None
+    network: Network, x: Inputs, reads: Iterable[Read], labels: Tensor | None = None
 ) -> Evidence:
     """Read one batch.
 
     Args:
         network: the observed model.
-        x: (batch ≥ 1, …) on the model's device.
+        x: inputs of at least one row, on the model's device.
         reads: the union of what all detectors ask for.
         labels: (batch,) true classes, passed on.
 
@@ -51,7 +64,8 @@ def gather(
         NotFittedError: a step along what a detector learns, without its state.
 
     Cost:
-        One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
+        One forward; one truncated backward per distinct objective; `ParameterNorm` and
+        `JacobianNorm` passes of their own.
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
     asked = Reads(reads)
@@ -63,34 +77,36 @@ def gather(
     return _gathered(network, x, asked, labels)
 
 
-def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) -> Evidence:
+def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) -> Evidence:
     wanted = dict.fromkeys(asked)
     steps = input_gradients(network, x, wanted)
     gradients = _by_objective((*wanted, *steps.values()))
     with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
     graphs: dict[Read, Tensor] = {}
+    taken: HeadReading | None = None
+    mask = attended_positions(x)
     with Tap(network.views) as tap:
         if with_head:
-            head = network.head
-            # A copy: models may go on to change what the head took, such as to normalize it.
-            tap.value(
-                head.site, lambda seen: graphs.update({FEATURES: head.features(seen).clone()})
-            )
+            taken = network.watch_head(tap, x)
         for read in wanted:
             if isinstance(read, Activation):
-                tap.value(read.site, _keep(network, read, found))
+                tap.value(read.site, _keep(network, read, found, mask))
         for read in _with_graph(gradients):
-            tap.value(read.site, _keep_graph(network, read, graphs))
+            tap.value(read.site, _keep_graph(network, read, graphs, mask))
         for site in chain.from_iterable(gradients.values()):
             tap.gradient(site)
         logits = network.logits_of(tap.run(x.clone() if network.overwrites else x))
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
+        if taken is not None:
+            graphs[FEATURES] = taken.features(logits)
         for i, (objective, targets) in enumerate(gradients.items()):
             scalar = _scalar(network, objective, graphs)
-            receivers = {site: _all(network, reads_, found) for site, reads_ in targets.items()}
+            receivers = {
+                site: _all(network, reads_, found, mask) for site, reads_ in targets.items()
+            }
             tap.backward(scalar, receivers, keep=i + 1 < len(gradients))
     found |= read_perturbed(network, x, {s: found[g] for s, g in steps.items()}, wanted)
     if steps:
@@ -107,22 +123,33 @@ def _gathered(network: Network, x: Tensor, asked: Reads, labels: Tensor | None) 
             found[read] = wide
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
-    return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+    classes = 1 if network.link == "none" else logits.shape[1]
+    return Evidence(len(x), classes, linear, labels, asked, found)
 
 
-def _beside_the_forward(network: Network, x: Tensor, wanted: Iterable[Read]) -> dict[Read, Tensor]:
+def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> dict[Read, Tensor]:
     """Readings of the inputs themselves, and those that take a pass of their own."""
     found: dict[Read, Tensor] = {}
     for read in wanted:
         if isinstance(read, ParameterNorm):
             inputs = x.clone() if network.overwrites else x
             found[read] = parameter_norms(network, inputs, read)
+        elif isinstance(read, JacobianNorm):
+            found[read] = jacobian_norms(network, x.clone() if network.overwrites else x, read)
         elif read == KEYS:
             found[read] = content_keys(x)
         elif read == INPUT_RANGE:
-            values = positions(x.float(), min(1, x.ndim - 1))
-            found[read] = torch.stack([values.amin(-1), values.amax(-1)], 1)
+            found[read] = _input_range(x)
     return found
+
+
+def _input_range(x: Inputs) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TapError(
+            f"the range of the input is that of a single tensor; this model takes {described(x)}."
+        )
+    values = positions(x.float(), min(1, x.ndim - 1))
+    return torch.stack([values.amin(-1), values.amax(-1)], 1)
 
 
 def _widened(read: Read, tensor: Tensor) -> Tensor:
@@ -171,29 +198,39 @@ def _scalar(
         return objective.of(Evidence.of(readings, classes=classes, head=head)).sum()
 
 
-def _keep(network: Network, read: Activation | Gradient, found: dict[Read, Tensor]) -> Reading:
+def _keep(
+    network: Network,
+    read: Activation | Gradient,
+    found: dict[Read, Tensor],
+    mask: Tensor | None,
+    *,
+    graph: bool = False,
+) -> Reading:
     layer = network.layers.get(read.site.layer)
     channels = 1 if layer is None else layer.channels
 
     def reading(tensor: Tensor) -> None:
         dim = min(channels, tensor.ndim - 1)
-        found[read] = read.summary.reduce(tensor, dim)
+        found[read] = summarized(read.summary, tensor, dim, mask, graph=graph)
 
     return reading
 
 
-def _keep_graph(network: Network, read: Activation, graphs: dict[Read, Tensor]) -> Reading:
-    reduce = read.summary.with_graph
-    if reduce is None:
+def _keep_graph(
+    network: Network, read: Activation, graphs: dict[Read, Tensor], mask: Tensor | None
+) -> Reading:
+    if read.summary.with_graph is None:
         raise TapError(
             f"the summary {read.summary.name!r} at {read.site} has no gradient to step along; take "
             "one with a with_graph, such as MEAN."
         )
-    return _keep(network, replace(read, summary=replace(read.summary, reduce=reduce)), graphs)
+    return _keep(network, read, graphs, mask, graph=True)
 
 
-def _all(network: Network, reads: list[Gradient], found: dict[Read, Tensor]) -> Reading:
-    readings = [_keep(network, read, found) for read in reads]
+def _all(
+    network: Network, reads: list[Gradient], found: dict[Read, Tensor], mask: Tensor | None
+) -> Reading:
+    readings = [_keep(network, read, found, mask) for read in reads]
 
     def reading(tensor: Tensor) -> None:
         for each in readings:

@@ -73,7 +73,7 @@ class Session:
 
     def bind(self, data: Data) -> Binding:
         """What a fit reads of the model, observed on the first batch unless it was before."""
-        inputs = first_inputs(data)
+        inputs = first_inputs(data, self.unbound.form)
         bound = self.state.learning
         if bound is None:
             bound = self.unbound.bind(self.unbound.moved(inputs))
@@ -164,7 +164,7 @@ class Session:
                 "nothing was promised yet, so nothing can be decided: call "
                 "monitor.calibrate(held_out, fpr=0.05) first. Scores alone: monitor.score."
             )
-        scores = self._scored(state, data, "predict", (LOGITS,), kept)
+        scores = self._scored(state, data, "predict", (LOGITS, KEYS), kept)
         self._compare(state.calibration_model, "calibrated")
         return state.rule.results(scores, state.stamps)
 
@@ -235,7 +235,8 @@ class Session:
         return scores
 
     def _batches(self, data: Data, what: str, *, labels: bool = False) -> Iterator[Batch]:
-        return shown_batches(data, what, bar=self._progress, labels=labels)
+        form = self.unbound.form
+        return shown_batches(data, what, bar=self._progress, labels=labels, form=form)
 
     # -- the model ------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Exceptions of the user's model, told from those of the machine and of this package."""
 
 import torch
-from torch import Tensor
 
 from gradood.errors import DataError, GradoodError
+from gradood.taps.arguments import Inputs, described
 
 __all__ = ["is_model_failure", "model_failure", "out_of_memory"]
 
@@ -27,18 +27,16 @@ def is_model_failure(error: Exception) -> bool:
     return not (isinstance(error, GradoodError) or out_of_memory(error))
 
 
-def model_failure(error: Exception, x: Tensor) -> DataError:
+def model_failure(error: Exception, x: Inputs) -> DataError:
     """The error for an input on which the model raises; to be raised from what it raised.
 
     Args:
         error: that the model raised.
-        x: (batch, …), on which it did.
+        x: of a batch, on which it did.
     """
-    shape = ", ".join(map(str, x.shape[1:]))
-    kind = str(x.dtype).removeprefix("torch.")
     said = " ".join(str(error).split())
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
     return DataError(
-        f"the model raised {type(error).__name__} on the input (batch, {shape}) {kind}: "
+        f"the model raised {type(error).__name__} on the input {described(x)}: "
         f"{said or 'it gave no reason'}"
     )

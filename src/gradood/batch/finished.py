@@ -1,0 +1,142 @@
+"""Finished shards of a scoring job, read without a change while the job may still be running."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradood.calibration.results import Result, Results, Status
+from gradood.data._extras import parquet
+from gradood.errors import DataError
+
+__all__ = ["FinishedShard", "finished_shards"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FinishedShard:
+    """A shard whose bytes are those of its line in the manifest.
+
+    Attributes:
+        name: of its file.
+        sha256: of the file as it was first written: the same if rows were taken out since.
+        table: a `pyarrow.Table`, as `gradood.batch.score_images` wrote it.
+    """
+
+    name: str
+    sha256: str
+    table: Any
+
+    @property
+    def artifacts(self) -> set[str]:
+        """SHA-256 of the detector's file that its rows were scored with."""
+        return set(self.table.column("artifact").to_pylist())
+
+    @property
+    def scored(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(rows,) whether each row was scored; those that could not be read were not."""
+        heads = [name for name in self.table.column_names if name.endswith("p_value")]
+        return ~np.asarray(self.table.column(heads[0]).is_null())
+
+    def results(self) -> Results:
+        """What the monitor said of the rows that were scored."""
+        table = self.table.filter(self.scored)
+        names = [n.removesuffix(".score") for n in table.column_names if n.endswith(".score")]
+        label = _tensor(table, "label", np.int64)
+        status: tuple[Status, ...] = tuple(_status(one) for one in _listed(table, "status"))
+
+        def result(prefix: str) -> Result:
+            return Result(
+                score=_tensor(table, f"{prefix}score", np.float64),
+                p_value=_tensor(table, f"{prefix}p_value", np.float64),
+                is_ood=_tensor(table, f"{prefix}is_ood", np.bool_),
+                label=label,
+                status=status,
+                class_conditional=torch.zeros(len(label), dtype=torch.bool),
+            )
+
+        combined = result("") if "score" in table.column_names and len(names) > 1 else None
+        return Results({name: result(f"{name}.") for name in names}, combined)
+
+    def column(self, name: str) -> list[Any]:
+        """A column of the rows that were scored.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        if name not in self.table.column_names:
+            known = ", ".join(self.table.column_names)
+            raise DataError(f"{self.name} has no column {name!r}; it has {known}.")
+        return _listed(self.table.filter(self.scored), name)
+
+
+def finished_shards(folder: Path) -> Iterator[FinishedShard]:
+    """The finished shards of a job, in the order in which they were scored.
+
+    Args:
+        folder: of the results of `gradood.batch.score_images`.
+
+    Raises:
+        DataError: it is none, or its manifest is damaged.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    manifest = folder / "_manifest.jsonl"
+    if not manifest.is_file():
+        raise DataError(
+            f"{str(folder)!r} holds no finished results; expected the folder that gradood score "
+            "wrote, by --out."
+        )
+    content = manifest.read_bytes()
+    last: dict[str, list[dict[str, Any]]] = {}
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            entry["shard"] = int(entry["shard"])
+            last.setdefault(Path(str(entry["file"])).name, []).append(entry)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"line {number} of {str(manifest)!r} cannot be read: {error}; expected what "
+                "gradood wrote."
+            ) from error
+    ordered = sorted(
+        last, key=lambda name: (last[name][-1].get("update", 0), last[name][-1]["shard"])
+    )
+    for name in ordered:
+        shard = _read(folder / name, last[name])
+        if shard is not None:
+            yield shard
+
+
+def _read(file: Path, lines: list[dict[str, Any]]) -> FinishedShard | None:
+    """The shard, if one of its lines fits it; a shard that is being replaced fits none."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    for line in reversed(lines):
+        if line.get("sha256") == digest:
+            table = parquet().read_table(BytesIO(content))
+            return FinishedShard(file.name, str(line.get("written_as", digest)), table)
+    return None
+
+
+def _listed(table: Any, name: str) -> list[Any]:
+    return table.column(name).to_pylist()
+
+
+def _tensor(table: Any, name: str, dtype: Any) -> Tensor:
+    return torch.from_numpy(np.array(_listed(table, name), dtype))
+
+
+def _status(status: str) -> Status:
+    """A remark on an image is no fault of its score."""
+    if status == "nonfinite_input":
+        return "nonfinite_input"
+    return "nonfinite_score" if status == "nonfinite_score" else "ok"
