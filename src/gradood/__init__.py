@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gradood.monitor.evaluation import Table as Table
     from gradood.monitor.evaluation import evaluate as evaluate
     from gradood.monitor.inspection import inspect as inspect
+    from gradood.onnx import OnnxJudge as OnnxJudge
+    from gradood.onnx._export import export as export
     from gradood.registry import methods as methods
     from gradood.rejection import Guard as Guard
     from gradood.rejection import guard as guard
@@ -40,12 +42,14 @@ _HOMES = {
     "Guard": "gradood.rejection",
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
+    "OnnxJudge": "gradood.onnx",
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
     "Watch": "gradood.watch",
     "choose": "gradood.bench.choice",
     "evaluate": "gradood.monitor.evaluation",
+    "export": "gradood.onnx._export",
     "guard": "gradood.rejection",
     "inspect": "gradood.monitor.inspection",
     "load": "gradood.rejection",

@@ -12,6 +12,8 @@ GradoodError
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
 ├── CalibrationError    (ValueError)      the promise asked for cannot be kept
 ├── ArtifactError       (ValueError)      a saved detector is damaged or refused
+├── ExportError         (RuntimeError)    a detector cannot be exported
+│   └── ParityError     (RuntimeError)    a graph does not decide as the monitor does
 └── ModelMismatchError  (RuntimeError)    a saved detector meets another model
 GradoodWarning          (UserWarning)
 ├── CacheWarning                          what was kept could not be used; results are the same
@@ -44,6 +46,7 @@ __all__ = [
     "ConfigError",
     "CoverageWarning",
     "DataError",
+    "ExportError",
     "GradoodError",
     "GradoodWarning",
     "InputRangeWarning",
@@ -53,6 +56,7 @@ __all__ = [
     "ModelMismatchError",
     "NotFittedError",
     "OptionError",
+    "ParityError",
     "RepeatedContentWarning",
     "TapError",
     "TrainingDataWarning",
@@ -114,6 +118,14 @@ class CalibrationError(GradoodError, ValueError):
 
 class ArtifactError(GradoodError, ValueError):
     """A saved detector is damaged, unknown or refused."""
+
+
+class ExportError(GradoodError, RuntimeError):
+    """A detector is in no graph, or a graph is of another monitor."""
+
+
+class ParityError(ExportError):
+    """A graph does not decide as the monitor does that it was made of."""
 
 
 class ModelMismatchError(GradoodError, RuntimeError):

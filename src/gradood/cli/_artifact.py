@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from gradood.cli._graph import GraphOptions, verify_graph
 from gradood.cli._groups import argument, option
 from gradood.cli._options import Json
 from gradood.cli._output import data, document_text, write_file
@@ -15,13 +16,22 @@ __all__ = ["card", "verify"]
 File = Annotated[Path, argument("FILE", "A saved detector.")]
 
 
-def verify(file: File, json: Json = False) -> None:
+def verify(
+    file: Annotated[Path, argument("FILE", "A saved detector, or an exported graph (.onnx).")],
+    graph: GraphOptions,
+    json: Json = False,
+) -> None:
     """Check a saved detector against its hashes, and say what it is; needs neither model nor torch.
 
-    That tells damage; it is no signature, as whoever can write the file can hash it anew.
+    That tells damage; it is no signature, as whoever can write the file can hash it anew. A graph
+    is compared with the detector that it was made of, on images: --detector, --model, --check.
 
-    Exit code 3 if it is damaged, changed, too new for this gradood, or no saved detector.
+    Exit code 3 if it is damaged, changed, too new for this gradood, or no saved detector; 1 if a
+    graph does not decide as its detector.
     """
+    if file.suffix == ".onnx":
+        verify_graph(file, graph, json=json)
+        return
     from gradood.artifact import check
 
     verified = check(file)

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import typer
 
-from gradood.errors import ArtifactError, GradoodError, ModelMismatchError, suggest
+from gradood.errors import ArtifactError, GradoodError, ModelMismatchError, ParityError, suggest
 
 __all__ = ["Exit", "PHRASES", "Unavailable", "broken_pipe", "explain", "in_shell_words"]
 
@@ -67,6 +67,8 @@ def broken_pipe(error: BaseException) -> bool:
 def _known(error: BaseException) -> tuple[int, str]:
     if isinstance(error, _UsageError):
         return Exit.USAGE, _usage(error)
+    if isinstance(error, ParityError):
+        return Exit.GATE_FAILED, str(error)
     if isinstance(error, ArtifactError | ModelMismatchError):
         return Exit.MISMATCH, str(error)
     if isinstance(error, GradoodError):

@@ -48,6 +48,7 @@ from gradood.evidence.summaries import (
     max_pooled_share,
     standard_deviation,
 )
+from gradood.evidence.tracing import traced, tracing
 
 __all__ = [
     "Activation",
@@ -96,4 +97,6 @@ __all__ = [
     "register",
     "register_summaries",
     "standard_deviation",
+    "traced",
+    "tracing",
 ]

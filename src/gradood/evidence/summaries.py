@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradood.evidence.tracing import tracing
 from gradood.taps import positions
 
 __all__ = [
@@ -67,6 +68,8 @@ def _share(tensor: Tensor, channels: int, compare: Callable[..., Tensor]) -> Ten
     values = positions(tensor.detach(), channels)
     if values.shape[2] == 1:
         return compare(values[..., 0], 0).float()
+    if tracing():
+        return compare(values, 0).float().mean(-1)
     if values.device.type != "cpu":
         return compare(values, 0).to(torch.uint8).mean(-1, dtype=torch.float32)
     if values.numel() <= _FEW:
@@ -109,7 +112,7 @@ def _mean_with_graph(tensor: Tensor, channels: int) -> Tensor:
 
 def _count(tensor: Tensor, channels: int) -> Tensor:
     values = positions(tensor.detach(), channels)
-    return values.new_full((len(values),), values.shape[2], dtype=torch.float32)
+    return values.new_full((values.shape[0],), values.shape[2], dtype=torch.float32)
 
 
 def _map(tensor: Tensor, channels: int) -> Tensor:
@@ -134,6 +137,8 @@ def max_pooled_share(pool: nn.MaxPool2d) -> Summary:
 
 def _selected_share(tensor: Tensor, channels: int, settings: tuple[Any, ...]) -> Tensor:
     values = tensor.detach()
+    if tracing():
+        return _selected(values, settings)
     rows = max(1, _CHUNK // max(1, values[0].numel()))
     return torch.cat([_selected(part, settings) for part in values.split(rows)])
 
@@ -204,6 +209,8 @@ def gram_sums(powers: Sequence[int]) -> Summary:
 def _gram_sums(tensor: Tensor, channels: int, powers: tuple[int, ...]) -> Tensor:
     values = positions(tensor.detach(), channels)
     wide = torch.promote_types(values.dtype, torch.float32)
+    if tracing():
+        return _gram(values.to(wide), powers)
     rows = max(1, _GRAM_CHUNK // max(1, values[0].numel())) if len(values) else 1
     return torch.cat([_gram(part.to(wide), powers) for part in values.split(rows)])
 

@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["generalized_entropy", "log_probabilities", "shannon_entropy"]
 
 
@@ -23,9 +25,9 @@ def log_probabilities(
     top, rest = ordered[:, :1], ordered[:, 1:]
     # Of all classes but the first, relative to it; −inf if there is no other.
     others = torch.logsumexp(rest - top, 1, keepdim=True)
-    log_rest = rest - top - F.softplus(others)
-    log_p = torch.cat([F.logsigmoid(-others), log_rest], 1)
-    log_not = torch.cat([F.logsigmoid(others), torch.log1p(-log_rest.exp())], 1)
+    log_rest = rest - top - _softplus(others)
+    log_p = torch.cat([_log_sigmoid(-others), log_rest], 1)
+    log_not = torch.cat([_log_sigmoid(others), torch.log1p(-log_rest.exp())], 1)
     return log_p, log_not
 
 
@@ -48,3 +50,14 @@ def generalized_entropy(
     """
     log_p, log_not = log_probabilities(logits)
     return torch.exp(gamma * (log_p + log_not))[:, :largest].sum(1)
+
+
+def _log_sigmoid(values: Tensor) -> Tensor:
+    return -_softplus(-values) if tracing() else F.logsigmoid(values)
+
+
+def _softplus(values: Tensor) -> Tensor:
+    """``log(1 + eˣ)``; in a graph by its parts, as onnxruntime has it in float32 alone."""
+    if tracing():
+        return values.clamp_min(0.0) + torch.log1p(torch.exp(-values.abs()))
+    return F.softplus(values)

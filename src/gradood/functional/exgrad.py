@@ -42,5 +42,5 @@ def expected_gradient_norm(
         norms = (remaining + missing**order) ** (1.0 / order)
     inputs = features.double()
     if bias:
-        inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+        inputs = torch.cat([inputs, inputs.new_ones(inputs.shape[0], 1)], 1)
     return (p * norms).sum(1) * torch.linalg.vector_norm(inputs, order, dim=1)

@@ -41,5 +41,5 @@ def last_layer_gradient_norm(
     left = torch.linalg.vector_norm(p - 1.0 / logits.shape[1], order, dim=1)
     inputs = features.double()
     if bias:
-        inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+        inputs = torch.cat([inputs, inputs.new_ones(inputs.shape[0], 1)], 1)
     return left * torch.linalg.vector_norm(inputs, order, dim=1) / temperature

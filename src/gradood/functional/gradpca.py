@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["head_gradients", "retained_share", "subspace"]
 
 
@@ -14,7 +16,7 @@ def head_gradients(features: Float[Tensor, "batch width"]) -> Float[Tensor, "bat
     class's; that of the sum of the logits is this in every block.
     """
     wide = features.double()
-    return torch.cat([wide, wide.new_ones(len(wide), 1)], 1)
+    return torch.cat([wide, wide.new_ones(wide.shape[0], 1)], 1)
 
 
 def subspace(
@@ -64,6 +66,8 @@ def retained_share(
     Cost:
         A (classes, width) product per block present in the batch and per sample.
     """
+    if tracing():
+        return _dense_share(gradients, block, center, operator)
     offset = torch.einsum("cbw,bw->c", operator, center)
     sizes = center.square().sum(1)
     projected = gradients.new_empty(len(gradients), len(operator))
@@ -74,5 +78,20 @@ def retained_share(
         projected[rows] -= offset - operator[:, b] @ center[b]
     own = (gradients - center[block]).square().sum(1)
     total = own + (sizes.sum() - sizes[block]).clamp_min(0.0)
+    share = projected.square().sum(1) / total.clamp_min(torch.finfo(torch.float64).tiny)
+    return share.clamp_max(1.0).sqrt()
+
+
+def _dense_share(gradients: Tensor, block: Tensor, center: Tensor, operator: Tensor) -> Tensor:
+    """The same for a graph: each row with the operator of its own block."""
+    offset = (operator * center).sum((1, 2))
+    sizes = center.square().sum(1)
+    own = gradients - center[block]
+    apart = (operator * center).sum(2).T - offset
+    if center.shape[0] == 1:
+        projected = own @ operator[:, 0].T + apart[0]
+    else:
+        projected = (operator.transpose(0, 1)[block] @ own[..., None])[..., 0] + apart[block]
+    total = own.square().sum(1) + (sizes.sum() - sizes[block]).clamp_min(0.0)
     share = projected.square().sum(1) / total.clamp_min(torch.finfo(torch.float64).tiny)
     return share.clamp_max(1.0).sqrt()

@@ -43,7 +43,7 @@ def ood_gradient(
     distance = torch.linalg.vector_norm(away, dim=1)
     others = prototype_distances(features, prototypes)
     # log π_o = −log(1 + Σ exp(d_o − d_j))
-    margin = torch.cat([distance[:, None] - others, distance.new_zeros(len(distance), 1)], 1)
+    margin = torch.cat([distance[:, None] - others, distance.new_zeros(distance.shape[0], 1)], 1)
     log_pi = -torch.logsumexp(margin, 1)
     unit = away / distance.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
     return Polar(unit.float(), log_pi)

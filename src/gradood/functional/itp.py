@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["ClassSpreads", "contribution_limits", "limited_logits"]
 
 _CHUNK = 1 << 20
@@ -124,7 +126,7 @@ def limited_logits(
         batch · width.
     """
     h, wide = features.double(), weight.double()
-    step = max(1, _CHUNK // max(1, h.numel()))
+    step = wide.shape[0] if tracing() else max(1, _CHUNK // max(1, h.numel()))
     parts: list[Tensor] = []
     for rows, bounds in zip(wide.split(step), limits.double().split(step), strict=True):
         made = h[:, None, :] * rows[None]

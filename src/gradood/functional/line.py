@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.precision import full_products
 
 __all__ = ["contributions", "pruned_logits", "pruning_thresholds"]
@@ -94,6 +95,10 @@ def pruned_logits(
         One (classes, width) buffer; classes · width operations per class present in the batch
         and per sample.
     """
+    if tracing():
+        kept = weight * (weight > thresholds[predicted][:, None])
+        out = (kept * features[:, None]).sum(2)
+        return out if bias is None else out + bias
     out = features.new_zeros(len(features), len(weight))
     buffer = torch.empty_like(weight)
     with full_products():

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.precision import full_products
 
 __all__ = ["Bank", "Polar", "kth_distance", "polar"]
@@ -82,8 +83,30 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     Cost:
         At most batch · bank · width multiplications; memory for 18 blocks of (256, 4096).
     """
+    if tracing():
+        return _dense(queries, bank, k)
     parts = zip(queries.unit.split(_ROWS), queries.log_length.split(_ROWS), strict=True)
     return torch.cat([_kth(Polar(*part), bank, k) for part in parts])
+
+
+def _dense(queries: Polar, bank: Bank, k: int) -> Tensor:
+    """The same for a graph: all of the bank in one product, candidates' distances by differences.
+
+    In units of the longest vector of the bank, or of the query where that is longer.
+    """
+    vectors = bank.vectors
+    scale = torch.maximum(queries.log_length, vectors.log_length[-1])
+    own = (queries.log_length - scale).exp()
+    other = (vectors.log_length[None] - scale[:, None]).exp()
+    products = (queries.unit.double() * own[:, None]) @ vectors.unit.double().T
+    lengths = vectors.unit.double().square().sum(1)
+    squared = other.square() * lengths - 2 * products * other
+    keep = min(k + _SPARE, vectors.unit.shape[0])
+    index = torch.topk(squared, keep, 1, largest=False).indices
+    near = vectors.unit[index].double() * other.gather(1, index)[..., None]
+    difference = (queries.unit.double() * own[:, None])[:, None] - near
+    distance = difference.square().sum(2).sqrt()
+    return torch.topk(distance, k, 1, largest=False).values[:, -1] * scale.exp()
 
 
 def _kth(queries: Polar, bank: Bank, k: int) -> Tensor:

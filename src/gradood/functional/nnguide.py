@@ -28,7 +28,7 @@ def guidance(
         batch · bank · width multiplications; memory for (batch, 32,768) products.
     """
     units = directions.to(guides.dtype)
-    best = units.new_empty(len(units), 0)
+    best = units.new_empty(units.shape[0], 0)
     with full_products():
         for block in guides.split(_BLOCK):
             near = torch.cat([best, units @ block.T], 1)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.weibull import TRANSLATION, Weibull, fit_weibull
 
 __all__ = ["Distance", "bounded", "class_models", "distances_to", "tail_of", "unknown_log_odds"]
@@ -87,7 +88,10 @@ def distances_to(
     """
     lengths: Tensor | float = 0.0
     if kind != "cosine":
-        lengths = torch.cdist(logits, centers, compute_mode="donot_use_mm_for_euclid_dist")
+        if tracing():
+            lengths = (logits[:, None] - centers).square().sum(2).sqrt()
+        else:
+            lengths = torch.cdist(logits, centers, compute_mode="donot_use_mm_for_euclid_dist")
     if kind == "euclidean":
         assert isinstance(lengths, Tensor)
         return lengths
@@ -116,8 +120,11 @@ def unknown_log_odds(
         outlying: w, the probability that z is too far from the mean activation of each class.
         alpha: α, from 1 to classes.
     """
-    ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :alpha]
+    if tracing():  # In a graph equal values rank by their index.
+        ranked = logits.topk(alpha, 1).indices
+    else:
+        ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :alpha]
     weights = 1.0 - torch.arange(alpha, dtype=logits.dtype, device=logits.device) / alpha
-    share = torch.zeros_like(logits).scatter(1, ranked, weights.expand(len(logits), -1))
+    share = torch.zeros_like(logits).scatter(1, ranked, weights.expand(logits.shape[0], -1))
     taken = logits * outlying * share
     return taken.sum(1) - torch.logsumexp(logits - taken, 1)

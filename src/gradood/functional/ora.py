@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["boundary_angle", "squared_separations"]
 
 
@@ -47,4 +49,17 @@ def boundary_angle(
     shift = (largest[:, None] - logits) / torch.where(squared > 0, squared, torch.inf)
     length = squared_length[:, None]
     area = shift * (length * squared - along.square()).clamp_min(0.0).sqrt()
-    return torch.atan2(area, length - shift * along).amax(1)
+    angle = _angle if tracing() else torch.atan2
+    return angle(area, length - shift * along).amax(1)
+
+
+def _angle(y: Tensor, x: Tensor) -> Tensor:
+    """``atan2(y, x)`` for y ≥ 0 in a graph: onnxruntime has the arctangent in float32 alone.
+
+    Corrected by the angle that is left, which is so small that it is its tangent.
+    """
+    rough = torch.atan((y / x).float()).double() + torch.where(x < 0, torch.pi, 0.0)
+    rough = torch.where(x == 0, torch.where(y > 0, torch.pi / 2, 0.0), rough)
+    sine, cosine = torch.sin(rough), torch.sin(rough + torch.pi / 2)
+    along = x * cosine + y * sine
+    return rough + torch.where(along > 0, (y * cosine - x * sine) / along, 0.0)

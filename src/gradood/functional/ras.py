@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["rank_shifted"]
 
 
@@ -23,9 +25,13 @@ def rank_shifted(
         One sort and two binary searches of each row.
     """
     # NaN is sorted last and found nowhere: clamped, it takes the last place.
-    ordered = features.contiguous().sort(1).values
-    first = torch.searchsorted(ordered, features.contiguous())
-    after = torch.searchsorted(ordered, features.contiguous(), right=True)
+    if tracing():
+        own, others = features[:, :, None], features[:, None]
+        first, after = (others < own).int().sum(2), (others <= own).int().sum(2)
+    else:
+        ordered = features.contiguous().sort(1).values
+        first = torch.searchsorted(ordered, features.contiguous())
+        after = torch.searchsorted(ordered, features.contiguous(), right=True)
     first = first.clamp_max(features.shape[1] - 1)
     after = torch.maximum(after, first + 1)
     sums = torch.cat([profile.new_zeros(1), profile.cumsum(0)])

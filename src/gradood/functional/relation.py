@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
+
 __all__ = ["balanced_weights", "relation"]
 
 _CHUNK = 1 << 20
@@ -54,8 +56,11 @@ def relation(
     """
     bank, predicted = bank_units.double().T, bank_probabilities.double().T
     rows = max(1, _CHUNK // max(1, bank.shape[1]))
+    parts = [(units, probabilities)]
+    if not tracing():
+        parts = zip(units.split(rows), probabilities.split(rows), strict=True)
     found: list[Tensor] = []
-    for unit, probability in zip(units.split(rows), probabilities.split(rows), strict=True):
+    for unit, probability in parts:
         alike = (unit @ bank).clamp_min_(0.0).mul_(probability @ predicted)
         alike = torch.where(alike > cut, alike, 0.0)
         found.append((alike if temperature == 1 else alike.pow_(temperature)) @ weights.double())

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.gradnorm import linear_logits
 
 __all__ = [
@@ -63,7 +64,7 @@ def perturbed_weight(
 
 
 def densities(
-    values: Float[Tensor, "batch units"], low: float, high: float, bins: int
+    values: Float[Tensor, "batch units"], low: float | Tensor, high: float | Tensor, bins: int
 ) -> Float[Tensor, "batch bins"]:
     """Share of each row's values in equal bins from `low` to `high`, in float64.
 
@@ -77,12 +78,12 @@ def densities(
     """
     rows = max(1, _CHUNK // max(1, values.shape[1]))
     found: list[Tensor] = []
-    for part in values.double().split(rows):
+    for part in [values.double()] if tracing() else values.double().split(rows):
         place = ((part - low) / (high - low) * bins).floor()
         place = torch.where(part == high, bins - 1.0, place)
         outside = (place < 0) | (place >= bins) | place.isnan()
         index = torch.where(outside, float(bins), place).long()
-        count = part.new_zeros(len(part), bins + 1)
+        count = part.new_zeros(part.shape[0], bins + 1)
         count.scatter_add_(1, index, torch.ones_like(part))
         found.append(count[:, :bins] / part.shape[1])
     return torch.cat(found)
@@ -91,6 +92,10 @@ def densities(
 def smoothed(density: Float[Tensor, "batch bins"], size: int) -> Float[Tensor, "batch bins"]:
     """Mean over a window of `size` bins, ``(size − 1) // 2`` of them before; edges repeated."""
     before = (size - 1) // 2
+    if tracing():
+        last = density.shape[1] - 1
+        window = torch.arange(last + 1)[:, None] + torch.arange(size) - before
+        return density[:, window.clamp(0, last)].mean(2)
     padded = F.pad(density[:, None], (before, size - 1 - before), mode="replicate")
     return F.avg_pool1d(padded, size, stride=1)[:, 0]
 
@@ -180,13 +185,16 @@ def divergence_terms(
         classes: of the model.
     """
     bins = reference.density.shape[1]
+    rows = max(1, _CHUNK // max(features.shape[1], len(weight)))
     found: list[Tensor] = []
-    for part in features.split(max(1, _CHUNK // max(features.shape[1], len(weight)))):
+    for part in [features] if tracing() else features.split(rows):
         kinds = _kinds(part, weight, bias)
         terms: list[Tensor] = []
         for i, values in enumerate(kinds):
-            bounds = float(reference.low[i]), float(reference.high[i])
-            q = densities(values, *bounds, bins)
+            low, high = reference.low[i], reference.high[i]
+            if not tracing():
+                low, high = float(low), float(high)
+            q = densities(values, low, high, bins)
             terms.append(divergence(q, reference.density[i], smoothing[i], EPSILON[i]))
         found.append(torch.stack([*terms, perturbed_softmax(kinds[1], classes)], 1))
     return torch.cat(found)

@@ -2,6 +2,7 @@
 
 from gradood.testing.checks._deciding import DECIDING
 from gradood.testing.checks._declaration import DECLARATION
+from gradood.testing.checks._graph import GRAPH
 from gradood.testing.checks._inputs import INPUTS
 from gradood.testing.checks._isolation import ISOLATION
 from gradood.testing.checks._learning import LEARNING
@@ -23,6 +24,7 @@ CHECKS: dict[str, Check] = {
     **MODEL,
     **LEARNING,
     **DECIDING,
+    **GRAPH,
     **ISOLATION,
     **THREADS,
 }

@@ -1,0 +1,326 @@
+"""Routes of the server."""
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import gradood
+from gradood.serve._admission import known_key, read_body
+from gradood.serve._arrays import packed_bytes
+from gradood.serve._protocol import BINARY_LENGTH, answer, parse
+from gradood.serve._protocol import Request as Asked
+from gradood.serve._refusal import Refusal
+
+if TYPE_CHECKING:
+    from gradood.serve._service import Service
+
+__all__ = ["make_app"]
+
+_LOG = logging.getLogger(__name__)
+_OPEN = ("/v2/health/live", "/v2/health/ready")
+_DRAINED = 2**20
+_SCORED = (b"ok", b"nonfinite_input", b"nonfinite_score")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _Gate:
+    """Refuses requests for which the queue is too long, at a tenth of the cost of a route.
+
+    Under overload most requests are refused, on the processor that is to compute the others.
+    """
+
+    def __init__(self, app: Starlette, service: "Service") -> None:
+        self._app, self._service = app, service
+        refused = Refusal(503, "too many requests are waiting; come back later.", retry=1)
+        self._body = json.dumps({"error": refused.message}).encode()
+        self._count = service.metrics.requests.labels("refused at once", "503")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or not self._refuses(scope):
+            await self._app(scope, receive, send)
+            return
+        self._count.inc()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(self._body)).encode()),
+            (b"retry-after", b"1"),
+        ]
+        given = dict(scope["headers"]).get(b"content-length", b"")
+        if not given.isdigit() or int(given) > _DRAINED:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body})
+
+    def _refuses(self, scope: Any) -> bool:
+        service = self._service
+        if scope["method"] != "POST" or service.options.keys:
+            return False  # Keys come first: a stranger is not told how busy it is.
+        posted = scope["path"].endswith("/infer") or scope["path"] == "/score"
+        return posted and service.gate.closed()
+
+
+def make_app(service: "Service") -> Any:
+    """The application, of ASGI.
+
+    Args:
+        service: that answers.
+    """
+    routes = _Routes(service)
+    model = "/v2/models/{model}"
+    version = f"{model}/versions/{{version}}"
+    get = [
+        ("/v2", routes.server),
+        ("/v2/health/live", routes.live),
+        ("/v2/health/ready", routes.ready),
+        ("/metrics", routes.metrics),
+        ("/watch", routes.watch),
+        *((path, routes.model) for path in (model, version)),
+        *((f"{path}/ready", routes.model_ready) for path in (model, version)),
+    ]
+    post = [
+        *((f"{path}/infer", routes.infer) for path in (model, version)),
+        ("/score", routes.score),
+    ]
+    app = Starlette(
+        routes=[
+            *(Route(path, routes.guarded(path, handler), methods=["GET"]) for path, handler in get),
+            *(Route(p, routes.guarded(p, handler), methods=["POST"]) for p, handler in post),
+        ],
+        exception_handlers={HTTPException: _unknown_route},
+    )
+    return _Gate(app, service)
+
+
+async def _unknown_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = "no such address" if status == 404 else "this address takes another method"
+    return JSONResponse({"error": text}, status)
+
+
+class _Routes:
+    """One method for each route."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._name = service.options.name
+
+    def guarded(self, path: str, handler: Handler) -> Handler:
+        """A handler behind the key, whose refusals are answers and whose requests are counted."""
+        service = self._service
+
+        async def run(request: Request) -> Response:
+            start = time.monotonic()
+            try:
+                self._check_key(path, request)
+                response = await handler(request)
+            except Refusal as refusal:
+                response = _refused(refusal, request)
+            except ClientDisconnect:
+                response = JSONResponse({"error": "the client is gone."}, 499)
+            except Exception:
+                number = secrets.token_hex(6)
+                _LOG.exception("request %s failed", number)
+                response = JSONResponse({"error": f"internal error, request {number}."}, 500)
+            service.metrics.requests.labels(path, str(response.status_code)).inc()
+            if request.method == "POST":
+                service.metrics.seconds.observe(time.monotonic() - start)
+            return response
+
+        return run
+
+    def _check_key(self, path: str, request: Request) -> None:
+        keys = self._service.options.keys
+        if not keys or path in _OPEN:
+            return
+        if not known_key(keys, request.headers.get("authorization", "")):
+            raise Refusal(401, "no key, or an unknown one; send Authorization: Bearer KEY.")
+
+    # -- about the server and its models ------------------------------------------------------
+
+    async def server(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "name": "gradood",
+                "version": gradood.__version__,
+                "extensions": ["binary_tensor_data"],
+            }
+        )
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        ready = self._service.pool.ready and not self._service.stopping
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        text, kind = self._service.page()
+        return Response(text, headers={"content-type": kind})
+
+    async def watch(self, request: Request) -> Response:
+        watching = self._service.watching
+        if watching is None:
+            raise Refusal(404, "nothing is watched; start the server with --watch FILE.")
+        return JSONResponse(watching.watch.to_dict())
+
+    async def model_ready(self, request: Request) -> Response:
+        self._images(request)
+        ready = self._service.pool.ready
+        return JSONResponse(
+            {"name": request.path_params["model"], "ready": ready}, 200 if ready else 503
+        )
+
+    async def model(self, request: Request) -> Response:
+        images = self._images(request)
+        current = self._service.pool.current
+        assert current is not None
+        about = current.about
+        given: dict[str, Any] = {
+            "name": "input",
+            "datatype": "FP32",
+            "shape": [-1, *about["shape"]],
+        }
+        if images:
+            given = {"name": "image", "datatype": "BYTES", "shape": [-1]}
+        return JSONResponse(
+            {
+                "name": request.path_params["model"],
+                "versions": [current.version],
+                "platform": "gradood",
+                "inputs": [given],
+                "outputs": [
+                    {"name": name, "datatype": kind, "shape": [-1]}
+                    for name, kind in about["outputs"]
+                ],
+            }
+        )
+
+    def _images(self, request: Request) -> bool:
+        """Whether the model named takes images.
+
+        Raises:
+            Refusal: there is none of that name or version.
+        """
+        current = self._service.pool.current
+        if current is None:
+            raise Refusal(503, "the model is being loaded.", retry=1)
+        name, version = request.path_params["model"], request.path_params.get("version")
+        if version not in (None, current.version):
+            raise Refusal(404, "that version is not served.")
+        if name == self._name:
+            return False
+        if name != f"{self._name}-images":
+            raise Refusal(404, f"no model of that name; there is {self._name}.")
+        self._check_images()
+        return True
+
+    def _check_images(self) -> None:
+        current = self._service.pool.current
+        if current is not None and not current.about["images"]:
+            raise Refusal(404, "the detector does not say how images become inputs; send tensors.")
+
+    # -- answers ------------------------------------------------------------------------------
+
+    async def infer(self, request: Request) -> Response:
+        images = self._images(request)
+        given = request.headers.get(BINARY_LENGTH)
+        if given is not None and not (given.isascii() and given.isdigit()):
+            raise Refusal(400, f"{BINARY_LENGTH} is no number.")
+        limits = self._service.options.limits
+
+        def parsed(body: bytes) -> Asked:
+            length = None if given is None else int(given)
+            if min(len(body), len(body) if length is None else length) > limits.max_json:
+                raise Refusal(413, f"more JSON than {limits.max_json} bytes; send binary tensors.")
+            return parse(body, length, images=images, limit=limits.max_rows)
+
+        asked, arrays, version = await self._answered(request, parsed)
+        name = request.path_params["model"]
+        body, headers = answer(asked, arrays, name, version)
+        return Response(body, headers=headers)
+
+    async def score(self, request: Request) -> Response:
+        """One image, as the body; the answer is a list of one object."""
+        if self._service.pool.current is None:
+            raise Refusal(503, "the model is being loaded.", retry=1)
+        self._check_images()
+
+        def parsed(body: bytes) -> Asked:
+            if not body:
+                raise Refusal(400, "the body is empty; expected an image file.")
+            return Asked(None, "images", 1, (), packed_bytes([body]))
+
+        _, arrays, version = await self._answered(request, parsed)
+        if arrays["status"][1][0] not in _SCORED and arrays["label"][1][0] < 0:
+            status = arrays["status"][1][0].decode()
+            raise Refusal(400, f"the body cannot be used as an image: {status}.")
+        row = {
+            name: values[0].decode() if kind == "BYTES" else values.tolist()[0]
+            for name, (kind, values) in arrays.items()
+            if not name.startswith("#")
+        }
+        return Response(
+            json.dumps([{**row, "version": version}], allow_nan=False) + "\n",
+            headers={"content-type": "application/json"},
+        )
+
+    async def _answered(
+        self, request: Request, parsed: Callable[[bytes], Asked]
+    ) -> tuple[Asked, Any, str]:
+        """Admit a request, read it, and have it answered."""
+        service = self._service
+        if service.stopping:
+            raise Refusal(503, "the server ends.", retry=1)
+        reserved = service.gate.admit(_length(request))
+        listening: asyncio.Future[Any] | None = None
+        try:
+            try:
+                body = await read_body(request, service.options.limits)
+                asked = parsed(body)
+                length = _length(request) or len(body)
+            except BaseException:
+                service.queue.reserved -= reserved
+                raise
+            service.gate.read(reserved, asked.rows, length)
+            listening = asyncio.ensure_future(_disconnected(request))
+            arrays, version = await service.ask(asked, listening)
+            return asked, arrays, version
+        finally:
+            service.gate.requests -= 1
+            if listening is not None:
+                listening.cancel()
+                with suppress(asyncio.CancelledError):
+                    await listening
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _length(request: Request) -> int | None:
+    given = request.headers.get("content-length", "")
+    return int(given) if given.isascii() and given.isdigit() else None
+
+
+def _refused(refusal: Refusal, request: Request) -> Response:
+    headers = {}
+    if refusal.retry is not None:
+        headers["retry-after"] = str(max(1, round(refusal.retry)))
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    length = _length(request)
+    if request.method == "POST" and (length is None or length > _DRAINED):
+        headers["connection"] = "close"  # Else the server would read on to the end of the body.
+    return JSONResponse({"error": refusal.message}, refusal.status, headers)

@@ -1,0 +1,305 @@
+"""Workers: started, asked, replaced when they die, and exchanged for those of a new version."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gradood.errors import GradoodError
+from gradood.serve._arrays import Arrays, rows_of, unpack
+from gradood.serve._frames import read_frame, write_frame
+from gradood.serve._queue import Job, Queue
+from gradood.serve._refusal import Refusal
+from gradood.serve._subject import Subject
+
+__all__ = ["Events", "Generation", "Pool", "StartError"]
+
+_LOG = logging.getLogger(__name__)
+_START, _DEATHS = 120.0, 3
+
+
+class StartError(GradoodError):
+    """A worker cannot load what is to be served.
+
+    Args:
+        message: of the worker.
+        code: exit code that it is worth.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Events(Protocol):
+    """What is told of the workers."""
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """A batch was answered."""
+
+    def died(self) -> None:
+        """A worker did."""
+
+    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+        """The rows of a request were."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process and the connection to it."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    about: dict[str, Any]
+
+    async def close(self) -> None:
+        """Let it end."""
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+    async def kill(self) -> None:
+        """End it at once."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+        await self.close()
+
+
+@dataclass(eq=False)
+class Generation:
+    """The workers of one version.
+
+    Attributes:
+        about: what its first worker said of itself.
+        workers: that are alive.
+        tasks: one for each place of a worker.
+        retired: set once another generation has taken over.
+    """
+
+    subject: Subject
+    about: dict[str, Any]
+    workers: set[Worker] = field(default_factory=set)
+    tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    retired: bool = False
+
+    @property
+    def version(self) -> str:
+        """First 12 digits of the SHA-256."""
+        return str(self.about["sha256"])[:12]
+
+
+class Pool:
+    """Workers of the version that is served.
+
+    Args:
+        queue: of jobs.
+        count: of workers.
+        timeout: seconds that a batch may take.
+        events: is told what happens.
+        broken: called once workers die one after another without an answer.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        count: int,
+        timeout: float,
+        events: Events,
+        broken: Callable[[], None],
+    ) -> None:
+        self._queue, self._count, self._timeout = queue, count, timeout
+        self._events, self._broken = events, broken
+        self._deaths = 0
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.current: Generation | None = None
+        queue.workers = count
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is there to answer."""
+        return self.current is not None and bool(self.current.workers)
+
+    async def exchange(self, subject: Subject) -> Generation:
+        """Start workers of a version, and only then let them take over.
+
+        Raises:
+            StartError: they cannot load it; the version before goes on.
+        """
+        started = await asyncio.gather(
+            *(start_worker(subject) for _ in range(self._count)), return_exceptions=True
+        )
+        workers = [worker for worker in started if isinstance(worker, Worker)]
+        failed = [error for error in started if isinstance(error, BaseException)]
+        if failed or len({worker.about["sha256"] for worker in workers}) != 1:
+            for worker in workers:
+                await worker.kill()
+            raise failed[0] if failed else StartError("the file changed while it was loaded.", 3)
+        generation = Generation(subject, workers[0].about, set(workers))
+        before, self.current = self.current, generation
+        generation.tasks = {
+            asyncio.create_task(self._serve(generation, worker)) for worker in workers
+        }
+        if before is not None:
+            task = asyncio.create_task(_retire(before))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        return generation
+
+    async def close(self) -> None:
+        """End the workers; what is queued is for the caller."""
+        if self.current is not None:
+            await _retire(self.current)
+        await asyncio.gather(*self._retiring)
+
+    async def _serve(self, generation: Generation, worker: Worker | None) -> None:
+        """One place of a worker, for as long as its generation is served."""
+        while not generation.retired:
+            if worker is None:
+                worker = await self._replaced(generation)
+                continue
+            batch = await self._queue.take()
+            # A batch that was taken is finished, even when another version takes over.
+            alive = await _uncancelled(self._answered(generation, worker, batch))
+            if not alive:
+                generation.workers.discard(worker)
+                worker = None
+
+    async def _replaced(self, generation: Generation) -> Worker | None:
+        try:
+            worker = await start_worker(generation.subject)
+        except (TimeoutError, StartError, OSError) as error:
+            _LOG.error("a worker cannot be started: %s", error)
+            self._died()
+            await asyncio.sleep(1)
+            return None
+        if worker.about["sha256"] != generation.about["sha256"]:
+            await worker.kill()
+            _LOG.error("the detector's file is another than is served; SIGHUP takes it over")
+            self._died()
+            await asyncio.sleep(1)
+            return None
+        generation.workers.add(worker)
+        return worker
+
+    async def _answered(self, generation: Generation, worker: Worker, batch: list[Job]) -> bool:
+        """Have a batch answered; whether the worker is still alive."""
+        start = time.monotonic()
+        try:
+            head, body = await asyncio.wait_for(_asked(worker, batch), self._timeout)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            await worker.kill()
+            self._queue.done(batch)
+            self._events.died()
+            self._again(batch, Refusal(503, "the worker ended on this request; do not repeat it."))
+            self._died()
+            return False
+        self._queue.done(batch)
+        self._deaths = 0
+        seconds = time.monotonic() - start
+        rows = sum(job.rows for job in batch)
+        self._queue.measured(rows, seconds)
+        if "error" in head:
+            text = head["error"] if head["status"] == 400 else "the model failed on this request."
+            self._again(batch, Refusal(int(head["status"]), text))
+            return True
+        self._events.batch(rows, seconds)
+        arrays = unpack(head["arrays"], body)
+        place = 0
+        for job in batch:
+            found = rows_of(arrays, slice(place, place + job.rows))
+            place += job.rows
+            self._events.scored(job, found, generation.about["sha256"])
+            if not job.answer.done():
+                job.answer.set_result((found, generation.version))
+        return True
+
+    def _again(self, batch: list[Job], refusal: Refusal) -> None:
+        """A batch failed: try its requests one by one, so that one costs itself alone."""
+        for job in reversed(batch):
+            if job.answer.done():
+                continue
+            if len(batch) > 1:
+                job.alone = True
+                self._queue.put(job, first=True)
+            else:
+                job.answer.set_exception(refusal)
+
+    def _died(self) -> None:
+        self._deaths += 1
+        if self._deaths >= _DEATHS * self._count and not self.ready:
+            self._broken()
+
+
+async def _retire(generation: Generation) -> None:
+    """Let the workers of a generation finish what they have, and end."""
+    generation.retired = True
+    for task in generation.tasks:
+        task.cancel()  # Where it waits for a batch; one that has a batch goes on with it.
+    await asyncio.gather(*generation.tasks, return_exceptions=True)
+    for worker in tuple(generation.workers):
+        await worker.close()
+    generation.workers.clear()
+
+
+async def _asked(worker: Worker, batch: list[Job]) -> tuple[dict[str, Any], bytes]:
+    rows = sum(job.rows for job in batch)
+    head = {"kind": batch[0].kind, "rows": rows, "shape": [rows, *batch[0].shape]}
+    body = batch[0].body if len(batch) == 1 else b"".join(job.body for job in batch)
+    await write_frame(worker.writer, head, body)
+    return await read_frame(worker.reader)
+
+
+async def _uncancelled(work: Any) -> Any:
+    """The result of some work that goes on when this task is cancelled, and then ends it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+async def start_worker(subject: Subject) -> Worker:
+    """A worker that has loaded what it is to serve.
+
+    Raises:
+        StartError: it cannot load it, or takes longer than two minutes.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gradood.serve._worker", str(theirs.fileno())),
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "OMP_NUM_THREADS": str(subject.threads)},
+            start_new_session=True,  # Ctrl-C is for the server, which lets them finish.
+        )
+    ours.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        # Packages may be found by what `gradood` put on the path, such as the working folder.
+        await write_frame(writer, {"subject": subject.to_plain(), "path": _path()})
+        about, _ = await asyncio.wait_for(read_frame(reader), _START)
+    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+        writer.close()
+        if process.returncode is None:
+            process.kill()
+        raise StartError("a worker ended, or did not load its model in two minutes.", 5) from error
+    except asyncio.CancelledError:
+        writer.close()
+        raise
+    if "failed" in about:
+        writer.close()
+        raise StartError(about["failed"], int(about["code"]))
+    return Worker(process, reader, writer, about)
+
+
+def _path() -> list[str]:
+    return [os.getcwd()]

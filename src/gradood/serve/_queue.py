@@ -1,0 +1,144 @@
+"""Requests that wait for a worker, and how long that will take."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Job", "Queue"]
+
+_LINGER = 0.002
+_WEIGHT = 0.1
+
+
+@dataclass(eq=False)
+class Job:
+    """One request.
+
+    Attributes:
+        kind: ``"tensors"`` or ``"images"``.
+        key: jobs of one key may be in one batch.
+        rows: how many inputs.
+        body: of the frame.
+        shape: of one input, of tensors.
+        deadline: of the clock of `time.monotonic`, after which nobody waits; or None.
+        answer: of the worker, when it is there.
+        gone: whether the client is.
+        tries: how often it was with a worker.
+    """
+
+    kind: str
+    key: Hashable
+    rows: int
+    body: bytes
+    shape: tuple[int, ...]
+    deadline: float | None
+    answer: "asyncio.Future[Any]"
+    gone: bool = False
+    tries: int = 0
+    alone: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Queue:
+    """Jobs in order, taken in batches of one key.
+
+    Args:
+        limit: rows of a batch; a job of more is a batch of its own.
+        expired: called with a job whose deadline has passed.
+    """
+
+    def __init__(self, limit: int, expired: Callable[[Job], None]) -> None:
+        self._limit = limit
+        self._expired = expired
+        self._jobs: deque[Job] = deque()
+        self._filled = asyncio.Event()
+        self._seconds = 0.0
+        self.rows = 0
+        self.running = 0
+        self.reserved = 0
+        self.workers = 1
+
+    def put(self, job: Job, *, first: bool = False) -> None:
+        """Add a job; at the front, one that is tried again."""
+        (self._jobs.appendleft if first else self._jobs.append)(job)
+        self.rows += job.rows
+        self._filled.set()
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are queued, with a worker, or on their way in."""
+        return self.rows + self.running + self.reserved
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that a row takes, of late; 0 before the first batch."""
+        return self._seconds
+
+    def expected_wait(self) -> float:
+        """Seconds until a job that came now would be begun."""
+        return self.waiting * self._seconds / max(1, self.workers)
+
+    def measured(self, rows: int, seconds: float) -> None:
+        """Note how long a batch took."""
+        found = seconds / max(1, rows)
+        before = self._seconds
+        self._seconds = found if before == 0 else before + _WEIGHT * (found - before)
+
+    async def take(self) -> list[Job]:
+        """The next batch; waits for one, and a little for more to join it.
+
+        Nothing is lost if it is cancelled.
+        """
+        while True:
+            await self._filled.wait()
+            if self.rows < self._limit:
+                await asyncio.sleep(_LINGER)
+            batch = self._batch()
+            if batch:
+                self.running += sum(job.rows for job in batch)
+                return batch
+
+    def done(self, batch: list[Job]) -> None:
+        """A batch of `take` is no longer with a worker."""
+        self.running -= sum(job.rows for job in batch)
+
+    def drain(self) -> list[Job]:
+        """All jobs, taken out."""
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        self._filled.clear()
+        self.rows = 0
+        return jobs
+
+    def _batch(self) -> list[Job]:
+        batch: list[Job] = []
+        rest: deque[Job] = deque()
+        rows, now = 0, time.monotonic()
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.gone or job.answer.done():
+                self.rows -= job.rows
+            elif job.deadline is not None and now > job.deadline:
+                self.rows -= job.rows
+                self._expired(job)
+            elif batch and (
+                job.key != batch[0].key
+                or rows + job.rows > self._limit
+                or job.alone
+                or batch[0].alone
+            ):
+                rest.append(job)
+                if rows >= self._limit or batch[0].alone:
+                    break
+            else:
+                batch.append(job)
+                rows += job.rows
+                self.rows -= job.rows
+        rest.extend(self._jobs)
+        self._jobs = rest
+        if not rest:
+            self._filled.clear()
+        return batch

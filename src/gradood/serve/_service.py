@@ -1,0 +1,226 @@
+"""The served detector: requests in, answers out, whatever happens to workers and files."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradood.errors import GradoodError
+from gradood.serve._admission import Gate, Limits
+from gradood.serve._arrays import Arrays
+from gradood.serve._metrics import Metrics
+from gradood.serve._pool import Pool
+from gradood.serve._protocol import Request
+from gradood.serve._queue import Job, Queue
+from gradood.serve._refusal import Refusal
+from gradood.serve._subject import Subject
+
+if TYPE_CHECKING:
+    from gradood.serve._watching import Watching
+
+__all__ = ["Options", "Service"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a server runs.
+
+    Attributes:
+        name: of the model, in addresses.
+        host: address to listen at.
+        port: to listen at; 0 takes a free one.
+        workers: processes that compute.
+        timeout: seconds that a batch may take.
+        grace: seconds for what was begun to end, once the server is told to.
+        follow: take over the detector's file when it changes, not only on SIGHUP.
+        watch: file of the state of a watch, or None.
+        keys: one of which a client must have; none are needed if there are none.
+        limits: what a client may ask for.
+    """
+
+    name: str = "detector"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    timeout: float = 60.0
+    grace: float = 30.0
+    follow: bool = False
+    watch: Path | None = None
+    keys: tuple[bytes, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Service:
+    """What the routes ask.
+
+    Args:
+        subject: what is served.
+        options: of the server.
+    """
+
+    def __init__(self, subject: Subject, options: Options) -> None:
+        self.subject, self.options = subject, options
+        self.metrics = Metrics()
+        self.queue = Queue(subject.batch, self._expired)
+        self.gate = Gate(options.limits, self.queue)
+        self.pool = Pool(self.queue, options.workers, options.timeout, self, self._broken)
+        self.watching: Watching | None = None
+        self.failed: GradoodError | None = None
+        self.exit = asyncio.Event()
+        self.broken = False
+        self.stopping = False
+        self._swapping = asyncio.Lock()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load workers, and begin the watch.
+
+        Raises:
+            GradoodError: something cannot be loaded.
+        """
+        if self.options.watch is not None:
+            from gradood.serve._watching import Watching
+
+            assert self.subject.detector is not None
+            self.watching = Watching(self.options.watch, Path(self.subject.detector))
+        generation = await self.pool.exchange(self.subject)
+        self.metrics.serving(generation.version)
+
+    async def tend(self) -> None:
+        """Save the watch, and look at the detector's file, for as long as the server runs."""
+        before = _stamp(self.subject.file)
+        while True:
+            await asyncio.sleep(1)
+            if self.watching is not None:
+                await asyncio.to_thread(self.watching.save)
+            now = _stamp(self.subject.file)
+            if self.options.follow and now is not None and now != before:
+                before = now
+                await self.swap()
+
+    async def swap(self) -> bool:
+        """Take over the detector's file as it is now; whether that went well.
+
+        Where it did not, the version before goes on.
+        """
+        async with self._swapping:
+            try:
+                generation = await self.pool.exchange(self.subject)
+                self._exchange_watch(generation.about["sha256"])
+            except (GradoodError, OSError) as error:
+                self.metrics.swaps.labels("failed").inc()
+                _LOG.error("the detector is not taken over, the one before goes on: %s", error)
+                return False
+            self.metrics.swaps.labels("done").inc()
+            self.metrics.serving(generation.version)
+            _LOG.warning("serving version %s", generation.version)
+            return True
+
+    def _exchange_watch(self, sha256: str) -> None:
+        """Begin another watch, where another calibration took over."""
+        if self.watching is None or self.subject.detector is None or self.subject.onnx is not None:
+            return
+        if self.watching.sha256 != sha256:
+            self.watching = self.watching.exchanged(Path(self.subject.detector))
+
+    async def stop(self) -> None:
+        """Finish what was begun."""
+        end = time.monotonic() + self.options.grace
+        while self.queue.rows + self.queue.running > 0 and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        for job in self.queue.drain():
+            if not job.answer.done():
+                job.answer.set_exception(Refusal(503, "the server ends.", retry=1))
+        await self.pool.close()
+        if self.watching is not None:
+            self.watching.save()
+
+    # -- requests -----------------------------------------------------------------------------
+
+    async def ask(self, request: Request, gone: "asyncio.Future[Any]") -> tuple[Arrays, str]:
+        """The answer to a request, and the version that gave it.
+
+        Args:
+            request: parsed.
+            gone: done once the client is.
+
+        Raises:
+            Refusal: there is none.
+        """
+        job = Job(
+            kind=request.kind,
+            key=(request.kind, request.shape),
+            rows=request.rows,
+            body=request.body,
+            shape=request.shape,
+            deadline=None if request.timeout is None else time.monotonic() + request.timeout,
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        if not self.pool.ready and self.pool.current is None:
+            raise Refusal(503, "the model is being loaded.", retry=1)
+        self.queue.put(job)
+        try:
+            await asyncio.wait({job.answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not job.answer.done():
+                raise Refusal(499, "the client is gone.")
+            return job.answer.result()
+        finally:
+            job.gone = True
+
+    def page(self) -> tuple[bytes, str]:
+        """The metrics as text, and its type."""
+        current = self.pool.current
+        self.metrics.set(
+            ready=float(self.pool.ready and not self.stopping),
+            queue_items=self.queue.waiting,
+            expected_wait_seconds=self.queue.expected_wait(),
+            workers=0 if current is None else len(current.workers),
+        )
+        if self.watching is not None:
+            w = self.watching.watch
+            self.metrics.watched(w.alarm, w.warnings, w.evidence, w.level, w.seen)
+        return self.metrics.page()
+
+    # -- told by the pool ---------------------------------------------------------------------
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """A batch was answered."""
+        self.metrics.batches.observe(rows)
+        self.metrics.batch_seconds.observe(seconds)
+
+    def died(self) -> None:
+        """A worker ended on a batch."""
+        self.metrics.deaths.inc()
+        _LOG.error("a worker ended; another is started")
+
+    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+        """The rows of a request were."""
+        if job.answer.done():
+            return
+        self.metrics.answered(arrays)
+        if self.watching is not None:
+            # With a graph the calibration is the detector's, whose hash the graph has not.
+            of = self.watching.sha256 if self.subject.onnx is not None else sha256
+            self.watching.take_in(arrays, of)
+
+    def _expired(self, job: Job) -> None:
+        if not job.answer.done():
+            job.answer.set_exception(Refusal(504, "the deadline passed while it was queued."))
+
+    def _broken(self) -> None:
+        _LOG.error("workers end one after another without an answer; giving up")
+        self.broken = True
+        self.exit.set()
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,228 @@
+"""What a worker loads and asks: a detector on its model, or an exported graph."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradood.errors import BadImageError, ConfigError, GradoodError
+from gradood.serve._answers import Answers
+from gradood.serve._arrays import Arrays
+
+__all__ = ["LoadedSubject", "Subject", "load_subject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is served.
+
+    Attributes:
+        detector: file of a calibrated detector; with a graph, for the watch alone.
+        model: as `gradood.models.open_model` takes it; None with a graph.
+        weights: of the model.
+        num_classes: passed to its factory.
+        pretrained: let its library fetch the weights.
+        device: where it runs.
+        override: why a differing model is right.
+        onnx: a graph that `gradood export` wrote, run in place of the model.
+        max_pixels: of an image.
+        threads: of one worker.
+        batch: rows at once.
+    """
+
+    detector: str | None
+    model: str | None = None
+    weights: str | None = None
+    num_classes: int | None = None
+    pretrained: bool = False
+    device: str = "cpu"
+    override: str | None = None
+    onnx: str | None = None
+    max_pixels: int = 50_000_000
+    threads: int = 1
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if self.onnx is None and (self.detector is None or self.model is None):
+            raise ConfigError("a detector and its model are needed, or --onnx FILE.")
+
+    @property
+    def file(self) -> Path:
+        """The file whose SHA-256 is the version."""
+        return Path(self.onnx or self.detector or "")
+
+    def to_plain(self) -> dict[str, Any]:
+        """For `Subject` in another process."""
+        return asdict(self)
+
+
+class LoadedSubject:
+    """A subject that answers.
+
+    Args:
+        subject: what it is.
+        judge: a `gradood.Monitor` or a `gradood.OnnxJudge`.
+        sha256: of the file.
+        preprocess: from an image to an input, or None if nobody said.
+        shape: of one input, -1 where any size will do.
+    """
+
+    def __init__(
+        self, subject: Subject, judge: Any, sha256: str, preprocess: Any, shape: list[int]
+    ) -> None:
+        self._subject = subject
+        self._judge = judge
+        self._preprocess = preprocess
+        self._names = tuple(judge.detectors)
+        self.sha256 = sha256
+        self.shape = shape
+
+    def description(self) -> dict[str, Any]:
+        """For the server: version, input, outputs."""
+        made = Answers(0, self._names, combined=self._judge.combine is not None).arrays()
+        return {
+            "sha256": self.sha256,
+            "shape": self.shape,
+            "images": self._preprocess is not None,
+            "detectors": list(self._names),
+            "overrides": list(self._judge.overrides),
+            "outputs": [[name, kind] for name, (kind, _) in made.items() if name[0] != "#"],
+            "pid": os.getpid(),
+        }
+
+    def tensors(self, x: np.ndarray) -> Arrays:
+        """Answers for preprocessed inputs.
+
+        Args:
+            x: (rows, …) float32.
+
+        Raises:
+            DataError: the model takes no such inputs.
+        """
+        answers = self._answers(len(x))
+        self._fill(answers, list(range(len(x))), x, {})
+        return answers.arrays()
+
+    def images(self, encoded: list[bytes]) -> Arrays:
+        """Answers for the contents of image files; one that is none has its status.
+
+        Raises:
+            DataError: the model does not take them.
+        """
+        from gradood.data._decode import REMARKS, examine
+
+        answers = self._answers(len(encoded))
+        groups: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
+        remarks: dict[int, str] = {}
+        for row, content in enumerate(encoded):
+            try:
+                image, noted = examine(content, max_pixels=self._subject.max_pixels)
+                x = self._preprocess(image)
+            except BadImageError as error:
+                answers.note(row, error.status)
+                continue
+            if noted:
+                assert noted[0] in REMARKS
+                remarks[row] = noted[0]
+            groups.setdefault(tuple(x.shape), []).append((row, x))
+        for group in groups.values():
+            rows = [row for row, _ in group]
+            self._fill(answers, rows, np.stack([np.asarray(x) for _, x in group]), remarks)
+        return answers.arrays()
+
+    def _answers(self, count: int) -> Answers:
+        return Answers(count, self._names, combined=self._judge.combine is not None)
+
+    def _fill(
+        self, answers: Answers, rows: list[int], x: np.ndarray, remarks: Mapping[int, str]
+    ) -> None:
+        size = self._subject.batch
+        for start in range(0, len(rows), size):
+            part = x[start : start + size]
+            if self._subject.onnx is None:
+                import torch
+
+                found = self._judge.predict(torch.from_numpy(np.array(part)), keep=())
+            else:
+                found = self._judge.predict(part)
+            answers.fill(rows[start : start + size], found, remarks)
+
+
+def load_subject(subject: Subject) -> LoadedSubject:
+    """Load what is served, verified: hash, fingerprint and canary.
+
+    Raises:
+        ArtifactError: the file is damaged or refused.
+        ModelMismatchError: the model is another one.
+        ConfigError: the model cannot be made.
+    """
+    if subject.onnx is not None:
+        return _graph(subject)
+    return _monitor(subject)
+
+
+def _monitor(subject: Subject) -> LoadedSubject:
+    import torch
+
+    from gradood.artifact import read
+    from gradood.batch import load_predictor
+    from gradood.models._load import load_model
+
+    torch.set_num_threads(subject.threads)
+    assert subject.detector is not None and subject.model is not None
+    artifact = read(subject.detector)
+    loaded = load_model(
+        subject.model,
+        None if subject.weights is None else Path(subject.weights),
+        num_classes=subject.num_classes,
+        device=subject.device,
+        pretrained=subject.pretrained,
+    )
+    predictor = load_predictor(
+        artifact, loaded.model, override=subject.override, source=Path(subject.detector).name
+    )
+    monitor = predictor.monitor
+    shape = _canary_shape(artifact)
+    preprocess = _preprocess(monitor.preprocess)
+    made = LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
+    if all(size > 0 for size in shape):
+        for rows in sorted({1, subject.batch}):
+            made.tensors(np.zeros((rows, *shape), np.float32))
+    return made
+
+
+def _graph(subject: Subject) -> LoadedSubject:
+    from gradood.onnx import OnnxJudge
+
+    judge = OnnxJudge(str(subject.onnx), threads=subject.threads)
+    (given,) = judge.inputs[:1]
+    if len(judge.inputs) > 1 or given.dtype != "float32":
+        raise ConfigError(
+            f"the graph takes {', '.join(spec.name for spec in judge.inputs)}; a server needs one "
+            "of float32 inputs: export without --part head."
+        )
+    shape = list(given.shape[1:])
+    return LoadedSubject(subject, judge, judge.sha256, _preprocess(judge.preprocess), shape)
+
+
+def _canary_shape(artifact: Any) -> list[int]:
+    """Shape of one input, by the canary's; any size where it has none."""
+    record = artifact.verified.manifest.canary
+    if record is None or record.arguments is not None:
+        return [-1, -1, -1]
+    return list(artifact.verified.specs[record.inputs].shape[1:])
+
+
+def _preprocess(stored: Mapping[str, Any] | None) -> Any:
+    """From an image to the model's input; None if nobody said, and then images are not served."""
+    if stored is None:
+        return None
+    from gradood.data import Preprocess
+
+    try:
+        return Preprocess(**stored)
+    except (TypeError, GradoodError):
+        return None

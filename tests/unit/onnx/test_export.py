@@ -1,0 +1,156 @@
+"""One graph from inputs to decisions: parity, refusals, and judging without torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradood
+from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
+
+onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "gradood[onnx]"')
+pytest.importorskip("onnxscript", reason='needs pip install "gradood[onnx]"')
+
+
+def drawn(rows, seed):
+    return torch.randn(rows, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def classifier():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+
+
+def calibrated(detectors, **options):
+    monitor = gradood.Monitor(classifier(), detectors, progress=False, **options)
+    x = drawn(200, 1)
+    with torch.no_grad():
+        labels = monitor.model(x).argmax(1)
+    return monitor.fit([(x, labels)]).calibrate(drawn(300, 2), fpr=0.1)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A combination of a learner, a closed form and one that reads inner layers."""
+    monitor = calibrated(["energy", "knn", "gaia-z"], combine="fisher")
+    path = tmp_path_factory.mktemp("graph") / "net.onnx"
+    parity = gradood.export(monitor, path, example=drawn(40, 3))
+    return monitor, path, parity
+
+
+def test_a_graph_decides_as_its_monitor(exported):
+    monitor, path, parity = exported
+    assert parity.holds
+    assert parity.rows == 43
+    x = drawn(30, 4) * 3
+    x[4, 0, 0, 0] = torch.nan
+    x[9, 0, 0, 0] = torch.inf
+    own = monitor.predict(x)
+    found = gradood.OnnxJudge(path).predict(x.numpy())
+    assert found.label.tolist() == own.label.tolist()
+    assert found.combined.is_ood.tolist() == own.combined.is_ood.tolist()
+    assert found.combined.status == own.combined.status
+    assert found.combined.status[4] == found.combined.status[9] == "nonfinite_input"
+    for name in own:
+        assert found[name].is_ood.tolist() == own[name].is_ood.tolist()
+        np.testing.assert_allclose(found[name].score, own[name].score, rtol=1e-4)
+        np.testing.assert_allclose(found[name].p_value, own[name].p_value, atol=4 / 301)
+
+
+def test_the_judge_loads_no_torch(exported):
+    _, path, _ = exported
+    program = (
+        "import sys, numpy, gradood; judge = gradood.OnnxJudge(sys.argv[1]); "
+        "found = judge.predict(numpy.zeros((2, 3, 8, 8), 'float32')); "
+        "assert len(found.combined) == 2; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_what_a_graph_takes_is_checked(exported):
+    judge = gradood.OnnxJudge(exported[1])
+    assert judge.inputs[0].shape == (-1, 3, 8, 8)
+    with pytest.raises(DataError, match=r"expected \(N, 3, 8, 8\) of float32"):
+        judge.predict(np.zeros((2, 3, 8, 8)))
+    with pytest.raises(DataError, match="takes 1"):
+        judge.predict(np.zeros(1), np.zeros(1))
+
+
+def test_a_changed_weight_fails(exported, tmp_path):
+    import onnx
+
+    from gradood.onnx import verify
+
+    monitor, path, _ = exported
+    assert verify(path, monitor, example=drawn(20, 5)).holds
+    graph = onnx.load(path)
+    weight = next(w for w in graph.graph.initializer if w.data_type == 1 and len(w.dims) == 4)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 0.01 * np.abs(values).max()
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    changed = tmp_path / "changed.onnx"
+    onnx.save(graph, changed)
+    assert not verify(changed, monitor, example=drawn(20, 5)).holds
+    other = calibrated(["energy", "knn", "gaia-z"], combine="fisher")
+    other.calibrate(drawn(200, 9))
+    with pytest.raises(ExportError, match="export it again"):
+        verify(path, other, example=drawn(20, 5))
+
+
+def test_a_head_graph_takes_features_and_logits(tmp_path):
+    monitor = calibrated("energy")
+    path = tmp_path / "head.onnx"
+    assert gradood.export(monitor, path, example=drawn(16, 3), part="head").holds
+    judge = gradood.OnnxJudge(path)
+    assert [spec.name for spec in judge.inputs] == ["features", "logits"]
+    x = drawn(12, 6)
+    kept = monitor.predict(x, keep=("features", "logits"))
+    found = judge.predict(kept.features.numpy(), kept.logits.numpy()).main
+    assert found.is_ood.tolist() == kept.is_ood.tolist()
+
+
+def test_what_cannot_be_in_a_graph_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "net.onnx"
+    monitor = calibrated(["energy", "odin"], combine="min")
+    with pytest.raises(ExportError, match="odin perturbs the input along a gradient"):
+        gradood.export(monitor, path, example=drawn(8, 3))
+    layers = calibrated("gaia-z")
+    with pytest.raises(ExportError, match="begins at the features"):
+        gradood.export(layers, path, example=drawn(8, 3), part="head")
+    with pytest.raises(ConfigError, match="only="):
+        gradood.export(monitor, path, example=drawn(8, 3), only=["knn"])
+    with pytest.raises(DataError, match="NaN"):
+        gradood.export(layers, path, example=drawn(8, 3).fill_(torch.nan))
+    fresh = gradood.Monitor(classifier(), "energy", progress=False)
+    fresh.score(drawn(4, 3))
+    with pytest.raises(CalibrationError, match="calibrate"):
+        gradood.export(fresh, path, example=drawn(8, 3))
+    assert not path.exists()
+
+
+def test_a_file_without_a_record_is_refused(tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(ArtifactError, match="export it again"):
+        gradood.OnnxJudge(path)
+
+
+def test_the_shell_says_what_a_graph_is(exported, capsys):
+    from gradood.cli import main
+
+    assert main(["verify", str(exported[1])]) == 0
+    assert "energy, knn, gaia-z; fisher" in capsys.readouterr().out
+    assert main(["verify", str(exported[1]), "--model", "resnet20"]) == 2
