@@ -107,7 +107,17 @@ class Server:
     def load(self, seconds: float, **options: Any) -> subprocess.Popen[str]:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return subprocess.Popen(
-            ["taskset", "-c", "1", sys.executable, str(LOAD), str(self.port), "--seconds", str(seconds), *words],
+            [
+                "taskset",
+                "-c",
+                "1",
+                sys.executable,
+                str(LOAD),
+                str(self.port),
+                "--seconds",
+                str(seconds),
+                *words,
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -187,6 +187,8 @@ def _rows(example: Any) -> Tensor:
 def _fed(detectors: DetectorSet, inputs: Tensor, part: str) -> tuple[Tensor, ...]:
     """What the graph is given of these inputs."""
     ready = detectors.reader.ready(inputs)
+    if not isinstance(ready, Tensor):
+        raise ExportError("the model takes several inputs; a graph is made of one tensor alone.")
     if part == "model":
         return (ready.contiguous(),)
     wanted = (FEATURES, LOGITS)
