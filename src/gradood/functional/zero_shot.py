@@ -1,9 +1,11 @@
 """Scores of cosines with texts: MCM, GL-MCM and NegLabel; higher = more out-of-distribution."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gradood.evidence.tracing import tracing
 from gradood.functional.directions import directions
 from gradood.functional.logits import max_softmax
 
@@ -37,12 +39,13 @@ def local_matching(
     """
     positions = local.shape[1]
     rows = max(1, _CHUNK // max(1, positions * len(weight)))
+    chunks = (local,) if tracing() else local.split(rows)
     texts = directions(weight).T
     parts = [
         max_softmax((directions(part.flatten(0, 1)) @ texts) / temperature)
         .reshape(-1, positions)
         .amin(1)
-        for part in local.split(rows)
+        for part in chunks
     ]
     return torch.cat(parts)
 
@@ -57,9 +60,9 @@ def in_groups(negatives: int, groups: int, seed: int = 0) -> Int[Tensor, "groups
     """
     if groups == 1:
         return torch.arange(negatives, device="cpu")[None]
-    generator = torch.Generator("cpu").manual_seed(seed)
-    kept = negatives - negatives % groups
-    return torch.randperm(kept, generator=generator, device="cpu").reshape(groups, -1)
+    # Not by torch, whose draw would be an operation of a graph, and another one in each run of it.
+    order = np.random.default_rng(seed).permutation(negatives - negatives % groups)
+    return torch.tensor(order.tolist(), device="cpu").reshape(groups, -1)
 
 
 def negative_share(
