@@ -13,7 +13,7 @@ from gradood.models.opened import OpenedModel
 
 __all__ = ["ColumnChoice", "chosen_input", "stored_input"]
 
-_MASKS = ("attention_mask", "mask", "padding_mask")
+_MASKS = ("attention_mask", "mask")
 """What a model calls its attention mask: the first of these that it takes."""
 _ROLES = ("ids", "mask", "input", "features", "categories", "audio")
 _KINDS: Mapping[str, type[Any]] = {
