@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint readme bench clean
+.PHONY: help demo test mutations test-full lint readme bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -19,11 +19,15 @@ demo: ## train a small network on digits, compare every detector, decide; leaves
 	$(BOOTSTRAP) demo
 	$(BIN)/gradood demo --out demo $(ARGS)
 
-test: ## every test; what needs ../shared or CUDA skips with a reason where there is none
+test: ## every test but `mutations`; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore=tests/test_mutations.py $(ARGS)
 
-test-full: ## the same with every contract check on every network, some 30 minutes of one core
+mutations: ## tests of the tests: every planted fault must be caught
+	$(BOOTSTRAP) test
+	$(PYTEST) tests/test_mutations.py $(ARGS)
+
+test-full: ## both, with every contract check on every network, some 30 minutes of one core
 	$(BOOTSTRAP) test
 	$(PYTEST) --full $(ARGS)
 

@@ -65,18 +65,20 @@ def fitted(methods: list[str], args: argparse.Namespace, **options: Any) -> grad
     return monitor.fit(batches).calibrate(held)
 
 
-def speed(monitor: gradood.Monitor, judge: OnnxJudge, x: Tensor, rounds: int) -> list[str]:
-    """Images per second of both, in turns."""
+def speed(
+    monitor: gradood.Monitor, judge: OnnxJudge, x: Tensor, rounds: int, size: int
+) -> list[str]:
+    """Images per second of both in batches of that size, in turns."""
     array = x.numpy()
     calls = {
-        "monitor": lambda i: monitor.predict(x[i : i + 64]),
-        "onnxruntime": lambda i: judge.predict(array[i : i + 64]),
+        "monitor": lambda i: monitor.predict(x[i : i + size]),
+        "onnxruntime": lambda i: judge.predict(array[i : i + size]),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            for start in range(0, len(x), 64):
+            for start in range(0, len(x), size):
                 call(start)
             if turn:
                 spent = time.perf_counter() - wall, time.process_time() - cpu
@@ -85,9 +87,9 @@ def speed(monitor: gradood.Monitor, judge: OnnxJudge, x: Tensor, rounds: int) ->
     rates: dict[str, list[float]] = {}
     for name, spent in times.items():
         rates[name] = [len(x) / statistics.median(kind) for kind in zip(*spent, strict=True)]
-        lines.append(f"| {name} | {rates[name][0]:.0f} | {rates[name][1]:.0f} |")
+        lines.append(f"| {size} | {name} | {rates[name][0]:.0f} | {rates[name][1]:.0f} |")
     ratio = [a / b for a, b in zip(rates["onnxruntime"], rates["monitor"], strict=True)]
-    lines.append(f"| ratio | {ratio[0]:.2f} | {ratio[1]:.2f} |")
+    lines.append(f"| {size} | ratio | {ratio[0]:.2f} | {ratio[1]:.2f} |")
     return lines
 
 
@@ -196,9 +198,11 @@ def main() -> None:
         f"- NumPy and onnxruntime without torch (X4) differ in: "
         f"{numpy_alone(fused, path, x[: args.check], folder)}",
         "",
-        "| one thread (X5) | images/s | images per CPU second |",
-        "|---|---|---|",
-        *speed(fused, judge, x[:512], args.rounds),
+        "| batch | one thread (X5) | images/s | images per CPU second |",
+        "|---|---|---|---|",
+        *speed(fused, judge, x[:64], args.rounds, 1),
+        *speed(fused, judge, x[:256], args.rounds, 16),
+        *speed(fused, judge, x[:512], args.rounds, 64),
         "",
         "OpenVINO:",
         *openvino(fused, path, x),

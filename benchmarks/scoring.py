@@ -192,17 +192,19 @@ class Bench:
         }
         return seconds
 
-    def killed(self, kills: int, seconds: float, seed: int = 0) -> None:
+    def killed(self, kills: int, seconds: float, seed: int = 0, start: float | None = None) -> None:
         """Kill a run at random times, restart it as often, compare.
 
         Args:
             kills: how often.
             seconds: that a whole run takes.
             seed: of the times.
+            start: seconds that a run takes where nothing is left to do; None to measure them.
         """
-        began = time.monotonic()
-        subprocess.run(self.command("whole"), capture_output=True, check=False)
-        start = time.monotonic() - began  # Nothing was left to do.
+        if start is None:
+            began = time.monotonic()
+            subprocess.run(self.command("whole"), capture_output=True, check=False)
+            start = time.monotonic() - began
         shards = len(self.finished("whole"))
         each = max(0.0, seconds - start) / shards
         rng = random.Random(seed)

@@ -420,7 +420,7 @@ def soak(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     counted = sum(
         float(line.rsplit(" ", 1)[1])
         for line in lines
-        if line.startswith("gradood_requests_total") and "infer" in line
+        if line.startswith("gradood_requests_total") and ("infer" in line or "at once" in line)
     )
     sent = sum(a["count"] for part in (first, found) for a in part["answers"].values())
     return {

@@ -485,9 +485,11 @@ def cost(size: Size, rng: np.random.Generator) -> tuple[list[Line], list[str]]:
         watch.save(file)
         bytes_ = file.stat().st_size
     each = ", ".join(f"{mode} {n}: {value:.0f} µs" for (mode, n), value in times.items())
-    worst = max(value for (_, length), value in times.items() if length >= 16)
+    batched = max(value for (_, length), value in times.items() if length >= 16)
+    single = max(value for (_, length), value in times.items() if length == 1)
     lines = [
-        Line("W6", "at most 100 µs per item", f"by items of an update: {each}", worst <= 100),
+        Line("W6", "at most 100 µs per item, in updates of 16 and more", each, batched <= 100),
+        Line("W6", "the same in updates of one item", f"{single:.0f} µs", single <= 100),
         Line(
             "W6",
             "state of at most 16 KB after 10⁶ items",
@@ -501,7 +503,7 @@ def cost(size: Size, rng: np.random.Generator) -> tuple[list[Line], list[str]]:
 # -- real scores --------------------------------------------------------------------------
 
 METHODS = ("actsub", "cadref", "energy", "gaia-z", "gradnorm", "knn", "mahalanobis++", "vim")
-"""One of each kind; named before a delay was looked at."""
+"""One of each kind; chosen by AUROC, SVHN included, before any delay of their own was seen."""
 SETS = {
     "id": "cifar10_test.parquet[:10000]",
     "svhn": "svhn_test.parquet[:2000]",

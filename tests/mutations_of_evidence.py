@@ -83,8 +83,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the observed forward stays in memory",
-        "taps/_recording.py",
-        {"found = str(error)": "found = str(error)\n            self._module._kept = error"},
+        "taps/_head_search.py",
+        {"why = str(error)": "why = str(error)\n            self.views.model._kept = error"},
         ("taps/test_observation.py::test_a_network_without_a_head_keeps_nothing_of_the_forward",),
     ),
     Mutation(
@@ -202,7 +202,7 @@ MUTATIONS = (
         "inference mode stays on",
         "taps/isolation.py",
         {"torch.inference_mode(False) if modes.inference else nullcontext()": "nullcontext()"},
-        (contract("gaia-a", "conv-head", "grad-modes"),),
+        (contract("gaia-a", "one-logit", "grad-modes"),),
     ),
     Mutation(
         "the ReLU after a residual sum is not seen",
@@ -212,8 +212,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a head is believed without proof",
-        "taps/head.py",
-        {"if error <= _tolerance(logits, seen):": "if error <= 1e9:"},
+        "taps/_head_candidates.py",
+        {"if error <= rounding(logits, seen):": "if error <= 1e9:"},
         ("taps/test_head.py::test_logits_changed_after_the_head_are_refused_with_what_was_tried",),
     ),
     Mutation(
@@ -236,14 +236,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the model may change the features it gave",
-        "evidence/gather.py",
-        {"{FEATURES: head.features(seen).clone()}": "{FEATURES: head.features(seen)}"},
+        "taps/head.py",
+        {"else self.head.features(seen).clone()": "else self.head.features(seen)"},
         ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
     ),
     Mutation(
         "the second look is at the inputs as they were",
         "evidence/_perturbed.py",
-        {"tap.run(perturbed(x, gradient, step))": "tap.run(x.clone())"},
+        {"tap.run(moved)": "tap.run(x.clone())"},
         (SECOND, golden("odin.odin_is_its_formula", name="mlp_bn", temperature=1.0, noise=0.05)),
     ),
     Mutation(
@@ -278,7 +278,7 @@ MUTATIONS = (
         "the step is taken from what a hook of the user's gives",
         "taps/tap.py",
         {
-            "            x = self._see(INPUT, x)\n        self._attach()\n": (
+            "            x = self._see_input(x)\n        self._attach()\n": (
                 "            pass\n        self._attach()\n"
             ),
             "sites = self._sites() - {INPUT}": "sites = self._sites()",
@@ -308,7 +308,7 @@ MUTATIONS = (
         "_engine/scoring.py",
         {"score.masked_fill(lost, torch.inf)": "score"},
         (
-            contract("energy", "transformer", "nonfinite-rows"),
+            contract("energy", "zero-shot", "nonfinite-rows"),
             "test_monitor.py::test_a_row_that_is_not_finite_scores_infinity_and_disturbs_no_other",
         ),
     ),

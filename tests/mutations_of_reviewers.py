@@ -36,7 +36,7 @@ MUTATIONS = (
             )
         },
         (
-            contract("gram", "transformer", "overflow-is-out-of-distribution"),
+            contract("gram", "one-logit", "overflow-is-out-of-distribution"),
             golden("gram.a_dim_sample_keeps_its_sums_beside_a_bright_one"),
         ),
     ),
@@ -45,7 +45,7 @@ MUTATIONS = (
         "_engine/fitting.py",
         {"else a.seen.merge(b.seen)": "else a.seen.merge(a.seen)"},
         (
-            contract("knn", "densenet", "shards-merge-in-any-order"),
+            contract("knn", "one-logit", "shards-merge-in-any-order"),
             "test_decision.py::test_samples_of_every_shard_are_remembered",
         ),
     ),

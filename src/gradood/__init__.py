@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradood import metrics as metrics
     from gradood import plots as plots
     from gradood import sklearn as sklearn
+    from gradood._zero_shot import zero_shot as zero_shot
     from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
@@ -53,6 +54,7 @@ _HOMES = {
     "inspect": "gradood.monitor.inspection",
     "load": "gradood.rejection",
     "methods": "gradood.registry",
+    "zero_shot": "gradood._zero_shot",
 }
 _MODULES = ("errors", "metrics", "plots")
 _EDGES = ("hugging_face", "sklearn")

@@ -110,7 +110,7 @@ MOVED = {
     "models.factory": "models.source",
     "models.hugging_face": "models._hugging_face",
     "models.library": "models._libraries",
-    "models.processor": "models._hugging_face",
+    "models.processor": "models._image_processor",
     "models.timm": "models._libraries",
     "models.torchvision": "models._libraries",
     "models.zoo": "models.opened",

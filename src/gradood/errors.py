@@ -5,7 +5,8 @@ GradoodError
 ├── TapError            (RuntimeError)    a layer, head or gradient cannot be read from this model
 ├── NotFittedError      (RuntimeError)    a detector that learns was asked to score before `fit`
 ├── DataError           (ValueError)      the images, labels or scores given are unusable
-│   └── BadImageError   (ValueError)      one image of many is unusable; its status says how
+│   └── BadRowError     (ValueError)      one row of many is unusable; its status says how
+│       └── BadImageError  (ValueError)   one image of many is
 ├── ConfigError         (ValueError)      an option has a wrong value
 │   └── OptionError     (TypeError)       a detector has no such option
 ├── UnknownNameError    (LookupError)     no detector, layer or option of that name
@@ -39,6 +40,7 @@ from difflib import get_close_matches
 __all__ = [
     "ArtifactError",
     "BadImageError",
+    "BadRowError",
     "CacheWarning",
     "CalibrationError",
     "ConfigError",
@@ -81,17 +83,21 @@ class DataError(GradoodError, ValueError):
     """The images, labels or scores given are unusable."""
 
 
-class BadImageError(DataError):
-    """One image of many is unusable.
+class BadRowError(DataError):
+    """One row of many is unusable.
 
     Args:
         reason: why, in a sentence about "it": the caller knows its name.
-        status: the same in a word, see `gradood.data._decode`.
+        status: the same in a word, see `gradood.data._decode` and `gradood.data.column_input`.
     """
 
     def __init__(self, reason: str, status: str = "broken") -> None:
         super().__init__(reason)
         self.status = status
+
+
+class BadImageError(BadRowError):
+    """One image of many is unusable."""
 
 
 class ConfigError(GradoodError, ValueError):

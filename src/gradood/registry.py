@@ -45,6 +45,8 @@ class Method:
         fails_when: where its score means little.
         learns: whether it must be fitted.
         detector: name of the class, exported from `gradood` if built in.
+        links: of which outputs of a model its score is defined, by default: ``"softmax"`` over
+            classes, ``"sigmoid"`` of each class, ``"none"`` of regressions and embeddings.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Method:
     fails_when: str
     learns: bool
     detector: str
+    links: tuple[str, ...] = ("softmax",)
 
 
 @cache
@@ -169,6 +172,11 @@ def create(name: str, **options: Any) -> "Detector":
         raise ConfigError(f"{name}: {error}") from error
 
 
+@cache
+def _links(kind: type["Detector"]) -> tuple[str, ...]:
+    return kind().runs_on
+
+
 def methods() -> tuple[Method, ...]:
     """Every detector there is, by name.
 
@@ -177,6 +185,9 @@ def methods() -> tuple[Method, ...]:
     ['actsub', 'adascale-a', 'adascale-l']
     """
     return tuple(
-        Method(name, c.title, c.paper, c.needs, c.cost, c.fails_when, c.learns, c.__name__)
+        Method(
+            *(name, c.title, c.paper, c.needs, c.cost, c.fails_when, c.learns, c.__name__),
+            links=_links(c),
+        )
         for name, c in _classes().items()
     )

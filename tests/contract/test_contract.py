@@ -7,14 +7,14 @@ import pytest
 import torch
 from covering import covering_array, full_product, run_row
 from hypothesis import given, settings
-from variants import DEFAULTS, OPTIONS, REFUSED, VARIANTS, case
+from rosters import ON_ANY
+from variants import DEFAULTS, LINKS, OPTIONS, REFUSED, REFUSED_BY_LINK, VARIANTS, case
 
 import gradood
 from gradood.errors import MeaninglessScoreWarning
 from gradood.testing import networks
 
 LEARNERS = [method.name for method in gradood.methods() if method.learns]
-METHODS = [method.name for method in gradood.methods()]
 
 
 def pytest_generate_tests(metafunc):
@@ -28,12 +28,25 @@ def test_contract(row):
     run_row(row)
 
 
-@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED))
+SINGLE = {("low-dim-grad", "one-logit")}
+"""Two classes leave one direction between them."""
+
+
+@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED_BY_LINK | SINGLE))
+def test_a_refusal_by_outputs_says_so_and_what_runs(variant, network):
+    message = str(case(variant, network).refusal)
+    name = VARIANTS[variant].make().name
+    assert message.startswith(name) and f"Leave {name} out" in message
+    if (variant, network) not in SINGLE:
+        assert f"link='{LINKS[network]}'" in message and "knn" in message
+
+
+@pytest.mark.parametrize(("variant", "network"), sorted(REFUSED - REFUSED_BY_LINK - SINGLE))
 def test_a_refusal_says_which_detector_or_layer_and_what_to_do(variant, network):
     message = str(case(variant, network).refusal)
     assert VARIANTS[variant].make().name in message
     assert "layer" in message or "block1.norm1" in message
-    assert "Name some" in message or "use path=" in message
+    assert "Name some" in message or "use path=" in message or "gradood.zero_shot(" in message
 
 
 def test_every_method_with_options_is_checked_with_some():
@@ -57,23 +70,23 @@ def test_no_detector_warns_on_networks_of_relus(network):
     chosen = networks()[network]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gradood.Monitor(chosen.model(), METHODS).bind(chosen.inputs(8))
+        gradood.Monitor(chosen.model(), ON_ANY).bind(chosen.inputs(8))
 
 
 @pytest.mark.parametrize("network", ["resnet", "transformer", "mlp"])
 @pytest.mark.filterwarnings("ignore::gradood.errors.MeaninglessScoreWarning")
 def test_all_detectors_together_score_as_each_alone(network):
     chosen = networks()[network]
-    monitor = gradood.Monitor(chosen.model(), METHODS)
+    monitor = gradood.Monitor(chosen.model(), ON_ANY)
     own = case("energy", network)
     scores = monitor.fit(own.data()).score(own.x)
-    assert list(scores) == METHODS
+    assert list(scores) == ON_ANY
     for name, together in scores.items():
         alone = case(name, network)
         alone.agree(together, alone.scores, f"{name} beside all others")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ON_ANY)
 @settings(max_examples=12)
 @given(data=st.data())
 def test_any_batches_of_any_rows_in_any_order(name, data):

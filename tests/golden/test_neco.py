@@ -53,14 +53,14 @@ def by_default(classes, samples=300):
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([3.0, 3.0, 3.0, 3.0] + [0.5] * 6, dtype=torch.float64)
     fit = spread * torch.randn(samples, 10, generator=generator, dtype=torch.float64) + 2
-    return model, fit, gradood.Monitor(model, "neco").fit(fit)
+    return model, fit, gradood.Monitor(model, "neco", link="softmax").fit(fit)
 
 
-@pytest.mark.parametrize(("classes", "dimension"), [(1, 4), (2, 1), (3, 2), (5, 4), (50, 4)])
+@pytest.mark.parametrize(("classes", "dimension"), [(1, 1), (2, 1), (3, 2), (5, 4), (50, 4)])
 def test_the_dimension_is_that_of_the_classes_or_of_the_variance(classes, dimension):
     model, fit, auto = by_default(classes)
-    given = gradood.NECO(dimension=dimension, standardize=False, max_logit=classes > 1)
-    expected = gradood.Monitor(model, given).fit(fit).states["neco"]
+    given = gradood.NECO(dimension=dimension, standardize=False, max_logit=True)
+    expected = gradood.Monitor(model, given, link="softmax").fit(fit).states["neco"]
     for key, value in auto.states["neco"].items():
         assert torch.equal(value, expected[key])
 

@@ -53,7 +53,7 @@ def test_the_names_beside_the_detectors_are_these():
     assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
         *("Detector", "Guard", "Learner", "Monitor", "OnnxJudge", "Result", "Results"),
         *("Table", "Watch", "choose", "errors", "evaluate", "export", "guard", "inspect", "load"),
-        *("methods", "metrics", "plots"),
+        *("methods", "metrics", "plots", "zero_shot"),
     ]
 
 
@@ -129,3 +129,20 @@ def test_pre_commit_runs_what_ci_runs():
     in_hooks = re.findall(r"entry: \.venv/bin/(.+)$", hooks, flags=re.MULTILINE)
     assert in_make == in_hooks
     assert "section lint" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_ci_runs_the_tests_and_the_mutations():
+    """What `make test` leaves out is a step of its own, and nothing else is left out."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipes = {
+        target: makefile.split(f"\n{target}:")[1].split("\n\n")[0]
+        for target in ("test", "mutations", "test-full")
+    }
+    left_out = re.findall(r"--ignore=(\S+)|--deselect|(?: -[km] )", recipes["test"])
+    assert left_out == ["tests/test_mutations.py"]
+    assert "$(PYTEST) tests/test_mutations.py $(ARGS)" in recipes["mutations"]
+    assert "$(PYTEST) --full $(ARGS)" in recipes["test-full"]
+    sections = re.findall(
+        r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
+    )
+    assert sections == ["readme", "test", "mutations", "lint"]

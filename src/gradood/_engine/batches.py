@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from gradood._engine.mistakes import (
 )
 from gradood._engine.rows import Inputs, row_count
 from gradood.errors import DataError
+from gradood.taps import Arguments
 
 __all__ = [
     "Batch",
@@ -41,8 +42,8 @@ __all__ = [
     "shards_of",
 ]
 
-Data = Tensor | np.ndarray | Iterable[Any]
-"""One batch, as a tensor or array, or an iterable of batches."""
+Data: TypeAlias = Tensor | np.ndarray | Arguments | Iterable[Any]
+"""One batch, as a tensor, array or mapping, or an iterable of batches."""
 
 LARGE = 2**28
 """Bytes of one tensor given as data beyond which it is no batch but a data set, and is split."""
@@ -53,8 +54,8 @@ class Batch:
     """Inputs and, if there were any, labels.
 
     Attributes:
-        inputs: (batch, …).
-        labels: (batch,) int64, or None.
+        inputs: a tensor (batch, …), or arguments.
+        labels: (batch,) int64 classes, or (batch, classes) 0 or 1 under a sigmoid, or None.
     """
 
     inputs: Inputs
@@ -112,7 +113,8 @@ def batches(data: Data, *, labels: bool = False, form: InputForm | None = None) 
         for piece in _pieces(data):
             yield _batch(piece, labels, form)
         return
-    if form is not None and isinstance(data, Mapping):
+    alone = isinstance(data, Batch | Arguments) or (form is not None and isinstance(data, Mapping))
+    if alone:
         yield _batch(data, labels, form)
         return
     foreign = isinstance(data, str | bytes | Mapping | nn.Module | type)
@@ -222,10 +224,17 @@ def _floating(array: Tensor | np.ndarray) -> bool:
 
 
 def _batch(item: Any, wanted: bool, form: InputForm | None) -> Batch:
-    labels = labels_in(item) if wanted else None
+    if isinstance(item, Batch):
+        return item if wanted else Batch(item.inputs)
+    if isinstance(item, Arguments):
+        return Batch(item)
+    link = "softmax" if form is None or form.link is None else form.link
+    labels = labels_in(item) if wanted and link != "none" else None
+    several = link == "sigmoid"
     inputs = None if form is None else form.inputs(item)
     if inputs is not None:
-        return Batch(inputs, None if labels is None else _labels(labels, row_count(inputs)))
+        size = row_count(inputs)
+        return Batch(inputs, None if labels is None else _labels(labels, size, several))
     value = inputs_in(item)
     if value is None and isinstance(item, Mapping):
         raise DataError(f"a batch has keys {sorted(map(str, item))}; expected one of {INPUT_KEYS}.")
@@ -236,20 +245,41 @@ def _batch(item: Any, wanted: bool, form: InputForm | None) -> Batch:
             f"a batch is {type_named(value)}{more}; expected one tensor x (batch, …), a pair "
             f"(x, y), or a mapping that holds x.{batch_hint(value)}"
         )
-    views = None if isinstance(item, Mapping) else views_hint(x, labels_in(item))
+    views = (
+        None if isinstance(item, Mapping) or link != "softmax" else views_hint(x, labels_in(item))
+    )
     if views is not None:
         raise DataError(views)
-    return Batch(x, None if labels is None else _labels(labels, row_count(x)))
+    return Batch(x, None if labels is None else _labels(labels, row_count(x), several))
 
 
-def _labels(value: Any, size: int) -> Tensor:
+def _labels(value: Any, size: int, several: bool) -> Tensor:
     labels = _listed(value) if isinstance(value, list | tuple | int) else as_tensor(value)
+    if several:
+        return _each_class(labels, value, size)
     whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
     if labels is None or not whole or labels.shape != (size,):
         what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise DataError(
             f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. "
             f"{labels_hint(value, size)}"
+        )
+    return labels.to(torch.int64)
+
+
+def _each_class(labels: Tensor | None, value: Any, size: int) -> Tensor:
+    """Labels of which several may hold, (batch, classes) int64 of 0 and 1."""
+    if labels is None or labels.ndim != 2 or len(labels) != size:
+        what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        raise DataError(
+            f"the labels of a batch of {size} are {what}; with link='sigmoid' expected ({size}, "
+            "classes) of 0 and 1, which of the classes hold for each input."
+        )
+    if labels.is_complex() or not bool(((labels == 0) | (labels == 1)).all()):
+        raise DataError(
+            "the labels of a batch hold other values than 0 and 1; with link='sigmoid' expected "
+            "which of the classes hold for each input: round what is certain, and leave out rows "
+            "whose labels are unknown."
         )
     return labels.to(torch.int64)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
+from gradood._engine.roster import require_link, require_reads
 from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
@@ -18,8 +19,8 @@ from gradood.errors import (
     TapError,
     warn_caller,
 )
-from gradood.evidence import Read, gather, needs_state
-from gradood.taps import Network, Output, observe, unwrap
+from gradood.evidence import Activation, Gradient, Read, gather, needs_state
+from gradood.taps import Link, Network, Output, observe, unwrap
 
 __all__ = [
     "Binding",
@@ -92,6 +93,7 @@ def bind(
     output: Output | None = None,
     preprocess: Mapping[str, Any] | None = None,
     required: Collection[str] | None = None,
+    link: Link = "softmax",
 ) -> Binding:
     """Observe a model and let each detector plan.
 
@@ -103,13 +105,15 @@ def bind(
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: see `preprocessed`.
         required: see `plan_detectors`.
+        link: what makes probabilities of the outputs.
 
     Raises:
         TapError: the model cannot be read, or not by a required detector.
         DataError: the inputs do not fit the model.
         ConfigError: no detector can run.
     """
-    network = preprocessed(observed(model, inputs, head=head, output=output), preprocess)
+    network = observed(model, inputs, head=head, output=output, link=link)
+    network = preprocessed(network, preprocess)
     return plan_detectors(network, detectors, inputs, required=required)
 
 
@@ -139,7 +143,7 @@ def plan_detectors(
     Cost:
         Some forward and backward passes of the example, by detectors that try layers out.
     """
-    probe: Any = probe_of(example.to(network.example.device))
+    probe = probe_of(example.to(network.example.device))
     plans: dict[str, Plan] = {}
     left_out: dict[str, str] = {}
     for name, detector in detectors.items():
@@ -158,7 +162,7 @@ def plan_detectors(
 
 
 def planned(
-    detector: Detector, network: Network, probe: Tensor, *, trial: bool = False
+    detector: Detector, network: Network, probe: Any, *, trial: bool = False
 ) -> Plan | GradoodError:
     """What a detector would read of a network, or the error with which it refuses.
 
@@ -169,15 +173,29 @@ def planned(
         trial: whether to read one row as planned, too.
     """
     try:
+        require_link(detector, network.link)
         plan = detector.plan(network, probe)
+        require_reads(detector, plan, network.link)
         if trial:
             reads = (read for read in (*plan.reads, *plan.fit_reads) if not needs_state(read))
             gather(network, probe[:1].clone(), reads)
     except GradoodError as error:
         return error
-    if not network.cautions:
-        return plan
-    return replace(plan, caveats=(*network.cautions, *plan.caveats))
+    cautions = (*network.cautions, *_of_unmasked(detector, network, plan))
+    return replace(plan, caveats=(*cautions, *plan.caveats)) if cautions else plan
+
+
+def _of_unmasked(detector: Detector, network: Network, plan: Plan) -> tuple[str, ...]:
+    """A caveat where padding enters what a detector reads of a layer."""
+    reads = [read for read in plan.reads if isinstance(read, Activation | Gradient)]
+    layers = [read.site.layer for read in reads if read.site.layer in network.unmasked]
+    if not layers:
+        return ()
+    return (
+        f"{detector.name} reads {layers[0]!r}, whose positions are not those of the mask, so that "
+        "padding is among what it reads: its scores depend on the length of the batch. Score "
+        "batches of one length, or read other layers.",
+    )
 
 
 def fit_refusal(detector: Detector, *, fit: bool, labels: bool) -> DataError | None:
@@ -229,7 +247,13 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
 
 
 def observed(
-    model: nn.Module, inputs: Inputs, *, head: str | None = None, output: Output | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    head: str | None = None,
+    output: Output | None = None,
+    link: Link = "softmax",
+    pairs: bool = True,
 ) -> Network:
     """The network as observed on `inputs`; an input that does not fit has a `DataError` of its own.
 
@@ -245,7 +269,7 @@ def observed(
             f"the inputs {described(inputs)} {what}; expected some like those to be scored."
         )
     try:
-        return observe(module, inputs, head=head, output=output)
+        return observe(module, inputs, head=head, output=output, link=link, pairs=pairs)
     except DataError as error:
         expected = misfit(module, inputs)
         if expected is None:

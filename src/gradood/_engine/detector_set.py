@@ -18,12 +18,12 @@ from gradood._engine.binding import Binding, bind, no_detector_left
 from gradood._engine.forms import InputForm, ModelInput
 from gradood._engine.reader import Reader
 from gradood._engine.readings import ReadingCache
-from gradood._engine.roster import combination
+from gradood._engine.roster import combination, warn_of_one_output
 from gradood._engine.rows import Inputs, moved
 from gradood.calibration._curve import How
 from gradood.detectors.base import Detector, Learner, State
 from gradood.evidence import Evidence, Reads
-from gradood.taps import Output, device_of, unwrap
+from gradood.taps import Link, Output, device_of, unwrap
 
 __all__ = ["DetectorSet", "UnboundSet", "detached"]
 
@@ -41,6 +41,8 @@ class UnboundSet:
         required: names of detectors that must not be left out; None for all of them.
         preprocess: how images became the inputs, in plain values, or None.
         model_input: makes the model's inputs of a batch, or None for the rules.
+        link: what makes probabilities of the outputs; None for a softmax, with a warning where the
+            model has one output.
     """
 
     model: nn.Module
@@ -51,11 +53,12 @@ class UnboundSet:
     required: Collection[str] | None = None
     preprocess: Mapping[str, Any] | None = None
     model_input: ModelInput | None = None
+    link: Link | None = None
 
     @property
     def form(self) -> InputForm:
         """How batches become the model's inputs."""
-        return InputForm(self.model, self.model_input)
+        return InputForm(self.model, self.model_input, self.link)
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -66,11 +69,12 @@ class UnboundSet:
         """Inputs on the device of the model."""
         return moved(inputs, device_of(unwrap(self.model)))
 
-    def bind(self, inputs: Inputs) -> "DetectorSet":
+    def bind(self, inputs: Inputs, labels: Tensor | None = None) -> "DetectorSet":
         """The detectors that can run, bound to the model; warns of scores that may mean little.
 
         Args:
             inputs: (batch ≥ 1, …), finite, `moved`.
+            labels: (batch,) their classes, or None where nobody says.
 
         Raises:
             TapError: the model cannot be read, or not by a required detector.
@@ -88,7 +92,10 @@ class UnboundSet:
             output=self.output,
             preprocess=self.preprocess,
             required=self.required,
+            link=self.link or "softmax",
         )
+        if self.link is None:
+            warn_of_one_output(binding.network, labels)
         binding.warn()
         return self.checked(DetectorSet.of(binding, self.detectors, required=self.required))
 

@@ -126,7 +126,7 @@ def accumulate_batches(
     if bound is None:
         inputs = unbound.moved(first.inputs)
         refuse_nonfinite(finite_rows(inputs), "fit")
-        bound = unbound.bind(inputs)
+        bound = unbound.bind(inputs, first.labels)
     bound.reader.ready(first.inputs)
     if not bound.learners:
         return Partials({}, None), bound
@@ -209,7 +209,9 @@ def _summary(reading: BatchReading) -> DataSummary:
     evidence = reading.evidence
     assert reading.inputs is not None
     predicted = class_counts(reading.predicted(reading.lost), evidence.classes)
-    summary = DataSummary.of(reading.inputs, evidence[KEYS], evidence.labels, evidence.logits)
+    # Of a single class, as where outputs are of none, labels say nothing.
+    labels = evidence.labels if evidence.classes > 1 else None
+    summary = DataSummary.of(reading.inputs, evidence[KEYS], labels, evidence.logits)
     return replace(summary, predicted=predicted)
 
 

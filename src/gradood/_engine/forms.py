@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.errors import ConfigError, DataError, GradoodError
-from gradood.taps import Arguments, Inputs, unwrap
+from gradood.taps import Arguments, Inputs, Link, unwrap
 
 __all__ = [
     "INPUT_KEYS",
@@ -92,10 +92,13 @@ class InputForm:
     Attributes:
         model: any classifier; its signature says which entries of a mapping are arguments.
         model_input: makes the inputs of a batch; None for the rules.
+        link: what labels are: under a softmax one class of each row, under a sigmoid 0 or 1 of
+            each class, and otherwise nothing that is looked at; None for a softmax.
     """
 
     model: nn.Module
     model_input: ModelInput | None = None
+    link: Link | None = None
 
     def inputs(self, item: Any) -> Inputs | None:
         """The inputs of a batch that come as several tensors; None for a single one.
@@ -150,8 +153,8 @@ class InputForm:
         if isinstance(made, tuple | list):
             return _checked(Arguments(tuple(_converted(list(made))), names=self._parameters[0]))
         raise DataError(
-            f"the function model_input= gave a {type(made).__name__}; expected a tensor (batch, …), "
-            "a tuple of positional arguments, or a mapping of keyword arguments."
+            f"the function model_input= gave a {type(made).__name__}; expected a tensor (batch, "
+            "…), a tuple of positional arguments, or a mapping of keyword arguments."
         )
 
     def _of_mapping(self, value: Mapping[Any, Any]) -> Inputs | None:
@@ -219,8 +222,8 @@ def _checked(arguments: Arguments) -> Arguments:
     if odd:
         others = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if name not in odd)
         raise DataError(
-            f"{odd[0]} {shapes[odd[0]]} of a batch has not the batch of {size} first, as the others "
-            f"have{f': {others}' if others else ''}. Every tensor has; give what is the same for "
-            "all rows as a number or a list, or make the arguments with model_input=."
+            f"{odd[0]} {shapes[odd[0]]} of a batch has not the batch of {size} first, as the "
+            f"others have{f': {others}' if others else ''}. Every tensor has; give what is the "
+            "same for all rows as a number or a list, or make the arguments with model_input=."
         )
     return arguments

@@ -13,7 +13,7 @@ from gradood._engine.rows import Inputs
 from gradood.artifact import Override
 from gradood.errors import CalibrationError, ConfigError, DataError
 from gradood.functional.samples import Chunks
-from gradood.taps import Arguments, positions
+from gradood.taps import Arguments, attended, positions, sequences
 
 __all__ = ["DataSummary", "OVERLAP", "Partials", "overlap_override", "require_partials"]
 
@@ -29,8 +29,8 @@ class DataSummary:
         chunks: of int64 content keys, one key per sample.
         counts: (classes,) int64 samples of each true class, or None without (sound) labels.
         predicted: (classes,) int64 samples of each predicted class, or None if unknown.
-        low: (channels,) smallest value of each input channel, or of all; of arguments, of each
-            tensor among them.
+        low: (channels,) smallest value of each input channel, or of all; of arguments, (tensors,
+            columns), a row of each tensor.
         high: (channels,) largest.
         agreement: of the labels with what the model predicts, or None without (sound) labels.
     """
@@ -51,11 +51,14 @@ class DataSummary:
         Args:
             inputs: of at least one row.
             keys: (batch,) their content keys.
-            labels: (batch,) true classes, or None.
+            labels: (batch,) true classes, or (batch, classes) of 0 and 1, or None.
             logits: (batch, classes), beside labels.
         """
         classes = 0 if logits is None else logits.shape[1]
         known = None if labels is None else labels.cpu()
+        if known is not None and known.ndim == 2:  # Several may hold: compared with no prediction.
+            counts = known.sum(0)
+            return DataSummary(Chunks.of(keys.cpu()), counts, *_range(inputs))
         if known is not None and not bool(((known >= 0) & (known < classes)).all()):
             known = None  # A detector that needs them has refused them; others do not look.
         counts = None if known is None else torch.bincount(known, minlength=classes)
@@ -95,8 +98,8 @@ class DataSummary:
             agreement = self.agreement.merge(other.agreement)
         low, high, other_low, other_high = self.low, self.high, other.low, other.high
         if low.shape != other_low.shape:  # Token ids of two lengths
-            low, other_low = low.amin(0, keepdim=True), other_low.amin(0, keepdim=True)
-            high, other_high = high.amax(0, keepdim=True), other_high.amax(0, keepdim=True)
+            low, other_low = low.amin(-1, keepdim=True), other_low.amin(-1, keepdim=True)
+            high, other_high = high.amax(-1, keepdim=True), other_high.amax(-1, keepdim=True)
         return DataSummary(
             self.chunks + other.chunks,
             counts,
@@ -107,11 +110,43 @@ class DataSummary:
         )
 
 
+_CATEGORIES = 64
+"""Columns of whole numbers at most that are taken for categories."""
+
+
+def _columns(inputs: Arguments) -> Iterator[Tensor]:
+    """Every tensor as (batch, channels, …), where each channel has a range of its own."""
+    mask = attended(inputs)
+    within = {} if mask is None else sequences(inputs, mask.shape[1])
+    for name, leaf in inputs.leaves.items():
+        whole = leaf.ndim == 2 and not leaf.is_floating_point() and leaf.shape[1] <= _CATEGORIES
+        yield leaf if whole and name not in within else leaf.reshape(len(leaf), 1, -1)
+
+
+def _filled(values: Tensor, width: int) -> Tensor:
+    """(width,) with the last value to the end."""
+    return torch.cat([values, values[-1:].expand(width - len(values))])
+
+
 def _range(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """(channels,) smallest and largest values; of arguments, (tensors,) those of each tensor."""
+    """(channels,) smallest and largest values; of arguments, (tensors, columns).
+
+    Whole numbers (batch, columns) that are no sequence may be categories, with a range for each
+    column; of any other tensor all columns are alike.
+    """
     if isinstance(inputs, Arguments):
-        each = [_range(leaf.reshape(len(leaf), 1, -1)) for leaf in inputs.leaves.values()]
-        return torch.cat([low for low, _ in each]), torch.cat([high for _, high in each])
+        each = [_range(leaf) for leaf in _columns(inputs)]
+        widest = max(len(low) for low, _ in each)
+        low, high = (
+            torch.stack(
+                [
+                    values.expand(widest) if len(values) == 1 else _filled(values, widest)
+                    for values in bounds
+                ]
+            )
+            for bounds in zip(*each, strict=True)
+        )
+        return low, high
     values = positions(inputs.detach(), min(1, inputs.ndim - 1))
     if values.dtype == torch.bool:
         values = values.to(torch.uint8)

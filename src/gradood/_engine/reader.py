@@ -72,7 +72,7 @@ class Reader:
         finite = finite_rows(inputs)
         if not bool(finite.all()):
             inputs = emptied(inputs, finite)
-        labels = None if batch.labels is None else batch.labels.to(inputs.device)
+        labels = self._labels(batch.labels, row_count(inputs))
         return BatchReading(self.gather(inputs, reads, labels), ~finite, inputs)
 
     def gather(self, inputs: Inputs, reads: Iterable[Read], labels: Tensor | None) -> Evidence:
@@ -185,9 +185,16 @@ class Reader:
         readings |= new
         if shard.labels is not None:
             labels = shard.labels[rows]
-        labels = None if labels is None else labels.to(network.device)
         size = rows.stop - rows.start
+        labels = self._labels(labels, size)
         return Evidence(size, network.classes, self._head, labels, tuple(readings), readings)
+
+    def _labels(self, labels: Tensor | None, size: int) -> Tensor | None:
+        """Labels on the model's device; where its outputs are of no classes, of a single one."""
+        network = self.binding.network
+        if network.link == "none":
+            return torch.zeros(size, dtype=torch.int64, device=network.device)
+        return None if labels is None else labels.to(network.device)
 
     @property
     def _head(self) -> Linear | None:

@@ -47,10 +47,14 @@ class BatchReading:
     def predicted(self, lost: Tensor) -> Tensor:
         """(batch,) int64 on the CPU: the class of the largest logit; −1 where a row is lost.
 
+        Where there is one class, as of a regression, it is 0, whatever the outputs are.
+
         Args:
             lost: (batch,) bool, as above.
         """
-        return self.evidence.logits.argmax(1).cpu().masked_fill(lost, -1)
+        logits = self.evidence.logits
+        first = logits[:, :1] if self.evidence.classes == 1 else logits
+        return first.argmax(1).cpu().masked_fill(lost, -1)
 
     def refuse_unsound(self, what: str) -> None:
         """Raise where learning would take up NaN or infinity, of the inputs or made by the model.

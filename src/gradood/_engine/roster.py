@@ -7,11 +7,30 @@ from torch import Tensor, nn
 
 from gradood._engine.mistakes import type_named
 from gradood.calibration._curve import How
-from gradood.detectors.base import Detector
-from gradood.errors import ConfigError, UnknownNameError, suggest
+from gradood.detectors.base import Detector, Plan
+from gradood.errors import (
+    ConfigError,
+    MeaninglessScoreWarning,
+    TapError,
+    UnknownNameError,
+    suggest,
+    warn_caller,
+)
+from gradood.evidence import of_outputs
 from gradood.registry import create, methods
+from gradood.taps import Link, Network
 
-__all__ = ["Detectors", "SeveralDetectors", "USABLE", "combination", "roster", "usable_name"]
+__all__ = [
+    "Detectors",
+    "SeveralDetectors",
+    "USABLE",
+    "combination",
+    "require_link",
+    "require_reads",
+    "roster",
+    "usable_name",
+    "warn_of_one_output",
+]
 
 SeveralDetectors = Sequence[str | Detector] | Mapping[str, str | Detector]
 """Several detectors, or several by names of their own."""
@@ -56,6 +75,76 @@ def roster(detectors: Detectors) -> tuple[dict[str, Detector], bool]:
             )
         named[detector.name] = detector
     return _checked(named), False
+
+
+def require_link(detector: Detector, link: Link) -> None:
+    """Refuse a detector whose score is not defined for the outputs of a model.
+
+    Args:
+        detector: any.
+        link: what makes probabilities of the outputs.
+
+    Raises:
+        TapError: says what it reads, and what runs instead.
+    """
+    if link in detector.runs_on:
+        return
+    name = detector.name
+    if link == "none":
+        needs = [
+            need for need in getattr(detector, "needs", ()) if need in ("head", "labels", "logits")
+        ]
+        reads = " and ".join(needs or ["gradients of the largest logit"])
+        raise TapError(
+            f"{name} reads {reads} of classes, and with link='none' the model has none. Methods of "
+            f"the features run: {_running_on(link)}. Leave {name} out."
+        )
+    advice = f"Those that run: {_running_on(link)}. Leave {name} out."
+    if detector.rescores:
+        advice = f"Name one that is defined, such as score='joint-energy'. {advice}"
+    raise TapError(
+        f"{name} is defined for classes that exclude one another, as under a softmax; with "
+        f"link='sigmoid' several may hold at once. {advice}"
+    )
+
+
+def require_reads(detector: Detector, plan: Plan, link: Link) -> None:
+    """Refuse a detector that would read class logits of a model that has none.
+
+    Args:
+        detector: any.
+        plan: what it reads.
+        link: what makes probabilities of the outputs.
+
+    Raises:
+        TapError: it reads logits, or gradients of them.
+    """
+    if link == "none" and any(map(of_outputs, (*plan.reads, *plan.fit_reads))):
+        raise TapError(
+            f"{detector.name} would read class logits, or gradients of them, and with link='none' "
+            f"the model's outputs are none. Leave {detector.name} out."
+        )
+
+
+def _running_on(link: Link) -> str:
+    return ", ".join(method.name for method in methods() if link in method.links)
+
+
+def warn_of_one_output(network: Network, labels: Tensor | None) -> None:
+    """Warn that a single output is read as two classes, where no label says that it is such.
+
+    Args:
+        network: the observed model.
+        labels: (batch,) of the first batch, or None.
+    """
+    if not network.paired or (labels is not None and set(labels.unique().tolist()) <= {0, 1}):
+        return
+    warn_caller(
+        "the model has one output z, which is read as the logits (0, z) of two classes; nothing "
+        "says that it is such. Name link='softmax' if it is, 'sigmoid' if it is one label that may "
+        "hold or not, or 'none' if it is a regression.",
+        MeaninglessScoreWarning,
+    )
 
 
 def combination(how: How | None, detectors: int) -> How | None:

@@ -16,6 +16,7 @@ from gradood.taps import (
     described,
     is_mask,
     joined,
+    of_one_length,
     shifted,
     stepped,
     unpadded,
@@ -79,8 +80,15 @@ def row(inputs: Inputs, place: int) -> Inputs:
     return unpadded(inputs[place : place + 1].detach().cpu()).clone()
 
 
-def stacked(rows: Sequence[Inputs]) -> Inputs | None:
-    """Batches as one; None where there are none, or their rows differ in shape."""
+def stacked(rows: Sequence[Inputs], *, pad: bool = False) -> Inputs | None:
+    """Batches as one; None where there are none, or their rows differ in shape.
+
+    Args:
+        rows: batches.
+        pad: whether to pad sequences with a mask to the longest.
+    """
+    if pad and rows:
+        rows = of_one_length(rows)
     return joined(rows) if len(set(map(_shapes, rows))) == 1 else None
 
 
@@ -97,11 +105,13 @@ def jittered(inputs: Inputs) -> Inputs | None:
     By a seeded draw. None for whole numbers, which cannot be moved so little.
     """
     if isinstance(inputs, Arguments):
-        leaves = {n: jittered(leaf) for n, leaf in inputs.leaves.items() if not is_mask(n)}
-        moved_ones = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
-        return inputs.replaced(moved_ones) if moved_ones else None
-    if not inputs.is_floating_point():
-        return None
+        leaves = {n: leaf for n, leaf in inputs.leaves.items() if not is_mask(n)}
+        numbers = {n: _jittered(leaf) for n, leaf in leaves.items() if leaf.is_floating_point()}
+        return inputs.replaced(numbers) if numbers else None
+    return _jittered(inputs) if inputs.is_floating_point() else None
+
+
+def _jittered(inputs: Tensor) -> Tensor:
     generator = torch.Generator(device="cpu").manual_seed(0)
     up = torch.randint(0, 2, inputs.shape, generator=generator, device="cpu").bool()
     unit = torch.finfo(inputs.dtype).eps * inputs.abs().amax()
@@ -153,9 +163,12 @@ def finite_rows(inputs: Inputs) -> Tensor:
 def emptied(inputs: Inputs, finite: Tensor) -> Inputs:
     """The inputs with zeros for the rows that are not finite, so that they disturb no other row."""
     if isinstance(inputs, Arguments):
-        changed = {n: emptied(leaf, finite) for n, leaf in inputs.leaves.items()}
-        whole = {n: leaf for n, leaf in inputs.leaves.items() if not leaf.is_floating_point()}
-        return inputs.replaced(changed | whole)
+        floating = {n: x for n, x in inputs.leaves.items() if x.is_floating_point()}
+        return inputs.replaced({name: _emptied(leaf, finite) for name, leaf in floating.items()})
+    return _emptied(inputs, finite)
+
+
+def _emptied(inputs: Tensor, finite: Tensor) -> Tensor:
     return torch.where(finite.reshape(-1, *[1] * (inputs.ndim - 1)), inputs, 0)
 
 

@@ -66,6 +66,8 @@ def _model(manifest: Manifest) -> list[str]:
         f"- Input: {shape}, {_text(model.input_dtype)}",
         f"- {len(fingerprint.tensors)} parameters and buffers, SHA-256 `{fingerprint.digest}`",
     ]
+    if model.link is not None:
+        lines.append(f"- Link of its outputs: {_text(model.link)}")
     if model.head is not None:
         lines.append(f"- Head: `{_code(model.head)}`")
     if layers:

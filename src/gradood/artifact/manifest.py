@@ -9,7 +9,7 @@ from typing import Any
 from gradood import __version__
 from gradood._io.canonical import check_plain, encode
 from gradood._io.records import OMIT, SINCE, Rules, Words, decode, to_plain
-from gradood.artifact.identity import Fingerprint
+from gradood.artifact._model_records import CanaryRecord, ModelRecord
 from gradood.artifact.numerics import NumericsRecord
 from gradood.artifact.rejection import GuardRecord
 from gradood.errors import ArtifactError
@@ -36,6 +36,7 @@ _WORDS = Words(
     missing="{where} lacks the key {key!r}; the file is incomplete.",
 )
 _MOST_DETECTORS, _MOST_READS = 1_000, 50_000
+_LINKS = ("softmax", "sigmoid", "none")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -85,38 +86,6 @@ class DetectorRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRecord:
-    """The classifier that the detectors are bound to.
-
-    Attributes:
-        kind: name of its class; for people only.
-        layers: names of the layers read, in order.
-        head: name of the last linear layer, or None where none was needed.
-        classes: number of logits.
-        input_shape: of one input, without the batch.
-        input_dtype: such as ``float32``.
-        fingerprint: of parameters, buffers and structure.
-        output: which item of what the model returns holds the logits; None for the usual ones, and
-            then it is not written.
-        inputs: of a model of several tensors, name → shape and type of each, where `input_shape`
-            and `input_dtype` are of the first; None for one tensor, and then it is not written.
-        model_input: True if a function made the inputs of each batch, which no file holds; else
-            None, and then it is not written.
-    """
-
-    kind: str
-    layers: tuple[str, ...]
-    head: str | None
-    classes: int
-    input_shape: tuple[int, ...]
-    input_dtype: str
-    fingerprint: Fingerprint
-    output: str | int | None = field(default=None, metadata={OMIT: True})
-    inputs: Mapping[str, str] | None = field(default=None, metadata={OMIT: True})
-    model_input: bool | None = field(default=None, metadata={OMIT: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FitSummary:
     """The data that was learned from.
 
@@ -129,32 +98,6 @@ class FitSummary:
     samples: int
     class_counts: tuple[int, ...] | None
     predicted_counts: tuple[int, ...] | None = field(default=None, metadata={SINCE: (1, 1)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryRecord:
-    """Synthetic inputs with what they gave; see `gradood.artifact.canary`.
-
-    Attributes:
-        seed: that they were drawn with.
-        inputs: name of the tensor (8, …), or of the first of several.
-        logits: name of the tensor (8, classes).
-        scores: detector name → name of the tensor (8,).
-        torch: version they were run with.
-        device: kind they were run on, such as ``cpu``.
-        precision: the coarsest floating type of the model, such as ``float32``.
-        arguments: several tensors and constants, as `gradood.artifact.tensors.pack` gives them;
-            None for one tensor, and then it is not written.
-    """
-
-    seed: int
-    inputs: str
-    logits: str
-    scores: Mapping[str, str]
-    torch: str
-    device: str
-    precision: str
-    arguments: Mapping[str, Any] | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +179,7 @@ class Manifest:
             bool(_CREATED.fullmatch(self.created)),
             f"created is {self.created[:80]!r}; expected UTC, as 2026-11-21T13:00:00Z.",
         )
+        _expect(self.model.link in (None, *_LINKS), f"link is {str(self.model.link)[:80]!r}.")
         counts = [self.model.classes, *self.model.input_shape]
         if self.fit is not None:
             counts += [self.fit.samples, *(self.fit.class_counts or ())]

@@ -1,10 +1,10 @@
-"""Folders, lists and Parquet files of images, scored into Parquet; needs ``gradood[data]``."""
+"""Images and rows of tables, scored into Parquet; needs ``gradood[data]``."""
 
 from gradood.batch.finished import FinishedShard, finished_shards
 from gradood.batch.job import Settings, Summary, score_images
 from gradood.batch.predictor import Identity, LoadedPredictor, Predictor, load_predictor
 from gradood.data.image_source import ImageSource
-from gradood.data.sources import list_images
+from gradood.data.sources import list_columns, list_images
 
 Listing = ImageSource
 """The former name of `ImageSource`."""
@@ -19,6 +19,7 @@ __all__ = [
     "Settings",
     "Summary",
     "finished_shards",
+    "list_columns",
     "list_images",
     "load_predictor",
     "score_images",

@@ -10,7 +10,7 @@ from gradood.batch._decoding import Decoded
 from gradood.batch.predictor import Predictor
 from gradood.data._decode import REMARKS
 from gradood.data._extras import arrow
-from gradood.data.image_source import NAME_REMARK, ImageSource
+from gradood.data.row_source import NAME_REMARK, RowSource
 
 __all__ = ["Columns", "counts_of"]
 
@@ -88,7 +88,7 @@ class Columns:
             return answer
         return answer[head or next(iter(self._names))]
 
-    def table(self, source: ImageSource, artifact: str) -> Any:
+    def table(self, source: RowSource, artifact: str) -> Any:
         """All of it as a `pyarrow.Table`.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradood.batch._store import Store
 from gradood.batch._update import Update
-from gradood.data.image_source import ImageSource
+from gradood.data.row_source import RowSource
 
 __all__ = ["Summary", "summary_of"]
 
@@ -62,7 +62,7 @@ class Summary:
 
 def summary_of(
     store: Store,
-    listing: ImageSource,
+    listing: RowSource,
     update: Update,
     stopped: str | None,
     resumed: int,

@@ -9,8 +9,8 @@ from typing import Any
 from gradood.batch._columns import counts_of
 from gradood.batch._store import Store
 from gradood.data._extras import arrow, parquet
-from gradood.data._part import Part
-from gradood.data.image_source import ImageSource
+from gradood.data._part import part_of
+from gradood.data.row_source import RowSource
 
 __all__ = ["Update", "contents_digest", "coded", "updated"]
 
@@ -30,7 +30,7 @@ class Update:
         gone: finished rows of images that are no longer in the input, taken out likewise.
     """
 
-    source: ImageSource
+    source: RowSource
     new: int
     changed: int
     kept: int
@@ -52,7 +52,7 @@ def contents_digest(codes: Sequence[str]) -> str:
 
 
 def updated(
-    store: Store, source: ImageSource, ids: Mapping[str, str], job: Mapping[str, Any], rows: int
+    store: Store, source: RowSource, ids: Mapping[str, str], job: Mapping[str, Any], rows: int
 ) -> Update:
     """Bring finished shards up to date with the input, and say what is left to score.
 
@@ -89,12 +89,12 @@ def updated(
     return Update(left, len(source) - kept - changed, changed, kept, gone)
 
 
-def _left(source: ImageSource, old: set[str]) -> ImageSource:
+def _left(source: RowSource, old: set[str]) -> RowSource:
     """The rows that no earlier run has finished."""
     if not old:
         return source
     rows = [row for row in range(len(source)) if source.id(row) not in old]
-    return Part(source.source, source, rows)
+    return part_of(source.source, source, rows)
 
 
 def _brought_up_to_date(store: Store, ids: Mapping[str, str], found: Counter[str]) -> set[str]:
@@ -118,7 +118,7 @@ def _brought_up_to_date(store: Store, ids: Mapping[str, str], found: Counter[str
     return stay
 
 
-def _fits(store: Store, left: ImageSource, rows: int) -> bool:
+def _fits(store: Store, left: RowSource, rows: int) -> bool:
     """Whether the finished shards of this run are those that it would make."""
     for shard, entry in store.done.items():
         places = range(shard * rows, min((shard + 1) * rows, len(left)))

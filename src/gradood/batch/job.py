@@ -6,26 +6,25 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradood import __version__
 from gradood._engine.progress import progress_bar
 from gradood.batch._columns import Columns, counts_of
-from gradood.batch._decoding import Chunk, ImageDecoder, decoded
+from gradood.batch._decoding import Chunk, RowDecoder, decoded, decoder_of
 from gradood.batch._store import Store, open_store
 from gradood.batch._summary import Summary, summary_of
 from gradood.batch._update import coded, contents_digest, updated
 from gradood.batch.predictor import Forward, Identity, Predictor
+from gradood.data._batches import batch_part
 from gradood.data._extras import pillow
 from gradood.data._worker_pool import DECODE_TIMEOUT
+from gradood.data.column_input import Row
 from gradood.data.image_source import ImageSource
+from gradood.data.row_source import RowSource
 from gradood.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["Settings", "Summary", "score_images"]
 
@@ -74,10 +73,10 @@ class Settings:
 
 def score_images(
     monitor: Predictor,
-    listing: ImageSource,
+    listing: RowSource,
     out: Path,
     *,
-    preprocess: Callable[["Image"], Tensor],
+    preprocess: Callable[[Any], Any],
     identity: Identity,
     settings: Settings | None = None,
 ) -> Summary:
@@ -96,9 +95,10 @@ def score_images(
 
     Args:
         monitor: calibrated.
-        listing: what to score, from `list_images`.
+        listing: what to score, from `list_images` or `list_columns`.
         out: folder for the results; new, empty, or of the same job.
-        preprocess: from an image to the model's input. Runs in other processes.
+        preprocess: from an image to the model's input, or the `gradood.data.ColumnInput` of the
+            rows of a table. Runs in other processes.
         identity: what else the scores depend on.
         settings: None for the defaults.
 
@@ -121,7 +121,7 @@ def score_images(
         code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
         update = updated(store, listing, code_of, job, settings.shard_rows)
         resumed = len(store.entries)
-        decoder = ImageDecoder(update.source, preprocess, max_pixels=settings.max_pixels)
+        decoder = decoder_of(update.source, preprocess, settings.max_pixels)
         with closing(_scored(monitor, decoder, store, settings)) as shards:
             stopped = _kept(store, shards, code_of, identity.artifact, settings)
         summary = summary_of(store, listing, update, stopped, resumed, time.monotonic() - began)
@@ -131,7 +131,7 @@ def score_images(
 
 def _kept(
     store: Store,
-    shards: Iterator[tuple[int, ImageSource, Columns, int]],
+    shards: Iterator[tuple[int, RowSource, Columns, int]],
     code_of: Mapping[str, str],
     artifact: str,
     settings: Settings,
@@ -148,8 +148,8 @@ def _kept(
 
 
 def _scored(
-    monitor: Predictor, decoder: ImageDecoder, store: Store, settings: Settings
-) -> Generator[tuple[int, ImageSource, Columns, int]]:
+    monitor: Predictor, decoder: RowDecoder, store: Store, settings: Settings
+) -> Generator[tuple[int, RowSource, Columns, int]]:
     """The shards that are missing, one after another, and how many images went at once."""
     total, size, batch = len(decoder.source), settings.shard_rows, settings.batch_size
     missing = [shard for shard in range(math.ceil(total / size)) if shard not in store.done]
@@ -185,8 +185,8 @@ def _score_chunk(forward: Forward, chunk: Chunk, columns: Columns) -> None:
         _score_rows(forward, rows, x, columns)
 
 
-def _score_rows(forward: Forward, rows: Sequence[int], x: Tensor, columns: Columns) -> None:
-    """Score images of one size; of those on which the model raises, only these are refused."""
+def _score_rows(forward: Forward, rows: Sequence[int], x: Row, columns: Columns) -> None:
+    """Score inputs of one size; of those on which the model raises, only these are refused."""
     done = 0
     try:
         for count, answer in forward(x):
@@ -198,8 +198,8 @@ def _score_rows(forward: Forward, rows: Sequence[int], x: Tensor, columns: Colum
             columns.refuse(rest, "not_scored", f"the model cannot take it: {error}")
             return
         half = len(rest) // 2
-        _score_rows(forward, rest[:half], x[done : done + half], columns)
-        _score_rows(forward, rest[half:], x[done + half :], columns)
+        _score_rows(forward, rest[:half], batch_part(x, done, done + half), columns)
+        _score_rows(forward, rest[half:], batch_part(x, done + half), columns)
 
 
 def _too_many(store: Store, total: int, settings: Settings) -> str | None:
@@ -215,7 +215,7 @@ def _too_many(store: Store, total: int, settings: Settings) -> str | None:
 
 
 def _description(
-    monitor: Predictor, source: ImageSource, contents: str, identity: Identity, settings: Settings
+    monitor: Predictor, source: RowSource, contents: str, identity: Identity, settings: Settings
 ) -> dict[str, Any]:
     """Everything that the results of a job depend on, as plain values in plain groups.
 
@@ -246,6 +246,6 @@ def _description(
         "versions": {
             "gradood": __version__,
             "torch": torch.__version__,
-            "pillow": pillow().__version__,
+            **({"pillow": pillow().__version__} if isinstance(source, ImageSource) else {}),
         },
     }

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradood.artifact import Artifact
 from gradood.artifact.fingerprint import fingerprint
+from gradood.data._batches import batch_part, batch_size
+from gradood.data.column_input import Row
 from gradood.monitor.loading import from_artifact
 from gradood.taps import out_of_memory
 
@@ -130,32 +132,33 @@ class Forward:
         self.limit = limit
         self._warned = False
 
-    def __call__(self, x: Tensor) -> Iterator[tuple[int, Any]]:
+    def __call__(self, x: Row) -> Iterator[tuple[int, Any]]:
         """Each piece's length and prediction, in order.
 
         Args:
-            x: (images, channels, height, width).
+            x: (rows, …), as (images, channels, height, width); or a mapping of such.
 
         Raises:
             MemoryError: or what else says so: not even one image fits.
-            DataError: the model cannot take such images.
+            DataError: the model cannot take such inputs.
         """
-        start = 0
-        while start < len(x):
-            piece = x[start : start + self.limit]
+        start, total = 0, batch_size(x)
+        while start < total:
+            piece = batch_part(x, start, start + self.limit)
+            count = batch_size(piece)
             answer = self._predicted(piece)
             if answer is None:
-                self._halve(len(piece))
+                self._halve(count)
                 continue
-            yield len(piece), answer
-            start += len(piece)
+            yield count, answer
+            start += count
 
-    def _predicted(self, piece: Tensor) -> Any:
+    def _predicted(self, piece: Row) -> Any:
         """The prediction; None if there was too little memory for more than one image."""
         try:
             return self._monitor.predict(piece)
         except (RuntimeError, MemoryError, ValueError) as error:
-            if len(piece) == 1 or not out_of_memory(error):
+            if batch_size(piece) == 1 or not out_of_memory(error):
                 raise
         return None  # Only here is the error, and what its frames hold, let go.
 

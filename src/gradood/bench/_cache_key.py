@@ -27,7 +27,7 @@ from gradood.data._extras import pillow
 from gradood.detectors.base import Detector, Plan, source_module
 from gradood.errors import CacheWarning
 from gradood.evidence import LOGITS, gather
-from gradood.taps import device_of, observe, unwrap
+from gradood.taps import Inputs, described, device_of, leaves_of, observe, unwrap
 
 __all__ = [
     "detector_key",
@@ -43,7 +43,7 @@ _CANARY = "logits."
 
 
 def model_key(
-    model: nn.Module, example: Tensor, cache: Cache, *, output: str | int | None = None
+    model: nn.Module, example: Inputs, cache: Cache, *, output: str | int | None = None
 ) -> dict[str, Any] | None:
     """The part of a cache key that stands for a model; None if it cannot be told from others.
 
@@ -78,7 +78,7 @@ def model_key(
         return None
     key = {
         "model": content,
-        "inputs": [list(example.shape[1:]), str(example.dtype)],
+        "inputs": _inputs_key(example),
         "numerics": numerics(device),
         "device": device.type,
         **reading_version(),
@@ -87,15 +87,23 @@ def model_key(
     return {**key, "canary": _known_canary(module, logits, cache, key)}
 
 
+def _inputs_key(example: Inputs) -> list[Any]:
+    if isinstance(example, Tensor):
+        return [list(example.shape[1:]), str(example.dtype)]
+    return [[name, described(leaf)] for name, leaf in example.leaves.items()]
+
+
 def _canary_logits(
-    module: nn.Module, example: Tensor, output: str | int | None
-) -> tuple[Tensor, Tensor]:
-    """(8, …) fixed inputs, and the model's (8, classes) logits on them.
+    module: nn.Module, example: Inputs, output: str | int | None
+) -> tuple[Inputs, Tensor]:
+    """Eight fixed inputs, and the model's (8, classes) logits on them.
 
     Raises:
         ValueError: the logits differ from one time to the next.
     """
-    low, high = (-2.0, 2.0) if example.is_floating_point() else (0, 1)
+    floating = [leaf.is_floating_point() for leaf in leaves_of(example).values()]
+    low = torch.tensor([-2.0 if each else 0.0 for each in floating])
+    high = torch.tensor([2.0 if each else 1.0 for each in floating])
     inputs = synthesize(example, low, high)
     x = inputs.to(device_of(module))
     network = observe(module, x, output=output)
@@ -107,7 +115,7 @@ def _canary_logits(
     return inputs, first
 
 
-def _runs(module: nn.Module, x: Tensor, output: str | int | None) -> bool:
+def _runs(module: nn.Module, x: Inputs, output: str | int | None) -> bool:
     """Whether the model can be read on its own inputs; if not, the run itself will say why."""
     try:
         observe(module, x, output=output)
@@ -117,7 +125,7 @@ def _runs(module: nn.Module, x: Tensor, output: str | int | None) -> bool:
 
 
 def _known_canary(
-    module: nn.Module, canary: tuple[Tensor, Tensor], cache: Cache, key: dict[str, Any]
+    module: nn.Module, canary: tuple[Inputs, Tensor], cache: Cache, key: dict[str, Any]
 ) -> str:
     """Digest of the kept logits that the model gives, or of its own, which are kept then."""
     inputs, logits = canary
@@ -139,7 +147,7 @@ def _known_canary(
     return digest
 
 
-def _differ(module: nn.Module, inputs: Tensor, kept: Tensor, logits: Tensor) -> bool:
+def _differ(module: nn.Module, inputs: Inputs, kept: Tensor, logits: Tensor) -> bool:
     """Whether logits differ by more than what rounding in the model's precision allows."""
     device = device_of(module).type
     precision = precision_of(module, inputs)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from gradood._engine.detector_set import DetectorSet
+from gradood._engine.rows import Inputs
 from gradood.evidence import LOGITS, own_pass
 from gradood.taps import left_as_found
 
@@ -25,7 +26,7 @@ _MOST = 0.2
 _FEWEST = 4
 
 
-def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[str, dict[str, Any]]:
+def costs(detectors: DetectorSet, x: Inputs, *, rounds: int = _ROUNDS) -> dict[str, dict[str, Any]]:
     """Time and memory of each method alone, as ratios to the plain forward pass.
 
     In every round each method is timed once, with a plain forward right before and right after: a
@@ -51,7 +52,7 @@ def costs(detectors: DetectorSet, x: Tensor, *, rounds: int = _ROUNDS) -> dict[s
 
 
 def _measured(
-    detectors: DetectorSet, module: nn.Module, x: Tensor, rounds: int
+    detectors: DetectorSet, module: nn.Module, x: Inputs, rounds: int
 ) -> dict[str, dict[str, Any]]:
     """The costs, with a module for the plain forward."""
     device = detectors.binding.network.device
@@ -104,7 +105,7 @@ def _interleaved(
     return ratios, forward
 
 
-def _call(detectors: DetectorSet, name: str, x: Tensor) -> Callable[[], object]:
+def _call(detectors: DetectorSet, name: str, x: Inputs) -> Callable[[], object]:
     """One pass of `x` for one method: what it reads, and its score."""
     reader, reads = detectors.reader, detectors.reads(name)
 

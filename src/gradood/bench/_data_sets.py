@@ -9,6 +9,7 @@ from torch import Tensor
 from gradood._engine.batches import Data, Shard, shards_of
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
+from gradood._engine.forms import InputForm
 from gradood.detectors.base import Detector, Learner, Plan
 
 __all__ = ["Sets", "fitted", "told_fit"]
@@ -42,6 +43,23 @@ class Sets:
     preprocess: Mapping[str, Any] | None = None
     shifted: Mapping[str, Data | Sequence[Shard]] = field(default_factory=dict)
     shifted_labels: Mapping[str, Tensor | None] = field(default_factory=dict)
+
+    def of_form(self, form: InputForm) -> "Sets":
+        """The same data, whose batches become the inputs of a model.
+
+        Args:
+            form: how they do; shards are as they are.
+        """
+
+        def read(data: Data | Sequence[Shard], *, labels: bool = False) -> list[Shard]:
+            return shards_of(data, labels=labels, form=form)
+
+        fit = None if self.fit is None else read(self.fit, labels=True)
+        held = None if self.held_out is None else read(self.held_out, labels=True)
+        ood = {name: read(data) for name, data in self.ood.items()}
+        shifted = {name: read(data) for name, data in self.shifted.items()}
+        known = read(self.id)
+        return replace(self, id=known, ood=ood, fit=fit, held_out=held, shifted=shifted)
 
     def fits_on_held_out(self, detector: Detector) -> bool:
         """Whether a method is fitted on the held-out data."""

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradood.bench.entries import LoadedEntry
-from gradood.data import ImageDataset
+from gradood.data import RowDataset
 from gradood.errors import GradoodWarning
 
 __all__ = ["warn_of_overlap", "warn_of_twins"]
@@ -94,6 +94,6 @@ def _overlaps(opened: LoadedEntry, chosen: bool, learned: bool) -> Iterator[str]
             )
 
 
-def _shared(wanted: set[str], datasets: Iterable[ImageDataset]) -> set[str]:
+def _shared(wanted: set[str], datasets: Iterable[RowDataset]) -> set[str]:
     """Those that are in some of the data sets."""
     return {one for dataset in datasets for one in dataset.origins() if one in wanted}

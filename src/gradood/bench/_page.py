@@ -84,6 +84,7 @@ class Page:
             lines += [paragraph, ""]
         lines += [
             f"- **Reads:** {', '.join(self.method.needs)}",
+            f"- **Outputs (`link=`):** {', '.join(self.method.links)}",
             f"- **Learns from:** {self.fit}",
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradood.taps import Arguments, Inputs, attended, is_mask, sequences
+
 __all__ = ["IMAGE_KINDS", "KINDS", "made", "usable_kinds"]
 
 Maker = Callable[[Tensor, torch.Generator], Tensor]
@@ -46,6 +48,20 @@ def _permuted(x: Tensor, generator: torch.Generator) -> Tensor:
     flat = x.flatten(1)
     order = torch.rand(flat.shape, generator=generator).argsort(0).to(x.device)
     return flat.gather(0, order).reshape(x.shape)
+
+
+def _permuted_arguments(x: Arguments, generator: torch.Generator) -> Arguments:
+    """Every feature of another sample, every position of a sequence of any sample's sequence."""
+    mask = attended(x)
+    leaves = {name: leaf for name, leaf in x.leaves.items() if not is_mask(name)}
+    if mask is None:
+        return x.replaced({name: _permuted(leaf, generator) for name, leaf in leaves.items()})
+    order = torch.rand(int(mask.sum()), generator=generator).argsort().to(mask.device)
+    changed = {name: _permuted(leaf, generator) for name, leaf in leaves.items()}
+    for name in sequences(x, mask.shape[1]):
+        changed[name] = leaves[name].clone()
+        changed[name][mask] = leaves[name][mask][order]
+    return x.replaced(changed)
 
 
 def _pasted(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -134,13 +150,16 @@ IMAGE_KINDS: Mapping[str, Maker] = MappingProxyType(
 """Kinds for images (n, channels, height, width)."""
 
 
-def usable_kinds(x: Tensor) -> dict[str, Maker]:
+def usable_kinds(x: Inputs) -> dict[str, Maker]:
     """The kinds that apply to samples of this form.
 
     Args:
         x: (n, …): floating (n, channels, height, width) of at least 8 × 8 with 1 to 4 channels are
-            images; of whole numbers, such as tokens, only permutations are made.
+            images; of whole numbers, such as tokens, and of several tensors, only permutations are
+            made.
     """
+    if isinstance(x, Arguments):
+        return {"permuted": KINDS["permuted"]}
     if not x.is_floating_point():
         return {"permuted": KINDS["permuted"]}
     if x.ndim == 4 and x.shape[1] <= 4 and min(x.shape[-2:]) >= _LEAST:
@@ -148,15 +167,17 @@ def usable_kinds(x: Tensor) -> dict[str, Maker]:
     return dict(KINDS)
 
 
-def made(x: Tensor, maker: Maker, seed: int) -> Tensor:
+def made(x: Inputs, maker: Maker, seed: int) -> Inputs:
     """Outliers of a kind; the same for the same samples, kind and seed.
 
     Args:
-        x: (n ≥ 2, …) in-distribution samples.
+        x: n ≥ 2 in-distribution samples.
         maker: of the kind.
         seed: of what is drawn.
 
     Returns:
-        (n, …), of the dtype of x.
+        Of n rows, of the dtype of x.
     """
+    if isinstance(x, Arguments):
+        return _permuted_arguments(x, torch.Generator("cpu").manual_seed(seed))
     return maker(x, torch.Generator("cpu").manual_seed(seed))

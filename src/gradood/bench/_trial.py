@@ -7,12 +7,13 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradood._engine.batches import Batch, Data, Shard, batches
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.fitting import fit as fitted
-from gradood._engine.rows import finite_rows, refuse_nonfinite
+from gradood._engine.forms import InputForm, ModelInput
+from gradood._engine.rows import Inputs, finite_rows, refuse_nonfinite, stacked
 from gradood._engine.scoring import score_shards
 from gradood._io.warning_filters import ignored
 from gradood.bench._synthetic import made, usable_kinds
@@ -20,7 +21,7 @@ from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector
 from gradood.errors import DataError, GradoodWarning
 from gradood.evidence import content_keys
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["FEWEST", "HELD", "Candidates", "Trial", "chunks"]
 
@@ -40,6 +41,8 @@ class Candidates:
         head: name of the last linear layer, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: how images became the inputs, in plain values, or None.
+        model_input: makes the model's inputs of a batch, or None for the rules.
+        link: what makes probabilities of the outputs, or None for a softmax.
     """
 
     model: nn.Module
@@ -47,6 +50,13 @@ class Candidates:
     head: str | None = None
     output: Output | None = None
     preprocess: Mapping[str, Any] | None = None
+    model_input: ModelInput | None = None
+    link: Link | None = None
+
+    @property
+    def form(self) -> InputForm:
+        """How batches become the model's inputs."""
+        return InputForm(self.model, self.model_input, self.link)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,7 +94,8 @@ class Trial:
             TapError: the model cannot be read.
             ConfigError: no detector can run.
         """
-        stream = batches(fit, labels=True)
+        form = candidates.form
+        stream = batches(fit, labels=True, form=form)
         first = next((batch for batch in stream if len(batch.inputs)), None)
         if first is None:
             raise DataError("fit gave no sample; give in-distribution training data.")
@@ -95,13 +106,15 @@ class Trial:
             output=candidates.output,
             required=(),
             preprocess=candidates.preprocess,
+            model_input=candidates.model_input,
+            link=candidates.link,
         )
         draw = _Draw(limit, _SHARE if held is None else 0.0)
-        given = None if held is None else _drawn(held, limit)
+        given = None if held is None else _drawn(held, limit, form)
         learns = any(detector.must_fit for detector in candidates.detectors.values())
         rest = _apart(draw.without(chain([first], stream)), given if learns else None)
         with ignored(GradoodWarning):  # Of single candidates; the monitor that follows gives them.
-            bound = unbound.bind(unbound.moved(first.inputs))
+            bound = unbound.bind(unbound.moved(first.inputs), first.labels)
             bound = fitted(bound, [Shard(lambda: rest)])
         for _ in rest:  # Without a detector that learns nobody has asked for them.
             pass
@@ -116,7 +129,7 @@ class Trial:
         return Trial(bound, known, unknown, draw.passed, held is not None)
 
 
-def _apart(stream: Iterator[Batch], held: Tensor | None) -> Iterator[Batch]:
+def _apart(stream: Iterator[Batch], held: Inputs | None) -> Iterator[Batch]:
     """The batches, which must not hold what was held out.
 
     Raises:
@@ -136,11 +149,11 @@ def _apart(stream: Iterator[Batch], held: Tensor | None) -> Iterator[Batch]:
         )
 
 
-def chunks(samples: Tensor, size: int) -> Shard:
+def chunks(samples: Inputs, size: int) -> Shard:
     """A shard of some samples, read so many at once.
 
     Args:
-        samples: (n, …).
+        samples: of n rows.
         size: of a batch.
     """
     return Shard(lambda: (Batch(part) for part in samples.split(max(1, size))))
@@ -157,7 +170,7 @@ class _Draw:
     def __init__(self, limit: int, share: float) -> None:
         self._limit, self._share = limit, share
         self._generator = torch.Generator("cpu").manual_seed(0)
-        self._drawn: list[tuple[float, int, Tensor]] = []
+        self._drawn: list[tuple[float, int, Inputs]] = []
         self._seen = 0
         self.passed = 0
 
@@ -168,7 +181,9 @@ class _Draw:
             numbers = torch.rand(len(x), generator=self._generator, dtype=torch.float64)
             taken = numbers < self._share
             for row in taken.nonzero().flatten().tolist():
-                self._drawn.append((float(numbers[row]), self._seen + row, x[row].clone()))
+                self._drawn.append(
+                    (float(numbers[row]), self._seen + row, x[row : row + 1].clone())
+                )
             self._drawn = sorted(self._drawn, key=lambda one: one[0])[: self._limit]
             self._seen += len(x)
             kept = ~taken
@@ -176,8 +191,8 @@ class _Draw:
             if kept.any():
                 yield Batch(x[kept.to(x.device)], None if labels is None else labels[kept])
 
-    def sample(self) -> Tensor:
-        """(n, …) what was drawn, in the order of the stream.
+    def sample(self) -> Inputs:
+        """What was drawn, in the order of the stream.
 
         Raises:
             DataError: it is too little, or of several shapes.
@@ -189,14 +204,15 @@ class _Draw:
                 f"give about {round(FEWEST / _SHARE * 1.5)} samples to fit on, or held-out ones "
                 "with held=."
             )
-        if len({row.shape for row in rows}) > 1:
+        together = stacked(rows, pad=True)
+        if together is None:
             raise DataError("samples differ in shape; give samples of one shape to choose by.")
-        return torch.stack(rows)
+        return together
 
 
-def _drawn(held: Data, limit: int) -> Tensor:
-    """(n, …) an even draw from held-out data."""
+def _drawn(held: Data, limit: int, form: InputForm) -> Inputs:
+    """An even draw from held-out data."""
     draw = _Draw(limit, 1.0)
-    for _ in draw.without(batches(held)):
+    for _ in draw.without(batches(held, form=form)):
         pass
     return draw.sample()

@@ -7,7 +7,7 @@ their mean and spread. The value with the best mean AUROC over the three wins, i
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -24,9 +24,10 @@ from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
 from gradood.bench.entries import LoadedEntry, image_shards, joined_labels
 from gradood.bench.method_args import Selection
-from gradood.data import ImageDataset
+from gradood.data import RowDataset
 from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, GradoodWarning
+from gradood.taps import Arguments
 
 __all__ = [
     "Choice",
@@ -106,14 +107,15 @@ def choose(
     if not candidates:
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
-    sharded = partial(image_shards, batch_size=settings.batch_size, workers=settings.workers)
+    size, workers = settings.batch_size, settings.workers
+    sharded = partial(image_shards, model=opened.subject.model, batch_size=size, workers=workers)
     shards = sharded(held)
     sets = Sets(
         fit=[shard for images in fit for shard in sharded(images)],
         fit_labels=joined_labels(fit),
         id=shards,
         ood={kind: outliers(shards, kind) for kind in OUTLIERS},
-        preprocess=asdict(opened.subject.preprocess),
+        preprocess=held.preprocess.to_dict(),
     )
     with ignored(GradoodWarning):  # The run itself will say the same.
         comparison = compare(
@@ -185,7 +187,9 @@ def _content(shard: Shard, kind: str, number: int) -> Any:
 def _made(shard: Shard, kind: str, number: int) -> Iterator[Batch]:
     generator = torch.Generator("cpu").manual_seed(number)
     for batch in shard.batches():
-        yield Batch(_outliers(batch.inputs, kind, generator), None)
+        images = batch.inputs
+        assert isinstance(images, Tensor)  # Of image sets alone.
+        yield Batch(_outliers(images, kind, generator), None)
 
 
 def _outliers(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -228,8 +232,13 @@ def _candidates(
     return candidates, origin
 
 
-def _split(opened: LoadedEntry) -> tuple[list[ImageDataset], ImageDataset, str]:
+def _split(opened: LoadedEntry) -> tuple[list[RowDataset], RowDataset, str]:
     """Images to fit on, images held out, and what these are."""
+    if isinstance(opened.example, Arguments):
+        raise ConfigError(
+            "hyper-parameters are chosen on outliers made of images, and the inputs are several "
+            "tensors, such as token ids and a mask; leave out --hyper-parameters id-only."
+        )
     if not opened.fit:
         raise ConfigError(
             "hyper-parameters cannot be chosen on in-distribution data without training images; "

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data
+from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.roster import Detectors, roster
 from gradood.bench._ranking import HOW, DetectorRanking, RankedDetector
 from gradood.bench._resamples import Areas
@@ -14,6 +15,7 @@ from gradood.calibration._curve import Curve
 from gradood.calibration.fusion import Fusion
 from gradood.errors import ConfigError, DataError
 from gradood.monitor import Monitor
+from gradood.taps import Link, check_link
 
 __all__ = ["CANDIDATES", "COMBINATIONS", "DetectorRanking", "RankedDetector", "choose", "fusions"]
 
@@ -23,6 +25,8 @@ CANDIDATES = (
     *("mahalanobis", "mahalanobis++", "rmds", "rmds++", "gradpca"),
 )
 """Detectors that are tried by default: they read features and logits and share one forward pass."""
+_OF_LABELS = ("joint-energy", "probability-sum")
+"""Those that are tried too where several labels may hold."""
 COMBINATIONS = (
     ("energy", "knn"),
     ("energy", "mahalanobis++"),
@@ -44,6 +48,8 @@ def choose(
     held: Data | None = None,
     detectors: Detectors | None = None,
     limit: int = HELD,
+    model_input: ModelInput | None = None,
+    link: Link | None = None,
 ) -> DetectorRanking:
     """Rank detectors and combinations for this model by in-distribution data alone.
 
@@ -68,6 +74,8 @@ def choose(
             them; None for the monitor's, or those of `CANDIDATES`. Those that cannot run on the
             model are left out with the reason.
         limit: held-out samples at most, drawn evenly.
+        model_input: makes the model's inputs of a batch, as for `gradood.Monitor`.
+        link: what makes probabilities of the outputs, as for `gradood.Monitor`.
 
     Raises:
         DataError: too few samples, or samples of several shapes.
@@ -90,16 +98,34 @@ def choose(
     """
     if not isinstance(limit, int) or limit < 20:
         raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
-    return ranked(Trial.of(_candidates(model, detectors), fit, held, limit=limit))
+    check_model_input(model_input)
+    candidates = _candidates(model, detectors, model_input, link)
+    return ranked(Trial.of(candidates, fit, held, limit=limit))
 
 
-def _candidates(model: nn.Module | Monitor, detectors: Detectors | None) -> Candidates:
+def _candidates(
+    model: nn.Module | Monitor,
+    detectors: Detectors | None,
+    model_input: ModelInput | None,
+    link: Link | None,
+) -> Candidates:
     """The detectors to rank, and the model; a monitor's as it has them."""
+    check_link(link)
     if not isinstance(model, Monitor):
-        return Candidates(model, roster(list(CANDIDATES) if detectors is None else detectors)[0])
+        known = (*CANDIDATES, *_OF_LABELS) if link == "sigmoid" else CANDIDATES
+        named, _ = roster(list(known) if detectors is None else detectors)
+        return Candidates(model, named, model_input=model_input, link=link)
     own = model._session.unbound
     given = own.detectors if detectors is None else detectors
-    return Candidates(own.model, roster(given)[0], own.head, own.output, own.preprocess)
+    return Candidates(
+        own.model,
+        roster(given)[0],
+        own.head,
+        own.output,
+        own.preprocess,
+        own.model_input if model_input is None else model_input,
+        own.link if link is None else link,
+    )
 
 
 def ranked(trial: Trial) -> DetectorRanking:

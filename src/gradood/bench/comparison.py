@@ -17,6 +17,7 @@ from gradood._engine.binding import (
     preprocessed,
 )
 from gradood._engine.detector_set import DetectorSet
+from gradood._engine.forms import InputForm, ModelInput
 from gradood._engine.readings import ReadingCache
 from gradood._engine.roster import roster
 from gradood._engine.scoring import score_shards
@@ -29,7 +30,7 @@ from gradood.detectors.base import Detector, Plan
 from gradood.errors import DataError
 from gradood.monitor._shifted import check_names, shifted_rows
 from gradood.monitor.evaluation import Table, table_of
-from gradood.taps import Network, Output, device_of, unwrap
+from gradood.taps import Inputs, Network, Output, device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
 
@@ -99,44 +100,44 @@ def compare(
     model: nn.Module,
     detectors: Mapping[str, Detector],
     sets: Sets,
-    example: Tensor,
+    example: Inputs,
     *,
     required: Collection[str] = (),
     level: float | None = 0.95,
     cache: ReadingCache | None = None,
     told: Callable[[str], None] = lambda text: None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
-    A detector that cannot read this model, or lacks the data it learns from, or refuses them, is
-    left out with the reason, unless it is required. Warns if the model's accuracy is near chance,
-    or one of fit and in-distribution data lacks classes that the other has.
+    A detector that cannot run is left out with the reason, unless it is required. Warns if the
+    accuracy is near chance, or one of fit and in-distribution data lacks classes of the other.
 
     Args:
         model: any classifier.
         detectors: by their name in the table.
         sets: the data.
-        example: (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
+        example: inputs (batch ≥ 1, …) of the in-distribution data, to try the detectors on.
         required: names of detectors that must not be left out.
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
         told: called with a line at the beginning of each part of the work.
-        output: which item of what the model returns holds the logits, as for `gradood.Monitor`.
+        output, model_input: as for `gradood.Monitor`; the latter for batches that are no shards.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
         DataError: no set of outliers, labels lie outside the model's classes, or a set is unusable.
         ConfigError: no detector is left, or one has a name that files cannot hold.
 
-    Cost:
-        At most one pass over each set, and some forward and backward passes of the example.
+    Cost: at most one pass over each set, and some passes of the example.
     """
     if not sets.ood:
         raise DataError("no out-of-distribution set was given; give at least one, by name.")
     check_names(sets.shifted, sets.ood)
     network = observed(model, example.to(device_of(unwrap(model))), output=output)
     network = preprocessed(network, sets.preprocess)
+    sets = sets.of_form(InputForm(model, model_input))
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
     with clock("fit"), noted("fit"):
@@ -213,7 +214,7 @@ def _bound(
     network: Network,
     detectors: Mapping[str, Detector],
     sets: Sets,
-    example: Tensor,
+    example: Inputs,
     required: Collection[str],
     cache: ReadingCache | None,
 ) -> DetectorSet:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from gradood.bench.suite import Suite
 from gradood.detectors.base import require
+from gradood.models._columns import ColumnChoice
 
 __all__ = ["ModelEntry", "Settings"]
 
@@ -51,6 +52,7 @@ class Settings:
         num_classes: passed to the factories if given.
         pretrained: let timm or torchvision fetch weights.
         preprocess: options of `Preprocess` that differ from the models' own.
+        columns: which columns of tables are the input; None for images, or as the models read.
         image_column: of Parquet files.
         label_column: of Parquet files.
         limit: images of each test set, drawn evenly (`gradood.data.ImageDataset.sample`); None for
@@ -75,6 +77,7 @@ class Settings:
     num_classes: int | None = None
     pretrained: bool = False
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+    columns: ColumnChoice | None = None
     image_column: str = "image"
     label_column: str = "label"
     limit: int | None = None

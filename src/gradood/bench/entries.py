@@ -1,22 +1,26 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradood._engine.batches import Batch, Data, Shard, batches
+from gradood._engine.batches import Batch, Data, Shard, batches, first_inputs
+from gradood._engine.forms import InputForm
 from gradood._engine.readings import ReadingCache
+from gradood._engine.rows import Inputs
 from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.data import ImageDataset, Preprocess, loader, open_images
+from gradood.data import ColumnInput, Preprocess, RowDataset, loader
 from gradood.data._storage import joined
-from gradood.data.dataset import joint_sample
+from gradood.data.row_dataset import joint_sample
+from gradood.data.sources import open_inputs
 from gradood.errors import ConfigError, DataError
 from gradood.models._load import Subject, load_subject
 
@@ -51,23 +55,24 @@ class LoadedEntry:
 
     model: ModelEntry
     subject: Subject
-    fit: tuple[ImageDataset, ...]
-    val: ImageDataset | None
-    id: ImageDataset
-    ood: dict[str, ImageDataset]
-    shifted: dict[str, ImageDataset] = field(default_factory=dict)
+    fit: tuple[RowDataset, ...]
+    val: RowDataset | None
+    id: RowDataset
+    ood: dict[str, RowDataset]
+    shifted: dict[str, RowDataset] = field(default_factory=dict)
 
     @property
-    def example(self) -> Tensor:
-        """A few in-distribution images as one batch."""
-        return example_of(next((fit for fit in self.fit if len(fit)), self.id))
+    def example(self) -> Inputs:
+        """A few in-distribution inputs as one batch."""
+        found = next((fit for fit in self.fit if len(fit)), self.id)
+        return first_inputs(example_of(found), InputForm(self.subject.model))
 
     @property
     def fit_labels(self) -> Tensor | None:
         """Of all training images together; None if some have none."""
         return joined_labels(self.fit)
 
-    def kept(self, settings: Settings, example: Tensor) -> ReadingCache | None:
+    def kept(self, settings: Settings, example: Inputs) -> ReadingCache | None:
         """Where what is read of it is kept, and what that depends on; None if nothing is kept.
 
         Args:
@@ -80,7 +85,7 @@ class LoadedEntry:
         key = model_key(self.subject.model, example, cache, output=self.model.output)
         if key is None:
             return None
-        options = asdict(self.subject.preprocess)
+        options = self.id.preprocess.to_dict()
         preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         own = {"preprocess": preprocess, "batch_size": settings.batch_size}
         return ReadingCache(cache, {**key, **own}, detector_key)
@@ -88,19 +93,20 @@ class LoadedEntry:
     def sets(self, settings: Settings) -> Sets:
         """The data of a comparison."""
 
-        def shards(*datasets: ImageDataset) -> list[Shard]:
+        def shards(*datasets: RowDataset) -> list[Shard]:
             return [
                 shard
                 for one in datasets
                 for shard in image_shards(
                     one,
+                    self.subject.model,
                     batch_size=settings.batch_size,
                     workers=settings.workers,
                     variant="" if one.preprocess == own else "sized",
                 )
             ]
 
-        own = self.subject.preprocess
+        own = self.id.preprocess
 
         return Sets(
             fit=shards(*self.fit) if self.fit else None,
@@ -112,17 +118,17 @@ class LoadedEntry:
             ood={name: shards(dataset) for name, dataset in self.ood.items()},
             shifted={name: shards(dataset) for name, dataset in self.shifted.items()},
             shifted_labels={name: dataset.labels for name, dataset in self.shifted.items()},
-            preprocess=asdict(self.subject.preprocess),
+            preprocess=own.to_dict(),
         )
 
 
-def example_of(dataset: ImageDataset) -> Tensor:
-    """The first images of a data set, at most 32, as one batch (batch, …)."""
+def example_of(dataset: RowDataset) -> Any:
+    """The first inputs of a data set, at most 32, as one batch: a tensor, or a mapping of such."""
     batch = next(iter(loader(dataset[:_EXAMPLE], batch_size=_EXAMPLE)))
     return batch[0] if dataset.labeled else batch
 
 
-def joined_labels(datasets: Sequence[ImageDataset]) -> Tensor | None:
+def joined_labels(datasets: Sequence[RowDataset]) -> Tensor | None:
     """Labels of several data sets one after another; None if there are none, or not of all."""
     found = [dataset.labels for dataset in datasets]
     known = [labels for labels in found if labels is not None]
@@ -154,20 +160,23 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     """
     subject = _subject(model, settings)
     suite = settings.suite
-    fit = [_images("fit", path, settings, subject.preprocess) for path in suite.id.fit]
+    test = _images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit)
+    # What the first table says, as its columns of numbers, holds for all sets.
+    own = test.preprocess
+    fit = [_images("fit", path, settings, own) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
         subject=subject,
         fit=tuple(joint_sample(fit, settings.fit_limit, first=settings.first_rows)),
-        val=None if val is None else _images("validation", val, settings, subject.preprocess),
-        id=_images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit),
+        val=None if val is None else _images("validation", val, settings, own),
+        id=test,
         ood={
             one.name: _images(
                 f"OOD {one.name}",
                 one.path,
                 settings,
-                subject.preprocess,
+                own,
                 labeled=False,
                 rooted=one.rooted,
                 limit=settings.limit,
@@ -179,9 +188,9 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
                 f"shifted ID {one.name}",
                 one.path,
                 settings,
-                replace(subject.preprocess, resize=None, crop=None)
-                if one.sized
-                else subject.preprocess,
+                replace(own, resize=None, crop=None)
+                if one.sized and isinstance(own, Preprocess)
+                else own,
                 rooted=one.rooted,
                 limit=settings.limit,
             )
@@ -202,10 +211,13 @@ def _subject(model: ModelEntry, settings: Settings) -> Subject:
         model.weights,
         num_classes=settings.num_classes,
         preprocess=settings.preprocess,
+        columns=settings.columns,
         device=settings.device,
         pretrained=settings.pretrained,
     )
     suite = settings.suite
+    if subject.columns.given or subject.opened.encoder is not None:
+        return subject
     try:
         own = subject.opened.inputs(settings.preprocess.keys())
     except ConfigError:
@@ -221,15 +233,15 @@ def _images(
     what: str,
     path: str,
     settings: Settings,
-    preprocess: Preprocess,
+    preprocess: Preprocess | ColumnInput,
     *,
     labeled: bool | None = None,
     rooted: bool = True,
     limit: int | None = None,
-) -> ImageDataset:
+) -> RowDataset:
     folder = settings.suite.images(path) if rooted else None
     try:
-        found = open_images(
+        found = open_inputs(
             joined(settings.root, path) if rooted else path,
             preprocess,
             labeled=labeled,
@@ -245,7 +257,8 @@ def _images(
 
 
 def image_shards(
-    dataset: ImageDataset,
+    dataset: RowDataset,
+    model: nn.Module,
     *,
     batch_size: int,
     workers: int,
@@ -254,27 +267,28 @@ def image_shards(
     """The shards of a data set of images; batches lie the same in each, whatever is read of it.
 
     Args:
-        dataset: at least one image.
+        dataset: at least one image, or row.
+        model: which takes them.
         batch_size: images at once.
         workers: processes that decode.
         variant: what tells inputs from others made of the same images, for the cache; or empty.
     """
     rows = -(-_ROWS // batch_size) * batch_size
-    labels = dataset.labels
+    labels, form = dataset.labels, InputForm(model)
     shards: list[Shard] = []
     for start in range(0, len(dataset), rows):
         part = dataset[start : start + rows]
         classes = None if labels is None else labels[start : start + rows]
         load = partial(loader, part, batch_size=batch_size, workers=workers)
         content = partial(_content, part, variant) if variant else part.content
-        shards.append(Shard(partial(_passed, load), len(part), classes, cache(content)))
+        shards.append(Shard(partial(_passed, load, form), len(part), classes, cache(content)))
     return shards
 
 
-def _content(dataset: ImageDataset, variant: str) -> str:
+def _content(dataset: RowDataset, variant: str) -> str:
     """What tells images that another preprocessing makes inputs of."""
     return key_of(of=dataset.content(), variant=variant)
 
 
-def _passed(load: Callable[[], Data]) -> Iterator[Batch]:
-    return batches(load())
+def _passed(load: Callable[[], Data], form: InputForm) -> Iterator[Batch]:
+    return batches(load(), form=form)

@@ -102,6 +102,7 @@ def bench(
         num_classes=networks.num_classes,
         pretrained=networks.pretrained,
         preprocess=preprocessing.values(),
+        columns=running.choice(),
         image_column=running.image_column,
         label_column=running.label_column,
         limit=images.limit,

@@ -99,7 +99,9 @@ def _compared(digits: "Digits", model: "DigitsNet", *, level: float | None) -> "
     from gradood.bench import Sets, compare, select
 
     # The published clipping value of LINe is absolute, and for other networks.
-    detectors = select("all", ["line.clip=auto"]).detectors
+    chosen = select("all", ["line.clip=auto"]).detectors
+    # No text is told of the digits' classes.
+    detectors = {n: d for n, d in chosen.items() if not any("zero-shot" in k for k in d.needs)}
     say(
         f"near: {len(digits.ood['near'])} images of 8 and 9; far: {len(digits.ood['far'])} patches "
         f"of photographs; fitting {len(detectors)} methods in one pass, scoring each set in one …"

@@ -1,5 +1,6 @@
 """The file of a detector as commands make it: may it be written, and what it says once written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,15 +8,20 @@ from gradood.cli._output import passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
 
-__all__ = ["check_target", "saved", "say_passed_over"]
+__all__ = ["check_target", "noun_of", "saved", "say_passed_over"]
 
 
-def say_passed_over(images: "ImageDataset") -> None:
+def say_passed_over(images: "RowDataset") -> None:
     """Tell which files are no images."""
     if images.passed_over:
         say(f"passed over: {passed_over(images.passed_over)}")
+
+
+def noun_of(preprocess: Mapping[str, Any] | None) -> str:
+    """What the inputs are called, by how they were made."""
+    return "rows" if "kind" in (preprocess or {}) else "images"
 
 
 def check_target(out: Path, *, force: bool, source: Path | None = None) -> None:

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from gradood.cli._detector_file import check_target, saved, say_passed_over
+from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
-from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
     BoundModelOptions,
@@ -23,7 +23,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.calibration._curve import How
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
 
@@ -106,13 +106,13 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    loaded = model.load(changes)
+    loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
     if methods.methods is None:
-        fit_guard(loaded, images, loading, guard, files, output_item(model.output), json=files.json)
+        fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
-    monitor = _monitor(loaded, images, methods, output_item(model.output))
+    monitor = _monitor(loaded, images, methods, model)
     monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
@@ -209,14 +209,12 @@ def calibrate(
     """
     promise = guarantee.check()
     from gradood.artifact import check
-    from gradood.data import Preprocess
     from gradood.monitor import load
 
     check(files.detector)  # Before the model is built, as that may take long.
-    loaded = model.load()
+    loaded = model.load(columns=loading.choice())
     monitor = load(files.detector, loaded.model, override=model.override)
-    fitted = monitor.preprocess
-    preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
+    preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
     monitor.calibrate(loading.loader(images), **asdict(guarantee))
@@ -232,14 +230,14 @@ def calibrate(
     if json:
         document(result)
     else:
-        data(_calibrate_lines(result, promise))
+        data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
 
 
 def _monitor(
     loaded: "LoadedModel",
-    images: "ImageDataset",
+    images: "RowDataset",
     methods: FusedMethodOptions,
-    output: str | int | None,
+    model: NewModelOptions,
 ) -> "Monitor":
     """A monitor of the methods, of which those that were not named may be left out."""
     from gradood.bench import check_classes, example_of
@@ -250,19 +248,23 @@ def _monitor(
         loaded.model,
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
-        output=output,
-        preprocess=asdict(loaded.preprocess),
+        output=output_item(model.output),
+        link=link_named(model.link),
+        preprocess=images.preprocess.to_dict(),
         skip_unusable=selection.detectors.keys() - selection.required,
     )
     # Also a monitor that learns nothing must know its model to be saved.
-    check_classes("fit", images.labels, monitor.bind(example_of(images)).network.classes)
+    network = monitor.bind(example_of(images)).network
+    if network.link == "softmax":
+        check_classes("fit", images.labels, network.classes)
     return monitor
 
 
 def _fit_lines(result: Mapping[str, Any]) -> str:
     subject, learned = result["subject"], result["fit"]
     labels = "with labels" if learned["labels"] else "without labels"
-    fitted = f"{learned['n']:,} images of {learned['path']}, {labels}"
+    noun = noun_of(subject["preprocess"])
+    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}"
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
@@ -275,14 +277,14 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
     return pairs(lines)
 
 
-def _calibrate_lines(result: Mapping[str, Any], promise: str) -> str:
+def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
         "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} images of {result['data']['path']}",
+        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
     }
     if result["overrides"]:
         lines["overridden"] = "; ".join(result["overrides"])

@@ -4,14 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from gradood.cli._detector_file import saved, say_passed_over
+from gradood.cli._detector_file import noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import LoadingOptions
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.data import ImageDataset
+    from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
 
 __all__ = ["GUARANTEE", "GuardOptions", "fit_guard"]
@@ -83,11 +84,11 @@ class _Files(Protocol):
 
 def fit_guard(
     loaded: "LoadedModel",
-    images: "ImageDataset",
+    images: "RowDataset",
     loading: LoadingOptions,
     options: GuardOptions,
     files: _Files,
-    output: str | int | None,
+    model: NewModelOptions,
     *,
     json: bool,
 ) -> None:
@@ -99,7 +100,7 @@ def fit_guard(
         loading: how files become batches.
         options: of the guard.
         files: the images, and where the guard goes.
-        output: which item of what the model returns holds the logits.
+        model: what its outputs are.
         json: whether to print JSON.
     """
     import gradood
@@ -110,7 +111,7 @@ def fit_guard(
     )
     training = None
     if options.training is not None:
-        training = loading.open(options.training, loaded.preprocess)
+        training = loading.open(options.training, images.preprocess)
         say_passed_over(training)
     guard = gradood.guard(
         loaded.model,
@@ -119,8 +120,9 @@ def fit_guard(
         fpr=options.rate,
         mode=options.mode,
         accuracy=loaded.published_accuracy if images.labeled else None,
-        output=output,
-        preprocess=asdict(loaded.preprocess),
+        output=output_item(model.output),
+        link=link_named(model.link),
+        preprocess=images.preprocess.to_dict(),
     )
     guard.save(files.out)
     record = guard.monitor._session.state.guard
@@ -143,9 +145,10 @@ def fit_guard(
 
 def _lines(result: dict[str, Any], promise: str) -> str:
     record, training, subject = result["guard"], result["training"], result["subject"]
-    fitted = f"{record['fitted']:,} images of {result['known']['path']}"
+    noun = noun_of(subject["preprocess"])
+    fitted = f"{record['fitted']:,} {noun} of {result['known']['path']}"
     if training is not None:
-        fitted = f"{training['n']:,} images of {training['path']}"
+        fitted = f"{training['n']:,} {noun} of {training['path']}"
     elif not record["fitted"]:
         fitted = "nothing, as these methods do not learn"
     lines = {
@@ -156,9 +159,9 @@ def _lines(result: dict[str, Any], promise: str) -> str:
         "combined": result["combine"] or "no",
         "fitted on": fitted,
         "promise": promise,
-        "calibrated": f"on {record['known'] - record['fitted']:,} images of "
+        "calibrated": f"on {record['known'] - record['fitted']:,} {noun} of "
         f"{result['known']['path']}",
     }
     if record["accuracy"] is not None:
-        lines["accuracy"] = f"{record['accuracy']:.1%} on these images"
+        lines["accuracy"] = f"{record['accuracy']:.1%} on these"
     return pairs(lines)

@@ -1,9 +1,11 @@
 """Commands that show methods: ``gradood methods``, and on a model ``gradood inspect``."""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gradood.cli._groups import argument, option
-from gradood.cli._model_output import NewModelOptions, output_item
+from gradood.cli._input_columns import InputColumnOptions
+from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import ImageColumn, Json, PreprocessOptions
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
@@ -45,11 +47,21 @@ def methods(
     if json:
         document({"methods": [page.to_dict() for page in pages]})
         return
-    rows = [("METHOD", "COST", "LEARNS FROM", "MEASURES")]
-    rows += [(p.method.name, _cost(p.method), p.fit, p.method.title) for p in pages]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d}" for a, b, c, d in rows]
+    rows = [("METHOD", "COST", "LEARNS FROM", "LINKS", "MEASURES")]
+    rows += [
+        (p.method.name, _cost(p.method), p.fit, _links(p.method), p.method.title) for p in pages
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join((*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]))
+        for row in rows
+    ]
     data("\n".join([*lines, "", _BEGIN]))
+
+
+def _links(method: "Method") -> str:
+    """Which outputs of a model its score is defined for."""
+    return "any" if len(method.links) == 3 else ", ".join(method.links)
 
 
 def _cost(method: "Method") -> str:
@@ -65,28 +77,29 @@ def _cost(method: "Method") -> str:
 def inspect(
     model: NewModelOptions,
     preprocessing: PreprocessOptions,
+    columns: InputColumnOptions,
     images: Annotated[
         str | None,
-        option("PATH", "Images to look at: a folder or Parquet.", "--input"),
-    ] = None,
-    shape: Annotated[
-        str | None,
-        option("C,H,W", "Look at noise of this shape, such as 3,32,32."),
+        option("PATH", "Inputs to look at: a folder of images, Parquet or a table.", "--input"),
     ] = None,
     image_column: ImageColumn = "image",
     json: Json = False,
 ) -> None:
     """Show what is found in a model: its layers, the verified head, what each method would use.
 
-    Only a model of your own needs --input or --shape.
+    Only a model of your own needs --input, or --shape for noise of that shape, such as 3,32,32.
     """
-    if images is not None and shape is not None:
+    shape = columns.shape
+    if images is not None and shape is not None and columns.input_column is None:
         raise ConfigError("--input and --shape were both given; give one.")
+    choice = columns.choice() if images is not None else replace(columns, shape=None).choice()
     from gradood.monitor.inspection import inspect as inspection_of
 
-    loaded = model.load(preprocessing.values(), untrained=True)
+    loaded = model.load(preprocessing.values(), choice, untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(loaded.model, example, output=output_item(model.output))
+    inspection = inspection_of(
+        loaded.model, example, output=output_item(model.output), link=link_named(model.link)
+    )
     if json:
         document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:
@@ -114,10 +127,9 @@ def _noise(loaded: "LoadedModel", shape: str | None) -> "Tensor":
     return torch.randn(_BATCH, *sides, generator=torch.Generator().manual_seed(0))
 
 
-def _images(loaded: "LoadedModel", path: str, image_column: str) -> "Tensor":
+def _images(loaded: "LoadedModel", path: str, image_column: str) -> Any:
     from gradood.bench import example_of
-    from gradood.data import open_images
+    from gradood.data.sources import open_inputs
 
-    return example_of(
-        open_images(path, loaded.preprocess, labeled=False, image_column=image_column)
-    )
+    found = open_inputs(path, loaded.preprocess, labeled=False, image_column=image_column)
+    return example_of(found)

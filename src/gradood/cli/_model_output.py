@@ -1,12 +1,15 @@
 """The item of a model's output that holds the logits, as an option."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from gradood.cli._groups import option
 from gradood.cli._options import MODEL, ModelOptions
 
-__all__ = ["NewModelOptions", "OutputItem", "output_item"]
+if TYPE_CHECKING:
+    from gradood.taps import Link
+
+__all__ = ["LinkName", "NewModelOptions", "OutputItem", "link_named", "output_item"]
 
 OutputItem = Annotated[
     str | None,
@@ -19,11 +22,36 @@ OutputItem = Annotated[
 ]
 
 
+LinkName = Annotated[
+    str | None,
+    option(
+        "softmax|sigmoid|none",
+        "What makes probabilities of the outputs: a softmax over classes, a sigmoid of each of "
+        "several labels, or none, as in a regression.",
+        "--link",
+        panel=MODEL,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewModelOptions(ModelOptions):
     """The classifier that nothing was fitted on yet."""
 
     output: OutputItem = None
+    link: LinkName = None
+
+
+def link_named(text: str | None) -> "Link | None":
+    """The link of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from gradood.taps import check_link
+
+    check_link(text)
+    return cast("Link | None", text)
 
 
 def output_item(text: str | None) -> str | int | None:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from gradood.cli._exits import Unavailable
 from gradood.cli._groups import flag, option
+from gradood.cli._input_columns import InputColumnOptions
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from gradood.bench import Selection
-    from gradood.data import ImageDataset, Preprocess
+    from gradood.data import ColumnInput, Preprocess, RowDataset
+    from gradood.models._columns import ColumnChoice
     from gradood.models._load import LoadedModel
 
 __all__ = [
@@ -95,12 +97,17 @@ class ModelOptions:
     device: Device = "cpu"
 
     def load(
-        self, preprocess: Mapping[str, Any] | None = None, *, untrained: bool = False
+        self,
+        preprocess: Mapping[str, Any] | None = None,
+        columns: "ColumnChoice | None" = None,
+        *,
+        untrained: bool = False,
     ) -> "LoadedModel":
         """The model on its device, with its weights.
 
         Args:
             preprocess: options of `gradood.data.Preprocess` that differ from the model's own.
+            columns: which columns of a table are the input, if it is no image.
             untrained: allow a model without weights.
         """
         from gradood.models._load import load_model
@@ -110,6 +117,7 @@ class ModelOptions:
             self.weights,
             num_classes=self.num_classes,
             preprocess=preprocess,
+            columns=columns,
             device=device_name(self.device),
             pretrained=self.pretrained,
             untrained=untrained,
@@ -185,24 +193,22 @@ class PreprocessOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnOptions:
-    """Columns of Parquet files."""
-
-    PANEL: ClassVar[str] = PREPROCESSING
+class ColumnOptions(InputColumnOptions):
+    """Columns of tables."""
 
     image_column: ImageColumn = "image"
     label_column: Annotated[
         str,
-        option("NAME", "Labels in Parquet files."),
+        option("NAME", "Labels in tables."),
     ] = "label"
 
     def open(
-        self, path: str, preprocess: "Preprocess", *, labeled: bool | None = None
-    ) -> "ImageDataset":
-        """The images of a folder, a list or Parquet, as the model takes them."""
-        from gradood.data import open_images
+        self, path: str, preprocess: "Preprocess | ColumnInput", *, labeled: bool | None = None
+    ) -> "RowDataset":
+        """The images of a folder, a list or Parquet, or rows, as the model takes them."""
+        from gradood.data.sources import open_inputs
 
-        return open_images(
+        return open_inputs(
             path,
             preprocess,
             labeled=labeled,
@@ -244,7 +250,7 @@ class LoadingOptions(ColumnOptions):
     batch_size: BatchSize = 128
     workers: Workers = 0
 
-    def loader(self, images: "ImageDataset") -> "DataLoader[Any]":
+    def loader(self, images: "RowDataset") -> "DataLoader[Any]":
         """Batches of a data set."""
         from gradood.data import loader
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -11,6 +11,7 @@ import typer
 
 from gradood.cli._exits import Exit
 from gradood.cli._groups import argument, option
+from gradood.cli._input_columns import InputColumnOptions
 from gradood.cli._options import (
     RUN,
     BatchSize,
@@ -25,7 +26,7 @@ from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.batch import Settings, Summary
-    from gradood.data import Preprocess
+    from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
 
 __all__ = ["score"]
@@ -43,6 +44,7 @@ class ScoreFiles:
             "Folder for the results; with the same one again, what is new or changed is scored.",
         ),
     ]
+    json: Json = False
 
     def __post_init__(self) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
@@ -108,29 +110,33 @@ def score(
         argument(
             "INPUT",
             "Path or URL of a folder of images, of Parquet, of tar or zip archives, or of a list "
-            "(.txt) of paths and URLs; a slice such as [:2000] may follow.",
+            "(.txt) of paths and URLs; or of a table (Parquet, .csv, .jsonl) for a detector of its "
+            "rows. A slice such as [:2000] may follow.",
         ),
     ],
     files: ScoreFiles,
     model: BoundModelOptions,
     preprocessing: PreprocessOptions,
+    columns: InputColumnOptions,
     job: JobOptions,
-    json: Json = False,
 ) -> None:
-    """Score images from a folder, a list, Parquet or archives, into Parquet.
+    """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
-    Every image becomes a row, the unusable ones with a status and a reason; then the exit code is
+    Every input becomes a row, the unusable ones with a status and a reason; then the exit code is
     4. Started again, a run that was cut short goes on, and images that are new or changed since are
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
     changes = preprocessing.values()
     from gradood.artifact import read
-    from gradood.batch import list_images, load_predictor, score_images
+    from gradood.batch import load_predictor, score_images
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
-    images = list_images(source, image_column=job.image_column)
-    loaded = model.load(changes)
+    choice = columns.choice()
+    stored = artifact.verified.manifest.preprocess
+    of_images = not choice.given and "kind" not in (stored or {})
+    listed = _listed(source, job) if of_images else None
+    loaded = model.load(changes, choice)
     predictor = load_predictor(
         artifact, loaded.model, override=model.override, source=str(files.detector)
     )
@@ -138,34 +144,53 @@ def score(
     try:
         summary = score_images(
             predictor.monitor,
-            images,
+            listed or _listed(source, job, preprocess),
             files.out,
             preprocess=preprocess,
-            identity=predictor.identity(asdict(preprocess), device_name(model.device)),
+            identity=predictor.identity(preprocess.to_dict(), device_name(model.device)),
             settings=job.settings(),
         )
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
-    _print(summary, json=json)
+    _print(summary, json=files.json)
+
+
+def _listed(
+    source: str, job: JobOptions, preprocess: "Preprocess | ColumnInput | None" = None
+) -> "RowSource":
+    """The images, or the rows that inputs of columns are made of."""
+    from gradood.batch import list_columns, list_images
+    from gradood.data import ColumnInput
+
+    if isinstance(preprocess, ColumnInput):
+        return list_columns(source, preprocess)
+    return list_images(source, image_column=job.image_column)
 
 
 def _preprocess(
     stored: Mapping[str, Any] | None, loaded: "LoadedModel", options: Mapping[str, Any]
-) -> "Preprocess":
+) -> "Preprocess | ColumnInput":
     """As the detector was fitted; scores of inputs made otherwise would mean nothing."""
     from gradood.data import Preprocess
 
     if stored is None:
-        say("warning: the detector does not say how images were preprocessed; as the model says")
+        say("warning: the detector does not say how inputs were preprocessed; as the model says")
         return loaded.preprocess
     try:
-        fitted = Preprocess(**stored)
+        fitted = loaded.preprocess_like(stored)
     except TypeError as error:
         raise ConfigError(
             f"the detector was fitted with {dict(stored)!r}, which are no options of "
             "gradood.data.Preprocess; score such images from Python."
         ) from error
+    if not isinstance(fitted, Preprocess):
+        if options:
+            raise ConfigError(
+                f"--{next(iter(options))} is of images, and the detector was fitted on "
+                f"{fitted.kind}; leave it out."
+            )
+        return fitted
     for name, value in options.items():
         asked = getattr(replace(fitted, **{name: value}), name)
         if asked != getattr(fitted, name):

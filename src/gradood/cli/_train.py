@@ -1,6 +1,5 @@
 """``gradood train``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -22,17 +21,17 @@ from gradood.cli._options import (
     device_name,
 )
 from gradood.cli._output import aligned, data, document, say
-from gradood.errors import ConfigError, DataError
+from gradood.cli._training_data import TrainingDataOptions
+from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.data import Preprocess
+    from gradood.models._columns import ColumnChoice
     from gradood.models._load import LoadedModel
-    from gradood.training import Recipe, Trained, TrainingData
+    from gradood.training import Recipe, Trained
     from gradood.training._validation import Scores
 
 __all__ = ["train"]
 
-DATA = "Data (PATH: folder or Parquet, with a slice such as [:2000])"
 RECIPE = "Recipe"
 
 
@@ -54,7 +53,14 @@ class StartOptions:
     ] = False
     device: Device = "cpu"
 
-    def load(self, recipe: "Recipe", *, preprocess: dict[str, Any], device: str) -> "LoadedModel":
+    def load(
+        self,
+        recipe: "Recipe",
+        *,
+        preprocess: dict[str, Any],
+        columns: "ColumnChoice",
+        device: str,
+    ) -> "LoadedModel":
         """The network as the recipe wants it to start.
 
         Raises:
@@ -68,6 +74,7 @@ class StartOptions:
             self.weights,
             num_classes=self.num_classes,
             preprocess=preprocess,
+            columns=columns,
             device=device,
             pretrained=self.pretrained,
             untrained=True,
@@ -79,48 +86,6 @@ class StartOptions:
                 "untrained; give its weights (--from)."
             )
         return loaded
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingDataOptions:
-    """The known images and the auxiliary outliers."""
-
-    PANEL: ClassVar[str] = DATA
-
-    id_data: Annotated[
-        list[str],
-        option(
-            "PATH", "In-distribution training images with labels; several are put together.", "--id"
-        ),
-    ]
-    aux: Annotated[
-        list[str],
-        option("PATH", "Auxiliary outliers; never a test set."),
-    ] = field(default_factory=list)
-    id_classes: Annotated[
-        Path | None,
-        option("FILE", "Names of the known classes, one a line, where the data has none."),
-    ] = None
-    aux_classes: Annotated[
-        Path | None,
-        option(
-            "FILE", "Names of the outliers' classes, one a line, to warn of known ones among them."
-        ),
-    ] = None
-
-    def open(self, preprocess: "Preprocess", columns: ColumnOptions) -> "TrainingData":
-        """The images, and what they are called."""
-        from gradood.training import TrainingData
-
-        known = _images("ID", self.id_data, preprocess, columns, labeled=True)
-        outliers = _images("auxiliary", self.aux, preprocess, columns) if self.aux else None
-        return TrainingData(
-            id=known,
-            aux=outliers,
-            black=preprocess.black,
-            id_classes=_class_names("--id-classes", self.id_classes),
-            aux_classes=_class_names("--aux-classes", self.aux_classes),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +206,7 @@ def train(
         max_bad_fraction=running.max_bad_fraction,
     )
     with joined(device_name(network.device)) as device:
-        loaded = network.load(chosen, preprocess=changes, device=device)
+        loaded = network.load(chosen, preprocess=changes, columns=running.choice(), device=device)
         training_data = images.open(loaded.preprocess, running)
         trainer = Trainer(loaded.model, chosen, training_data, out=running.out, options=options)
         trained = trainer.fit(resume=running.resume)
@@ -250,32 +215,6 @@ def train(
         _print(trained, running.out, json=json)
     if trained.failure is not None:
         raise typer.Exit(Exit.GATE_FAILED)
-
-
-def _images(
-    what: str,
-    paths: Sequence[str],
-    preprocess: "Preprocess",
-    columns: ColumnOptions,
-    *,
-    labeled: bool | None = None,
-) -> Any:
-    from torch.utils.data import ConcatDataset
-
-    try:
-        sets = [columns.open(path, preprocess, labeled=labeled) for path in paths]
-    except DataError as error:
-        raise DataError(f"the {what} data: {error}") from error
-    return sets[0] if len(sets) == 1 else ConcatDataset(sets)
-
-
-def _class_names(option: str, file: Path | None) -> Sequence[str] | None:
-    from gradood.training._class_overlap import read_class_names
-
-    try:
-        return None if file is None else read_class_names(file)
-    except DataError as error:
-        raise DataError(f"{option} {error}") from error
 
 
 def _print(trained: "Trained", out: Path, *, json: bool) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
-from gradood.data.dataset import ImageDataset
-from gradood.errors import BadImageError
+from gradood.data.row_dataset import RowDataset
+from gradood.errors import BadRowError
 
 __all__ = ["shared_images"]
 
@@ -29,7 +29,7 @@ def shared_images(first: Any, second: Any) -> list[tuple[str, str]]:
     Cost: reads the last 4 kB of each file, or all of what is in Parquet or archives; and all of
         those that look alike. Keeps some 100 bytes for each image of the first.
     """
-    known: dict[bytes, list[tuple[ImageDataset, int]]] = {}
+    known: dict[bytes, list[tuple[RowDataset, int]]] = {}
     for dataset, index in _images(first):
         key = _key(dataset, index)
         if key is not None:
@@ -45,17 +45,17 @@ def shared_images(first: Any, second: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _images(dataset: Any) -> Iterator[tuple[ImageDataset, int]]:
-    if isinstance(dataset, ImageDataset):
+def _images(dataset: Any) -> Iterator[tuple[RowDataset, int]]:
+    if isinstance(dataset, RowDataset):
         yield from ((dataset, index) for index in range(len(dataset)))
     elif isinstance(dataset, ConcatDataset):
         for part in dataset.datasets:
             yield from _images(part)
-    elif isinstance(dataset, Subset) and isinstance(dataset.dataset, ImageDataset):
+    elif isinstance(dataset, Subset) and isinstance(dataset.dataset, RowDataset):
         yield from ((dataset.dataset, index) for index in dataset.indices)
 
 
-def _key(dataset: ImageDataset, index: int) -> bytes | None:
+def _key(dataset: RowDataset, index: int) -> bytes | None:
     """What files of the same content have in common, and few others."""
     try:
         encoded = dataset.encoded(index, fetch=False)
@@ -68,12 +68,12 @@ def _key(dataset: ImageDataset, index: int) -> bytes | None:
             return None
         else:
             size, tail = len(encoded), encoded[-_TAIL:]
-    except (OSError, BadImageError):
+    except (OSError, BadRowError):
         return None
     return hashlib.sha256(b"%d " % size + tail).digest() if size else None
 
 
-def _digest(dataset: ImageDataset, index: int) -> bytes:
+def _digest(dataset: RowDataset, index: int) -> bytes:
     encoded = dataset.encoded(index, fetch=False)
     content = encoded.read_bytes() if isinstance(encoded, Path) else encoded or b""
     return hashlib.sha256(content).digest()

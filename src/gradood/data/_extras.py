@@ -6,7 +6,7 @@ from typing import Any
 
 from gradood._io.optional import optional_module
 
-__all__ = ["arrow", "filesystems", "heif", "parquet", "pillow"]
+__all__ = ["arrow", "filesystems", "heif", "parquet", "pillow", "resampling", "soundfile"]
 
 
 def pillow(module: str = "Image") -> Any:
@@ -23,6 +23,24 @@ def heif() -> Any:
     """``pillow_heif``, which decodes HEIC; None where it is not installed."""
     try:
         return importlib.import_module("pillow_heif")
+    except ImportError:
+        return None
+
+
+@cache
+def soundfile() -> Any:
+    """``soundfile``, which decodes sound; None where it is not installed."""
+    try:
+        return importlib.import_module("soundfile")
+    except (ImportError, OSError):  # Its library is not there.
+        return None
+
+
+@cache
+def resampling() -> Any:
+    """``scipy.signal.resample_poly``; None where SciPy is not installed."""
+    try:
+        return importlib.import_module("scipy.signal").resample_poly
     except ImportError:
         return None
 

@@ -11,7 +11,7 @@ from gradood.data._extras import arrow
 from gradood.data._tables import Tables
 from gradood.errors import BadImageError, ConfigError, DataError, suggest
 
-__all__ = ["IMAGE", "LABEL", "ParquetColumns", "encoded_value"]
+__all__ = ["IMAGE", "LABEL", "ParquetColumns", "encoded_value", "label_columns"]
 
 IMAGE, LABEL = "image", "label"
 """Default names. Where a file has no such column, the first of `INPUT_KEYS` or `LABEL_KEYS` that
@@ -126,6 +126,40 @@ def encoded_value(value: Any) -> bytes:
     if isinstance(value, list):
         return bytes(number % 256 for number in value)
     return value
+
+
+def label_columns(
+    tables: Tables, label: str, labeled: bool | None
+) -> tuple[str | None, bool, bool, tuple[str, ...] | None]:
+    """The column of labels, whether it holds whole numbers, whether it is of folders, and classes.
+
+    A column of lists, such as the classes of the tokens of a text, is none unless it is named.
+
+    Args:
+        tables: the files, which must agree.
+        label: column of labels; unless it is the default, it must exist.
+        labeled: whether there must be labels, or must not; None if either will do.
+
+    Raises:
+        ConfigError: a column is not there.
+        DataError: a column is of the wrong type, or the files differ.
+    """
+    found: list[tuple[str | None, bool, bool, tuple[str, ...] | None]] = []
+    for path, schema in zip(tables.paths, tables.schemas, strict=True):
+        wanted = _meant(label, LABEL, LABEL_KEYS, schema.names)
+        lists = wanted in schema.names and _base(schema.field(wanted).type) in _LISTS
+        if lists and label == LABEL and labeled is None:
+            found.append((None, True, False, None))
+            continue
+        name, plain, partition = _label(tables, path, schema, label, labeled)
+        classes = None if name is None else _class_names(schema, name)
+        found.append((name, plain, partition, classes))
+        if found[-1] != found[0]:
+            raise DataError(
+                f"{str(path)!r} has other labels than {str(tables.paths[0])!r}: {found[-1]}, "
+                f"{found[0]}; expected the same in all files. Read them one by one."
+            )
+    return found[0]
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:

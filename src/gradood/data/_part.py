@@ -1,19 +1,20 @@
-"""Some rows of an image source."""
+"""Some rows of a source."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from gradood.data._column_source import ColumnRows
 from gradood.data.image_source import ImageSource
+from gradood.data.row_source import RowSource
 
-__all__ = ["Part"]
+__all__ = ["part_of"]
 
 
-@final
-class Part(ImageSource):
+class _Part(RowSource):
     """Some rows of a source, under the ids they have there.
 
     Args:
@@ -22,7 +23,7 @@ class Part(ImageSource):
         rows: which of them.
     """
 
-    def __init__(self, source: str, whole: ImageSource, rows: Sequence[int]) -> None:
+    def __init__(self, source: str, whole: RowSource, rows: Sequence[int]) -> None:
         self.source = source
         self.labeled, self.classes = whole.labeled, whole.classes
         self.place, self.passed_over = whole.place, whole.passed_over
@@ -43,12 +44,6 @@ class Part(ImageSource):
 
     def where(self, row: int) -> str:
         return self._whole.where(self._rows[row])
-
-    def encoded(self, row: int) -> bytes | Path:
-        return self._whole.encoded(self._rows[row])
-
-    def remote(self, row: int) -> bool:
-        return self._whole.remote(self._rows[row])
 
     def remark(self, row: int) -> tuple[str, str] | None:
         return self._whole.remark(self._rows[row])
@@ -75,3 +70,44 @@ class Part(ImageSource):
 
     def origins(self, rows: Sequence[int]) -> Iterator[str]:
         return self._whole.origins([self._rows[row] for row in rows])
+
+
+@final
+class ImagePart(_Part, ImageSource):
+    """Some rows that are images; see `_Part`."""
+
+    def __init__(self, source: str, whole: ImageSource, rows: Sequence[int]) -> None:
+        super().__init__(source, whole, rows)
+        self._images = whole
+
+    def encoded(self, row: int) -> bytes | Path:
+        return self._images.encoded(self._rows[row])
+
+    def remote(self, row: int) -> bool:
+        return self._images.remote(self._rows[row])
+
+
+@final
+class ColumnPart(_Part, ColumnRows):
+    """Some rows that are made of columns; see `_Part`."""
+
+    def __init__(self, source: str, whole: ColumnRows, rows: Sequence[int]) -> None:
+        super().__init__(source, whole, rows)
+        self._columns = whole
+
+    def values(self, row: int) -> Mapping[str, Any]:
+        return self._columns.values(self._rows[row])
+
+
+def part_of(source: str, whole: RowSource, rows: Sequence[int]) -> RowSource:
+    """Some rows of a source, of its own kind.
+
+    Args:
+        source: as the user named it.
+        whole: all rows.
+        rows: which of them.
+    """
+    if isinstance(whole, ColumnRows):
+        return ColumnPart(source, whole, rows)
+    assert isinstance(whole, ImageSource)
+    return ImagePart(source, whole, rows)

@@ -70,9 +70,10 @@ class Tables:
         self.rows = self._starts[-1]
         self._cache_bytes = cache_bytes
         self._cache: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._texts: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_texts": {}}
 
     def value(self, row: int, column: str, together: tuple[str, ...]) -> Any:
         """One value, as a Python object; None where there is none.
@@ -98,6 +99,25 @@ class Tables:
         parts = [self._read(group, (name,)).column(name) for group in groups]
         chunks = [chunk for part in parts for chunk in part.chunks]
         return arrow().chunked_array(chunks, type=None if chunks else arrow().int64())
+
+    def values(self, name: str) -> list[Any]:
+        """A whole column as Python objects.
+
+        Raises:
+            DataError: a row group is damaged.
+        """
+        return self.column(name).to_pylist()
+
+    def text(self, row: int, column: str) -> str | None:
+        """One value as a text; the whole column is kept.
+
+        Raises:
+            DataError: a row group is damaged.
+        """
+        if column not in self._texts:
+            texts = self.column(column).cast(arrow().string())
+            self._texts[column] = texts.combine_chunks()
+        return self._texts[column][row].as_py()
 
     def uri(self, path: PurePath) -> str:
         """Absolute path or URL of one of the files."""

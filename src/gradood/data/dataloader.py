@@ -4,11 +4,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from gradood.data._batches import image_batch
 from gradood.data._worker_pool import DECODE_TIMEOUT, run_chunks
 from gradood.data._workers import RowTask
+from gradood.data.row_dataset import RowDataset
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["decoded_batches", "loader"]
@@ -41,7 +42,9 @@ def loader(
     # Without a generator of its own, every pass over a DataLoader draws from the global one.
     generator = torch.Generator()
     if workers == 0:
-        return DataLoader(dataset, batch_size=batch_size, collate_fn=_collate, generator=generator)
+        return DataLoader(
+            dataset, batch_size=batch_size, collate_fn=_collation(dataset), generator=generator
+        )
     return _PooledLoader(
         dataset, batch_size=batch_size, workers=workers, decode_timeout=decode_timeout
     )
@@ -89,7 +92,7 @@ class _PooledLoader(DataLoader[Any]):
             dataset,
             batch_size=batch_size,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=_collation(dataset),
             generator=torch.Generator(),
         )
         self.decode_timeout = decode_timeout
@@ -99,7 +102,7 @@ class _PooledLoader(DataLoader[Any]):
             self.dataset,
             iter(self.batch_sampler or ()),
             workers=self.num_workers,
-            collate=_collate,
+            collate=_collation(self.dataset),
             decode_timeout=self.decode_timeout,
         )
 
@@ -123,12 +126,6 @@ class _Items(RowTask[Any, Any]):
         return self.collate_items(items)
 
 
-def _collate(items: Sequence[Any]) -> Any:
-    images = [item[0] if isinstance(item, tuple) else item for item in items]
-    shapes = sorted({tuple(image.shape) for image in images if isinstance(image, Tensor)})
-    if len(shapes) > 1:
-        raise DataError(
-            f"images of one batch differ in size: {', '.join(map(str, shapes[:3]))}; expected "
-            "one. Set Preprocess(resize=…, crop=…), or batch_size=1."
-        )
-    return default_collate(list(items))
+def _collation(dataset: Dataset[Any]) -> Callable[[list[Any]], Any]:
+    """What makes a batch of items: a data set of this library's own knows how."""
+    return dataset.collate if isinstance(dataset, RowDataset) else image_batch

@@ -1,20 +1,16 @@
 """A data set of images in a fixed order, decoded when asked for."""
 
-import copy
-from abc import ABC
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, final, overload
+from typing import TYPE_CHECKING, Any, final
 
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from gradood.data._batches import image_batch
 from gradood.data._decode import decode
-from gradood.data._sampling import SEED, even_sample
 from gradood.data.image_source import ImageSource
 from gradood.data.preprocess import Preprocess
-from gradood.errors import ConfigError, DataError
+from gradood.data.row_dataset import RowDataset, joint_sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,227 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["ImageDataset", "joint_sample"]
 
 
-class ImageDataset(Dataset[Any], ABC):
+class ImageDataset(RowDataset):
     """A map-style dataset: ``dataset[i]`` is an image, or a pair of image and label.
 
-    An image is the float32 tensor that `preprocess` makes, a label an int. ``dataset[:2000]`` is a
-    dataset of the same kind, which shares what has been read. A dataset can be sent to the worker
-    processes of a `DataLoader`.
+    An image is the float32 tensor that `preprocess` makes, a label an int; see `RowDataset`.
 
     Attributes:
         preprocess: from a Pillow image to a tensor.
-        classes: their names in the order of the labels, if known.
-        labeled: whether items are pairs.
-        passed_over: how many files beside the images are none, by the end of their names.
     """
 
-    passed_over: Mapping[str, int]
     preprocess: Callable[["Image"], Tensor]
-    classes: tuple[str, ...] | None
-    labeled: bool
+    _source: ImageSource
 
     def __init__(self, source: ImageSource, preprocess: Callable[["Image"], Tensor] | None) -> None:
+        super().__init__(source)
         self.preprocess = Preprocess() if preprocess is None else preprocess
-        self.classes = source.classes
-        self.labeled = source.labeled
-        self.passed_over = source.passed_over
-        self._source = source
-        self._rows: Sequence[int] = range(len(source))
 
     @final
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
+    def collate(self, items: Sequence[Any]) -> Any:
+        return image_batch(items)
 
     @final
-    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, int] | Self:
-        """One item, or the dataset of some.
-
-        Raises:
-            IndexError: there is no such item.
-            DataError: the image or its label cannot be used; names it, and says why.
-        """
-        if isinstance(index, slice):
-            return self.subset(index)
-        row, source = self._rows[index], self._source
-        try:
-            image = self.preprocess(decode(source.encoded(row)))
-        except (MemoryError, ModuleNotFoundError):
-            raise
-        except DataError as error:
-            raise DataError(
-                f"{source.where(row)} cannot be used: {error}{source.hint(row)}"
-            ) from error
-        except Exception as error:
-            raise DataError(
-                f"{source.where(row)} cannot be preprocessed: {type(error).__name__}: {error}"
-            ) from error
-        return (image, source.label(row)) if self.labeled else image
+    def _input(self, row: int) -> Tensor:
+        return self.preprocess(decode(self._source.encoded(row)))
 
     @final
-    def encoded(self, index: int, *, fetch: bool = True) -> bytes | Path | None:
-        """The content of an item's file, or where it is on this machine.
-
-        Args:
-            index: of the item.
-            fetch: whether to fetch it where it is behind a URL; else that gives None.
-
-        Raises:
-            IndexError: there is no such item.
-            BadImageError: it cannot be read.
-        """
-        row = self._rows[index]
-        return self._source.encoded(row) if fetch or not self._source.remote(row) else None
-
-    @final
-    def name(self, index: int) -> str:
-        """What to call an item in a report; printable.
-
-        Raises:
-            IndexError: there is no such item.
-        """
-        return _printable(self._source.name(self._rows[index]))
-
-    @final
-    def where(self, index: int) -> str:
-        """An item as an error message names it.
-
-        Raises:
-            IndexError: there is no such item.
-        """
-        return self._source.where(self._rows[index])
-
-    @final
-    def subset(self, items: slice | Iterable[int]) -> Self:
-        """The dataset of some items, in the order given.
-
-        Args:
-            items: a slice, or indices into this dataset.
-
-        Raises:
-            IndexError: there is no such item.
-        """
-        part = copy.copy(self)
-        rows = self._rows
-        part._rows = rows[items] if isinstance(items, slice) else [rows[int(i)] for i in items]
-        return part
-
-    @final
-    def sample(self, count: int, *, seed: int = SEED) -> Self:
-        """The dataset of an even sample of its items, in their order.
-
-        Of each class its share, and at least one where there is room for all; within a class spread
-        over all of its items. Classes are those of folders, lists, columns or archives, also where
-        the dataset is without labels; where none are known, items are spread over the whole.
-        ``open_images("photos[:2000]")`` is ``open_images("photos").sample(2000)``, where
-        ``dataset[:2000]`` is the first 2,000 items, as for any sequence.
-
-        Args:
-            count: items wanted; all are taken where there are no more.
-            seed: of the draw.
-
-        Raises:
-            ConfigError: `count` is negative.
-        """
-        if count < 0:
-            raise ConfigError(f"count is {count}; expected a number of items, 0 or more.")
-        return self.subset(even_sample(self.groups(), count, seed=seed))
-
-    @final
-    def groups(self) -> Sequence[Hashable]:
-        """Of each item its class, whether the dataset has labels or not; None where none is known.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
-        groups = self._source.groups()
-        return [groups[row] for row in self._rows]
-
-    @final
-    def content(self) -> str:
-        """SHA-256 that tells these images, in this order, from any others; names have no part.
-
-        The preprocessing and the labels have none either.
-
-        Raises:
-            DataError: a file cannot be read.
-
-        Cost: the files are read once, remote ones too; of a Parquet file the digest is kept.
-        """
-        return self._source.content(self._rows)
-
-    @final
-    def origins(self) -> Iterator[str]:
-        """Of each item, what is the same for the same image, however its path was written.
-
-        The resolved path or the URL of an image file; content and row of a Parquet file.
-
-        Raises:
-            DataError: a file cannot be read.
-
-        Cost: as `content` for Parquet files; for others a look at each file.
-        """
-        return self._source.origins(self._rows)
-
-    @property
-    @final
-    def labels(self) -> Tensor | None:
-        """Labels (len(self),) int64, without decoding an image; None if there are none.
-
-        Raises:
-            DataError: a label is missing.
-        """
-        if not self.labeled:
-            return None
-        return self._source.labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
-
-    @property
-    @final
-    def num_classes(self) -> int | None:
-        """Classes of the whole source, also in a subset; None without labels.
-
-        Where the classes have no names, one more than the largest label.
-        """
-        if self.classes is not None:
-            return len(self.classes)
-        if not self.labeled:
-            return None
-        labels = self._source.labels()
-        return max(int(labels.max()) + 1, 0) if len(labels) else 0
-
-
-def joint_sample(
-    datasets: Sequence[ImageDataset], count: int | None, *, first: bool = False
-) -> list[ImageDataset]:
-    """An even sample of several data sets as if they were one; see `ImageDataset.sample`.
-
-    Args:
-        datasets: of the same classes.
-        count: items wanted of all together; None for all.
-        first: take the first items instead.
-
-    Returns:
-        The part of each data set, which may be empty.
-    """
-    total = sum(map(len, datasets))
-    if count is None or count >= total:
-        return list(datasets)
-    groups = [group for dataset in datasets for group in dataset.groups()]
-    rows = range(count) if first else even_sample(groups, count)
-    parts: list[ImageDataset] = []
-    start = 0
-    for dataset in datasets:
-        stop = start + len(dataset)
-        parts.append(dataset.subset([row - start for row in rows if start <= row < stop]))
-        start = stop
-    return parts
-
-
-def _printable(name: str) -> str:
-    """The name, with bytes that are not UTF-8 written out as \\xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    def _encoded(self, row: int, fetch: bool) -> bytes | Path | None:
+        source = self._source
+        return source.encoded(row) if fetch or not source.remote(row) else None

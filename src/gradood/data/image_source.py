@@ -1,8 +1,7 @@
-"""Images by row number: each with an id, a place it is read from, and perhaps a label."""
+"""Images by row number, and image files by their paths and URLs."""
 
-import hashlib
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -19,54 +18,13 @@ from gradood.data._storage import (
     is_absolute,
     local_path,
 )
+from gradood.data.row_source import NAME_REMARK, RowSource, printable
 
 __all__ = ["FileSource", "ImageSource", "NAME_REMARK", "printable"]
 
-NAME_REMARK = "name_not_utf8"
-"""Status of a row whose name is no text, though its image is sound."""
 
-
-_NOTHING: Mapping[str, int] = {}
-
-
-class ImageSource(ABC):
-    """The rows of a folder, a list, Parquet or archives, in a fixed order.
-
-    It can be sent to other processes, and reads nothing but the image asked for.
-
-    Attributes:
-        source: path or URL, as the user named it.
-        place: absolute path or URL of the same, without a slice.
-        labeled: whether rows have labels.
-        classes: their names in the order of the labels, if known.
-        passed_over: how many files are no images, by the end of their names.
-    """
-
-    source: str
-    place: str
-    labeled: bool = False
-    classes: tuple[str, ...] | None = None
-    passed_over: Mapping[str, int] = _NOTHING
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Rows."""
-
-    @abstractmethod
-    def id(self, row: int) -> str:
-        """Printable, different from those of all other rows, the same in every run."""
-
-    @abstractmethod
-    def uri(self, row: int) -> str:
-        """Where the image is, printable."""
-
-    @abstractmethod
-    def name(self, row: int) -> str:
-        """What to call the image in a report; may occur twice."""
-
-    @abstractmethod
-    def where(self, row: int) -> str:
-        """The image as an error message names it."""
+class ImageSource(RowSource):
+    """Rows that are images; see `RowSource`."""
 
     @abstractmethod
     def encoded(self, row: int) -> bytes | Path:
@@ -79,69 +37,6 @@ class ImageSource(ABC):
     def remote(self, row: int) -> bool:
         """Whether the image is a file of its own behind a URL."""
         return False
-
-    def remark(self, row: int) -> tuple[str, str] | None:
-        """A status and a reason, if something is odd about the row itself."""
-        return None
-
-    def hint(self, row: int) -> str:
-        """What may explain that the image cannot be opened, as a sentence; else empty."""
-        return ""
-
-    @abstractmethod
-    def label(self, row: int) -> int:
-        """Asked only where rows are labeled.
-
-        Raises:
-            DataError: this row has none.
-        """
-
-    @abstractmethod
-    def labels(self) -> Tensor:
-        """(rows,) int64; asked only where rows are labeled.
-
-        Raises:
-            DataError: a row has none.
-        """
-
-    @abstractmethod
-    def groups(self) -> Sequence[Hashable]:
-        """Of each row its class, whether labels are used or not; one value where none are known.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
-
-    @abstractmethod
-    def stamps(self) -> Sequence[str | None]:
-        """Of each row what differs once its content was changed; None where nothing would tell.
-
-        Cost: a look at each file, not at its content.
-        """
-
-    @abstractmethod
-    def content(self, rows: Sequence[int]) -> str:
-        """SHA-256 of the images in some rows, in that order; names have no part.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
-
-    @abstractmethod
-    def origins(self, rows: Sequence[int]) -> Iterator[str]:
-        """Of each of some rows, what is the same for the same image by whatever path.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
-
-    @final
-    def digest(self) -> str:
-        """SHA-256 over every id and place: another source has another. Contents have no part."""
-        total = hashlib.sha256()
-        for row in range(len(self)):
-            total.update(f"{self.id(row)}\0{self.uri(row)}\0".encode())
-        return total.hexdigest()
 
 
 @final
@@ -261,25 +156,6 @@ class FileSource(ImageSource):
     def _place(self, row: int) -> str:
         name = self._names[row]
         return name if is_absolute(name) else self.base + name
-
-
-def printable(text: str) -> str:
-    """The text on one line: control characters become ``\\n`` and such, wrong bytes ``\\xNN``.
-
-    >>> printable("caf\\xe9 1.png"), printable("a\\udcff.png"), printable("a\\nb.png")
-    ('café 1.png', 'a\\\\xff.png', 'a\\\\nb.png')
-    """
-    if text.isprintable():
-        return text
-    return "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable():
-        return character
-    if "\udc80" <= character <= "\udcff":  # How Python holds a byte that is not UTF-8.
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _exists(uri: str) -> bool:

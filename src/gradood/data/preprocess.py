@@ -1,7 +1,7 @@
 """From an image to what a network takes: mode, resize, crop, scale, normalize."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -88,6 +88,10 @@ class Preprocess:
         if self.std is not None:
             x.div_(torch.tensor(self.std).view(-1, 1, 1))
         return x
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its options by name."""
+        return asdict(self)
 
     @property
     def black(self) -> Tensor:

@@ -1,7 +1,7 @@
-"""Images named by one URI: a folder, a list, Parquet, archives or one file, and a slice of it.
+"""Inputs named by one URI: a folder, a list, a table, archives or one file, and a slice of it.
 
-``fit``, `calibrate`, ``score``, ``bench`` and ``train`` all read their images through this module:
-a URI names the same images in the same order in each.
+``fit``, `calibrate`, ``score``, ``bench`` and ``train`` all read their inputs through this module:
+a URI names the same rows in the same order in each.
 """
 
 import os
@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from gradood.data._archives import ARCHIVE_EXTENSIONS, is_archive_name
+from gradood.data._column_source import ColumnRows, ColumnSource
+from gradood.data._kinds import kind_of
 from gradood.data._listing import (
     EXTENSIONS,
-    HEIF_EXTENSIONS,
-    LIST_EXTENSIONS,
-    entries_of,
-    is_image_name,
 )
 from gradood.data._parquet import ParquetSource
 from gradood.data._parquet_columns import IMAGE, LABEL
-from gradood.data._part import Part
+from gradood.data._part import ColumnPart, ImagePart
 from gradood.data._sampling import drawn_rows
-from gradood.data._storage import absolute_folder, check_protocols, local_path, reaching
-from gradood.data._tables import is_parquet_name, is_partitioned
+from gradood.data._storage import absolute_folder, local_path
+from gradood.data._text_tables import TEXT_TABLES, is_text_table
+from gradood.data.column_dataset import ColumnDataset
+from gradood.data.column_input import ColumnInput
 from gradood.data.dataset import ImageDataset
 from gradood.data.image_source import FileSource, ImageSource
 from gradood.data.images import (
@@ -38,15 +37,26 @@ from gradood.data.images import (
     folder_source,
     list_source,
 )
+from gradood.data.preprocess import Preprocess
+from gradood.data.row_dataset import RowDataset
 from gradood.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["list_images", "local_file", "open_images", "split_slice", "split_text"]
+__all__ = [
+    "list_columns",
+    "list_images",
+    "local_file",
+    "open_columns",
+    "open_images",
+    "open_inputs",
+    "split_slice",
+    "split_text",
+]
 
 _SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
-_Kind = Literal["archive", "folder", "parquet", "list", "image"]
+_TABLES = f"a .parquet file, a folder of such, or a file ending in {', '.join(TEXT_TABLES)}"
 
 
 def open_images(
@@ -88,7 +98,7 @@ def open_images(
     Cost: lists a folder once, reads a list or the footers of Parquet files.
     """
     bare, part = _split(source)
-    kind = _kind_of(bare)
+    kind = kind_of(bare)
     if kind == "parquet":
         dataset: ImageDataset = ParquetImages(
             bare,
@@ -107,7 +117,7 @@ def open_images(
         raise DataError(f"{bare!r} is one image, without a label; expected labels.")
     else:
         dataset = SingleImage(bare, preprocess)
-    rows = _selected(source, bare, dataset.groups, part)
+    rows = _selected(source, bare, dataset.groups, part, "image")
     return dataset.subset(slice(rows.start, rows.stop) if isinstance(rows, range) else rows)
 
 
@@ -128,7 +138,7 @@ def list_images(source: str, *, image_column: str = IMAGE) -> ImageSource:
         names in memory.
     """
     bare, part = _split(source)
-    kind = _kind_of(bare)
+    kind = kind_of(bare)
     if kind == "parquet":
         whole: ImageSource = ParquetSource(bare, image=image_column, labeled=False)
     elif kind == "archive":
@@ -139,8 +149,60 @@ def list_images(source: str, *, image_column: str = IMAGE) -> ImageSource:
         whole = folder_source(bare, labeled=False)
     else:
         whole = FileSource(bare, [bare], absolute_folder(""))
-    rows = _selected(source, bare, whole.groups, part)
-    return whole if len(rows) == len(whole) else Part(str(source), whole, rows)
+    rows = _selected(source, bare, whole.groups, part, "image")
+    return whole if len(rows) == len(whole) else ImagePart(str(source), whole, rows)
+
+
+def open_columns(
+    source: str | Path,
+    inputs: ColumnInput,
+    *,
+    labeled: bool | None = None,
+    label_column: str = LABEL,
+) -> ColumnDataset:
+    """The rows of a table as a data set; the same rows and order as `list_columns`.
+
+    Args:
+        source: a path or URL of a ``.parquet`` file or a folder with some, or of a ``.csv``,
+            ``.tsv``, ``.jsonl`` or ``.ndjson`` file. A slice may follow, as for `open_images`.
+        inputs: from the columns of a row to what the model takes; what it leaves open, such as
+            which columns hold numbers, is taken from this table.
+        labeled: True to insist on labels, False to leave them, None to use them if there are any.
+        label_column: the default is any name in the table of docs/inputs.md.
+
+    Raises:
+        DataError: there is nothing there, nothing in the slice, or it cannot be read.
+        ConfigError: a column named is not in the table.
+        ImportError: the package that reads such files or URLs is not installed.
+
+    Cost: reads a text file, or the footers of Parquet files.
+    """
+    bare, part = _split(source)
+    inputs = inputs.opened(_table(bare))
+    rows = ColumnSource(
+        bare, inputs.columns, files=inputs.files, label=label_column, labeled=labeled
+    )
+    dataset = ColumnDataset(rows, inputs)
+    taken = _selected(source, bare, dataset.groups, part, "row")
+    return dataset.subset(slice(taken.start, taken.stop) if isinstance(taken, range) else taken)
+
+
+def list_columns(source: str, inputs: ColumnInput) -> ColumnRows:
+    """The rows of a table by number; the same rows and order as `open_columns`.
+
+    Args:
+        source: as for `open_columns`.
+        inputs: what the rows are read for.
+
+    Raises:
+        DataError: there is nothing, or something else.
+        ConfigError: there is no such column.
+        ImportError: the package that reads such files or URLs is not installed.
+    """
+    bare, part = _split(source)
+    whole = ColumnSource(_table(bare), inputs.columns, files=inputs.files, labeled=False)
+    rows = _selected(source, bare, whole.groups, part, "row")
+    return whole if len(rows) == len(whole) else ColumnPart(str(source), whole, rows)
 
 
 def split_slice(source: str | Path) -> tuple[Path, slice]:
@@ -177,11 +239,17 @@ def _split(source: str | Path) -> tuple[str, slice]:
 
 
 def _selected(
-    source: str | Path, bare: str, groups: Callable[[], Sequence[Hashable]], part: slice
+    source: str | Path,
+    bare: str,
+    groups: Callable[[], Sequence[Hashable]],
+    part: slice,
+    what: Literal["image", "row"],
 ) -> Sequence[int]:
     """The rows that a slice takes: the one place where it is decided which."""
     known = groups()
     count = len(known)
+    if not count and what == "row":
+        raise DataError(f"no row in {bare!r}; expected a table with some.")
     if not count:
         raise DataError(
             f"no image in {bare!r}: expected files ending in {', '.join(sorted(EXTENSIONS))}, a "
@@ -189,75 +257,43 @@ def _selected(
         )
     rows = drawn_rows(known, part)
     if not rows:
-        raise DataError(f"{count} images in {bare!r}, and none in {str(source)!r}; expected some.")
+        raise DataError(f"{count} {what}s in {bare!r}, and none in {str(source)!r}; expected some.")
     return rows
 
 
-def _kind_of(uri: str) -> _Kind:
-    """What lies at a URI."""
-    path = local_path(uri)
-    if is_archive_name(uri) and "{" in uri and not (path is not None and os.path.lexists(path)):
-        return "archive"
-    if path is None:
-        folder, names = _remote_entries(uri)
-    elif path.is_dir():
-        folder, names = True, entries_of(uri)
-    elif os.path.lexists(path):
-        folder, names = False, []
-    else:
-        raise DataError(
-            f"{uri!r} does not exist; expected a folder of images, a .parquet file, a folder of "
-            f"them, a .tar or .zip file, a list ({', '.join(LIST_EXTENSIONS)}) of paths and URLs, "
-            "or an image; a slice such as [:2000] may follow."
-        )
-    if folder:
-        if any(map(is_parquet_name, names)) or _holds_partitions(uri, names):
-            return "parquet"
-        shown = [name for name in names if not name.startswith(".")]
-        return "archive" if shown and all(map(is_archive_name, shown)) else "folder"
-    name = os.path.basename(uri.rstrip("/")) if path is None else path.name
-    if is_parquet_name(name):
-        return "parquet"
-    if is_archive_name(name):
-        return "archive"
-    if is_image_name(name):
-        return "image"
-    if name.lower().endswith(LIST_EXTENSIONS):
-        return "list"
-    raise DataError(
-        f"{uri!r} is neither a folder, nor Parquet (.parquet), nor a list of paths or URLs "
-        f"({', '.join(LIST_EXTENSIONS)}), nor an archive ({', '.join(ARCHIVE_EXTENSIONS)}), nor an "
-        f"image; expected one of these.{_unreadable_kind(name)}"
+def open_inputs(
+    source: str | Path,
+    preprocess: Preprocess | ColumnInput,
+    *,
+    labeled: bool | None = None,
+    image_column: str = IMAGE,
+    label_column: str = LABEL,
+    root: str | Path | None = None,
+) -> RowDataset:
+    """Images or the rows of a table, as their preprocessing says; see `open_images`."""
+    if isinstance(preprocess, ColumnInput):
+        return open_columns(source, preprocess, labeled=labeled, label_column=label_column)
+    return open_images(
+        source,
+        preprocess,
+        labeled=labeled,
+        image_column=image_column,
+        label_column=label_column,
+        root=root,
     )
 
 
-def _unreadable_kind(name: str) -> str:
-    """What to do about a kind of image that is not read, as a sentence; else empty."""
-    if os.path.splitext(name)[1].lower() in HEIF_EXTENSIONS:
-        return " HEIC is read where pillow-heif is installed: pip install pillow-heif."
-    return ""
+def _table(uri: str) -> str:
+    """A URI of a table.
 
-
-def _holds_partitions(uri: str, names: Sequence[str]) -> bool:
-    """Whether there is Parquet in folders such as ``label=cat``."""
-    if not is_partitioned(names):
-        return False
-    if any(map(is_image_name, names)):
-        return False
+    Raises:
+        DataError: there is none.
+    """
     path = local_path(uri)
-    if path is not None:
-        return any(True for found in path.rglob("*.parquet") if found.is_file())
-    with reaching(uri) as (files, remote):
-        return any(map(is_parquet_name, map(os.path.basename, files.find(remote))))
-
-
-def _remote_entries(url: str) -> tuple[bool, list[str]]:
-    """Whether it is a folder, and the names in it."""
-    check_protocols([url])
-    with reaching(url) as (files, path):
-        if files.isdir(path):
-            entries = files.ls(path, detail=False)
-            return True, [str(entry).rstrip("/").rpartition("/")[2] for entry in entries]
-        if files.exists(path):
-            return False, []
-    raise DataError(f"nothing at {url!r}; expected a folder, a list or a Parquet file.")
+    name = os.path.basename(uri.rstrip("/"))
+    text = is_text_table(name)
+    if path is not None and not os.path.lexists(path):
+        raise DataError(f"{uri!r} does not exist; expected {_TABLES}.")
+    if not text and kind_of(uri) != "parquet":
+        raise DataError(f"{uri!r} is no table; expected {_TABLES}.")
+    return uri

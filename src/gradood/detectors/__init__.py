@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.ash_b import ASHB as ASHB
     from gradood.detectors.ash_p import ASHP as ASHP
     from gradood.detectors.ash_s import ASHS as ASHS
+    from gradood.detectors.blood import BLOOD as BLOOD
     from gradood.detectors.cadref import CADRef as CADRef
     from gradood.detectors.caref import CARef as CARef
     from gradood.detectors.davis import DAVIS as DAVIS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.gaia_a import GAIAA as GAIAA
     from gradood.detectors.gaia_z import GAIAZ as GAIAZ
     from gradood.detectors.gen import GEN as GEN
+    from gradood.detectors.gl_mcm import GLMCM as GLMCM
     from gradood.detectors.grad_uncertainty import GradUncertainty as GradUncertainty
     from gradood.detectors.gradnorm import GradNorm as GradNorm
     from gradood.detectors.gradorth import GradOrth as GradOrth
@@ -30,6 +32,7 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.grood import GROOD as GROOD
     from gradood.detectors.i_odin import IODIN as IODIN
     from gradood.detectors.itp import ITP as ITP
+    from gradood.detectors.joint_energy import JointEnergy as JointEnergy
     from gradood.detectors.kl_matching import KLMatching as KLMatching
     from gradood.detectors.knn import KNN as KNN
     from gradood.detectors.line import LINe as LINe
@@ -39,15 +42,18 @@ if TYPE_CHECKING:  # For type checkers alone; at run time the files themselves a
     from gradood.detectors.mahalanobis import Mahalanobis as Mahalanobis
     from gradood.detectors.mahalanobis_plus_plus import MahalanobisPlusPlus as MahalanobisPlusPlus
     from gradood.detectors.max_logit import MaxLogit as MaxLogit
+    from gradood.detectors.mcm import MCM as MCM
     from gradood.detectors.msp import MSP as MSP
     from gradood.detectors.nac import NAC as NAC
     from gradood.detectors.nci import NCI as NCI
     from gradood.detectors.neco import NECO as NECO
+    from gradood.detectors.neg_label import NegLabel as NegLabel
     from gradood.detectors.nnguide import NNGuide as NNGuide
     from gradood.detectors.odin import ODIN as ODIN
     from gradood.detectors.open_max import OpenMax as OpenMax
     from gradood.detectors.optfs import OptFS as OptFS
     from gradood.detectors.ora import ORA as ORA
+    from gradood.detectors.probability_sum import ProbabilitySum as ProbabilitySum
     from gradood.detectors.projection_share import ProjectionShare as ProjectionShare
     from gradood.detectors.radial_mahalanobis import RadialMahalanobis as RadialMahalanobis
     from gradood.detectors.ras import RAS as RAS

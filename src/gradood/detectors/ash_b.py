@@ -54,6 +54,7 @@ class ASHB(Learner[Selection]):
         "Fewer units are active than are kept, so that zeros are raised to the mean, or features "
         "are signed, whose sum says little."
     )
+    rescores = True
 
     labels = False
     automatic = "percentile"

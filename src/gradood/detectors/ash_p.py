@@ -53,6 +53,7 @@ class ASHP(Learner[Selection]):
         "The small activations carry the classes (few or dense features), or features are signed, "
         "where strong negative ones are removed with the rest."
     )
+    rescores = True
 
     labels = False
     automatic = "percentile"

@@ -4,8 +4,7 @@ import inspect
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial as bound
 from typing import Any, ClassVar, Generic, TypeVar, final
 
@@ -14,9 +13,11 @@ from torch import Tensor
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors._shared.options import answering
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
+from gradood.detectors._shared.plans import Plan
 from gradood.errors import ConfigError, TapError
-from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, ReadsLike, needs_state
-from gradood.taps import Network
+from gradood.evidence import Evidence, FittedScore, Perturbed, Read, Reads, needs_state
+from gradood.registry import resolved
+from gradood.taps import LINKS, Link, Network
 
 __all__ = [
     "Detector",
@@ -43,41 +44,6 @@ _BUILT_IN = re.compile(r"gradood\.detectors\.[a-z]\w*")
 _CITED = re.compile(r"\[([a-z]+\d{4}[a-z]+)\]")
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Plan:
-    """What a detector reads of one network.
-
-    Attributes:
-        reads: for a score; `Evidence` gives them by their names.
-        fit_reads: for `accumulate`.
-        caveats: why the score may mean little on this network; each becomes one warning.
-        notes: choices made, for `gradood.inspect`.
-    """
-
-    reads: Reads
-    fit_reads: Reads
-    caveats: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def __init__(
-        self,
-        reads: ReadsLike,
-        fit_reads: ReadsLike = (),
-        caveats: Iterable[str] = (),
-        notes: Iterable[str] = (),
-    ) -> None:
-        """Requests are named by what they are, unless a mapping names them.
-
-        Raises:
-            ConfigError: a fit would step along what it has yet to learn.
-        """
-        fields = Reads(reads), Reads(fit_reads), tuple(caveats), tuple(notes)
-        if any(map(needs_state, fields[1])):
-            raise ConfigError("a fit cannot read what steps along the fitted score; a score can.")
-        for name, value in zip(("reads", "fit_reads", "caveats", "notes"), fields, strict=True):
-            object.__setattr__(self, name, value)
-
-
 class Detector(ABC):
     """An out-of-distribution score; higher means more out-of-distribution.
 
@@ -92,6 +58,11 @@ class Detector(ABC):
         cost: passes and memory, in words.
         fails_when: where the score means little.
         learns: whether it must be fitted by default; such detectors derive from `Learner`.
+        links: of which outputs its score is defined: of a softmax over classes, of a sigmoid of
+            each class, or of none, as of regressions; if empty, of any where it reads neither
+            logits nor head nor labels, else of a softmax.
+        rescores: whether it shapes what another score reads, its option `score`; it then runs where
+            that does.
         automatic: the option whose value ``"auto"`` is all that a fit is for, if there is one: with
             another value there is nothing to learn, and its plan reads nothing in a fit.
         published: the options of the paper or its released code, where the defaults are others.
@@ -104,6 +75,8 @@ class Detector(ABC):
     cost: ClassVar[str]
     fails_when: ClassVar[str]
     learns: ClassVar[bool] = False
+    links: ClassVar[tuple[Link, ...]] = ()
+    rescores: ClassVar[bool] = False
     automatic: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Any]] = {}
 
@@ -186,6 +159,18 @@ class Detector(ABC):
     def must_fit(self) -> bool:
         """Whether this one must be fitted, as it learns more than an option that was given."""
         return self.learns and (not self.automatic or getattr(self, self.automatic) == "auto")
+
+    @final
+    @property
+    def runs_on(self) -> tuple[Link, ...]:
+        """Of which outputs the score is defined, with these options."""
+        if self.rescores:
+            inner = resolved(self.options()["score"]).runs_on
+            return tuple(link for link in inner if link != "none")
+        if self.links:
+            return self.links
+        needs = set(getattr(self, "needs", ("logits",)))  # As of a user's own, that says none.
+        return ("softmax",) if {"head", "labels", "logits"} & needs else LINKS
 
     @final
     def options(self) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class DAVIS(Detector):
         "The last map has few positions, or none is averaged into the features, so that nothing is "
         "added to the score inside."
     )
+    rescores = True
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class DICE(Learner[ClassMoments]):
     labels = False
     published: ClassVar = {"percentile": 90}
     state_shapes = ("mask: bool classes features",)
+    rescores = True
 
     def __init__(
         self, *, percentile: Percentile = "auto", score: str | Detector = "energy"

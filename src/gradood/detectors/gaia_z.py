@@ -64,6 +64,7 @@ class GAIAZ(Detector):
         "Gradients are dense: no ReLU follows the normalization layers (GELU, SiLU, linear "
         "bottlenecks), as in transformers and most mobile networks; the score is then constant."
     )
+    links = ("softmax", "sigmoid")
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ class KNN(Learner[Rows]):
     Args:
         k: which neighbor; ``"auto"`` is the root of the fit samples per class, from 1 to 50, which
             stays inside of a class. Published: 50 of the 50,000 of CIFAR-10, 1,000 (or 10 of 1 %)
-            on ImageNet.
+            on ImageNet. With 1 it ranks as the largest cosine with a training instance, which is
+            used for texts [zhou2021contrastive].
         normalize: compare directions only.
 
     Cost: the forward pass and an exact search: samples · width multiplications per image, and as

@@ -53,6 +53,7 @@ class LTS(Learner[Selection]):
     needs = ("features", "head")
     cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}or the largest logit is negative."
+    rescores = True
 
     labels = False
     automatic = "percentile"

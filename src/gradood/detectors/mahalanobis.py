@@ -50,6 +50,7 @@ class Mahalanobis(Learner[ClassMoments]):
     )
     state_shapes = CLASS_SHAPES
     published = MappingProxyType({"shrinkage": "none"})
+    links = ("softmax", "sigmoid", "none")
 
     def __init__(self, *, shrinkage: Shrinkage = "oas") -> None:
         self.shrinkage: Shrinkage = check_shrinkage(shrinkage)

@@ -33,6 +33,7 @@ class MaxLogit(Detector):
     fails_when = (
         "Training fixed the scale of the logits (LogitNorm, cosine heads, strong label smoothing)."
     )
+    links = ("softmax", "sigmoid")
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

@@ -80,6 +80,7 @@ class RadialMahalanobis(Learner[_Moments]):
         "lie inside a class in every scaling (near-OOD)."
     )
     state_shapes = (*CLASS_SHAPES, "beta: float")
+    links = ("softmax", "sigmoid", "none")
 
     def __init__(self, *, beta: float | Literal["auto"] = "auto") -> None:
         number = isinstance(beta, int | float) and not isinstance(beta, bool)

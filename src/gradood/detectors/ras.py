@@ -51,6 +51,7 @@ class RAS(Learner[ClassMoments]):
     )
     labels = False
     state_shapes = ("profile: float features",)
+    rescores = True
 
     def __init__(self, *, score: str | Detector = "energy") -> None:
         check_score(score)

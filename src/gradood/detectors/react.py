@@ -65,6 +65,7 @@ class ReAct(Learner[_Activations]):
         "clip: float",
         "percentile?: float",
     )
+    rescores = True
 
     def __init__(
         self, *, percentile: Percentile = "auto", score: str | Detector = "energy"

@@ -57,6 +57,7 @@ class Residual(Learner[ClassMoments]):
         "origin: float features",
         "residual: float features features",
     )
+    links = ("softmax", "sigmoid", "none")
 
     def __init__(
         self,

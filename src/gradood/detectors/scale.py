@@ -53,6 +53,7 @@ class SCALE(Learner[Selection]):
     needs = ("features", "head")
     cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}features are few or signed."
+    rescores = True
 
     labels = False
     automatic = "percentile"

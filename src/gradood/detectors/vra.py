@@ -67,6 +67,7 @@ class VRA(Learner[Selection]):
         "eta_alpha?: float",
         "eta_beta?: float",
     )
+    rescores = True
 
     def __init__(
         self,

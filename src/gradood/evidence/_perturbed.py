@@ -17,7 +17,17 @@ from gradood.evidence.requests import (
     Read,
 )
 from gradood.evidence.summaries import MAP
-from gradood.taps import INPUT, Inputs, Network, Reading, Tap, left_aligned, sequences, stepped
+from gradood.taps import (
+    INPUT,
+    HeadReading,
+    Inputs,
+    Network,
+    Reading,
+    Tap,
+    left_aligned,
+    sequences,
+    stepped,
+)
 
 __all__ = ["input_gradients", "perturbed", "read_perturbed"]
 
@@ -148,6 +158,8 @@ def read_perturbed(
     mask = attended_positions(x)
     for step, gradient in gradients.items():
         of = {read.what: read for read in asked if read.perturbation == step}
+        moved = perturbed_inputs(x, gradient, step)
+        taken: HeadReading | None = None
         with Tap(network.views) as tap:
             for what, read in of.items():
                 if isinstance(what, Activation):
@@ -158,18 +170,13 @@ def read_perturbed(
                         ),
                     )
                 elif what == FEATURES:
-                    tap.value(network.head.site, _features(network, read, found))
-            logits = network.logits_of(tap.run(perturbed_inputs(x, gradient, step)))
+                    taken = network.watch_head(tap, moved)
+            logits = network.logits_of(tap.run(moved))
+            if taken is not None:
+                found[of[FEATURES]] = taken.features(logits)
         if LOGITS in of:
             found[of[LOGITS]] = logits
     return found
-
-
-def _features(network: Network, read: Perturbed, found: dict[Read, Tensor]) -> Reading:
-    def reading(seen: Tensor) -> None:
-        found[read] = network.head.features(seen).clone()
-
-    return reading
 
 
 def _summary(

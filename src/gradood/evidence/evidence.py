@@ -38,7 +38,8 @@ class Evidence:
         size: number of samples.
         classes: number of classes.
         head: the head's weight and bias, or None if no detector reads features.
-        labels: (batch,) int64 true classes, or None.
+        labels: (batch,) int64 true classes, or None; (batch, classes) of 0 and 1 where several may
+            hold.
         reads: what was asked for, in order, repetitions included.
     """
 

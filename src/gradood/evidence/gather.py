@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.evidence._jacobians import jacobian_norms
 from gradood.evidence._padded import attended_positions, summarized
 from gradood.evidence._per_sample import parameter_norms
 from gradood.evidence._perturbed import input_gradients, read_perturbed
@@ -21,6 +22,7 @@ from gradood.evidence.requests import (
     Activation,
     FittedObjective,
     Gradient,
+    JacobianNorm,
     Objective,
     ParameterNorm,
     Perturbed,
@@ -28,6 +30,7 @@ from gradood.evidence.requests import (
 )
 from gradood.taps import (
     Head,
+    HeadReading,
     Inputs,
     Network,
     OverwrittenError,
@@ -61,7 +64,8 @@ def gather(
         NotFittedError: a step along what a detector learns, without its state.
 
     Cost:
-        One forward; one truncated backward per distinct objective; `ParameterNorm` its own pass.
+        One forward; one truncated backward per distinct objective; `ParameterNorm` and
+        `JacobianNorm` passes of their own.
         Each distinct `Perturbation` one more forward; its gradient is taken through the first.
     """
     asked = Reads(reads)
@@ -80,14 +84,11 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
     with_head = any(needs_head(read) for read in (*wanted, *steps.values()))
     found: dict[Read, Tensor] = {}
     graphs: dict[Read, Tensor] = {}
+    taken: HeadReading | None = None
     mask = attended_positions(x)
     with Tap(network.views) as tap:
         if with_head:
-            head = network.head
-            # A copy: models may go on to change what the head took, such as to normalize it.
-            tap.value(
-                head.site, lambda seen: graphs.update({FEATURES: head.features(seen).clone()})
-            )
+            taken = network.watch_head(tap, x)
         for read in wanted:
             if isinstance(read, Activation):
                 tap.value(read.site, _keep(network, read, found, mask))
@@ -99,6 +100,8 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
         if logits.shape[0] != len(x):
             raise TapError(f"the model gave {logits.shape[0]} rows of logits for {len(x)} inputs.")
         graphs[LOGITS] = logits
+        if taken is not None:
+            graphs[FEATURES] = taken.features(logits)
         for i, (objective, targets) in enumerate(gradients.items()):
             scalar = _scalar(network, objective, graphs)
             receivers = {
@@ -120,7 +123,8 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
             found[read] = wide
     linear = _linear(network.head, device) if with_head else None
     labels = None if labels is None else labels.to(device)
-    return Evidence(len(x), logits.shape[1], linear, labels, asked, found)
+    classes = 1 if network.link == "none" else logits.shape[1]
+    return Evidence(len(x), classes, linear, labels, asked, found)
 
 
 def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> dict[Read, Tensor]:
@@ -130,6 +134,8 @@ def _beside_the_forward(network: Network, x: Inputs, wanted: Iterable[Read]) -> 
         if isinstance(read, ParameterNorm):
             inputs = x.clone() if network.overwrites else x
             found[read] = parameter_norms(network, inputs, read)
+        elif isinstance(read, JacobianNorm):
+            found[read] = jacobian_norms(network, x.clone() if network.overwrites else x, read)
         elif read == KEYS:
             found[read] = content_keys(x)
         elif read == INPUT_RANGE:

@@ -6,6 +6,7 @@ from typing import Any, Self
 from gradood.evidence.requests import (
     Basic,
     Gradient,
+    JacobianNorm,
     ParameterNorm,
     Perturbed,
     Read,
@@ -89,6 +90,8 @@ def default_name(read: Read) -> str:
         return read.name
     if isinstance(read, ParameterNorm):
         return "parameter norm"
+    if isinstance(read, JacobianNorm):
+        return "jacobian norms"
     if isinstance(read, Perturbed):
         return f"perturbed {default_name(read.what)}"
     name = _PLURALS.get(read.summary.name, read.summary.name)

@@ -20,6 +20,7 @@ __all__ = [
     "FittedScore",
     "Gradient",
     "INPUT_RANGE",
+    "JacobianNorm",
     "KEYS",
     "LOGITS",
     "LOG_SOFTMAX_SUM",
@@ -30,6 +31,7 @@ __all__ = [
     "Perturbed",
     "Read",
     "needs_state",
+    "of_outputs",
     "own_pass",
 ]
 
@@ -149,6 +151,30 @@ class ParameterNorm:
 
 
 @dataclass(frozen=True, slots=True)
+class JacobianNorm:
+    """(batch, pairs): ``‖∂r_{i+1} / ∂r_i‖_F²`` of representations r that follow one another.
+
+    A representation is the tensor at a site, all of it; or, of a sequence (batch, positions,
+    width), the mean over the positions that the logits are made of: of a classification token that
+    one, whatever the padding. Moving r_i moves these positions together. Estimated without bias
+    from random projections, the same for every input; a pass of its own.
+
+    Attributes:
+        sites: of the representations, in the order they run.
+        read: where the gradient of the largest logit tells the positions that the logits are made
+            of; None for whole tensors.
+        samples: random projections for each pair; None for all of a basis, which is exact.
+        two_sided: whether the Jacobian is projected on both sides, or on that of its rows alone,
+            which has the same mean and less variance.
+    """
+
+    sites: tuple[Site, ...]
+    read: Site | None
+    samples: int | None
+    two_sided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Perturbation:
     """A step of each input up the gradient of its own objective, ``x + ε · sign(∇ₓ f) ⊙ m / std``.
 
@@ -226,7 +252,7 @@ class Perturbed:
         return replace(self, perturbation=replace(self.perturbation, score=score))
 
 
-Read = Basic | Activation | Gradient | ParameterNorm | Perturbed
+Read = Basic | Activation | Gradient | JacobianNorm | ParameterNorm | Perturbed
 
 
 def needs_state(read: Read) -> bool:
@@ -238,6 +264,17 @@ def needs_state(read: Read) -> bool:
     )
 
 
+def of_outputs(read: Read) -> bool:
+    """Whether a request reads class logits, or gradients of what is made of them."""
+    if isinstance(read, ParameterNorm):
+        return True
+    if isinstance(read, Perturbed):
+        return read.what == LOGITS or not isinstance(read.perturbation.of, Objective | FittedScore)
+    if isinstance(read, Gradient):
+        return read.objective.name in (MAX_LOGIT.name, LOG_SOFTMAX_SUM.name)
+    return read == LOGITS
+
+
 def own_pass(read: Read) -> bool:
     """Whether a reading takes a pass of its own, beside the forward that all others share."""
-    return isinstance(read, ParameterNorm | Perturbed)
+    return isinstance(read, JacobianNorm | ParameterNorm | Perturbed)

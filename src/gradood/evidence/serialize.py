@@ -17,6 +17,7 @@ from gradood.evidence.requests import (
     FittedObjective,
     FittedScore,
     Gradient,
+    JacobianNorm,
     Objective,
     ParameterNorm,
     Perturbation,
@@ -81,8 +82,14 @@ def read_to_plain(read: Read) -> dict[str, Any]:
     if isinstance(read, Perturbed):
         what = read_to_plain(read.what) if isinstance(read.what, Activation) else read.what.name
         return {"perturbation": _step_to_plain(read.perturbation), "read": what}
-    where = {"layer": read.site.layer, "port": read.site.port, "call": read.site.call}
-    plain = {"site": where, "summary": _summary_name(read.summary)}
+    if isinstance(read, JacobianNorm):
+        return {
+            "jacobians": [_site_to_plain(site) for site in read.sites],
+            "of": None if read.read is None else _site_to_plain(read.read),
+            "samples": read.samples,
+            "two_sided": read.two_sided,
+        }
+    plain = {"site": _site_to_plain(read.site), "summary": _summary_name(read.summary)}
     if read.summary.settings:
         plain["settings"] = [list(s) if isinstance(s, tuple) else s for s in read.summary.settings]
     if isinstance(read, Gradient):
@@ -104,6 +111,8 @@ def read_from_plain(plain: Any) -> Read:
             return ParameterNorm(names, float(plain["temperature"]), float(plain["order"]))
         if plain.keys() == {"perturbation", "read"}:
             return Perturbed(_perturbation(**plain["perturbation"]), _what(plain["read"]))
+        if plain.keys() == {"jacobians", "of", "samples", "two_sided"}:
+            return _jacobian_norm(plain)
         if not plain.keys() <= {"site", "summary", "settings", "objective"}:
             raise ValueError("unknown keys")
         site, reduced = _site(plain["site"]), _summary(plain)
@@ -210,6 +219,21 @@ def _what(plain: Any) -> Basic | Activation:
     if not isinstance(read, Activation):
         raise ValueError(plain)
     return read
+
+
+def _jacobian_norm(plain: Mapping[str, Any]) -> JacobianNorm:
+    sites, of, samples = plain["jacobians"], plain["of"], plain["samples"]
+    counted = samples is None or (type(samples) is int and samples > 0)
+    if type(sites) is not list or len(sites) < 2 or not counted:
+        raise ValueError(plain)
+    if type(plain["two_sided"]) is not bool:
+        raise ValueError(plain)
+    read = None if of is None else _site(of)
+    return JacobianNorm(tuple(map(_site, sites)), read, samples, plain["two_sided"])
+
+
+def _site_to_plain(site: Site) -> dict[str, Any]:
+    return {"layer": site.layer, "port": site.port, "call": site.call}
 
 
 def _site(plain: Mapping[str, Any]) -> Site:

@@ -42,6 +42,7 @@ from gradood.functional import (
     temperature,
     weibull,
     weiper,
+    zero_shot,
 )
 
 __all__ = [
@@ -86,4 +87,5 @@ __all__ = [
     "temperature",
     "weibull",
     "weiper",
+    "zero_shot",
 ]

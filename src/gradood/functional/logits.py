@@ -4,7 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["energy", "logit_gap", "max_logit", "max_softmax"]
+__all__ = [
+    "energy",
+    "joint_energy",
+    "logit_gap",
+    "max_logit",
+    "max_softmax",
+    "probability_sum",
+]
 
 
 def max_softmax(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
@@ -22,6 +29,17 @@ def energy(
 ) -> Float[Tensor, " batch"]:
     """Free energy, ``−T · logsumexp(z / T)`` [liu2020energy]."""
     return -temperature * torch.logsumexp(logits / temperature, 1)
+
+
+def joint_energy(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Joint energy of labels of which several may hold, ``−Σ_c log(1 + e^z_c)``
+    [wang2021jointenergy]."""
+    return -torch.nn.functional.softplus(logits, threshold=50.0).sum(1)
+
+
+def probability_sum(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Negative expected number of labels that hold, ``−Σ_c sigmoid(z_c)``."""
+    return -torch.sigmoid(logits).sum(1)
 
 
 def logit_gap(logits: Float[Tensor, "batch classes"], largest: int) -> Float[Tensor, " batch"]:

@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from gradood.data import Preprocess
+from gradood.data import ColumnInput, Preprocess
 from gradood.errors import ConfigError
 from gradood.models import OpenedModel, Reference, load_weights, open_model
+from gradood.models._columns import ColumnChoice, chosen_input, stored_input
 
 __all__ = ["LoadedModel", "Subject", "load_model", "load_subject"]
 
@@ -25,6 +26,7 @@ class LoadedModel:
         weights: the files they came from; empty if the factory or a library loaded its own.
         digest: SHA-256 of these files one after another, or None.
         options: of `Preprocess`, which go before the model's own.
+        columns: which columns of a table are the input, if it is no image.
     """
 
     opened: OpenedModel
@@ -32,6 +34,7 @@ class LoadedModel:
     weights: tuple[Path, ...]
     digest: str | None
     options: Mapping[str, Any]
+    columns: ColumnChoice = field(default_factory=ColumnChoice)
 
     @property
     def model(self) -> nn.Module:
@@ -44,14 +47,45 @@ class LoadedModel:
         return self.opened.reference
 
     @property
-    def preprocess(self) -> Preprocess:
-        """From an image to its input: as it was asked for, and else as the model says.
+    def preprocess(self) -> Preprocess | ColumnInput:
+        """From an image, or a row, to its input: as asked for, and else as the model says.
 
         Raises:
             ConfigError: the model's configuration asks for what `Preprocess` cannot do, or leaves
                 a choice open.
         """
-        return Preprocess(**self.opened.preprocess(self.options))
+        found = chosen_input(self.columns, self.opened)
+        if found is None:
+            return Preprocess(**self.opened.preprocess(self.options))
+        if self.options:
+            flags = ", ".join(f"--{name}" for name in self.options)
+            raise ConfigError(f"{flags} is of images, and the input is {found.kind}; leave it out.")
+        return found
+
+    def preprocess_like(self, stored: Mapping[str, Any] | None) -> Preprocess | ColumnInput:
+        """As a saved detector's inputs were made.
+
+        Args:
+            stored: what `to_dict` of its preprocessing gave; None where nobody knows: as here.
+
+        Raises:
+            ConfigError: other columns were asked for.
+        """
+        if stored is None:
+            return self.preprocess
+        if "kind" not in stored:
+            if self.columns.given:
+                raise ConfigError("columns were given, and the detector was fitted on images.")
+            return Preprocess(**stored)
+        found = stored_input(stored, self.opened)
+        if self.columns.given:
+            differing = self.columns.differing(found)
+            if differing:
+                raise ConfigError(
+                    f"the detector was fitted with {differing}; leave the options of columns out, "
+                    "or fit again."
+                )
+        return found
 
     @property
     def published_accuracy(self) -> float | None:
@@ -69,7 +103,7 @@ class LoadedModel:
         The preprocessing is None where the model leaves it open.
         """
         try:
-            preprocess = asdict(self.preprocess)
+            preprocess = self.preprocess.to_dict()
         except ConfigError:
             preprocess = None
         return {
@@ -89,6 +123,7 @@ def load_model(
     *,
     num_classes: int | None = None,
     preprocess: Mapping[str, Any] | None = None,
+    columns: ColumnChoice | None = None,
     device: str = "cpu",
     pretrained: bool = False,
     untrained: bool = False,
@@ -101,6 +136,7 @@ def load_model(
         num_classes: passed to the source if given.
         preprocess: options of `Preprocess` that differ from the model's own, or from plain scaling
             for a model that says nothing.
+        columns: which columns of a table are the input; None for images, or as the model reads.
         device: where the model goes.
         pretrained: let timm or torchvision fetch its weights.
         untrained: allow a model without weights.
@@ -127,7 +163,8 @@ def load_model(
         load_weights(opened.model, weights)
         files = (weights,)
     opened.model.eval().to(device)
-    return LoadedModel(opened, spec, files, _digest(files), preprocess or {})
+    choice = ColumnChoice() if columns is None else columns
+    return LoadedModel(opened, spec, files, _digest(files), preprocess or {}, choice)
 
 
 def _digest(files: Sequence[Path]) -> str | None:

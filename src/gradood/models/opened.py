@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gradood.data import ColumnInput
 from gradood.errors import ConfigError
 
 __all__ = ["OVERRIDING", "OpenedModel", "REFERENCES", "Reference", "reference_of"]
@@ -105,6 +106,9 @@ class OpenedModel:
             nobody knows.
         weights: the files these came from.
         reference: its record, if it is one of the library's own.
+        reads: what it classifies: ``"image"``, ``"text"`` or ``"audio"``.
+        encoder: of texts or sound, by its own tokenizer or feature extractor: takes the options of
+            a `gradood.data.TextInput` or `AudioInput` that a user chooses; else None.
     """
 
     model: nn.Module
@@ -113,6 +117,8 @@ class OpenedModel:
     trained: bool | None = None
     weights: tuple[Path, ...] = ()
     reference: Reference | None = None
+    reads: str = "image"
+    encoder: Callable[..., ColumnInput] | None = None
 
     def preprocess(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `gradood.data.Preprocess`: those given, the others as it was trained.

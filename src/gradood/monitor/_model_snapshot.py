@@ -16,7 +16,7 @@ from gradood.errors import GradoodError
 from gradood.evidence import LOGITS, gather
 from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._tensor_versions import TensorVersions
-from gradood.taps import Network, device_of, unwrap
+from gradood.taps import Inputs, Network, device_of, unwrap
 
 __all__ = ["ModelContent", "ModelSnapshot"]
 
@@ -74,7 +74,7 @@ class ModelSnapshot:
     """
 
     def __init__(
-        self, network: Network, content: ModelContent, inputs: Tensor, logits: Tensor
+        self, network: Network, content: ModelContent, inputs: Inputs, logits: Tensor
     ) -> None:
         self.content = content
         self._network = network
@@ -189,5 +189,5 @@ class ModelSnapshot:
         ]
 
 
-def _logits(network: Network, inputs: Tensor) -> Tensor:
+def _logits(network: Network, inputs: Inputs) -> Tensor:
     return gather(network, inputs.to(network.device), (LOGITS,), None).logits

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradood._engine.batches import Batch
 from gradood._engine.binding import Binding, observed
 from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.forms import ModelInput
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import combination
 from gradood._engine.scoring import score_batch
@@ -23,17 +24,16 @@ from gradood.detectors._shared.state_shapes import misfits
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.evidence import LOGITS, gather, reads_from_plain
+from gradood.monitor._functions import model_input_of, output_of
 from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
-from gradood.taps import Network, Output, device_of, first_matrix, unwrap
+from gradood.taps import Inputs, Network, Output, device_of, first_matrix, unwrap
 
-__all__ = ["FUNCTION", "KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
+__all__ = ["KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
 
-FUNCTION = ""
-"""Stands for a function that chose the output, which no file can hold."""
 KEYS = "fit/keys"
 """Name of the tensor that says which samples were fitted on."""
 
@@ -46,6 +46,7 @@ def restore(
     source: str,
     override: str | None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
 ) -> tuple[MonitorOptions, MonitorState]:
     """Options and state of a saved monitor, bound to its model again; see `gradood.load`.
 
@@ -56,6 +57,7 @@ def restore(
         source: the file, for messages.
         override: why a differing model is right, or None.
         output: which item of what the model returns holds the logits; None for that of the file.
+        model_input: makes the model's inputs of a batch, as when it was saved.
     """
     manifest, what = artifact.verified.manifest, repr(source)
     lines = differences(manifest.model.fingerprint, known)
@@ -66,6 +68,7 @@ def restore(
         saved = Saved.of(manifest, tensors)
     try:
         unbound, state, changes = saved.bound(model, known, output)
+        unbound = replace(unbound, model_input=model_input_of(manifest.model, model_input))
     except (ArtifactError, MemoryError, Warning, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # The model's own error, whatever it is.
@@ -94,22 +97,22 @@ def _refused(what: str, *others: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def canary_logits(network: Network, inputs: Tensor) -> Tensor:
+def canary_logits(network: Network, inputs: Inputs) -> Tensor:
     """Logits (8, classes) of the canary inputs, on the CPU.
 
     Args:
         network: the observed model.
-        inputs: (8, …).
+        inputs: of eight rows.
     """
     return gather(network, inputs.to(network.device), (LOGITS,), None).logits.cpu()
 
 
-def canary_scores(bound: DetectorSet, inputs: Tensor) -> Mapping[str, Tensor]:
+def canary_scores(bound: DetectorSet, inputs: Inputs) -> Mapping[str, Tensor]:
     """Scores (8,) of the canary inputs, by detector.
 
     Args:
         bound: the detectors, with what they learned.
-        inputs: (8, …).
+        inputs: of eight rows.
     """
     return score_batch(bound, Batch(inputs)).scores
 
@@ -164,20 +167,6 @@ class Saved:
         fitted = _fitted(manifest, tensors, canary.inputs)
         return Saved(manifest, detectors, plans, states, rule, canary, fitted)
 
-    def output(self, given: Output | None) -> Output | None:
-        """What chooses the logits: as given, else as the file says.
-
-        Raises:
-            ArtifactError: the file cannot say.
-        """
-        output = self.manifest.model.output if given is None else given
-        if output == FUNCTION:
-            raise ArtifactError(
-                "the file was saved with a function as output=, which it cannot hold; give it "
-                "again: gradood.load(path, model, output=function)."
-            )
-        return output
-
     def bound(
         self, model: nn.Module, known: Fingerprint, output: Output | None = None
     ) -> tuple[UnboundSet, MonitorState, list[str]]:
@@ -186,20 +175,28 @@ class Saved:
         Args:
             model: the classifier.
             known: its fingerprint.
-            output: as for `output`.
+            output: as for `output_of`.
 
         Raises:
             GradoodError, RuntimeError: it cannot be run as before.
         """
         module, head = unwrap(model), self.manifest.model.head
-        output = self.output(output)
+        link: Any = self.manifest.model.link
+        output = output_of(self.manifest.model, output)
         # Of several items, what was saved without a choice took the first; the canary tells.
         chosen = first_matrix if output is None else output
         device = device_of(module)
         settings = self.manifest.numerics or numerics(device)
         content = ModelContent(known, settings, TensorVersions(module))
         with applied_autocast(settings, device):
-            network = observed(model, self.canary.inputs.to(device), head=head, output=chosen)
+            network = observed(
+                model,
+                self.canary.inputs.to(device),
+                head=head,
+                output=chosen,
+                link=link or "softmax",
+                pairs=self.manifest.model.classes != 1,  # as files from before links have it
+            )
             combine: Any = self.manifest.combine
             unbound = UnboundSet(
                 model=model,
@@ -208,6 +205,7 @@ class Saved:
                 head=head,
                 output=output,
                 preprocess=self.manifest.preprocess,
+                link=link,
             )
             detectors = DetectorSet.of(Binding(network, self.plans, fits=False), self.detectors)
             self._check_states(network.sizes)
@@ -274,7 +272,7 @@ def _rule(
 
 
 def _fitted(
-    manifest: Manifest, tensors: Mapping[str, Tensor], inputs: Tensor
+    manifest: Manifest, tensors: Mapping[str, Tensor], inputs: Inputs
 ) -> DataSummary | None:
     if manifest.fit is None:
         return None

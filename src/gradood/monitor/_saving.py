@@ -26,12 +26,13 @@ from gradood.artifact.tensors import from_torch, pack, to_torch
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import ArtifactError, ConfigError, ModelMismatchError, NotFittedError
 from gradood.evidence import Activation, Gradient, reads_to_plain
+from gradood.monitor._functions import named_output
 from gradood.monitor._model_snapshot import ModelContent
 from gradood.monitor._numerics import applied_autocast, numerics
-from gradood.monitor._saved import FUNCTION, KEYS, Saved, canary_logits, canary_scores
+from gradood.monitor._saved import KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
-from gradood.taps import Output, described, leaves_of
+from gradood.taps import described, leaves_of
 
 __all__ = ["save"]
 
@@ -168,7 +169,8 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
         input_shape=tuple(first.shape[1:]),
         input_dtype=str(first.dtype).removeprefix("torch."),
         fingerprint=known,
-        output=_named_output(unbound.output),
+        output=named_output(unbound.output),
+        link=unbound.link,
         inputs={n: described(x) for n, x in leaves.items()} if several else None,
         model_input=None if unbound.model_input is None else True,
     )
@@ -182,11 +184,6 @@ def _check_path(path: object) -> None:
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"path is {type_named(path)}; expected the name of a file.")
-
-
-def _named_output(output: Output | None) -> str | int | None:
-    """The choice of an output as a file holds it; a function is given again when it is loaded."""
-    return FUNCTION if callable(output) else output
 
 
 def _summary(fitted: DataSummary) -> FitSummary:

@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from torch import Tensor, nn
+from torch import nn
 
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.forms import ModelInput, check_model_input
@@ -18,7 +18,7 @@ from gradood.detectors.base import State
 from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
 from gradood.evidence import FEATURES, LOGITS, Basic
 from gradood.monitor._model_snapshot import ModelSnapshot
-from gradood.taps import Output, check_output, unwrap
+from gradood.taps import Inputs, Link, Output, check_link, check_output, unwrap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -42,6 +42,7 @@ class Keywords(TypedDict, total=False):
     preprocess: Mapping[str, Any] | None
     skip_unusable: bool | Collection[str]
     output: Output | None
+    link: Link | None
     model_input: ModelInput | None
     progress: bool | None
 
@@ -70,6 +71,7 @@ class MonitorOptions:
         skip_unusable: bool | Collection[str],
         output: Output | None = None,
         model_input: ModelInput | None = None,
+        link: Link | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -81,6 +83,7 @@ class MonitorOptions:
         unwrap(model)
         check_output(output)
         check_model_input(model_input)
+        check_link(link)
         if not (head is None or isinstance(head, str)):
             raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
         if not (preprocess is None or isinstance(preprocess, Mapping)):
@@ -100,9 +103,10 @@ class MonitorOptions:
             combine=combination(combine, len(named)),
             head=head,
             output=output,
-            required=_required(named, skip_unusable),
+            required=_required(named, skip_unusable if detectors != "all" else True),
             preprocess=plain,
             model_input=model_input,
+            link=link,
         )
         return MonitorOptions(unbound=unbound, bare=bare, preprocess=plain)
 
@@ -122,7 +126,7 @@ class MonitorState:
         fitted: which samples were fitted on; None for none.
         calibrated: which samples were calibrated on.
         rule: what decides; None before `calibrate`.
-        canary: (8, …) inputs of the file this was loaded from, or None.
+        canary: inputs (8, …) of the file this was loaded from, or None.
         overrides: refusals that were overridden.
         fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
         calibration_model: the model as it was calibrated on, likewise.
@@ -134,7 +138,7 @@ class MonitorState:
     fitted: DataSummary | None = None
     calibrated: DataSummary | None = None
     rule: DecisionRule | None = None
-    canary: Tensor | None = None
+    canary: Inputs | None = None
     overrides: tuple[Override, ...] = ()
     fit_model: ModelSnapshot | None = None
     calibration_model: ModelSnapshot | None = None

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from gradood._engine.batches import Data, first_inputs
 from gradood._engine.binding import observed, planned, probe_of
+from gradood._engine.forms import InputForm, ModelInput, check_model_input
 from gradood._engine.roster import Detectors, roster
 from gradood._engine.rows import moved
 from gradood._io import html
@@ -14,7 +15,16 @@ from gradood.detectors.base import Detector
 from gradood.errors import GradoodError
 from gradood.evidence import Read
 from gradood.registry import methods
-from gradood.taps import Network, Output, check_output, device_of, unwrap
+from gradood.taps import (
+    Inputs,
+    Link,
+    Network,
+    Output,
+    check_link,
+    check_output,
+    device_of,
+    unwrap,
+)
 
 __all__ = ["Inspection", "Use", "inspect"]
 
@@ -121,6 +131,8 @@ def inspect(
     *,
     head: str | None = None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
+    link: Link | None = None,
 ) -> Inspection:
     """Layers, the head found and verified, and what each detector would use.
 
@@ -130,6 +142,8 @@ def inspect(
         detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
         output: which item of what the model returns holds the logits, as for `Monitor`.
+        model_input: makes the model's inputs of a batch, as for `Monitor`.
+        link: what makes probabilities of the outputs, as for `Monitor`.
 
     Raises:
         DataError: the example is no tensor, or the model raises on it.
@@ -140,8 +154,11 @@ def inspect(
     named, _ = roster(chosen)
     module = unwrap(model)
     check_output(output)
-    x = moved(first_inputs(example), device_of(module))
-    network = observed(module, x, head=head, output=output)
+    check_model_input(model_input)
+    check_link(link)
+    form = InputForm(model, model_input, link)
+    x = moved(first_inputs(example, form), device_of(module))
+    network = observed(module, x, head=head, output=output, link=link or "softmax")
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map
@@ -163,17 +180,19 @@ def _head(network: Network) -> str:
         head = network.head
     except GradoodError as error:
         return f"not found: {error}"
+    if head.form == "output":
+        return "the model's output itself, of no classes, is taken for the features"
     classes, width = head.weight.shape
     bias = "bias" if head.bias is not None else "no bias"
     kind = type(head.module).__name__
     how = "" if head.reduction == "as given" else f", features = {head.reduction} of its input"
     return (
-        f"{head.layer} ({kind} {width} → {classes}, {bias}{how}), "
+        f"{head.layer or 'the model itself'} ({kind} {width} → {classes}, {bias}{how}), "
         f"verified to {head.error:.0e} of the largest logit"
     )
 
 
-def _use(name: str, detector: Detector, network: Network, probe: Tensor) -> Use:
+def _use(name: str, detector: Detector, network: Network, probe: Inputs) -> Use:
     plan = planned(detector, network, probe, trial=True)
     if isinstance(plan, GradoodError):
         return Use(name, False, (str(plan),), (), ())

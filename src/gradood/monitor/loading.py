@@ -4,6 +4,7 @@ import os
 
 from torch import nn
 
+from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.mistakes import type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.fingerprint import Fingerprint, fingerprint
@@ -22,6 +23,7 @@ def load(
     *,
     override: str | None = None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
     progress: bool | None = None,
 ) -> Monitor:
     """A saved monitor, bound to its model again.
@@ -37,6 +39,7 @@ def load(
             like.
         override: why a differing model is right, if it is; stamped on every result.
         output: as for `Monitor`; None takes that of the file, which holds all but functions.
+        model_input: as for `Monitor`, if it was saved with one; a function is in no file.
         progress: as for `Monitor`.
 
     Returns:
@@ -57,6 +60,7 @@ def load(
         raise DataError(f"path is {type_named(path)}; expected the name of a file.{first}")
     unwrap(model)
     check_output(output)
+    check_model_input(model_input)
     source = os.fspath(path)
     artifact = read(source)
     return from_artifact(
@@ -66,6 +70,7 @@ def load(
         source=source,
         override=override,
         output=output,
+        model_input=model_input,
         progress=progress,
     )
 
@@ -78,6 +83,7 @@ def from_artifact(
     source: str,
     override: str | None = None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
     progress: bool | None = None,
 ) -> Monitor:
     """`load` of a file that was read already, on a model whose fingerprint is known.
@@ -89,6 +95,7 @@ def from_artifact(
         source: the file, for messages.
         override: as for `load`.
         output: as for `load`.
+        model_input: as for `load`.
         progress: as for `load`.
 
     Raises:
@@ -98,7 +105,13 @@ def from_artifact(
     Cost: one forward pass of eight inputs.
     """
     options, state = restore(
-        artifact, model, known, source=source, override=override, output=output
+        artifact,
+        model,
+        known,
+        source=source,
+        override=override,
+        output=output,
+        model_input=model_input,
     )
     monitor = Monitor.__new__(Monitor)
     monitor._session = Session(options, state, progress)

@@ -22,7 +22,7 @@ from gradood.monitor._saving import save
 from gradood.monitor._session import Session, copied
 from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
 from gradood.monitor._summary import MonitorSummary, summary_of
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["Monitor"]
 
@@ -37,34 +37,36 @@ class Monitor(Generic[R]):
     leaves the global generators of torch, NumPy and Python where they were, unless other threads
     run: what these have drawn is never drawn again.
 
-    One monitor may be used by many threads at once, several monitors may share a model, and other
-    threads may run or train the model meanwhile; weights are read as they are at that moment.
+    Threads may share a monitor, monitors a model, and others may run or train it meanwhile; weights
+    are read as they are at that moment.
 
     Args:
         model: any classifier, as it is; wrappers are looked through. It is run in evaluation mode,
             on the device it is on.
-        detectors: a registry name or a `Detector`; or a list of them; or a mapping that names them,
-            for several with the same method. One given bare gives plain tensors, a list or mapping
-            always a mapping by name.
+        detectors: a registry name or a `Detector`, which gives plain tensors; a list of them, or a
+            mapping that names them, which give mappings by name.
         combine: how `calibrate` makes one decision of all detectors: ``"fisher"``,
             ``"stouffer"``, ``"cauchy"`` or ``"min"`` (`gradood.calibration.Fusion`); None for none.
         head: name of the last linear layer, if it cannot be found.
         output: which item of what the model returns holds the logits, where it returns several:
             the index of one in a tuple, the name of a key or attribute, or a function of what is
             returned. A function is not saved.
-        model_input: a function from a batch without its labels to what the model takes: a tensor, a
-            tuple of positional arguments, or a mapping of keyword arguments; for batches that no
-            rule of docs/inputs.md can guess. Not saved.
+        model_input: a function from a batch without its labels to the model's tensor, tuple of
+            positional arguments or mapping of keyword arguments; docs/inputs.md. Not saved.
+        link: what makes probabilities of the outputs: ``"softmax"`` over classes; ``"sigmoid"`` of
+            each, where several labels may hold, which are (batch, classes) of 0 and 1; ``"none"``
+            in regressions and embeddings, whose labels are not looked at and whose known data is
+            one class. None is a softmax, by which one output z is read as the logits (0, z), with
+            a warning unless the labels of a fit are 0 and 1.
         preprocess: how images became the inputs, in plain values such as the options of
             `gradood.data.Preprocess`; kept with what is saved, and not applied here.
         skip_unusable: leave out detectors that cannot run on the model, or refuse the fit data,
-            instead of raising; `left_out` says why. Or the names of those that may be left out.
+            instead of raising (``"all"`` always does); `left_out` says why. Or names that may be.
         progress: show a bar on long work; None does on a terminal only.
 
     Raises:
         UnknownNameError: no detector of that name.
-        ConfigError: no detector, two of one name, a name that files cannot hold, or no such
-            `combine` or `output`.
+        ConfigError: no detector, two of one name or one unfit for files, or no such option.
         TapError: `model` is no `torch.nn.Module`, or one that was compiled to TorchScript.
 
     Cost:
@@ -99,12 +101,13 @@ class Monitor(Generic[R]):
         head: str | None = None,
         output: Output | None = None,
         model_input: ModelInput | None = None,
+        link: Link | None = None,
         preprocess: Mapping[str, Any] | None = None,
         skip_unusable: bool | Collection[str] = False,
         progress: bool | None = None,
     ) -> None:
         options = MonitorOptions.of(
-            model, detectors, combine, head, preprocess, skip_unusable, output, model_input
+            model, detectors, combine, head, preprocess, skip_unusable, output, model_input, link
         )
         self._session = Session(options, MonitorState(), progress)
 
@@ -175,10 +178,7 @@ class Monitor(Generic[R]):
         return self
 
     def accumulate(self, data: Data) -> Partials:
-        """What some of the fit data contributes; to `merge`, in any order, and to `finish`.
-
-        What was learned before stays until `finish`.
-        """
+        """What some of the fit data contributes; to `merge` in any order, and to `finish` once."""
         return self._session.accumulate(data)
 
     def merge(self, a: Partials, b: Partials) -> Partials:
@@ -199,7 +199,7 @@ class Monitor(Generic[R]):
         An input with a NaN or infinity, or one whose score comes out so, scores +inf.
 
         Args:
-            data: a tensor is one batch; any other iterable is a loader. Labels are ignored.
+            data: a tensor or mapping is one batch, any other iterable a loader. Labels are ignored.
 
         Returns:
             (samples,) float64 on the CPU, or a mapping of such by detector name.
@@ -223,9 +223,8 @@ class Monitor(Generic[R]):
     ) -> "Monitor[R]":
         """Set the thresholds at which `predict` calls an input out-of-distribution.
 
-        Scores that differ by no more than the rounding of the model, which is measured here, count
-        as equal. Samples may be copies of one another: the promise is kept whether that is in the
-        nature of the data or came about by sampling. Samples without a finite score count as +inf.
+        Scores that differ by no more than the model's rounding, measured here, count as equal.
+        Samples may be copies of one another. Samples without a finite score count as +inf.
 
         Args:
             data: held-out in-distribution data, drawn like the inputs to come, none of it fitted
@@ -269,16 +268,12 @@ class Monitor(Generic[R]):
                 class and sample; `Result.features`, 4 per feature and sample.
 
         Returns:
-            A `Result` for one detector given bare, otherwise a mapping of them by detector name;
-            see `gradood.calibration.results`. Tensors are on the CPU.
+            A `Result` for one detector given bare, otherwise a mapping of them by name, on the CPU.
 
         Raises:
             CalibrationError: `calibrate`, or before it `fit`, was not called.
             DataError: the input has another shape or type than the first batch seen.
             TapError: the features are to be kept, and no head was found.
-
-        Cost:
-            As `score`.
         """
         results: Any = self._session.predict(data, keep)
         return next(iter(results.values())) if self._session.options.bare else results
@@ -287,8 +282,7 @@ class Monitor(Generic[R]):
         """Save what was learned and promised in one file, which `gradood.load` reads.
 
         Args:
-            path: a safetensors file; replaced atomically if it exists. The model is not in it, but
-                what tells it from any other.
+            path: a safetensors file, without the model; replaced atomically if it exists.
             override: why it is right that the model changed since it was fitted or calibrated on,
                 if it did; stamped on every result of what is loaded.
 
@@ -306,8 +300,8 @@ class Monitor(Generic[R]):
     def bind(self, x: Inputs) -> Binding:
         """Observe the model on inputs like those to come, and plan what to read.
 
-        Done by itself on the first batch; useful to see errors and warnings early. For a monitor
-        that was loaded, this plans what a new fit reads. `x` is (batch ≥ 1, …) and finite.
+        Done by itself on the first batch; useful to see errors early. For a monitor that was
+        loaded, this plans what a new fit reads. `x` has at least one row, all finite.
 
         Raises:
             TapError: a detector cannot read this model.

@@ -76,9 +76,9 @@ def export(
 
     The graph is run by onnxruntime before anything is written, at batch sizes 1, 7, 64 and 256 with
     rows that are not finite among them, and compared with the monitor: labels and status must be
-    equal, scores within 2·10⁻⁴ of their standard deviation (5·10⁻³ where a score counts active units, 2·10⁻² where it cuts,
-    bins or ranks features),
-    and its p-values and decisions exactly those that the calibration gives of its scores.
+    equal, scores within 2·10⁻⁴ of their standard deviation (5·10⁻³ where a score counts active
+    units, 2·10⁻² where it cuts, bins or ranks features), and its p-values and decisions exactly
+    those that the calibration gives of its scores.
 
     Args:
         monitor: calibrated, its model on the CPU; or a guard.
@@ -187,6 +187,8 @@ def _rows(example: Any) -> Tensor:
 def _fed(detectors: DetectorSet, inputs: Tensor, part: str) -> tuple[Tensor, ...]:
     """What the graph is given of these inputs."""
     ready = detectors.reader.ready(inputs)
+    if not isinstance(ready, Tensor):
+        raise ExportError("the model takes several inputs; a graph is made of one tensor alone.")
     if part == "model":
         return (ready.contiguous(),)
     wanted = (FEATURES, LOGITS)

@@ -1,23 +1,31 @@
 """Default detectors of a guard, by what the model has and how much data there is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood._engine.binding import planned, probe_of
+from gradood._engine.coverage import class_counts
 from gradood._engine.rows import Inputs
 from gradood.evidence import FEATURES, gather
 from gradood.registry import create
-from gradood.taps import Network
+from gradood.taps import Link, Network
 
 __all__ = ["Choice", "Sizes", "default_choice", "sizes_of"]
 
 _MANY = 75
 """Samples to fit on from which class means and covariances say more than the logits alone."""
 _PER_CLASS = 5
+
+
+_LEAST: Mapping[Link, str] = MappingProxyType(
+    {"softmax": "energy", "sigmoid": "joint-energy", "none": "knn"}
+)
+"""What runs where nothing else can be said, by link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +59,7 @@ def sizes_of(
         rows += len(x)
         if y is not None:
             labeled = True
-            sound = y.cpu()[(y.cpu() >= 0) & (y.cpu() < classes)].long()
-            counts += torch.bincount(sound, minlength=classes)
+            counts += y.cpu().sum(0) if y.ndim == 2 else class_counts(y, classes)
         if rows >= max(_MANY, _PER_CLASS * classes) and (not labeled or int(counts.min()) > 0):
             break
     return Sizes(rows=rows, fewest=int(counts.min()) if labeled else None, combined=combined)
@@ -82,11 +89,13 @@ def default_choice(network: Network, inputs: Inputs, sizes: Sizes) -> Choice:
         # Cautions of the network hold for every detector; one of its own is a reason against it.
         if not isinstance(plan, Exception) and set(plan.caveats) <= set(network.cautions):
             chosen.append(name)
-    names = tuple(chosen) or ("energy",)
+    names = tuple(chosen) or (_LEAST[network.link],)
     return Choice(names, f"{', '.join(names)}: {reason}")
 
 
 def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[str, ...], str]:
+    if network.link != "softmax":
+        return _without_softmax(network, sizes)
     if not network.head_found:
         return ("energy",), "no linear head was found, so the logits alone can be read"
     features = gather(network, probe.clone(), (FEATURES,)).features
@@ -105,6 +114,20 @@ def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[st
             few += "; a class without any sample is mostly flagged"
         return ("projection-share", "energy"), few
     return ("mahalanobis++", "nci"), f"a linear head, {kind}, and samples enough of each class"
+
+
+def _without_softmax(network: Network, sizes: Sizes) -> tuple[tuple[str, ...], str]:
+    """Of labels of which several may hold, and of outputs that are no classes."""
+    several = network.link == "sigmoid"
+    kind = "several labels may hold" if several else "the outputs are of no classes"
+    least = _LEAST[network.link]
+    if several and not network.head_found:
+        return (least,), f"{kind}, and no linear head was found"
+    if not sizes.combined or sizes.rows < _MANY:
+        return (least,), f"{kind}, and there are few samples"
+    if several and not _classes_covered(network, sizes):
+        return ("knn", least), f"{kind}, and too few samples of some class for class means"
+    return ("mahalanobis++", least), f"{kind}, and samples are enough"
 
 
 def _classes_covered(network: Network, sizes: Sizes) -> bool:

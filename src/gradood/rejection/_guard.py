@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood._engine.batches import Data
+from gradood._engine.forms import ModelInput
 from gradood._engine.roster import Detectors
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
@@ -17,7 +18,7 @@ from gradood.errors import ConfigError
 from gradood.monitor import Monitor
 from gradood.monitor._summary import MonitorSummary
 from gradood.rejection._making import make
-from gradood.taps import Output
+from gradood.taps import Link, Output
 
 __all__ = ["Guard", "GuardKeywords", "guard"]
 
@@ -27,6 +28,8 @@ class GuardKeywords(TypedDict, total=False):
 
     head: str | None
     output: Output | None
+    link: Link | None
+    model_input: ModelInput | None
     preprocess: Mapping[str, Any] | None
     progress: bool | None
 
@@ -64,7 +67,8 @@ class Guard:
         """The label of each input, or -1 where it is out-of-distribution.
 
         Args:
-            images: a tensor is one batch; any other iterable is a loader. Labels are ignored.
+            images: a tensor or mapping is one batch; any other iterable is a loader. Labels are
+                ignored.
 
         Returns:
             (N,) int64 on the CPU. Inputs that are not finite give -1.
@@ -192,8 +196,8 @@ def guard(
 
     Args:
         model: any classifier, as it is; see `gradood.Monitor`.
-        known: a tensor, or a loader of batches ``x`` or ``(x, y)``; without labels, detectors that
-            need classes take those that the model predicts.
+        known: a tensor, or a loader of batches ``x``, ``(x, y)`` or mappings; without labels,
+            detectors that need classes take those that the model predicts.
         detectors: as for `gradood.Monitor`; None chooses, and `Guard.reason` says why.
         fit: in-distribution data to learn from, such as the training data of the network.
         fpr: share of known inputs that may be flagged.
@@ -201,7 +205,8 @@ def guard(
         confidence: of ``"pac"``.
         combine: how several detectors make one decision; None for ``"fisher"``.
         accuracy: on data that the model was not trained on, as its record states, to compare with.
-        options: `head`, `output`, `preprocess` and `progress` of `gradood.Monitor`.
+        options: `head`, `output`, `link`, `model_input`, `preprocess` and `progress` of
+            `gradood.Monitor`. With ``link="none"`` the label of what is known is 0.
 
     Raises:
         CalibrationError: too few samples for the promise (says how many), or some are in `fit` too.

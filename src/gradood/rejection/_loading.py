@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from gradood._engine.forms import ModelInput
 from gradood.monitor import load as load_monitor
 from gradood.rejection._guard import Guard
 from gradood.taps import Output
@@ -18,6 +19,7 @@ def load(
     *,
     override: str | None = None,
     output: Output | None = None,
+    model_input: ModelInput | None = None,
     progress: bool | None = None,
 ) -> Any:
     """What a file holds, bound to its model again: a guard, or a monitor.
@@ -33,6 +35,7 @@ def load(
             like.
         override: why a differing model is right, if it is; stamped on every result.
         output: as for `Monitor`; None takes that of the file, which holds all but functions.
+        model_input: as for `Monitor`, if it was saved with one; a function is in no file.
         progress: as for `Monitor`.
 
     Returns:
@@ -48,5 +51,7 @@ def load(
     Cost:
         Reading the file and all parameters, and one forward pass of eight inputs.
     """
-    monitor = load_monitor(path, model, override=override, output=output, progress=progress)
+    monitor = load_monitor(
+        path, model, override=override, output=output, model_input=model_input, progress=progress
+    )
     return monitor if monitor._session.state.guard is None else Guard(monitor)

@@ -1,14 +1,15 @@
 """The monitor of a guard: detectors chosen, known data split, fitted, calibrated and looked at."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from gradood._engine.batches import Data, batches
+from gradood._engine.batches import Batch, Data, batches
 from gradood._engine.binding import observed
-from gradood._engine.roster import Detectors, roster
+from gradood._engine.forms import InputForm, check_model_input
+from gradood._engine.roster import Detectors, roster, warn_of_one_output
 from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite
 from gradood.artifact import GuardRecord
 from gradood.calibration import Promise, required, required_fused
@@ -25,7 +26,7 @@ from gradood.registry import create
 from gradood.rejection._default import default_choice, sizes_of
 from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
 from gradood.rejection._partition import Known, repeatable
-from gradood.taps import Network, check_output, device_of, unwrap
+from gradood.taps import Network, check_link, check_output, device_of, unwrap
 
 __all__ = ["make"]
 
@@ -70,27 +71,36 @@ def make(
     check_output(options.get("output"))
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
-    data = Known.of(known)
-    fit = None if fit is None else repeatable(fit)
+    if detectors == "all":  # Those that run.
+        options = {"skip_unusable": True, **options}
+    check_model_input(options.get("model_input"))
+    check_link(options.get("link"))
+    form = InputForm(model, options.get("model_input"), options.get("link"))
+    data = Known.of(known, form)
+    fit = None if fit is None else repeatable(fit, form)
     inputs = moved(data.first, device_of(module))
     refuse_nonfinite(finite_rows(inputs), "calibration")
-    network = observed(model, inputs, head=options.get("head"), output=options.get("output"))
-    if options.get("head") is not None:
-        _ = network.head  # One that was named and is none is an error, whatever reads it.
-    labeled = data.labeled if fit is None else _labeled(fit)
+    network = _observed(model, inputs, options)
+    labels = _first_labels(data.data if fit is None else fit, form)
+    labeled = data.labeled if fit is None else labels is not None
+    if network.paired and options.get("link") is None:
+        warn_of_one_output(network, labels)
+        options = {**options, "link": "softmax"}  # Said once.
     chosen = named or _default(network, inputs, data, fit, promise, labeled)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
     if chosen.learns:
-        monitor.fit(_to_fit(network, data.part(fit=True) if fit is None else fit, chosen, labeled))
-    seen = LabelFit(network)
+        source = _made(data.part(fit=True)) if fit is None else fit
+        learned = labeled or not chosen.needs_labels or network.link == "none"
+        monitor.fit(source if learned else predicted_batches(network, source, form))
+    seen = LabelFit(network, form)
     monitor.calibrate(
-        seen.watched(data.part(fit=False)),
+        seen.watched(_made(data.part(fit=False))),
         fpr=promise.fpr,
         mode=promise.mode,
         confidence=promise.confidence,
     )
-    found = _doubts(seen, network, fit if labeled else None, accuracy)
+    found = _doubts(seen, fit if labeled else None, accuracy)
     record = GuardRecord(
         reason=chosen.reason,
         known=data.rows,
@@ -103,6 +113,26 @@ def make(
     for doubt in found:
         warn_caller(doubt, TrainingDataWarning)
     return monitor
+
+
+def _observed(model: nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Network:
+    """The network; a head that was named and is none is an error, whatever reads it."""
+    network = observed(
+        model,
+        inputs,
+        head=options.get("head"),
+        output=options.get("output"),
+        link=options.get("link") or "softmax",
+    )
+    if options.get("head") is not None:
+        _ = network.head
+    return network
+
+
+def _made(part: Iterable[Any]) -> Iterator[Batch]:
+    """Inputs that were made once already, as batches of which none are made again."""
+    for item in part:
+        yield Batch(*item) if isinstance(item, tuple) else Batch(item)
 
 
 def _named(detectors: Detectors) -> _Roster:
@@ -122,12 +152,14 @@ def _default(
     source = fit
     if fit is None:
         part = data.split(_SHARE, least)
-        source = part.part(fit=True) if part.fitted else None  # None: all of it calibrates.
-    pairs: Iterable[tuple[Any, Any]] = ()
+        # None: all of it calibrates.
+        source = _made(part.part(fit=True)) if part.fitted else None
+    given: Iterable[Batch] = ()
     if source is not None and labeled:
-        pairs = ((batch.inputs, batch.labels) for batch in batches(source, labels=True))
+        given = batches(source, labels=True, form=data.form)
     elif source is not None:
-        pairs = predicted_batches(network, source)
+        given = predicted_batches(network, source, data.form)
+    pairs = ((batch.inputs, batch.labels) for batch in given)
     sizes = sizes_of(pairs, network.classes, combined=data.rows >= least)
     choice = default_choice(network, inputs, sizes)
     return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
@@ -166,23 +198,16 @@ def _monitor(
     return Monitor(model, only, **options)
 
 
-def _to_fit(network: Network, source: Data, chosen: _Roster, labeled: bool) -> Data:
-    """What the detectors learn from: with the model's classes for labels where there are none."""
-    return source if labeled or not chosen.needs_labels else predicted_batches(network, source)
+def _first_labels(data: Data, form: InputForm) -> Tensor | None:
+    """Labels of the first batch of the data, or None."""
+    first = next(batches(data, labels=True, form=form), None)
+    return None if first is None else first.labels
 
 
-def _labeled(data: Data) -> bool:
-    """Whether the first batch of the data has labels."""
-    first = next(batches(data, labels=True), None)
-    return first is not None and first.labels is not None
-
-
-def _doubts(
-    seen: LabelFit, network: Network, fit: Data | None, accuracy: float | None
-) -> tuple[str, ...]:
+def _doubts(seen: LabelFit, fit: Data | None, accuracy: float | None) -> tuple[str, ...]:
     compared = None
     if fit is not None and seen.accuracy is not None:
-        compared = LabelFit(network)
+        compared = seen.another()
         compared.look(fit)
     return tuple(doubts(seen, compared, accuracy))
 

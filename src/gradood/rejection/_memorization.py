@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.forms import InputForm
 from gradood._engine.rows import finite_rows, moved, row_count, selected
 from gradood.evidence import LOGITS, gather
 from gradood.taps import Network
@@ -37,25 +38,31 @@ class LabelFit:
 
     Args:
         network: the observed model.
+        form: how batches become its inputs.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, form: InputForm) -> None:
         self._network = network
+        self._form = form
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
         self.rows = 0
+
+    def another(self) -> "LabelFit":
+        """Of the same network, with nothing seen."""
+        return LabelFit(self._network, self._form)
 
     def watched(self, data: Iterable[Any]) -> Iterator[Any]:
         """The batches as they are, looked at as they pass. Cost: a forward of 2,000 rows."""
         for item in data:
             if self.rows < _ROWS:
-                for batch in batches([item], labels=True):
+                for batch in batches([item], labels=True, form=self._form):
                     self._look(batch)
             yield item
 
     def look(self, data: Data) -> None:
         """Look at the first rows of data with labels, and go no further."""
-        for batch in batches(data, labels=True):
+        for batch in batches(data, labels=True, form=self._form):
             self._look(batch)
             if self.rows >= _ROWS:
                 return
@@ -71,7 +78,8 @@ class LabelFit:
         return torch.cat(self._losses)
 
     def _look(self, batch: Batch) -> None:
-        if batch.labels is None or not row_count(batch.inputs):
+        one = self._network.link == "softmax"  # Of several, none is the one predicted.
+        if not one or batch.labels is None or not row_count(batch.inputs):
             return
         logits, finite = _logits(self._network, batch)
         labels = batch.labels.cpu()[finite]
@@ -83,19 +91,24 @@ class LabelFit:
         self.rows += len(labels)
 
 
-def predicted_batches(network: Network, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+def predicted_batches(
+    network: Network, data: Data, form: InputForm | None = None
+) -> Iterator[Batch]:
     """Batches with the classes that the network predicts in place of labels.
 
     Args:
         network: the observed model.
         data: as for `gradood.Monitor.fit`; its labels are not looked at.
+        form: how batches become the inputs of the network.
     """
-    for batch in batches(data):
+    for batch in batches(data, form=form):
         if row_count(batch.inputs):
             logits, finite = _logits(network, batch)
-            labels = torch.zeros(row_count(batch.inputs), dtype=torch.int64, device="cpu")
-            labels[finite] = logits.argmax(1)
-            yield batch.inputs, labels
+            several = network.link == "sigmoid"
+            found = (logits > 0).long() if several else logits.argmax(1)
+            labels = found.new_zeros(row_count(batch.inputs), *found.shape[1:])
+            labels[finite] = found
+            yield Batch(batch.inputs, labels)
 
 
 def doubts(known: LabelFit, fit: LabelFit | None, stated: float | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Held-out data in a part to fit on and a part to calibrate on, told apart by content."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, batches
-from gradood._engine.rows import selected
+from gradood._engine.forms import InputForm
+from gradood._engine.rows import Inputs, selected
 from gradood.errors import DataError
 from gradood.evidence import content_keys
 
@@ -21,11 +22,18 @@ _BATCH = 256
 _EXAMPLE = 64
 
 
-def repeatable(data: Data) -> Data:
+def repeatable(data: Data, form: InputForm | None = None) -> Data:
     """The data as batches of which several passes can be made.
 
-    What gives one pass only is kept in memory; a whole data set in one tensor is taken in parts.
+    What gives one pass only is kept in memory; a whole data set in one batch is taken in parts.
+
+    Args:
+        data: as for `gradood.Monitor.fit`.
+        form: how batches become the inputs of the model.
     """
+    if isinstance(data, Mapping):
+        (whole,) = batches(data, labels=True, form=form)
+        return list(_parts(whole))
     if isinstance(data, Tensor | np.ndarray):
         whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
         starts = range(0, len(data), _BATCH) if whole else ()
@@ -39,34 +47,36 @@ class Known:
 
     Attributes:
         data: batches, of which several passes can be made.
-        first: (at most 64, …) inputs of the first batch.
+        first: inputs (at most 64, …) of the first batch.
         rows: number of samples.
         contents: (m,) int64, ascending, the content keys that occur.
         counts: (m,) int64, how often each does.
         labeled: whether every batch has labels.
         fit: (m,) bool, the contents to fit on.
+        form: how the batches become the inputs of a model; None if they are these.
     """
 
     data: Data
-    first: Tensor
+    first: Inputs
     rows: int
     contents: Tensor
     counts: Tensor
     labeled: bool
     fit: Tensor
+    form: InputForm | None = None
 
     @staticmethod
-    def of(data: Data) -> "Known":
+    def of(data: Data, form: InputForm | None = None) -> "Known":
         """The data, none of it to be fitted on. Cost: a pass over it, without the model.
 
         Raises:
             DataError: there is no sample.
         """
-        data = repeatable(data)
-        first: Tensor | None = None
+        data = repeatable(data, form)
+        first: Inputs | None = None
         keys: list[Tensor] = []
         labeled = True
-        for batch in batches(data, labels=True):
+        for batch in batches(data, labels=True, form=form):
             if not len(batch.inputs):
                 continue
             first = batch.inputs[:_EXAMPLE].clone() if first is None else first
@@ -80,7 +90,7 @@ class Known:
         rows = torch.cat(keys)
         contents, counts = rows.unique(return_counts=True)
         none = torch.zeros(len(contents), dtype=torch.bool, device="cpu")
-        return Known(data, first, len(rows), contents, counts, labeled, none)
+        return Known(data, first, len(rows), contents, counts, labeled, none, form)
 
     def split(self, share: float, reserved: int) -> "Known":
         """A part of the contents to fit on; the same one whatever the order of the samples.
@@ -105,7 +115,7 @@ class Known:
         return int(self.counts[self.fit].sum())
 
     def part(self, *, fit: bool) -> Iterable[Any]:
-        """Batches (x, y), or x without labels, of the samples to fit on, or of the others.
+        """Inputs and labels, or inputs alone, of the samples to fit on, or of the others.
 
         Args:
             fit: which of the two.
@@ -113,7 +123,7 @@ class Known:
         Raises:
             DataError: while iterating: the data differs from what it was.
         """
-        for batch in batches(self.data, labels=self.labeled):
+        for batch in batches(self.data, labels=self.labeled, form=self.form):
             yield from self._rows(batch, fit)
 
     def _rows(self, batch: Batch, fit: bool) -> Iterator[Any]:
@@ -132,3 +142,10 @@ class Known:
         inputs = selected(batch.inputs, mine.to(batch.inputs.device))
         labels = None if batch.labels is None else batch.labels[mine.to(batch.labels.device)]
         yield inputs if labels is None else (inputs, labels)
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """A batch in parts that a model can be run on."""
+    for start in range(0, len(batch.inputs), _BATCH):
+        rows = slice(start, start + _BATCH)
+        yield Batch(batch.inputs[rows], None if batch.labels is None else batch.labels[rows])

@@ -18,6 +18,7 @@ from starlette.routing import Route
 import gradood
 from gradood.serve._admission import known_key, read_body
 from gradood.serve._arrays import packed_bytes
+from gradood.serve._overload import DRAINED, OverloadRefusal
 from gradood.serve._protocol import BINARY_LENGTH, answer, parse
 from gradood.serve._protocol import Request as Asked
 from gradood.serve._refusal import Refusal
@@ -29,45 +30,8 @@ __all__ = ["make_app"]
 
 _LOG = logging.getLogger(__name__)
 _OPEN = ("/v2/health/live", "/v2/health/ready")
-_DRAINED = 2**20
 _SCORED = (b"ok", b"nonfinite_input", b"nonfinite_score")
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _Gate:
-    """Refuses requests for which the queue is too long, at a tenth of the cost of a route.
-
-    Under overload most requests are refused, on the processor that is to compute the others.
-    """
-
-    def __init__(self, app: Starlette, service: "Service") -> None:
-        self._app, self._service = app, service
-        refused = Refusal(503, "too many requests are waiting; come back later.", retry=1)
-        self._body = json.dumps({"error": refused.message}).encode()
-        self._count = service.metrics.requests.labels("refused at once", "503")
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not self._refuses(scope):
-            await self._app(scope, receive, send)
-            return
-        self._count.inc()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(self._body)).encode()),
-            (b"retry-after", b"1"),
-        ]
-        given = dict(scope["headers"]).get(b"content-length", b"")
-        if not given.isdigit() or int(given) > _DRAINED:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": self._body})
-
-    def _refuses(self, scope: Any) -> bool:
-        service = self._service
-        if scope["method"] != "POST" or service.options.keys:
-            return False  # Keys come first: a stranger is not told how busy it is.
-        posted = scope["path"].endswith("/infer") or scope["path"] == "/score"
-        return posted and service.gate.closed()
 
 
 def make_app(service: "Service") -> Any:
@@ -99,7 +63,7 @@ def make_app(service: "Service") -> Any:
         ],
         exception_handlers={HTTPException: _unknown_route},
     )
-    return _Gate(app, service)
+    return OverloadRefusal(app, service)
 
 
 async def _unknown_route(request: Request, error: Exception) -> Response:
@@ -323,6 +287,6 @@ def _refused(refusal: Refusal, request: Request) -> Response:
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     length = _length(request)
-    if request.method == "POST" and (length is None or length > _DRAINED):
+    if request.method == "POST" and (length is None or length > DRAINED):
         headers["connection"] = "close"  # Else the server would read on to the end of the body.
     return JSONResponse({"error": refusal.message}, refusal.status, headers)

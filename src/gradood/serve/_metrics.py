@@ -12,6 +12,14 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
+_GAUGES = (
+    ("ready", "Whether requests are answered."),
+    ("queue_items", "Inputs that wait or are computed."),
+    ("expected_wait_seconds", "Time until a new request would be begun."),
+    ("workers", "Workers that are alive."),
+)
+
+
 class Metrics:
     """Counters of one server, in a registry of its own.
 
@@ -66,13 +74,7 @@ class Metrics:
             registry=registry,
         )
         self._gauges = {
-            name: gauge(f"gradood_{name}", text, registry=registry)
-            for name, text in (
-                ("ready", "Whether requests are answered."),
-                ("queue_items", "Inputs that wait or are computed."),
-                ("expected_wait_seconds", "Time until a new request would be begun."),
-                ("workers", "Workers that are alive."),
-            )
+            name: gauge(f"gradood_{name}", text, registry=registry) for name, text in _GAUGES
         }
         self._info = gauge(
             *("gradood_served", "1 for the version that is served."),

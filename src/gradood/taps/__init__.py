@@ -1,6 +1,6 @@
 """Reading a user's model: views, hooks, wrappers, the head, and what follows what."""
 
-from gradood.taps._backward import OverwrittenError
+from gradood.taps._backward import OverwrittenError, failed_backward
 from gradood.taps._failures import out_of_memory
 from gradood.taps.arguments import Arguments, Inputs, called, described, joined, leaves_of
 from gradood.taps.attended import (
@@ -8,29 +8,43 @@ from gradood.taps.attended import (
     full_mask,
     is_mask,
     left_aligned,
+    of_one_length,
     padded,
+    padding_of,
     sequences,
     shifted,
     stepped,
     unpadded,
 )
 from gradood.taps.graph import Stage
-from gradood.taps.head import Head
+from gradood.taps.head import Head, HeadReading
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.network import LastMap, Layer, Network
 from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
 from gradood.taps.tap import Reading, Tap
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import Output, check_output, first_matrix, logits_of, unwrap
+from gradood.taps.wrap import (
+    LINKS,
+    Link,
+    Output,
+    check_link,
+    check_output,
+    first_matrix,
+    logits_of,
+    unwrap,
+)
 
 __all__ = [
     "Arguments",
     "Head",
+    "HeadReading",
     "INPUT",
     "Inputs",
+    "LINKS",
     "LastMap",
     "Layer",
+    "Link",
     "Network",
     "Output",
     "OverwrittenError",
@@ -43,11 +57,13 @@ __all__ = [
     "attended",
     "called",
     "channel_dim",
+    "check_link",
     "check_output",
     "described",
     "device_of",
-    "full_mask",
+    "failed_backward",
     "first_matrix",
+    "full_mask",
     "is_mask",
     "is_norm",
     "joined",
@@ -56,8 +72,10 @@ __all__ = [
     "left_as_found",
     "logits_of",
     "observe",
+    "of_one_length",
     "out_of_memory",
     "padded",
+    "padding_of",
     "positions",
     "sequences",
     "shifted",

@@ -1,8 +1,13 @@
-"""Errors of a backward through a user's model, in words."""
+"""Marks where gradients are taken in a user's model, and errors of a backward, in words."""
+
+from collections.abc import Iterable
+
+from torch.autograd.graph import GradientEdge
 
 from gradood.errors import GradoodError, TapError
+from gradood.taps.site import Site
 
-__all__ = ["OverwrittenError", "failed_backward"]
+__all__ = ["Mark", "OverwrittenError", "failed_backward", "unconnected"]
 
 
 class OverwrittenError(TapError):
@@ -33,3 +38,23 @@ def failed_backward(error: RuntimeError) -> RuntimeError:
     if _REENTRANT in said:
         hint = " Let the model call torch.utils.checkpoint.checkpoint with use_reentrant=False."
     return TapError(f"autograd cannot follow the model back from its logits: {said}.{hint}")
+
+
+def unconnected(sites: Iterable[Site]) -> TapError:
+    """The error where an objective does not depend on what is at some sites."""
+    names = ", ".join(sorted(map(str, sites)))
+    return TapError(
+        f"the objective is not connected to {names}; name layers it depends on, and none that the "
+        "model itself runs under torch.no_grad() or before a layer without derivative, such as a "
+        "quantized one."
+    )
+
+
+class Mark:
+    """Where the gradient at a site enters the graph, and the marked sites above it."""
+
+    __slots__ = ("edge", "upstream")
+
+    def __init__(self, edge: GradientEdge, upstream: Iterable[Site]) -> None:
+        self.edge = edge
+        self.upstream = frozenset(upstream)

@@ -142,14 +142,18 @@ class _Writes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        disable = getattr(sys.modules.get("torch._dynamo"), "disable", None)
-        run = _Writes._run if disable is None else _uncompiled(disable)
-        return run(self, func, args, kwargs or {})
+        compiler = sys.modules.get("torch._dynamo")
+        disable = None if compiler is None else getattr(compiler, "disable", None)
+        if disable is not None:
+            return _uncompiled(disable)(self, func, args, kwargs or {})
+        if _writes(func):
+            return self._run(func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        schema = func._schema
-        if not schema.is_mutable or torch.Tag.inplace_view in func.tags:
+        if not _writes(func):
             return func(*args, **kwargs)
+        schema = func._schema
         copies: dict[int, Any] = {}
         places: list[Any] = list(args)
         for i, argument in enumerate(schema.arguments):
@@ -173,6 +177,12 @@ class _Writes(TorchDispatchMode):
         copy = value.clone()
         copies[id(copy)] = value
         return copy
+
+
+@cache
+def _writes(func: Any) -> bool:
+    """Whether an operator writes the data of a tensor that it is given."""
+    return func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
 
 
 @cache

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gradood.errors import TapError
+from gradood.taps._head_candidates import HeadCandidate, find_head
 from gradood.taps.graph import nodes_behind
-from gradood.taps.head import HeadCandidate, find_head
 
 __all__ = ["by_graph", "by_values", "chosen_among", "headless", "mistaken"]
 

@@ -2,16 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradood.errors import TapError
 from gradood.taps._failures import is_model_failure, model_failure
-from gradood.taps._output import by_graph, by_values, chosen_among, headless, mistaken
+from gradood.taps._head_search import HeadSearch
+from gradood.taps._last_map import LayerCall, last_map
+from gradood.taps._output import by_graph, chosen_among, mistaken
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.attended import attended
 from gradood.taps.graph import (
@@ -22,16 +23,13 @@ from gradood.taps.graph import (
     nodes_between,
     positive_part,
 )
-from gradood.taps.head import Head, HeadCandidate, find_head, linear_weight
-from gradood.taps.network import LastMap, Layer, Network, own_name
+from gradood.taps.head import linear_weight
+from gradood.taps.network import Layer, Network, own_name, paired
 from gradood.taps.site import Site, channel_dim, is_norm, positions
 from gradood.taps.view import View, Views
-from gradood.taps.wrap import Output, logits_of
+from gradood.taps.wrap import Link, Output, logits_of
 
 __all__ = ["Recording"]
-
-_MEANS = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
-"""Rounding of a mean in these types, relative to the largest feature; else 1e-4."""
 
 
 class Recording:
@@ -57,8 +55,9 @@ class Recording:
         self._opaque = opaque
         self._output = output
         self._returned: Any = None
+        self._rows: Inputs = torch.empty(0, device="cpu")
         self._module = views.model
-        self._seen: dict[str, list[_Seen]] = {}
+        self._seen: dict[str, list[LayerCall]] = {}
         self._ports: dict[Any, Site] = {}
         self._nodes: dict[Site, Any] = {}
         self._candidates: list[tuple[str, Tensor]] = []
@@ -67,6 +66,7 @@ class Recording:
 
     def run(self, rows: Inputs) -> None:
         """Run the view on a few rows; no hook remains."""
+        self._rows = rows.detach().clone()
         rows = _with_graph(rows.detach().clone())
         self._attended = attended(rows)
         handles: list[RemovableHandle] = []
@@ -116,22 +116,22 @@ class Recording:
                 return None
             calls = self._seen.setdefault(name, [])
             if not isinstance(output, Tensor) or not output.is_floating_point():
-                calls.append(_Seen(None, (), 1, None, None))
+                calls.append(LayerCall(None, (), 1, None, None))
                 return None
             fresh = output
             if torch.is_grad_enabled() and not output.requires_grad:
                 fresh = output.detach().requires_grad_().clone()
             dim = self._channel_dim(module, output)
-            values = positions(output.detach(), dim)
+            values = positions(output.detach(), dim).double()
             if fresh.grad_fn is not None:
                 self._ports.setdefault(fresh.grad_fn, Site(name, "output", len(calls)))
             calls.append(
-                _Seen(
+                LayerCall(
                     fresh.grad_fn,
                     tuple(output.shape),
                     dim,
-                    self._mean(values.double()),
-                    self._mean(values.double().clamp_min(0)),
+                    self._mean(values),
+                    self._mean(values.clamp_min(0)),
                 )
             )
             return None if fresh is output else fresh
@@ -155,43 +155,36 @@ class Recording:
         assert told is not None
         return told
 
-    def network(self, example: Inputs, head: str | None, overwrites: bool) -> Network:
+    def network(
+        self,
+        example: Inputs,
+        head: str | None,
+        overwrites: bool,
+        *,
+        link: Link = "softmax",
+        pairs: bool = True,
+    ) -> Network:
         """The network as it ran.
 
         Args:
             example: one of the inputs (1, …).
             head: name of the head, or None to search for it.
             overwrites: whether the model changes the tensor that it is given.
+            link: what makes probabilities of the outputs.
+            pairs: whether one logit z under a softmax is read as the two (0, z).
         """
         logits = self.logits
-        counts = {name: len(calls) for name, calls in self._seen.items()}
-        known = (self._views, example)
-        candidates = [
-            HeadCandidate(
-                layer, self._module.get_submodule(layer), seen, counts.get(layer, 1), *known
-            )
-            for layer, seen in self._candidates
-        ]
-        ended = by_graph(logits)
+        ended = None if link == "none" else by_graph(logits)
         cautions = [] if ended is None else [mistaken(ended)]
+        made = pairs and link == "softmax" and logits.shape[1] == 1
+        search = self._search(example, paired=made)
         if self._output is None:
-            among = chosen_among(self._returned, logits, candidates)
+            among = chosen_among(self._returned, logits, search.tried(paired=False))
             cautions += [] if among is None else [among]
-        found: Head | str
-        features: Tensor | None = None
-        try:
-            found = find_head(candidates, logits, head and own_name(self._module, head))
-            features = found.features(next(c.seen for c in candidates if c.layer == found.layer))
-        except TapError as error:
-            # Its words alone: the error would keep this forward and its graph alive.
-            found = str(error)
-            certain = ended or by_values(logits)
-            looks = certain or by_values(logits, few=True)
-            if certain:
-                found = headless(certain)
-            elif looks and "looks like" not in found:
-                found += f" The output looks like {looks}: let the model return its logits."
-        consumers = consumers_of(logits)
+        if made:
+            logits = paired(logits)
+        found, features = search.head(logits, head and own_name(self._module, head), link, ended)
+        consumers = consumers_of(self.logits)
         layers = {
             name: self._layer(name, calls, consumers, len(example) + 1)
             for name, calls in self._seen.items()
@@ -200,21 +193,33 @@ class Recording:
             module=self._module,
             layers=layers,
             stages=(),
-            last_map=self._last_map(layers, features),
+            last_map=last_map(reversed(layers), self._seen, features),
             concatenates=False,
             example=example,
-            classes=logits.shape[1],
+            classes=1 if link == "none" else logits.shape[1],
             overwrites=overwrites,
             opaque=self._opaque,
             views=self._views,
             _head=found,
             output=self._output,
             cautions=tuple(cautions),
+            link=link,
+            paired=made,
         )
         stages = find_stages([layer.name for layer in draft.hook_layers])
         return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
 
-    def _layer(self, name: str, calls: Sequence["_Seen"], consumers: Any, rows: int) -> Layer:
+    def _search(self, example: Inputs, *, paired: bool) -> HeadSearch:
+        shapes = {name: calls[0].shape for name, calls in self._seen.items() if len(calls) == 1}
+        counts = {name: len(calls) for name, calls in self._seen.items()}
+        single = self._rows
+        linear = isinstance(single, Tensor) and linear_weight(self._module) is not None
+        own = [("", single)] if linear and isinstance(single, Tensor) else []
+        taken = (*own, *self._candidates)
+        mask = self._attended
+        return HeadSearch(self._views, example, self._rows, taken, counts, shapes, paired, mask)
+
+    def _layer(self, name: str, calls: Sequence[LayerCall], consumers: Any, rows: int) -> Layer:
         module = self._module.get_submodule(name)
         first, site = calls[0], Site(name)
         norm = is_norm(module)
@@ -257,26 +262,6 @@ class Recording:
         inside = [n for n in self._seen if n.startswith(f"{name}.")]
         return inside[0] if inside else None
 
-    def _last_map(self, layers: dict[str, Layer], features: Tensor | None) -> LastMap | None:
-        if features is None:
-            return None
-        target = features.double()
-        scale = target.abs().max().clamp_min(1e-9)
-        tolerance = _MEANS.get(features.dtype, 1e-4)
-        pooled: LastMap | None = None
-        for name in reversed(layers):
-            for call, seen in enumerate(self._seen[name]):
-                if len(seen.shape) < 3 or seen.mean is None or seen.mean.shape != target.shape:
-                    continue
-                for mean in (seen.mean, seen.positive_mean):
-                    if mean is not None and float((mean - target).abs().max() / scale) < tolerance:
-                        count = torch.Size(seen.shape).numel() // target.numel()
-                        found = LastMap(Site(name, "output", call), count)
-                        if count > 1:
-                            return found
-                        pooled = pooled or found
-        return pooled
-
     def _concatenates(self, stages: tuple[Stage, ...], consumers: Any) -> bool:
         if not stages:
             return False
@@ -284,15 +269,6 @@ class Recording:
         last = self._seen[stages[-1].layers[-1]][0].node
         names = nodes_between(first, consumers, last)
         return any(name.startswith("CatBackward") for name in names)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    node: Any
-    shape: tuple[int, ...]
-    channels: int
-    mean: Tensor | None
-    positive_mean: Tensor | None
 
 
 def _with_graph(rows: Inputs) -> Inputs:

@@ -1,6 +1,6 @@
 """Positions of sequences that count, as attention masks and lengths tell them from padding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ __all__ = [
     "full_mask",
     "is_mask",
     "left_aligned",
+    "of_one_length",
     "padded",
+    "padding_of",
     "sequences",
     "shifted",
     "stepped",
@@ -138,6 +140,36 @@ def padded(inputs: Arguments, more: int, fill: Mapping[str, int | float]) -> Arg
         end = leaf.new_full((len(leaf), more, *leaf.shape[2:]), value)  # type: ignore[arg-type]
         changed[name] = torch.cat([leaf, end], 1)
     return inputs.replaced(changed)
+
+
+def of_one_length(parts: Sequence[Inputs]) -> list[Inputs]:
+    """Batches of sequences with a mask, padded as they are themselves, to the longest of them."""
+    fill: dict[str, int | float] = {}
+    lengths: list[int] = []
+    for part in parts:
+        mask = attended(part)
+        if mask is None or isinstance(part, Tensor):
+            return list(parts)
+        lengths.append(mask.shape[1])
+        fill = {**padding_of(part), **fill}
+    longest = max(lengths, default=0)
+    return [
+        padded(part, longest - length, fill) if isinstance(part, Arguments) else part
+        for part, length in zip(parts, lengths, strict=True)
+    ]
+
+
+def padding_of(inputs: Arguments) -> dict[str, int | float]:
+    """What is at the first position that does not count, by name; empty where all count."""
+    mask = attended(inputs)
+    if mask is None or bool(mask.all()):
+        return {}
+    row, place = (~mask).nonzero()[0].tolist()
+    return {
+        name: leaf[row, place].item()
+        for name, leaf in sequences(inputs, mask.shape[1]).items()
+        if leaf.ndim == 2
+    }
 
 
 def shifted(inputs: Inputs, step: int) -> Inputs:

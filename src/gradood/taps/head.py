@@ -1,30 +1,25 @@
 """The head: the last linear map of a classifier, found by running it and verified numerically."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from gradood.errors import TapError
+from gradood.taps._positions import REDUCTIONS, SELECTED, UNIT, reductions_of, selected_position
+from gradood.taps._probing import probed_linear
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.view import Views
 
-__all__ = ["Head", "HeadCandidate", "find_head"]
+__all__ = ["Head", "HeadReading", "deviation", "exact_products", "linear_weight", "rounding"]
 
-_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "as given": lambda h: h,
-    "mean over positions": lambda h: h.flatten(2).mean(2) if h.ndim == 4 else h.mean(1),
-    "first token": lambda h: h[:, 0],
-}
-_BY_RANK = {
-    2: ("as given",),
-    3: ("mean over positions", "first token"),
-    4: ("mean over positions",),
-}
+Form = Literal["weight", "probed", "output"]
+"""Where a head's numbers come from: the weight of its module; what the module makes of unit
+vectors; or, of the model's output itself, the identity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +36,9 @@ class Head:
             largest logit.
         views: of the model.
         example: an input (1, …), to see weights that the model changes in its forward.
+        form: where weight and bias come from.
+        paired: whether the layer gives one logit z, read as the two (0, z).
+        taken: (1, …) what the layer took of one input.
     """
 
     layer: str
@@ -50,6 +48,9 @@ class Head:
     error: float
     views: Views = field(repr=False)
     example: Inputs = field(repr=False)
+    form: Form = "weight"
+    paired: bool = False
+    taken: Tensor | None = field(default=None, repr=False)
 
     @property
     def weight(self) -> Tensor:
@@ -57,7 +58,8 @@ class Head:
 
         Cost:
             Nothing if it is a parameter; else that of entering a view. A forward of one input if
-            the model changes the parameter in its forward.
+            the model changes the parameter in its forward. Of a module without a weight of its
+            own, that module on width + 1 rows.
         """
         return self.linear()[0]
 
@@ -68,8 +70,21 @@ class Head:
 
     def linear(self) -> tuple[Tensor, Tensor | None]:
         """`weight` and `bias` together."""
+        weight, bias = self._linear()
+        if not self.paired:
+            return weight, bias
+        weight = torch.cat([torch.zeros_like(weight), weight])
+        return weight, None if bias is None else torch.cat([torch.zeros_like(bias), bias])
+
+    def _linear(self) -> tuple[Tensor, Tensor | None]:
+        if self.form == "output":
+            taken = cast("Tensor", self.taken)
+            return torch.eye(taken.shape[1], dtype=taken.dtype).to(self._device), None
         inside = f"{self.layer}."
-        if any(name == self.layer or name.startswith(inside) for name, _ in self.views.written):
+        written = any(n == self.layer or n.startswith(inside) for n, _ in self.views.written)
+        if self.form == "probed":
+            return self._probed(after_forward=written)
+        if written:
             return self._during_a_forward()
         own = dict(self.module._parameters.items())
         if own.get("weight") is not None and ("bias" in own or not hasattr(self.module, "bias")):
@@ -90,35 +105,119 @@ class Head:
             module = view.find(self.layer) or self.module
             handle = module.register_forward_hook(lambda own, *_: found.append(_linear(own)))
             try:
-                called(view.module, self.example.to(device_of(self.views.model)).clone())
+                called(view.module, self.example.to(self._device).clone())
             finally:
                 handle.remove()
         return found[-1]
 
-    def features(self, seen: Tensor) -> Tensor:
-        """Features (batch, width) from what the head's layer takes; differentiable."""
-        return _REDUCTIONS[self.reduction](seen)
+    def _probed(self, *, after_forward: bool) -> tuple[Tensor, Tensor | None]:
+        with left_as_found(self.views) as view:
+            if after_forward:
+                called(view.module, self.example.to(self._device).clone())
+            module = view.find(self.layer) or self.module
+            like = cast("Tensor", self.taken).to(self._device)
+            return probed_linear(module, like, unit=self.reduction == UNIT)
+
+    @property
+    def _device(self) -> torch.device:
+        return device_of(self.views.model)
+
+    def features(
+        self, seen: Tensor, logits: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Features (batch, width) from what the head's layer takes; differentiable.
+
+        Args:
+            seen: what it takes.
+            logits: (batch, classes), the model's, by which a position is told where the head gives
+                logits at all of them.
+            mask: (batch, positions), which of them count; None if all do.
+        """
+        if self.reduction != SELECTED:
+            return REDUCTIONS[self.reduction](seen, mask)
+        assert logits is not None
+        outputs = _product(self, seen.detach(), torch.promote_types(seen.dtype, torch.float32))
+        place = selected_position(outputs, logits.detach(), mask)
+        return seen[torch.arange(len(seen), device=seen.device), place]
 
 
-@dataclass(frozen=True, eq=False)
-class HeadCandidate:
-    """One call of a layer that could be the head.
+class HeadReading:
+    """What a head takes in one forward, and the features made of it once the logits are known.
 
-    Attributes:
-        layer: module name.
-        module: the layer.
-        seen: what it took.
-        calls: how often it ran in the forward.
-        views: of the model.
-        example: an input (1, …) of the model.
+    Args:
+        head: verified.
+        mask: (batch, positions), which positions count; None if all do.
     """
 
-    layer: str
-    module: nn.Module
-    seen: Tensor
-    calls: int
-    views: Views = field(repr=False)
-    example: Inputs = field(repr=False)
+    def __init__(self, head: Head, mask: Tensor | None = None) -> None:
+        self.head = head
+        self._mask = mask
+        self._seen: Tensor | None = None
+
+    def __call__(self, seen: Tensor) -> None:
+        """Note what the head's layer takes.
+
+        A copy: models may go on to change it, such as to normalize it.
+        """
+        self._seen = seen.clone() if seen.ndim == 3 else self.head.features(seen).clone()
+
+    def features(self, logits: Tensor) -> Tensor:
+        """(batch, width), with their graph.
+
+        Args:
+            logits: (batch, classes), the model's.
+
+        Raises:
+            TapError: the head gives logits at every position, and the model's own are not those of
+                the positions that it took for the example.
+        """
+        if self.head.form == "output":
+            return logits
+        seen = cast("Tensor", self._seen)
+        if seen.ndim != 3:
+            return seen
+        features = self.head.features(seen, logits, mask_of(seen, self._mask))
+        off = deviation(self.head, features, logits)
+        if off > 4 * rounding(logits, seen):
+            raise TapError(
+                f"the features of this batch cannot be told: by {self.head.reduction!r} of what "
+                f"{self.head.layer!r} takes, as on the first inputs, the logits are off by "
+                f"{off:.1e} of the largest. Let the model pool before its last linear layer, or "
+                "give it an attention_mask."
+            )
+        return features
+
+
+def mask_of(seen: Tensor, mask: Tensor | None) -> Tensor | None:
+    """The mask of a batch, if it is over the positions that a layer takes.
+
+    Args:
+        seen: (batch, positions, width), what the layer takes.
+        mask: (batch, length), or None.
+    """
+    alike = mask is not None and seen.ndim == 3 and seen.shape[:2] == mask.shape
+    return mask.to(seen.device) if alike and mask is not None else None
+
+
+def deviation(head: Head, features: Tensor, logits: Tensor) -> float:
+    """Largest difference of ``features @ weight.T + bias`` from the logits, by the largest logit.
+
+    Args:
+        head: whose weight and bias are taken.
+        features: (batch, width).
+        logits: (batch, classes), the model's.
+    """
+    if not len(logits):
+        return 0.0
+    expected = logits.detach().double()
+    ours = _product(head, features.detach(), torch.float64)
+    return float((ours - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+
+
+def _product(head: Head, features: Tensor, kind: torch.dtype) -> Tensor:
+    weight, bias = head.linear()
+    ours = features.to(kind) @ weight.to(features.device, kind).T
+    return ours if bias is None else ours + bias.to(features.device, kind)
 
 
 def _linear(module: Any) -> tuple[Tensor, Tensor | None]:
@@ -136,73 +235,19 @@ def linear_weight(module: nn.Module) -> Tensor | None:
     return weight if (weight.ndim == 2 or pointwise) and not grouped else None
 
 
-def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | None) -> Head:
-    """The candidate whose linear map gives the model's logits.
+def usable_reductions(seen: Tensor, *, probed: bool, masked: bool) -> tuple[str, ...]:
+    """Reductions to try on what a layer takes.
 
     Args:
-        candidates: calls of possible heads, in the order they ran.
-        logits: (batch, classes), the model's own.
-        name: the layer to take, or None to try all, the last first.
-
-    Raises:
-        TapError: none fits; says what was tried and how far off each was.
+        seen: that.
+        probed: whether the layer's map is told by unit vectors, so that it may normalize.
+        masked: whether a mask says which positions count.
     """
-    if not bool(logits.isfinite().all()):
-        raise TapError(
-            "the head cannot be verified, as the model's logits on the example hold NaN or "
-            "infinity; give inputs that the model can classify, and check its weights."
-        )
-    tried: list[str] = []
-    for candidate in reversed(candidates):
-        if name is not None and candidate.layer != name:
-            continue
-        if candidate.calls > 1:
-            tried.append(f"{candidate.layer!r} runs {candidate.calls} times")
-            continue
-        head, why = _verify(candidate, logits)
-        if head is not None:
-            return head
-        tried.append(f"{candidate.layer!r} {why}")
-    values = logits.detach().double()
-    hint = ""
-    if bool((values >= 0).all()) and torch.allclose(values.sum(1), values.new_ones(()), atol=1e-3):
-        hint = " The output looks like probabilities: let the model return its logits."
-    wanted = "the last linear layer" if name is None else f"the head named {name!r}"
-    detail = "; ".join(tried[:6]) or "no linear layer or 1×1 convolution ran"
-    raise TapError(
-        f"{wanted} could not be verified: features @ weight.T + bias must equal the model's "
-        f"{tuple(logits.shape)} logits. Tried: {detail}. "
-        f"Name the layer with Monitor(model, …, head='module.name').{hint}"
-    )
+    unit = (UNIT,) if probed and seen.ndim == 2 else ()
+    return (*reductions_of(seen.ndim, masked), *unit)
 
 
-def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]:
-    seen = candidate.seen
-    site = Site(candidate.layer, "input")
-    known = (candidate.views, candidate.example)
-    head = Head(candidate.layer, candidate.module, site, "as given", 0.0, *known)
-    weight, bias = head.linear()
-    if weight.shape[0] != logits.shape[1]:
-        return None, f"gives {weight.shape[0]} values, not {logits.shape[1]}"
-    best = float("inf")
-    for reduction in _BY_RANK.get(seen.ndim, ()):
-        features = _REDUCTIONS[reduction](seen.detach()).double()
-        if features.shape != (logits.shape[0], weight.shape[1]):
-            continue
-        ours = features @ weight.double().T
-        if bias is not None:
-            ours = ours + bias.double()
-        scale = float(logits.detach().double().abs().max().clamp_min(1e-6))
-        error = float((ours - logits.detach().double()).abs().max()) / scale
-        best = min(best, error)
-        if error <= _tolerance(logits, seen):
-            return replace(head, reduction=reduction, error=error), ""
-    if best == float("inf"):
-        return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
-    return None, f"is off by {best:.1e} of the largest logit"
-
-
-def _tolerance(*tensors: Tensor) -> float:
+def rounding(*tensors: Tensor) -> float:
     """Rounding of a product in the coarsest of these types, relative to the largest logit."""
     # Accelerators multiply float32 in TF32, as coarse as float16, by default or on request.
     single = 1e-4 if tensors[0].device.type == "cpu" and exact_products() else 1e-2

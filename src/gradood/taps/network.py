@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from gradood.errors import TapError, suggest
 from gradood.taps.arguments import Inputs
+from gradood.taps.attended import attended
 from gradood.taps.graph import Stage
-from gradood.taps.head import Head, linear_weight
+from gradood.taps.head import Head, HeadReading, linear_weight
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.tap import Tap
 from gradood.taps.view import Views
-from gradood.taps.wrap import Output, logits_of
+from gradood.taps.wrap import Link, Output, logits_of
 
 __all__ = [
     "LastMap",
@@ -80,7 +81,10 @@ class Network:
         opaque: why autograd cannot follow the model, or None.
         views: private copies of the module tree, to hook and run.
         output: which item of what the model returns holds the logits; None for the usual ones.
+        unmasked: layers with positions that the mask of the inputs says nothing of.
         cautions: why its output may be no logits, such as that it is probabilities.
+        link: what makes probabilities of the outputs.
+        paired: whether the model gives one logit z, read as the two (0, z).
         input_std: what the preprocessing divided each channel of the input by, or all alike; None
             if nobody said.
     """
@@ -98,7 +102,10 @@ class Network:
     _head: Head | str = field(repr=False)
     output: Output | None = None
     cautions: tuple[str, ...] = ()
+    unmasked: tuple[str, ...] = ()
     input_std: tuple[float, ...] | None = None
+    link: Link = "softmax"
+    paired: bool = False
 
     def logits_of(self, returned: Any) -> Tensor:
         """The logits (batch, classes) in what the model returned.
@@ -106,7 +113,8 @@ class Network:
         Raises:
             TapError: they are not there.
         """
-        return logits_of(returned, self.output)
+        logits = logits_of(returned, self.output)
+        return paired(logits) if self.paired else logits
 
     @property
     def head(self) -> Head:
@@ -118,6 +126,22 @@ class Network:
         if isinstance(self._head, str):
             raise TapError(self._head)
         return self._head
+
+    def watch_head(self, tap: Tap, x: Inputs) -> HeadReading:
+        """Let a tap note what the head takes; once the logits are known, features are made of it.
+
+        Args:
+            tap: on this network, not yet run.
+            x: of a batch, that it will be run on.
+
+        Raises:
+            TapError: none could be verified on the example.
+        """
+        head = self.head
+        reading = HeadReading(head, attended(x))
+        if head.form != "output":
+            tap.value(head.site, reading)
+        return reading
 
     @property
     def head_found(self) -> bool:
@@ -214,13 +238,22 @@ class Network:
         """
         parts: list[Tensor] = []
         for rows in activations.split(64):
-            seen: list[Tensor] = []
+            x = self.example.to(self.device)[[0] * len(rows)]
             with Tap(self.views) as tap:
                 tap.replace(site, rows)
-                tap.value(self.head.site, seen.append)
-                tap.run(self.example.to(self.device)[[0] * len(rows)])
-            parts.append(self.head.features(seen[0]).detach())
+                reading = self.watch_head(tap, x)
+                logits = self.logits_of(tap.run(x))
+            parts.append(reading.features(logits).detach())
         return torch.cat(parts)
+
+
+def paired(logits: Tensor) -> Tensor:
+    """One logit z as the two (0, z), whose softmax has the sigmoid of z as its second.
+
+    Args:
+        logits: (batch, 1).
+    """
+    return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
 def own_name(module: nn.Module, name: str) -> str:

@@ -11,15 +11,16 @@ from gradood.errors import TapError
 from gradood.taps._changes import Changes, changes_of
 from gradood.taps._escape import escapes
 from gradood.taps._failures import is_model_failure, model_failure
+from gradood.taps._mixing import refuse_mixing
 from gradood.taps._output import by_values, mistaken
+from gradood.taps._padding import Padding, tried_padding
 from gradood.taps._recording import Recording
 from gradood.taps.arguments import Arguments, Inputs, called, joined
 from gradood.taps.attended import shifted
-from gradood.taps.head import exact_products
 from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
-from gradood.taps.wrap import Output, logits_of, unwrap
+from gradood.taps.wrap import Link, Output, logits_of, unwrap
 
 __all__ = ["observe"]
 
@@ -31,7 +32,13 @@ _RUNS = 3
 
 
 def observe(
-    model: nn.Module, example: Inputs, *, head: str | None = None, output: Output | None = None
+    model: nn.Module,
+    example: Inputs,
+    *,
+    head: str | None = None,
+    output: Output | None = None,
+    link: Link = "softmax",
+    pairs: bool = False,
 ) -> Network:
     """Run a view of the model on a few rows and note what it does.
 
@@ -42,6 +49,8 @@ def observe(
         example: inputs of n ≥ 1 rows on the model's device; the first two are used.
         head: name of the head, or None to search for it.
         output: which item of what the model returns holds the logits, or None for the usual ones.
+        link: what makes probabilities of the outputs.
+        pairs: whether one logit z under a softmax is read as the two (0, z).
 
     Raises:
         TapError: a tensor of the model holds no data, or the model returns no logits, or several
@@ -52,7 +61,8 @@ def observe(
     Cost:
         Two forwards of at most two rows, one of them with its graph, and a copy of the buffers.
         Twice that if the model reaches its own modules through global variables. One more, of at
-        most 32 rows, where two do not tell logits from probabilities.
+        most 32 rows, where two do not tell logits from probabilities; two of one row, where a mask
+        tells padding.
     """
     module = unwrap(model)
     _require_data(module)
@@ -71,12 +81,29 @@ def observe(
         views = Views(module, direct=True)
         seen = _settled(views, rows, output)
     views.observing = False
-    _refuse_mixing(views, seen, rows, output)
-    network = seen.recording.network(rows[:1].detach().clone(), head, seen.overwrites)
-    if network.cautions or by_values(seen.recording.logits, few=True) is None:
+    refuse_mixing(views, seen.recording.logits.detach(), seen.alone, rows, output)
+    first = rows[:1].detach().clone()
+    network = seen.recording.network(first, head, seen.overwrites, link=link, pairs=pairs)
+    network = _with_padding(network, tried_padding(views, rows, output))
+    if link == "none" or network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
     what = by_values(_more_logits(network, example))
     return network if what is None else replace(network, cautions=(mistaken(what),))
+
+
+def _with_padding(network: Network, padding: Padding) -> Network:
+    """The network, with what padding showed of it."""
+    layers = dict(network.layers)
+    for name, positions in padding.positions.items():
+        if name in layers and layers[name].channels == positions:
+            layers[name] = replace(layers[name], channels=3 - positions)
+    cautions = () if padding.caution is None else (padding.caution,)
+    return replace(
+        network,
+        layers=layers,
+        cautions=(*network.cautions, *cautions),
+        unmasked=padding.unmasked,
+    )
 
 
 def _more_logits(network: Network, example: Inputs) -> Tensor:
@@ -253,65 +280,3 @@ def _separated(view: View) -> list[tuple[str, str, _Watched]]:
             if own is not None:
                 watched.append((name, attribute, _Watched(shared, own)))
     return watched
-
-
-def _refuse_mixing(views: Views, seen: _Run, rows: Inputs, output: Output | None) -> None:
-    logits, alone = seen.recording.logits.detach(), seen.alone
-    if logits.shape[0] != len(rows) or alone.shape[0] != 1:
-        hint = (
-            ""
-            if logits.shape[0] > 1 or len(rows) == 1
-            else " If the model takes one input without a batch, give it an axis: x[None]."
-        )
-        raise TapError(
-            f"the model gave {logits.shape[0]} rows of logits for {len(rows)} inputs; "
-            f"row i of the output must belong to sample i.{hint}"
-        )
-    tolerance = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
-    if logits.dtype == torch.float32 and (logits.device.type != "cpu" or not exact_products()):
-        tolerance = 2e-2  # TF32, for one batch size and not for the other
-    if not _differ(logits[:1], alone, tolerance):
-        return
-    with left_as_found(views) as view:
-        first, second = (logits_of(called(view.module, rows[:1].clone()), output) for _ in range(2))
-    if _differ(first, second, tolerance):
-        raise _random(views)
-    raise TapError(
-        "the model gives a sample other logits alone than in a batch, even in evaluation mode; "
-        f"a score per sample needs independent rows.{_mixing_layers(views.model)}"
-    )
-
-
-def _mixing_layers(module: nn.Module) -> str:
-    """Layers that make rows depend on each other, in words; empty if none is known to."""
-    named = list(module.named_modules())
-    norms = [
-        name
-        for name, layer in named
-        if isinstance(layer, nn.modules.batchnorm._NormBase)
-        and layer.running_mean is None
-        and not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
-    ]
-    if norms:
-        return f" BatchNorm without running statistics: {', '.join(norms)}."
-    dynamic = [name for name, layer in named if "quantized.dynamic" in type(layer).__module__]
-    if dynamic:
-        return f" Quantized with one scale for a whole batch: {', '.join(dynamic[:6])}."
-    return ""
-
-
-def _random(views: Views) -> TapError:
-    """The error where the same input gives other logits each time; names the layers that draw."""
-    names = [n for n, m in views.model.named_modules() if "dropout" in type(m).__name__.lower()]
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    where = f" Its dropout layers: {shown}." if names else ""
-    return TapError(
-        "the model gives the same input other logits each time, even in evaluation mode: it draws "
-        f"random numbers, as dropout does that model.eval() does not switch off.{where} Let it "
-        "draw none where self.training is False."
-    )
-
-
-def _differ(logits: Tensor, others: Tensor, tolerance: float) -> bool:
-    scale = logits.abs().max().clamp_min(1e-6)
-    return bool(((logits - others).abs().max() / scale) > tolerance)

@@ -8,18 +8,18 @@ in-place activation later made of it, and reduces it as soon as it exists.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from gradood.errors import TapError, suggest
-from gradood.taps._backward import failed_backward
+from gradood.taps._backward import Mark, failed_backward, unconnected
 from gradood.taps._failures import is_model_failure, model_failure
 from gradood.taps.arguments import Arguments, Inputs, called
 from gradood.taps.attended import stepped
@@ -56,7 +56,7 @@ class Tap:
         self._view = View(self._views.model)
         self._values: dict[Site, list[Reading]] = {}
         self._replacements: dict[Site, Tensor] = {}
-        self._marks: dict[Site, _Mark] = {}
+        self._marks: dict[Site, Mark] = {}
         self._marked: dict[Any, Site] = {}
         self._wanted: set[Site] = set()
         self._reached: set[Site] = set()
@@ -140,7 +140,7 @@ class Tap:
         """
         missing = receivers.keys() - self._marks.keys()
         if missing or not objective.requires_grad:
-            raise _unconnected(missing or receivers)
+            raise unconnected(missing or receivers)
         first = [s for s in receivers if not self._marks[s].upstream & receivers.keys()]
         self._receivers = dict(receivers)
         edges = [self._marks[s].edge for s in first]
@@ -151,7 +151,7 @@ class Tap:
         except RuntimeError as error:
             raise failed_backward(error) from error
         if self._receivers:
-            raise _unconnected(self._receivers)
+            raise unconnected(self._receivers)
 
     # -- inside the forward ---------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Tap:
             )
         hook = tensor.register_hook(lambda gradient: self._receive(site, gradient))
         self._handles.append(hook)
-        mark = self._marks[site] = _Mark(get_gradient_edge(tensor), upstream)
+        mark = self._marks[site] = Mark(get_gradient_edge(tensor), upstream)
         self._marked[mark.edge.node] = site
         return tensor
 
@@ -303,22 +303,3 @@ def _recordable(x: Inputs) -> Inputs:
     else:
         made = x.is_inference()
     return x.clone() if made else x
-
-
-def _unconnected(sites: Iterable[Site]) -> TapError:
-    names = ", ".join(sorted(map(str, sites)))
-    return TapError(
-        f"the objective is not connected to {names}; name layers it depends on, and none that the "
-        "model itself runs under torch.no_grad() or before a layer without derivative, such as a "
-        "quantized one."
-    )
-
-
-class _Mark:
-    """Where the gradient at a site enters the graph, and the marked sites above it."""
-
-    __slots__ = ("edge", "upstream")
-
-    def __init__(self, edge: GradientEdge, upstream: Iterable[Site]) -> None:
-        self.edge = edge
-        self.upstream = frozenset(upstream)

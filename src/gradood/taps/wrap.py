@@ -1,16 +1,19 @@
 """Wrappers around a classifier, and the containers it returns its logits in."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from gradood.errors import ConfigError, GradoodError, TapError
+from gradood.errors import ConfigError, GradoodError, TapError, suggest
 
 __all__ = [
+    "LINKS",
+    "Link",
     "Output",
+    "check_link",
     "check_output",
     "described_output",
     "first_matrix",
@@ -22,6 +25,12 @@ __all__ = [
 Output: TypeAlias = int | str | Callable[[Any], Any]
 """What holds the logits in what a model returns: the index of an item, a key or attribute, or a
 function that takes what was returned and gives the logits (batch, classes)."""
+
+Link: TypeAlias = Literal["softmax", "sigmoid", "none"]
+"""What makes probabilities of the outputs: a softmax over classes, that exclude one another; a
+sigmoid of each, as of labels of which several may hold; or nothing, as in regression and in
+embeddings."""
+LINKS: tuple[Link, ...] = get_args(Link)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -76,8 +85,8 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
     """The logits (batch, classes) in whatever a classifier returns.
 
     Args:
-        returned: a tensor, a mapping with ``"logits"``, an object with ``.logits``, or a
-            tuple or list whose first two-dimensional tensor is meant.
+        returned: a tensor, also (batch,) of one logit, a mapping with ``"logits"``, an object with
+            ``.logits``, or a tuple or list whose first two-dimensional tensor is meant.
         output: which item of it holds them, where that is another.
 
     Raises:
@@ -92,6 +101,8 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
         found = returned.logits
     elif isinstance(returned, tuple | list):
         found = next((o for o in returned if isinstance(o, Tensor) and o.ndim == 2), None)
+    if isinstance(found, Tensor) and found.ndim == 1:
+        found = found[:, None]
     if isinstance(found, Tensor) and found.ndim > 2 and found.shape[2:].numel() == 1:
         found = found.flatten(1)
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
@@ -112,6 +123,16 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
 def first_matrix(returned: Any) -> Tensor:
     """`logits_of` without a choice: how files of format 1.0 chose among several items."""
     return logits_of(returned)
+
+
+def check_link(link: object) -> None:
+    """Refuse what is no link.
+
+    Raises:
+        ConfigError: it is none of `LINKS`.
+    """
+    if link is not None and link not in LINKS:
+        raise ConfigError(f"link={link!r}; {suggest(str(link), LINKS)}")
 
 
 def check_output(output: object) -> None:

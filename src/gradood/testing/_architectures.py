@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradood._zero_shot import ZeroShotClassifier, zero_shot
+
 __all__ = [
     "ConvHead",
     "DictOutput",
@@ -14,6 +16,7 @@ __all__ = [
     "PostActivationResNet",
     "PreActivationDenseNet",
     "TinyTransformer",
+    "zero_shot_pair",
 ]
 
 
@@ -247,3 +250,27 @@ class DictOutput(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         logits = self.body(x)
         return {"loss": logits.sum(), "logits": logits}
+
+
+class _ImageEncoder(nn.Module):
+    """Two convolutions and a projection of every position; their mean is the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.norm2 = nn.BatchNorm2d(12)
+        self.projection = nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.norm1(self.conv1(x)))
+        x = F.relu(self.norm2(self.conv2(x)))
+        local = self.projection(x.flatten(2).mT)
+        return local.mean(1), local
+
+
+def zero_shot_pair(classes: int) -> ZeroShotClassifier:
+    """An image encoder with local features, and random texts of the classes and of 7 negatives."""
+    text, negatives = torch.randn(classes, 10), torch.randn(7, 10)
+    return zero_shot(_ImageEncoder(), text, negatives, scale=20.0)

@@ -59,7 +59,8 @@ class Case:
     @property
     def labels(self) -> bool:
         """Whether its fit needs labels."""
-        return self.learns and isinstance(self.detector, Learner) and self.detector.labels
+        needed = self.learns and isinstance(self.detector, Learner) and self.detector.labels
+        return needed and self.network.link != "none"
 
     @cached_property
     def model(self) -> nn.Module:
@@ -116,7 +117,7 @@ class Case:
     def unfitted(self, model: nn.Module | None = None) -> Monitor:
         """A new monitor with this detector alone, on `model` or on a fresh copy."""
         model = self.network.model() if model is None else model
-        return Monitor(model, self.detector, progress=False)
+        return Monitor(model, self.detector, link=self.network.link, progress=False)
 
     def fitted(self, model: nn.Module | None = None, data: Labeled | None = None) -> Monitor:
         """A new monitor that has seen `data`; a detector that learns nothing is only bound."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from gradood.taps import logits_of
+from gradood.taps import Link, logits_of
 from gradood.testing._architectures import (
     MLP,
     ConvHead,
@@ -21,6 +21,7 @@ from gradood.testing._architectures import (
     PostActivationResNet,
     PreActivationDenseNet,
     TinyTransformer,
+    zero_shot_pair,
 )
 
 __all__ = ["ContractNetwork", "networks"]
@@ -38,6 +39,7 @@ class ContractNetwork:
         shape: of one input.
         classes: number of logits.
         frozen: whether its parameters are made not to require gradients.
+        link: what makes probabilities of the outputs, as for `gradood.Monitor`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ContractNetwork:
     shape: tuple[int, ...] = (3, 8, 8)
     classes: int = 5
     frozen: bool = False
+    link: Link | None = None
 
     def model(self) -> nn.Module:
         """The classifier, in evaluation mode; every call gives another copy of the same."""
@@ -65,8 +68,12 @@ class ContractNetwork:
         return torch.randn((n, *self.shape), generator=generator, dtype=torch.float32)
 
     def labels(self, n: int) -> Tensor:
-        """(n,) int64 in which every class occurs."""
-        return torch.arange(n) % self.classes
+        """(n,) int64 in which every class occurs; under a sigmoid (n, classes) of 0 and 1."""
+        labels = torch.arange(n) % self.classes
+        if self.link != "sigmoid":
+            return labels
+        two = torch.stack([labels, (labels + labels // 2 + 1) % self.classes], 1)
+        return torch.zeros(n, self.classes, dtype=torch.int64).scatter_(1, two, 1)
 
     def with_classes(self, classes: int) -> "ContractNetwork":
         """The same architecture with another number of classes."""
@@ -77,7 +84,8 @@ class ContractNetwork:
 def _randomize(model: nn.Module) -> None:
     """Weights that keep the scale of activations, and normalizations that are not the identity."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Not text embeddings, which stay unit vectors times the scale.
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad:
             module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()))
         if isinstance(module, _Norm):
             module.weight.uniform_(0.6, 1.4)
@@ -113,6 +121,15 @@ _ALL = (
     ContractNetwork("dict-output", lambda classes: DictOutput(PlainCNN(classes, inplace=True))),
     ContractNetwork("no-bias-dropout", lambda classes: PlainCNN(classes, bias=False, dropout=0.5)),
     ContractNetwork("odd-flatten", FlattenCNN, shape=(3, 11, 9)),
+    # One logit z is read as the two (0, z).
+    ContractNetwork("one-logit", lambda _: MLP(1, nn.ReLU()), shape=(12,), classes=2),
+    ContractNetwork(
+        "multi-label", lambda labels: MLP(labels, nn.ReLU()), shape=(12,), link="sigmoid"
+    ),
+    ContractNetwork(
+        "regression", lambda outputs: MLP(outputs, nn.ReLU()), shape=(12,), classes=3, link="none"
+    ),
+    ContractNetwork("zero-shot", zero_shot_pair),
 )
 
 

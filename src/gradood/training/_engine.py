@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gradood.errors import DataError
-from gradood.taps import Network, device_of
+from gradood.taps import Inputs, Network, device_of
 from gradood.training._distributed import Processes, averaged_gradients
 from gradood.training._forward import Objective, PartBatch, TrainingForward, set_training
+from gradood.training._inputs import concatenated, on_device, single
 from gradood.training._randomness import generator_for, seed_for
 from gradood.training._steps import StepBatch, StepBatches, Steps, learning_rate
 from gradood.training.losses import VirtualOutliers, mix
@@ -172,16 +173,17 @@ class Engine:
         part_batches = []
         for i, (images, labels) in enumerate(batch.known):
             self._check_labels(labels)
-            known = images.to(self.device, non_blocking=True)
-            others, share = [], None
+            known = on_device(images, self.device)
+            others: list[Inputs] = []
+            share = None
             if outliers:
-                other = outliers[i].to(self.device, non_blocking=True)
+                other = on_device(outliers[i], self.device)
                 if self.run.recipe.loss.mixing is not None:
                     other, share = self._mixed(known, other, batch.step.number)
                 others = [other]
             part_batches.append(
                 PartBatch(
-                    x=torch.cat([known, *others]),
+                    x=concatenated([known, *others], self.run.batches.fills),
                     labels=labels.to(self.device, non_blocking=True),
                     total=total_id * (1 + per_id),
                     total_id=total_id,
@@ -199,19 +201,21 @@ class Engine:
                 f"{classes - 1}. Check the data, or the model's num_classes."
             )
 
-    def _mixed(self, known: Tensor, outliers: Tensor, number: int) -> tuple[Tensor, float]:
+    def _mixed(self, known: Inputs, outliers: Inputs, number: int) -> tuple[Tensor, float]:
         mixing = self.run.recipe.loss.mixing
         assert mixing is not None
         # The same in every part of a step: the share is one number for all.
         rng = np.random.default_rng(seed_for(self.run.recipe.seed, "mix", number))
-        mixture = mix(known, outliers, kind=mixing.kind, alpha=mixing.alpha, rng=rng)
+        mixture = mix(
+            *map(single, (known, outliers)), kind=mixing.kind, alpha=mixing.alpha, rng=rng
+        )
         return mixture.x, mixture.share
 
-    def _selected(self, batch: StepBatch, pool: Tensor) -> list[Tensor]:
+    def _selected(self, batch: StepBatch, pool: Inputs) -> list[Inputs]:
         """The outliers of each part, selected among the candidates of all processes."""
         processes, network = self.run.processes, self.run.network
         assert network is not None
-        own = pool.to(self.device, non_blocking=True)
+        own = on_device(pool, self.device)
         scored = candidates(self.model, network, own, half=self.run.recipe.precision == "bf16")
         gathered = map(processes.concatenated, (scored.features, scored.energy))
         generator = generator_for(self.run.recipe.seed, "cluster", batch.step.number)
@@ -219,7 +223,7 @@ class Engine:
             Candidates(*gathered), batch.step.id_count, generator=generator
         )
         choice = processes.broadcast(choice)
-        outliers = []
+        outliers: list[Inputs] = []
         for part in batch.parts:
             rows = choice[2 * part.start : 2 * part.stop]
             if processes.size == 1:

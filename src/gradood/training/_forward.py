@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradood.functional.logits import energy, max_logit, max_softmax
-from gradood.taps import Head, logits_of
+from gradood.taps import Head, Inputs, called, logits_of
 from gradood.taps._capture import captured
+from gradood.training._gradient_point import GradientPoint
 from gradood.training._kernels import differentiable_kernels
 from gradood.training._terms import Loss
 from gradood.training.losses import (
@@ -50,14 +51,16 @@ class PartBatch:
         total_id: in-distribution samples of the whole step.
         share: of the in-distribution sample in the other rows, if they are mixtures; else None.
         virtual: (m, width) virtual outliers in feature space, or None.
+        point: (batch, …) what the penalized gradient is taken of: `x`, or its embeddings; or None.
     """
 
-    x: Tensor
+    x: Inputs
     labels: Tensor
     total: int
     total_id: int
     share: float | None = None
     virtual: Tensor | None = None
+    point: Tensor | None = None
 
 
 class Objective(nn.Module):
@@ -98,7 +101,8 @@ class Objective(nn.Module):
 
         Args:
             logits: (batch, classes), at least float32.
-            batch: whose `x` is the very tensor that the logits were computed from.
+            batch: whose `point` is a tensor that the logits were computed from, if the recipe
+                penalizes its gradient.
         """
         loss, n_id = self.loss, len(batch.labels)
         terms = {"classification": self._classification(logits[:n_id], batch.labels)}
@@ -108,7 +112,8 @@ class Objective(nn.Module):
             weights["margin"] = loss.margin.weight
         if loss.gradient is not None and self._penalty is not None and loss.gradient.weight:
             score = SCORES[loss.gradient.score](logits)
-            terms["gradient"] = self._penalty(score, batch.x, n_id=n_id, total=batch.total)
+            assert batch.point is not None
+            terms["gradient"] = self._penalty(score, batch.point, n_id=n_id, total=batch.total)
             weights["gradient"] = loss.gradient.weight
         if loss.exposure is not None:
             terms["exposure"] = OutlierExposure()(logits, n_id=n_id)
@@ -158,23 +163,27 @@ class TrainingForward(nn.Module):
 
     def forward(self, batch: PartBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms; with a head, `features` keeps those of the in-distribution samples."""
-        x = batch.x.detach().requires_grad_() if self._penalized else batch.x
+        x, point = batch.x, None
         activations: list[Tensor] = []
         with ExitStack() as stack:
             if self._head is not None:
                 stack.enter_context(captured(self.model, self._head.site, activations.append))
             if self._penalized:
+                point = GradientPoint(self.model)
+                x = stack.enter_context(point.of(x))
                 stack.enter_context(differentiable_kernels())
             if self._half:
                 stack.enter_context(torch.autocast(x.device.type, dtype=torch.bfloat16))
-            logits = logits_of(self.model(x))
+            logits = logits_of(called(self.model, x))
         logits = widened(logits)
         if self._head is not None:
             features = self._head.features(activations[0].detach())
             self.features = features[: len(batch.labels)]
             if self._shaping is not None:
                 logits = self._shaped(logits, features, self._head.module)
-        return self.objective(logits, replace(batch, x=x))
+        return self.objective(
+            logits, replace(batch, x=x, point=None if point is None else point.tensor)
+        )
 
     def _shaped(self, logits: Tensor, features: Tensor, head: nn.Module) -> Tensor:
         """The same logits, by whose gradient the head's weight learns from shaped features."""

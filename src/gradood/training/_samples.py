@@ -2,17 +2,19 @@
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from gradood._engine.batches import inputs_in, labels_in
-from gradood.data import ImageDataset, Preprocess
+from gradood._engine.batches import labels_in
+from gradood.data import ColumnDataset, ImageDataset, Preprocess
 from gradood.data._workers import in_worker
 from gradood.data.dataloader import decoded_batches
 from gradood.errors import DataError
+from gradood.taps import Inputs
+from gradood.training._inputs import Sample, batched, is_finite, sample_of, size_of
 from gradood.training._randomness import Order, seed_for, seeded
 from gradood.training.recipe import Augment
 
@@ -63,45 +65,55 @@ class Samples(Dataset[Any]):
         self._black = black
         self._reads_alike = reads_alike(dataset)
         self._cacheable = decodes_alike(dataset)
-        self._cache: dict[int, tuple[Tensor, int]] | None = None
+        self._cache: dict[int, tuple[Sample, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        """The image and label (−1 without one) at a position of the endless order."""
+    def __getitem__(self, position: int) -> tuple[Sample, int]:
+        """The input and label (−1 without one) at a position of the endless order."""
         place = self.order[position]
         if self._reads_alike:
             image, label = self.item(place)
         else:
             with seeded(self._seed, self.purpose, "read", position):
                 image, label = self.item(place)
-        if self._augment is not None:
+        if self._augment is not None and self._is_picture(image):
             rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
             image = augmented(image, self._augment, rng, self._black)
         return image, label
 
-    def batch(self, positions: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Images (n, …) and labels (n,) at some positions, decoded in this process."""
-        return _collate([self[position] for position in positions])
+    def batch(self, positions: Iterable[int]) -> tuple[Inputs, Tensor]:
+        """Inputs (n, …) and labels (n,) at some positions, decoded in this process."""
+        return self._collate([self[position] for position in positions])
 
     def batches(
         self, positions: Iterable[Sequence[int]], *, workers: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Inputs, Tensor]]:
         """Batches at given positions, decoded ahead by worker processes if there are any."""
         # As they come: a long run has millions of positions.
-        return decoded_batches(self, positions, workers=workers, collate=_collate)
+        return decoded_batches(self, positions, workers=workers, collate=self._collate)
 
     def where(self, position: int) -> str:
         """The image at a position, as an error message names it."""
         return f"image {self.indices[self.order[position]]} of the {self.purpose} data"
 
-    def plain(self, places: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Images (n, …) and labels (n,) at some places of the part, not augmented."""
-        return _collate([self.item(place) for place in places])
+    def plain(self, places: Iterable[int]) -> tuple[Inputs, Tensor]:
+        """Inputs (n, …) and labels (n,) at some places of the part, not augmented."""
+        return self._collate([self.item(place) for place in places])
 
-    def item(self, place: int) -> tuple[Tensor, int]:
-        """The image and label at a place of the part, not augmented.
+    def _collate(self, items: list[tuple[Sample, int]]) -> tuple[Inputs, Tensor]:
+        inputs = batched([image for image, _ in items], self.dataset)
+        return inputs, torch.tensor([label for _, label in items], dtype=torch.int64)
+
+    def _is_picture(self, image: Sample) -> TypeGuard[Tensor]:
+        """Whether a flipped copy is still an input of its class: never of columns or ids."""
+        if isinstance(image, dict) or not image.is_floating_point() or image.ndim < 2:
+            return False
+        return not _of_columns(self.dataset)
+
+    def item(self, place: int) -> tuple[Sample, int]:
+        """The input and label at a place of the part, not augmented.
 
         Raises:
             DataError: the image is none, or holds NaN or infinity; or it has no label.
@@ -109,8 +121,8 @@ class Samples(Dataset[Any]):
         if self._cache is not None and place in self._cache:
             return self._cache[place]
         item = self.dataset[self.indices[place]]
-        image, label = image_of(item), -1
-        if not bool(image.isfinite().all()):
+        image, label = sample_of(item), -1
+        if not is_finite(image):
             # Here, as it would be in the statistics of batch norm before any loss shows it.
             raise DataError(
                 f"image {self.indices[place]} of the {self.purpose} data holds NaN or infinity; "
@@ -119,7 +131,7 @@ class Samples(Dataset[Any]):
         if self.purpose == "id":
             label = label_of(item)
         if self._cacheable and self._cache is None and not in_worker():
-            self._cacheable = image.nbytes * len(self.indices) <= _CACHE_BYTES
+            self._cacheable = size_of(image) * len(self.indices) <= _CACHE_BYTES
             self._cache = {} if self._cacheable else None
         if self._cache is not None:
             self._cache[place] = image, label
@@ -149,7 +161,17 @@ def decodes_alike(dataset: Any) -> bool:
         return all(map(decodes_alike, dataset.datasets))
     if isinstance(dataset, Subset):
         return decodes_alike(dataset.dataset)
-    return isinstance(dataset, ImageDataset) and isinstance(dataset.preprocess, Preprocess)
+    own = isinstance(dataset, ImageDataset) and isinstance(dataset.preprocess, Preprocess)
+    return own or isinstance(dataset, ColumnDataset)
+
+
+def _of_columns(dataset: Any) -> bool:
+    """Whether samples are rows of a table."""
+    if isinstance(dataset, ConcatDataset):
+        return any(map(_of_columns, dataset.datasets))
+    if isinstance(dataset, Subset):
+        return _of_columns(dataset.dataset)
+    return isinstance(dataset, ColumnDataset)
 
 
 def image_of(item: Any) -> Tensor:
@@ -158,11 +180,11 @@ def image_of(item: Any) -> Tensor:
     Raises:
         DataError: there is none.
     """
-    image = inputs_in(item)
+    image = sample_of(item)
     if not isinstance(image, Tensor):
         raise DataError(
-            f"an item of the data is a {type(item).__name__} without an image tensor; expected a "
-            "tensor, a pair (image, label), or a mapping with 'image' and 'label'."
+            f"an item of the data holds {', '.join(image)}, without an image tensor; expected one, "
+            "named 'image'."
         )
     return image
 
@@ -199,14 +221,3 @@ def augmented(image: Tensor, augment: Augment, rng: random.Random, black: Tensor
         padded[:, pad : pad + height, pad : pad + width] = image
         image = padded[:, top : top + height, left : left + width]
     return image.flip(-1) if augment.flip and flip else image
-
-
-def _collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    shapes = sorted({tuple(image.shape) for image, _ in items})
-    if len(shapes) > 1:
-        raise DataError(
-            f"images of one batch differ in size: {', '.join(map(str, shapes[:3]))}; expected "
-            "one. Set Preprocess(resize=…, crop=…)."
-        )
-    images = torch.stack([image for image, _ in items])
-    return images, torch.tensor([label for _, label in items], dtype=torch.int64)

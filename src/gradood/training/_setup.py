@@ -1,21 +1,24 @@
 """Checks of model and data before the first step, and the margins of the starting network."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradood._engine.binding import observed
-from gradood.errors import ConfigError
+from gradood.errors import ConfigError, TapError
 from gradood.functional.logits import energy
-from gradood.taps import device_of, logits_of, unwrap
+from gradood.taps import Inputs, called, device_of, logits_of, unwrap
 from gradood.training._class_overlap import warn_of_overlap
 from gradood.training._distributed import Processes
 from gradood.training._engine import Run
 from gradood.training._forward import SCORES, penalized, set_training, widened
+from gradood.training._gradient_point import GradientPoint, is_discrete
+from gradood.training._inputs import concatenated, on_device
 from gradood.training._kernels import differentiable_kernels
 from gradood.training._steps import StepBatches, Steps
 from gradood.training._terms import Gradient, Margin
@@ -31,6 +34,7 @@ __all__ = [
     "with_margins",
 ]
 
+_log = logging.getLogger(__name__)
 _MARGIN_SAMPLES = 2000
 """Samples of each kind over which the mean scores are taken."""
 _Term = TypeVar("_Term", Margin, Gradient)
@@ -56,8 +60,13 @@ def prepared(
     check_model(model, recipe)
     split.check_shapes()
     module = unwrap(model)
-    example = split.example().to(device_of(module))
-    network = observed(module, example)
+    example = on_device(split.example(), device_of(module))
+    network = observed(module, example, pairs=False)
+    if penalized(recipe) and is_discrete(example) and processes.leads:
+        _log.warning(
+            "the inputs are whole numbers, such as token ids: the gradient penalty is taken at "
+            "the output of their embedding"
+        )
     check_twice_differentiable(module, example, recipe)
     if recipe.loss.outliers and processes.leads:
         warn_of_overlap(*data.names())
@@ -75,7 +84,12 @@ def prepared(
     of_head = loss.virtual is not None or loss.shaping is not None
     reads_features = recipe.sampling.kind == "cluster-energy" or of_head
     if reads_features:
-        _ = network.head  # Raises here if there is none, and not after an hour.
+        head = network.head  # Raises here if there is none, and not after an hour.
+        if of_head and head.form != "weight":
+            raise TapError(
+                f"virtual outliers and shaping train the weight of the head, and {head.layer!r} "
+                "has none of its own: end the model in a linear layer, or leave them out."
+            )
     return Run(
         recipe=with_margins(recipe, module, split, processes),
         steps=steps,
@@ -176,7 +190,7 @@ def check_model(model: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def check_twice_differentiable(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+def check_twice_differentiable(model: nn.Module, x: Inputs, recipe: Recipe) -> None:
     """Try the second derivative on two rows; the model is left as it was.
 
     Args:
@@ -191,14 +205,14 @@ def check_twice_differentiable(model: nn.Module, x: Tensor, recipe: Recipe) -> N
         return
     try:
         with _trial(model, recipe), torch.enable_grad():
-            _differentiate_twice(model, torch.cat([x[:2], x[:2]]))
+            _differentiate_twice(model, concatenated([x[:2], x[:2]], None))
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise ConfigError(_explained(error)) from error
 
 
-def check_single_row(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+def check_single_row(model: nn.Module, x: Inputs, recipe: Recipe) -> None:
     """Try one row alone in training mode; the model is left as it was.
 
     Args:
@@ -211,7 +225,7 @@ def check_single_row(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
     """
     try:
         with _trial(model, recipe), torch.no_grad():
-            model(x[:1])
+            called(model, x[:1])
     except ValueError as error:
         raise ConfigError(
             f"a step, or a part of one, has a single sample, and the model refuses it: {error}. "
@@ -242,11 +256,11 @@ def _trial(model: nn.Module, recipe: Recipe) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def _differentiate_twice(model: nn.Module, x: Tensor) -> None:
-    x = x.detach().clone().requires_grad_()
-    with differentiable_kernels():
-        logits = widened(logits_of(model(x)))
-    (gradient,) = torch.autograd.grad(energy(logits).sum(), x, create_graph=True)
+def _differentiate_twice(model: nn.Module, x: Inputs) -> None:
+    point = GradientPoint(model)
+    with point.of(x.detach().clone()) as x, differentiable_kernels():
+        logits = widened(logits_of(called(model, x)))
+    (gradient,) = torch.autograd.grad(energy(logits).sum(), point.tensor, create_graph=True)
     for parameter in model.parameters():
         parameter.grad = None  # Added to in place, it would be lost.
     if gradient.requires_grad:

@@ -8,12 +8,13 @@ from typing import Any, final
 
 from torch.utils.data import Dataset, Subset
 
-from gradood.data import ImageDataset
+from gradood.data import RowDataset
 from gradood.data._copies import shared_images
 from gradood.data._worker_pool import run_chunks
 from gradood.data._workers import RowTask
 from gradood.errors import DataError, GradoodWarning
-from gradood.training._samples import image_of, label_of
+from gradood.training._inputs import is_finite, sample_of
+from gradood.training._samples import label_of
 from gradood.training.data import TrainingData
 
 __all__ = ["warn_of_copies", "without_bad_images"]
@@ -83,7 +84,7 @@ def _sound(
         )
     _log.warning("%d of %d %s images are left out: %s", len(bad), size, purpose, told)
     good = [index for index in range(size) if index not in bad]
-    if isinstance(dataset, ImageDataset):
+    if isinstance(dataset, RowDataset):
         return dataset.subset(good), len(bad)
     return Subset(dataset, good), len(bad)
 
@@ -99,7 +100,7 @@ class _Check(RowTask[tuple[int, str | None], list[tuple[int, str | None]]]):
     def decode(self, row: int) -> tuple[int, str | None]:
         try:
             item = self.dataset[row]
-            if not bool(image_of(item).isfinite().all()):
+            if not is_finite(sample_of(item)):
                 return row, f"image {row} holds NaN or infinity"
             if self.labeled:
                 label_of(item)

@@ -10,7 +10,9 @@ from math import cos, pi
 from torch import Tensor
 
 from gradood.errors import DataError
+from gradood.taps import Inputs
 from gradood.training._distributed import Processes
+from gradood.training._inputs import fills_of
 from gradood.training._samples import Samples
 from gradood.training.recipe import Recipe, Schedule
 
@@ -167,9 +169,9 @@ class StepBatch:
 
     step: Step
     parts: list[Part]
-    known: list[tuple[Tensor, Tensor]]
-    outliers: list[Tensor]
-    pool: Tensor | None = None
+    known: list[tuple[Inputs, Tensor]]
+    outliers: list[Inputs]
+    pool: Inputs | None = None
     pool_start: int = 0
 
 
@@ -200,6 +202,7 @@ class StepBatches:
         self._known = known
         self._outliers = outliers if recipe.loss.outliers else None
         self._processes = processes
+        self.fills = fills_of(known.dataset)
         self._clusters = self._outliers is not None and recipe.sampling.kind == "cluster-energy"
         per_id = recipe.sampling.candidates_per_id if self._clusters else recipe.batch.aux_per_id
         self._per_id = per_id
@@ -228,7 +231,7 @@ class StepBatches:
         )
         outliers = self._outlier_batches(numbers, workers)
         for step, parts in self._partitioned(numbers):
-            images: list[Tensor] = []
+            images: list[Inputs] = []
             pool = None
             if outliers is not None and self._clusters:
                 pool = next(outliers)[0]
@@ -237,7 +240,7 @@ class StepBatches:
             pool_start = 0 if pool is None else step.id_start * self._per_id
             yield StepBatch(step, parts, [next(known) for _ in parts], images, pool, pool_start)
 
-    def outliers_at(self, positions: list[int]) -> Tensor:
+    def outliers_at(self, positions: list[int]) -> Inputs:
         """Auxiliary images (n, …) at some positions of their order."""
         assert self._outliers is not None
         return self._outliers.batch(positions)[0]
@@ -251,7 +254,7 @@ class StepBatches:
 
     def _outlier_batches(
         self, numbers: range, workers: int
-    ) -> Iterator[tuple[Tensor, Tensor]] | None:
+    ) -> Iterator[tuple[Inputs, Tensor]] | None:
         if self._outliers is None:
             return None
         positions = self._pool_positions if self._clusters else self._outlier_positions

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from gradood import metrics
 from gradood.errors import DataError
 from gradood.functional.logits import energy
-from gradood.taps import device_of, left_as_found, logits_of
+from gradood.taps import called, device_of, left_as_found, logits_of
 from gradood.training._distributed import Processes
+from gradood.training._inputs import on_device
 from gradood.training._samples import Samples
 
 __all__ = ["HeldOut", "Scores", "logits_on", "score"]
@@ -98,7 +99,7 @@ def logits_on(
     with left_as_found(model) as view:
         for i in range(0, len(share), batch):
             images, numbers = samples.plain(share[i : i + batch])
-            logits.append(logits_of(view.module(images.to(device))).float())
+            logits.append(logits_of(called(view.module, on_device(images, device))).float())
             labels.append(numbers.to(device))
     if not logits:
         raise DataError(f"{len(places)} samples for {processes.size} processes; expected more.")

@@ -19,9 +19,11 @@ from torch.utils.data import (
 
 from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
+from gradood.taps import Inputs
 from gradood.training._class_overlap import class_names
+from gradood.training._inputs import Sample, described, fills_of, mean_of, sample_of
 from gradood.training._randomness import generator_for
-from gradood.training._samples import Samples, image_of, label_of, reads_alike
+from gradood.training._samples import Samples, label_of, reads_alike
 from gradood.training._validation import HeldOut
 from gradood.training.recipe import Recipe
 
@@ -108,8 +110,8 @@ class DataSplit:
         outliers = None if self._data.aux is None else _image_means(self._data.aux)
         return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers}
 
-    def example(self) -> Tensor:
-        """The first images of the known samples, at most 2, (n, …)."""
+    def example(self) -> Inputs:
+        """The first inputs of the known samples, at most 2, (n, …)."""
         return self.known.plain(range(min(2, len(self.known))))[0]
 
     def check_shapes(self) -> None:
@@ -121,8 +123,9 @@ class DataSplit:
         if self.outliers is None:
             return
         known, outlier = self.known.item(0)[0], self.outliers.item(0)[0]
-        if known.shape != outlier.shape or known.dtype != outlier.dtype:
-            pair = [f"{tuple(image.shape)} {image.dtype}" for image in (known, outlier)]
+        pair = [described(sample) for sample in (known, outlier)]
+        lengths_vary = fills_of(self._data.id) is not None
+        if pair[0] != pair[1] and not (lengths_vary and _types(known) == _types(outlier)):
             raise DataError(
                 f"known images are {pair[0]}, outliers {pair[1]}; expected one shape and one "
                 "type, as they make up one batch. Preprocess both alike."
@@ -147,6 +150,10 @@ class DataSplit:
         )
         seed = self._recipe.seed
         return train, Samples(dataset, sorted(order[:held]), purpose=purpose, seed=seed)
+
+
+def _types(sample: Sample) -> list[torch.dtype]:
+    return [leaf.dtype for leaf in (sample.values() if isinstance(sample, dict) else [sample])]
 
 
 def _size(dataset: Any, purpose: str) -> int:
@@ -203,7 +210,7 @@ def _image_means(dataset: Any) -> list[float | None] | None:
     means: list[float | None] = []
     for index in _probes(dataset):
         try:
-            mean = float(image_of(dataset[index]).double().mean())
+            mean = mean_of(sample_of(dataset[index]))
         except DataError:  # Refused by name if the run comes to it.
             mean = math.nan
         means.append(mean if math.isfinite(mean) else None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradood.detectors.base import require
 from gradood.errors import DataError
 from gradood.functional.logits import energy
-from gradood.taps import Network, Tap
+from gradood.taps import Inputs, Network, Tap
 
 __all__ = ["Candidates", "ClusterEnergySampler", "candidates", "kmeans"]
 
@@ -110,7 +110,7 @@ class ClusterEnergySampler:
 
 
 def candidates(
-    model: nn.Module, network: Network, x: Tensor, *, half: bool = False, batch: int = 1024
+    model: nn.Module, network: Network, x: Inputs, *, half: bool = False, batch: int = 1024
 ) -> Candidates:
     """Features and energies of auxiliary samples, in evaluation mode without gradients.
 
@@ -123,15 +123,13 @@ def candidates(
 
     Cost: one forward.
     """
-    head = network.head
     features: list[Tensor] = []
     energies: list[Tensor] = []
     for rows in x.split(batch):
         with Tap(model) as tap, torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            tap.value(
-                head.site, lambda activation: features.append(head.features(activation).clone())
-            )
+            taken = network.watch_head(tap, rows)
             logits = network.logits_of(tap.run(rows))
+            features.append(taken.features(logits))
         energies.append(energy(logits if logits.dtype == torch.float64 else logits.float()))
     return Candidates(torch.cat(features), torch.cat(energies))
 

@@ -15,6 +15,11 @@ _LEAST = 2.0**-60
 
 _CUTS = np.repeat(_TAILS, len(_STAKES))
 _GAINS = np.tile(_STAKES, len(_TAILS))
+_LOW_CUTS = np.array([1 - a for a, _ in _LOW])
+_LOW_KEPT, _LOW_WON = (
+    np.array(list(x)) for x in zip(*((1 - e, e / a) for a, e in _LOW), strict=True)
+)
+_KEPT, _WON = 1 - _GAINS, _GAINS / _CUTS
 RISING = len(_CUTS) + 2
 """How many bets gain where scores rise; those after them gain where scores fall."""
 
@@ -44,9 +49,9 @@ def betting_factors(p: Any, falling: bool) -> np.ndarray[Any, np.dtype[np.float6
     """
     p = np.asarray(p, np.float64)[..., None]
     roots = np.sqrt(np.sqrt(np.maximum(p, _LEAST)))
-    found = [(1 - _GAINS) + (_GAINS / _CUTS) * (p <= _CUTS), 0.75 / roots, 0.875 / np.sqrt(roots)]
+    found = [_KEPT + _WON * (p <= _CUTS), 0.75 / roots, 0.875 / np.sqrt(roots)]
     if falling:
-        found += [(1 - e) + (e / a) * (p >= 1 - a) for a, e in _LOW]
+        found.append(_LOW_KEPT + _LOW_WON * (p >= _LOW_CUTS))
     return np.concatenate(found, -1)
 
 

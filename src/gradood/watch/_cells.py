@@ -78,9 +78,9 @@ class Cells:
         for start in range(0, len(scores), _CHUNK):
             part = slice(start, start + _CHUNK)
             values = scores[part, None]
-            above = (values > self.scores) & ~self._equal(values)
-            above |= self._equal(values) & (ties[part, None] > self.ties)
-            found[part] = (~above).sum(1)
+            later = ties[part, None] > self.ties
+            above = np.where(self._equal(values), later, values > self.scores)
+            found[part] = len(self.scores) - above.sum(1)
         return found
 
     def find_conservative(self, scores: Vector) -> Vector:

@@ -19,7 +19,7 @@ _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
 def uniforms(seed: int, stream: int, places: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers strictly between 0 and 1, by SplitMix64 [steele2014splitmix].
+    """Numbers strictly between 0 and 1, by SplitMix64 (Steele, Lea and Flood 2014).
 
     Args:
         seed: from 0 to 2⁶⁴ − 1.
@@ -45,8 +45,7 @@ def mixed(start: np.uint64, places: Any) -> Integers:
         start: of the sequence.
         places: (N,) whole numbers of 64 bits, signed or not.
     """
-    with np.errstate(over="ignore"):
-        value = start + (places.astype(np.uint64) + np.uint64(1)) * _STEP
-        for shift, factor in zip(_SHIFTS, _FACTORS, strict=False):
-            value = (value ^ (value >> shift)) * factor
-        return value ^ (value >> _SHIFTS[2])
+    value = start + (places.astype(np.uint64) + np.uint64(1)) * _STEP  # Modulo 2**64.
+    for shift, factor in zip(_SHIFTS, _FACTORS, strict=False):
+        value = (value ^ (value >> shift)) * factor
+    return value ^ (value >> _SHIFTS[2])

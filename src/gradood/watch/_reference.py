@@ -119,7 +119,7 @@ class Reference:
         """
         p = np.empty(len(scores))
         after = dict(counts)
-        for number in np.unique(classes).tolist():
+        for number in np.unique(classes).tolist() if self.per_class else [_ALL]:
             mine = np.flatnonzero(classes == number)
             cells = self.cells[number]
             if self.risk is not None:
@@ -149,6 +149,13 @@ def _urn(cells: Cells, counts: Vector, found: Vector, noise: Vector) -> tuple[Ve
     The cell of an item holds as many gaps between earlier scores as calibration gave it, and one
     more for each item that fell there; the next item is in each gap with the same probability.
     """
+    if len(found) == 1:  # As below; a server asks for one at a time.
+        weights, cell = counts + cells.sizes, found[0]
+        end, total = weights[: cell + 1].sum(), weights.sum()
+        p = (end - weights[cell] + noise * weights[cell]) / total
+        after = counts.copy()
+        after[cell] += 1
+        return p, after
     entered = np.zeros((len(found) + 1, len(cells)), np.int64)
     entered[np.arange(len(found)) + 1, found] = 1
     entered = np.cumsum(entered, 0) + (counts + cells.sizes)

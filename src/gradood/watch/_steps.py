@@ -98,23 +98,28 @@ def follow(
         p, counts = reference.p_values(scores[at], each[at], places, track.counts)
         factors.append(_averaged(betting_factors(p, alarms.falling), chosen.steps))
         tracks.append(Track(counts, track.evidence.copy()))
-    after = replace(
+    raised = _advanced(state, tracks, factors, chosen.ends, alarms)
+    return replace(
         state,
         tracks=tuple(tracks),
         seen=state.seen + len(items),
         passed=state.passed + len(items) - new,
         recent=recent,
         repeats=state.repeats + repeats,
+        **raised,
     )
-    return _advanced(after, factors, chosen.ends, alarms)
 
 
 def _advanced(
-    state: WatchState, factors: Sequence[Vector], ends: Vector, alarms: Alarms
-) -> WatchState:
-    """The state after steps; the capital of its tracks is changed in place."""
+    state: WatchState,
+    tracks: Sequence[Track],
+    factors: Sequence[Vector],
+    ends: Vector,
+    alarms: Alarms,
+) -> dict[str, Any]:
+    """What changes by some steps; the capital of the tracks is changed in place."""
     weights = bet_weights(alarms.falling)
-    evidences = [track.evidence for track in state.tracks]
+    evidences = [track.evidence for track in tracks]
     alarm, warning, warnings = state.alarm, state.warning, state.warnings
     highest, step = state.highest, state.steps - state.begun
     for place, end in enumerate(ends.tolist()):
@@ -133,14 +138,13 @@ def _advanced(
             warning = end if warning is None else warning
             for evidence in evidences:
                 evidence.capital[1] = 0
-    return replace(
-        state,
-        steps=state.begun + step,
-        alarm=alarm,
-        warning=warning,
-        warnings=warnings,
-        highest=highest,
-    )
+    return {
+        "steps": state.begun + step,
+        "alarm": alarm,
+        "warning": warning,
+        "warnings": warnings,
+        "highest": highest,
+    }
 
 
 def group_keys(groups: Any, count: int) -> Vector:

@@ -19,7 +19,6 @@ from gradood.watch._opening import (
 )
 from gradood.watch._reference import Reference
 from gradood.watch._state import (
-    Acknowledgment,
     Track,
     WatchOptions,
     WatchState,
@@ -45,12 +44,11 @@ class Watch:
 
     Two alarms are raised over the same bets on conformal p-values. `alarm`: the probability that it
     is ever raised for a stream like the calibration data is at most `alpha`, however long the
-    stream is and whenever one looks. `warning`: raised after at least `rate` items on average where
-    there is nothing to tell, so that it is sooner and false now and then. docs/adr/0046 proves
-    both, for any distribution of scores, ties included. What is assumed is that items are
-    exchangeable with the calibration samples, or groups of items independent of one another.
+    stream is and whenever one looks. `warning`: sooner, and false once in `rate` items at most, on
+    average. docs/adr/0046 proves both, for any distribution of scores, ties included, if items are
+    exchangeable with the calibration samples, or if groups of them are independent.
 
-    A stream has one statistic: that of the one detector, or of the combination.
+    A stream has one statistic: the one detector's, or the combination's.
 
     Args:
         monitor: calibrated: a `gradood.Monitor`, a `gradood.Guard`, or the file of one, saved or
@@ -73,7 +71,8 @@ class Watch:
         UninformativeScoreWarning: more than half of all calibration scores are equal.
 
     Cost:
-        An item costs some 30 µs, at most 100; the state has some kilobytes however long the stream.
+        Some 20 µs per item in updates of many, 150 µs in updates of one; a few kilobytes of state
+        however long the stream.
 
     >>> import torch, gradood
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
@@ -106,9 +105,7 @@ class Watch:
         )
         self._begin(statistic, options)
         falling = mode == "marginal"
-        tracks = tuple(
-            Track(reference.begin(), Evidence.begin(falling)) for reference in self._references
-        )
+        tracks = tuple(Track(r.begin(), Evidence.begin(falling)) for r in self._references)
         self._state = WatchState(tracks=tracks)
         warn_of_ties(statistic.calibrations[0])
 
@@ -182,13 +179,8 @@ class Watch:
         """What the watch was made with."""
         return self._options
 
-    @property
-    def acknowledged(self) -> tuple[Acknowledgment, ...]:
-        """Alarms and warnings that were looked into, in order."""
-        return self._state.acknowledged
-
     def to_dict(self) -> dict[str, Any]:
-        """All of this in plain values, for logs and metrics."""
+        """All of this in plain values, and the acknowledgments with their reasons, in order."""
         options, state = self._options, self._state
         live = {name: getattr(self, name) for name in _LIVE}
         counted = {name: getattr(state, name) for name in _COUNTED}
@@ -207,11 +199,10 @@ class Watch:
         Args:
             given: the `Result` or `Results` of the monitor, or (N,) bare scores; NaN and +inf are
                 the most extreme there are.
-            groups: (N,) what each item belongs to, a text or a whole number that names nothing
-                else: the request, the video, the camera with the hour. Items of one group may be as
-                alike as they like. In marginal mode one of them, at random, stands for the group;
-                in PAC mode their bets are averaged. A group goes on for as long as it is one of the
-                last 64; what comes of it in a later call is passed over.
+            groups: (N,) the request or video of each item, a text or a whole number that names
+                nothing else; items of one may be alike. In marginal mode one of them, at random,
+                stands for the group; in PAC mode their bets are averaged. What comes of one of the
+                last 64 groups in a later call is passed over.
             labels: (N,) predicted classes of bare scores, where the calibration is per class. Items
                 of a class without calibration samples are passed over.
             source: name of the file that all of this is from; one taken in before is not again.
@@ -225,9 +216,6 @@ class Watch:
 
         Warns:
             RepeatedContentWarning: many items repeat one another, and no groups were given.
-
-        Cost:
-            Some 30 µs for each item.
         """
         if source is not None and source in self._state.sources:
             return self
@@ -241,10 +229,7 @@ class Watch:
         return self
 
     def acknowledge(self, reason: str) -> "Watch":
-        """Take note of an alarm or a warning; it is kept with the reason in the file.
-
-        After an alarm the test begins anew, with a promise of its own; what was learned of the
-        stream stays.
+        """Take note of an alarm or a warning, which the file keeps; an alarm's test begins anew.
 
         Args:
             reason: what was found, in words.
@@ -275,7 +260,7 @@ class Watch:
             ConfigError: an option is out of range.
 
         Cost:
-            Some 0.2 ms for each item simulated.
+            0.2 ms for each item simulated.
         """
         calibration = replace(self._statistic.calibrations[0], classes=None)
         reference = Reference.of(calibration, self._options.seed, self._references[0].risk)
@@ -290,7 +275,7 @@ class Watch:
             path: a JSON file; replaced if it exists.
 
         Raises:
-            OSError: it cannot be written; what was there is unchanged.
+            OSError: what was there is unchanged.
         """
         write_state(Path(path), self._options, self._state)
 
@@ -311,17 +296,11 @@ class Watch:
         statistic = statistic_of(options, rule_of(monitor), str(path))
         made = object.__new__(Watch)
         made._begin(statistic, options)
-        check_fits(state, made._references, len(made._weights))
+        check_fits(state, made._references, len(bet_weights(made._alarms.falling)))
         made._state = state
         return made
 
-    # -- details ------------------------------------------------------------------------------
-
-    @property
-    def _weights(self) -> Any:
-        return bet_weights(self._alarms.falling)
-
     def _totals(self) -> list[tuple[float, float]]:
-        step = self._state.steps - self._state.begun
-        found = [totals(t.evidence.capital, self._weights, step) for t in self._state.tracks]
+        step, weights = self._state.steps - self._state.begun, bet_weights(self._alarms.falling)
+        found = [totals(t.evidence.capital, weights, step) for t in self._state.tracks]
         return [(float(ever), float(rate)) for ever, rate in found]

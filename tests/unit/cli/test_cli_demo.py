@@ -3,15 +3,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
+from rosters import ON_ANY
 
 import gradood
 from gradood.bench._demo import CLASSES, one_thread
 from gradood.cli import main
 from gradood.data import loader, open_images
 from gradood.models._load import load_model
-from gradood.registry import methods
 
-NAMES = [method.name for method in methods()]
+NAMES = ON_ANY
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from rosters import ON_ANY
 from torch import Tensor, nn
 
 import gradood
@@ -18,9 +19,10 @@ from gradood.errors import DataError, GradoodError, MeaninglessScoreWarning
 from gradood.registry import create, detector_class
 
 OPTIONS = {
+    "blood": {"layers": ["linear1", "linear2"]},
     "knn": {"k": 1},
 }
-"""Where the default says nothing on a network of few features, or asks for more fit rows."""
+"""Where the default says nothing on a network of few layers or features, or asks for more rows."""
 
 
 class Small(nn.Module):
@@ -140,7 +142,7 @@ SCANT: dict[str, Callable[[], Case]] = {
 }
 """Fit data that a method may refuse."""
 
-METHODS = tuple(method.name for method in gradood.methods())
+METHODS = tuple(ON_ANY)
 # Normalized to length 1, or reduced to fewer dimensions, one feature is a constant.
 DIRECTIONS = ("actsub", "mahalanobis++", "neco", "projection-share", "ras", "rmds++")
 # Two classes' mean gradients lie on one line, of which unit length leaves a sign.

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from rosters import ON_ANY, ZERO_SHOT
 from torch import nn
 
 import gradood
@@ -23,6 +24,7 @@ from gradood.evidence import (
     Activation,
     Evidence,
     Gradient,
+    JacobianNorm,
     Linear,
     ParameterNorm,
     Perturbation,
@@ -49,6 +51,8 @@ SITES = Site("a"), Site("b")
         (Gradient(MAX_LOGIT, SITES[0], NONZERO_SHARE), "shares"),
         (Gradient(LOG_SOFTMAX_SUM, SITES[0], MEAN), "log-softmax sum gradients"),
         (ParameterNorm(("w",), 1.0, 2.0), "parameter norm"),
+        (JacobianNorm(SITES, None, 3), "jacobian norms"),
+        (JacobianNorm(SITES, SITES[1], None, True), "jacobian norms"),
         (Perturbed(Perturbation("max logit", 0.1), FEATURES), "perturbed features"),
         (Perturbed(Perturbation("max logit", 0.1), Activation(SITES[0], MEAN)), "perturbed means"),
     ],
@@ -122,12 +126,12 @@ def test_names_of_a_plan_are_kept_in_plain_values_where_they_are_its_own():
     assert again == reads and again.names == reads.names
 
 
-@pytest.mark.parametrize("name", [method.name for method in gradood.methods()])
+@pytest.mark.parametrize("name", ON_ANY + list(ZERO_SHOT))
 def test_built_in_plans_use_the_names_that_older_files_imply(name):
     """Files of format 1.0 hold no names: what they hold is found by what it is."""
     from gradood.registry import create
 
-    network = networks()["plain-cnn"]
+    network = networks()["zero-shot" if name in ZERO_SHOT else "plain-cnn"]
     x = network.inputs(32)
     plan = create(name).plan(observe(network.model(), x), x)
     for reads in (plan.reads, plan.fit_reads):

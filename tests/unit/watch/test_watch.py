@@ -255,10 +255,10 @@ def test_an_alarm_stays_until_it_is_acknowledged_with_a_reason(monitor, tmp_path
     assert not watch.alarm and watch.evidence == 1
     watch.save(tmp_path / "watch.json")
     watch = gradood.Watch.load(tmp_path / "watch.json", monitor)
-    assert [(a.what, a.reason) for a in watch.acknowledged] == [
+    assert [(a["what"], a["reason"]) for a in watch.to_dict()["acknowledged"]] == [
         (what, "a new camera") for what in raised
     ]
-    assert watch.acknowledged[0].raised < 40
+    assert watch.to_dict()["acknowledged"][0]["raised"] < 40
 
 
 def test_a_warning_begins_its_evidence_anew(monitor):

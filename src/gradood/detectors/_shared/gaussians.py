@@ -65,6 +65,8 @@ def check_shrinkage(shrinkage: Shrinkage) -> Shrinkage:
 def class_moments(features: Tensor, evidence: Evidence, method: str) -> ClassMoments:
     """Counts, means and scatter of the classes of one batch.
 
+    Where several labels may hold, a sample counts in each of its classes, and not without any.
+
     Args:
         features: (batch, width), or what is made of them.
         evidence: with labels.
@@ -74,6 +76,9 @@ def class_moments(features: Tensor, evidence: Evidence, method: str) -> ClassMom
         DataError: no labels, or wrong ones.
     """
     labels = check_labels(evidence, method)
+    if labels.ndim == 2:
+        rows, labels = labels.nonzero(as_tuple=True)
+        features = features[rows]
     return ClassMoments.of(features, labels, evidence.classes, scatter=True)
 
 

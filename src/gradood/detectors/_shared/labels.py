@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_labels(evidence: Evidence, method: str) -> Tensor:
-    """The labels (batch,) of a batch whose detector needs them.
+    """The labels (batch,) of a batch whose detector needs them; (batch, classes) under a sigmoid.
 
     Raises:
         DataError: there are none, or one lies outside the model's classes.
@@ -26,6 +26,13 @@ def check_labels(evidence: Evidence, method: str) -> Tensor:
             f"{method} learns from class labels, and the fit data has none; "
             "give batches (x, y), or dicts with 'labels' or 'label'."
         )
+    if labels.ndim == 2:
+        if labels.shape[1] != evidence.classes:
+            raise DataError(
+                f"the labels of the fit data are of {labels.shape[1]} classes, and the model has "
+                f"{evidence.classes}; expected (batch, {evidence.classes}) of 0 and 1."
+            )
+        return labels
     wrong = labels[(labels < 0) | (labels >= evidence.classes)]
     if len(wrong):
         raise DataError(

@@ -12,7 +12,7 @@ from gradood.evidence import FEATURES, MAP, Activation, gather
 from gradood.functional.logits import energy
 from gradood.functional.moments import ClassMoments, Extremes
 from gradood.functional.samples import Selection
-from gradood.taps import Network, Site
+from gradood.taps import Network, Site, described
 
 __all__ = ["EarlyMixing", "find_cut", "input_extremes", "noise_features"]
 
@@ -162,8 +162,13 @@ def noise_features(network: Network, inputs: Extremes, n: int) -> Tensor:
         inputs: the range of each input channel in the fit data.
         n: how many to keep.
     """
+    example = network.example
+    if not isinstance(example, Tensor):
+        raise TapError(
+            f"noise is made for models of a single tensor; this one takes {described(example)}."
+        )
     generator = torch.Generator("cpu").manual_seed(0)
-    shape = (10 * n, *network.example.shape[1:])
+    shape = (10 * n, *example.shape[1:])
     noise = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
     if noise.ndim == 4:
         kernel = noise.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
@@ -173,7 +178,7 @@ def noise_features(network: Network, inputs: Extremes, n: int) -> Tensor:
         noise = F.conv2d(padded, blur, groups=channels)
     each = (1, -1) + (1,) * (noise.ndim - 2)
     low, high = inputs.low.cpu().reshape(each), inputs.high.cpu().reshape(each)
-    x = (low + noise * (high - low)).to(network.device, network.example.dtype)
+    x = (low + noise * (high - low)).to(network.device, example.dtype)
     parts = [gather(network, rows, (FEATURES,)) for rows in x.split(64)]
     features = torch.cat([part.features for part in parts])
     scores = energy(torch.cat([part.logits for part in parts]))

@@ -48,7 +48,7 @@ def interleaved_monitors(case: Case) -> None:
 def alone_as_in_a_list(case: Case) -> None:
     """Beside other detectors, which read more and take gradients, the scores are the same."""
     detectors = {"mine": case.detector, **_companions(case)}
-    monitor = Monitor(case.network.model(), detectors, progress=False)
+    monitor = Monitor(case.network.model(), detectors, link=case.network.link, progress=False)
     monitor.bind(case.data()[0][0])
     monitor.fit(case.data())
     scores = monitor.score(case.x)
@@ -61,7 +61,7 @@ def alone_as_in_a_list(case: Case) -> None:
 @ISOLATION.check()
 def bare_or_in_a_list(case: Case) -> None:
     """One detector given bare gives a tensor; in a list, a mapping by its name."""
-    monitor = Monitor(case.model, [case.detector], progress=False)
+    monitor = Monitor(case.model, [case.detector], link=case.network.link, progress=False)
     monitor.bind(case.data()[0][0])
     monitor.fit(case.data())
     scores = monitor.score(case.x)
@@ -118,7 +118,7 @@ def _companions(case: Case) -> dict[str, object]:
     for name in _COMPANIONS:
         detector = create(name)
         try:
-            Monitor(case.model, detector, progress=False).bind(case.x)
+            Monitor(case.model, detector, link=case.network.link, progress=False).bind(case.x)
         except GradoodError:
             continue
         found[name] = detector

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gradood.errors import DataError, GradoodError
-from gradood.evidence import Gradient, ParameterNorm, Perturbed
+from gradood.evidence import Gradient, JacobianNorm, ParameterNorm, Perturbed
 from gradood.taps.isolation import only_thread
 from gradood.testing._snapshot import left_alone
 from gradood.testing.case import Case
@@ -134,10 +134,10 @@ def wrapped_model(case: Case) -> None:
 def one_look(case: Case) -> None:
     """Scoring a batch is one forward, and at most one backward per objective; none for parameters.
 
-    Each `Perturbation` adds a forward; `ParameterNorm` takes passes of its own kind.
+    Each `Perturbation` adds a forward; `ParameterNorm` and `JacobianNorm` take passes of their own.
     """
     reads = case.reads
-    if any(isinstance(read, ParameterNorm) for read in reads):
+    if any(isinstance(read, JacobianNorm | ParameterNorm) for read in reads):
         return
     steps = {read.perturbation for read in reads if isinstance(read, Perturbed)}
     objectives = {read.objective for read in reads if isinstance(read, Gradient)}
