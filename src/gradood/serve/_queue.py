@@ -56,6 +56,7 @@ class Queue:
         self._jobs: deque[Job] = deque()
         self._filled = asyncio.Event()
         self._seconds = 0.0
+        self._several = False
         self.rows = 0
         self.running = 0
         self.reserved = 0
@@ -88,16 +89,17 @@ class Queue:
         self._seconds = found if before == 0 else before + _WEIGHT * (found - before)
 
     async def take(self) -> list[Job]:
-        """The next batch; waits for one, and a little for more to join it.
+        """The next batch; waits for one, and a little for more to join it if they did before.
 
         Nothing is lost if it is cancelled.
         """
         while True:
             await self._filled.wait()
-            if self.rows < self._limit:
+            if self._several and self.rows < self._limit:
                 await asyncio.sleep(_LINGER)
             batch = self._batch()
             if batch:
+                self._several = len(batch) > 1 or bool(self._jobs)
                 self.running += sum(job.rows for job in batch)
                 return batch
 

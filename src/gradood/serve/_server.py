@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gradood._io.optional import optional_module
@@ -116,13 +116,18 @@ async def _run(
     finally:
         # Whoever is connected is answered; others, and the next request, go elsewhere.
         service.stopping = True
-        for each in getattr(server, "servers", ()):
-            each.close()
+        # A timer's callback runs right after those that accept: what waits is not reset by closing.
+        loop.call_later(0, _closed, getattr(server, "servers", ()))
         await asyncio.sleep(_LATE)
         await service.stop()
         server.should_exit = True
         await serving
     return 70 if service.broken else 0
+
+
+def _closed(servers: Iterable[asyncio.Server]) -> None:
+    for each in servers:
+        each.close()
 
 
 async def _until(work: Any, exit: asyncio.Event) -> None:
