@@ -16,6 +16,8 @@ from collections import defaultdict
 from typing import Any
 
 PATH = "/v2/models/detector/infer"
+IDLE = 20.0
+"""Seconds after which a connection is not used again: servers close what is idle."""
 
 
 class Connection:
@@ -24,9 +26,13 @@ class Connection:
     def __init__(self, port: int) -> None:
         self.port = port
         self.streams: Any = None
+        self.used = 0.0
 
     async def ask(self, request: bytes) -> tuple[int, bytes, bytes]:
         """Status, head and body."""
+        if time.monotonic() - self.used > IDLE:
+            self.close()
+        self.used = time.monotonic()
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
