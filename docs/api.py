@@ -41,8 +41,8 @@ def pages() -> dict[str, str]:
     index = [
         "# API",
         "",
-        "Out of the docstrings of the public names. What a module's `__all__` does not name, and what",
-        "begins with an underscore, may change without notice.",
+        "Out of the docstrings of the public names. What a module's `__all__` does not name, and",
+        "what begins with an underscore, may change without notice.",
         "",
         "| module | what |",
         "|---|---|",
@@ -68,8 +68,8 @@ def _face(homes: dict[int, str]) -> str:
 
 def _detectors(homes: dict[int, str]) -> str:
     lines = [*_title("gradood.detectors", "="), ".. py:module:: gradood.detectors", ""]
-    lines += ["Each is in ``gradood`` too, as in ``gradood.KNN(k=10)``; each has a page of its own", ""]
-    lines[-2] += " among the :doc:`methods </methods/index>`."
+    lines += ["Each is in ``gradood`` too, as in ``gradood.KNN(k=10)``; each has a page of its"]
+    lines += ["own among the :doc:`methods </methods/index>`.", ""]
     for name in sorted(built_in(), key=str.lower):
         lines += _entry("gradood", name, getattr(gradood, name), homes, members=False)
     lines += _title("gradood.detectors.base", "-")

@@ -29,7 +29,9 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
     if what == "data" and _of_its_class(value, lines):
         lines.clear()
     elif what in ("method", "property", "attribute") and not own.startswith("gradood"):
-        del lines[1:]  # A method of a foreign base: its first line is enough, its links are not ours.
+        del lines[
+            1:
+        ]  # A method of a foreign base: its first line is enough, its links are not ours.
     lines[:] = restructured("\n".join(lines)).split("\n")
 
 

@@ -53,7 +53,7 @@ class Block:
 
     def runs(self, *, network: bool = False) -> bool:
         """Whether it is a command or a program to run."""
-        return self.language != OUTPUT and (not self.reason or network and self.reason == NETWORK)
+        return self.language != OUTPUT and (not self.reason or (network and self.reason == NETWORK))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _appended(program: str, block: Block) -> str:
 
 
 def pages() -> list[Page]:
-    """README.md, and every page of docs/. The blocks of CONTRIBUTING.md have a test of their own."""
+    """README.md, and every page of docs/. CONTRIBUTING.md has a test of its own."""
     files = [README, *sorted((ROOT / "docs").rglob("*.md"))]
     return [page(file) for file in files]
 
@@ -181,13 +181,13 @@ def run_all(given: Sequence[Page], root: Path, *, network: bool) -> int:
 
     Pages of Python alone share a process that has imported torch, and forks for each program.
     """
-    todo = [page for page in given if page.parts(network=network)]
-    shell = [page for page in todo if any(isinstance(p, Block) for p in page.parts(network=network))]
+    parts = {page: page.parts(network=network) for page in given}
+    shell = [page for page in given if any(isinstance(part, Block) for part in parts[page])]
     with tempfile.TemporaryDirectory(prefix="gradood-pages-") as name:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             run = partial(run_page, root=root, scratch=Path(name), network=network)
             codes = list(pool.map(run, shell))
-        plain = [page for page in todo if page not in shell]
+        plain = [page for page in given if parts[page] and page not in shell]
         codes += [run_programs(plain, root, Path(name), network=network)] if plain else []
     return next((code for code in codes if code), 0)
 

@@ -56,7 +56,7 @@ def main(listing: str) -> int:
     while todo or running:
         while todo and len(running) < (os.cpu_count() or 1):
             name, file, setup, folder = todo.pop(0)
-            output = tempfile.TemporaryFile()
+            output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when its program ends
             child = start(file, setup, folder, output.fileno())
             running[child] = (name, output, time.monotonic())
         child, status = os.wait()

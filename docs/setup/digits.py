@@ -1,8 +1,8 @@
 """The demo's network and images: model, train_loader, known, images, labels."""
+
 from gradood.data import Preprocess, loader, open_images
 from gradood.models import digits_net, load_weights
 
-import gradood
 
 model = load_weights(digits_net(8), "demo/weights.safetensors")
 gray = Preprocess(mode="L")

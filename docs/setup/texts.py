@@ -1,4 +1,5 @@
-"""A zero-shot classifier of the demo's images, with an encoder that nobody trained: model, images."""
+"""A zero-shot classifier of the demo's images, its encoder not trained: model, images."""
+
 import torch
 from gradood.data import Preprocess, loader, open_images
 from torch import Tensor, nn

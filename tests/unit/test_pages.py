@@ -1,4 +1,4 @@
-"""README and docs: every block is run by `scripts/pages.py` or says why not, and links lead somewhere."""
+"""README and docs: blocks are run by `scripts/pages.py` or say why not, links lead somewhere."""
 
 import importlib.util
 import re
@@ -80,7 +80,8 @@ def test_the_python_blocks_are_programs_on_their_own_lines(pages):
 
 
 def test_a_shell_block_ends_a_program(pages):
-    text = "```python\na = 1\n```\n\n```python\nb = 2\n```\n\n```sh\nls\n```\n\n```python\nc = 3\n```\n"
+    blocks = ("python\na = 1", "python\nb = 2", "sh\nls", "python\nc = 3")
+    text = "\n".join(f"```{block}\n```\n" for block in blocks)
     first, shell, last = made(pages, text).parts()
     assert (first.text.split(), first.line) == (["a", "=", "1", "b", "=", "2"], 2)
     assert (shell.text, last.text.strip()) == ("ls\n", "c = 3")
@@ -119,7 +120,9 @@ def test_the_pages_use_what_the_demo_leaves():
 
 @pytest.mark.parametrize("page", NAMES)
 def test_links_to_files_lead_somewhere(page):
-    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", (ROOT / page).read_text("utf-8"), flags=re.M | re.S)
+    text = re.sub(
+        r"^```.*?^```$|`[^`\n]*`", "", (ROOT / page).read_text("utf-8"), flags=re.M | re.S
+    )
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", text)
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 

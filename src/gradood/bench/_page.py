@@ -109,9 +109,13 @@ class Page:
     def _given(self) -> list[str]:
         """Where the names of the example come from, for readers and for what runs it."""
         if any("zero-shot" in need for need in self.method.needs):
-            words = "`model` is a classifier that `gradood.zero_shot` made, `images` are its inputs:"
+            words = (
+                "`model` is a classifier that `gradood.zero_shot` made, `images` are its inputs:"
+            )
             return ["<!-- setup: texts -->", words]
-        names = "`model`, `train_loader` and `images`" if self.method.learns else "`model` and `images`"
+        names = (
+            "`model`, `train_loader` and `images`" if self.method.learns else "`model` and `images`"
+        )
         words = f"{names} are yours, or those of [a first guard](../tutorials/first-guard.md):"
         return ["<!-- setup: digits -->", words]
 
