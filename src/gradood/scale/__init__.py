@@ -3,8 +3,9 @@
 Importing this neither imports nor starts Ray.
 """
 
+from gradood.scale._fitting import fit
 from gradood.scale._scoring import score_images
 from gradood.scale.cluster import Cluster
 from gradood.scale.subject import Subject
 
-__all__ = ["Cluster", "Subject", "score_images"]
+__all__ = ["Cluster", "Subject", "fit", "score_images"]

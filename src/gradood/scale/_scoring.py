@@ -29,8 +29,8 @@ from gradood.errors import BadRowError, DataError, ModelMismatchError
 from gradood.models._load import LoadedModel
 from gradood.scale._environment import host
 from gradood.scale._ray_pool import ray_pool
-from gradood.scale._tasks import Pool, Task, completed
-from gradood.scale._worker import Runner, Work
+from gradood.scale._tasks import Pool, Task
+from gradood.scale._worker import Runner, Work, answered
 from gradood.scale.cluster import Cluster
 from gradood.scale.subject import Subject
 
@@ -238,10 +238,11 @@ def _score_missing(job: OpenJob, work: ScoreWork, pool_of: PoolOf) -> None:
     with (
         pool_of(whole) as pool,
         progress_bar(total, "score", "image", shown=shown, done=before) as bar,
-        closing(completed(pool, tasks)) as done,
+        closing(answered(pool, tasks)) as done,
     ):
-        for task, (shard, hardware) in done:
-            notes = {"batch": shard.batch, "worker": hardware}
+        for task, answer in done:
+            shard: _Shard = answer.value
+            notes = {"batch": shard.batch, "worker": answer.hardware}
             job.keep(task.index, shard.content, shard.counts, notes)
             bar.update(len(task.rows))
             if job.stopped is not None:

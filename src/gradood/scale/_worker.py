@@ -7,7 +7,8 @@ exception of a library may not be readable on another machine.
 import builtins
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -15,9 +16,9 @@ import torch
 
 from gradood import errors
 from gradood.scale._environment import differences, environment, hardware, host
-from gradood.scale._tasks import Task
+from gradood.scale._tasks import Pool, Task, completed
 
-__all__ = ["Failure", "Runner", "Work", "Worker"]
+__all__ = ["Answer", "Failure", "Runner", "Work", "Worker", "answered"]
 
 
 class Runner(Protocol):
@@ -80,6 +81,21 @@ def _class(kind: str) -> type[Exception]:
     return found if isinstance(found, type) and issubclass(found, Exception) else RuntimeError
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """What came of a task.
+
+    Attributes:
+        value: of the work.
+        hardware: that it was done on; see `gradood.scale._environment.hardware`.
+        notes: kind and text of each warning.
+    """
+
+    value: Any
+    hardware: Mapping[str, Any]
+    notes: tuple[tuple[str, str], ...] = ()
+
+
 @final
 class Worker:
     """One worker; its methods are called one at a time."""
@@ -110,13 +126,20 @@ class Worker:
         torch.set_num_threads(threads)
         return self._attempted(lambda: self._open(work))
 
-    def run(self, task: Task) -> tuple[Any, Mapping[str, Any]] | Failure:
-        """What comes of a task, and the hardware that it was done on."""
-        return self._attempted(lambda: (self._runner.run(task), self._hardware))  # type: ignore[union-attr]
+    def run(self, task: Task) -> "Answer | Failure":
+        """What comes of a task."""
+        return self._attempted(lambda: self._run(task))
 
     def _open(self, work: Work) -> None:
         self._runner = work.opened()
         self._hardware = hardware(work.device) | {"pid": os.getpid()}
+
+    def _run(self, task: Task) -> Answer:
+        assert self._runner is not None
+        with errors.noted_warnings() as notes:
+            value = self._runner.run(task)
+        said = tuple((kind.__name__, message) for message, kind in notes)
+        return Answer(value, self._hardware, said)
 
     @staticmethod
     def _attempted(step: Callable[[], Any]) -> Any:
@@ -124,3 +147,20 @@ class Worker:
             return step()
         except Exception as error:
             return Failure.of(error)
+
+
+def answered(pool: Pool, tasks: Iterable[Task]) -> Generator[tuple[Task, Answer]]:
+    """Each task with its answer; what workers warned of is said here, each text once.
+
+    Args:
+        pool: see `completed`.
+        tasks: likewise.
+    """
+    heard: set[str] = set()
+    with closing(completed(pool, tasks)) as done:
+        for task, answer in done:
+            for kind, text in answer.notes:
+                if text not in heard:
+                    heard.add(text)
+                    errors.warn_caller(text, getattr(errors, kind))
+            yield task, answer
