@@ -35,8 +35,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "gradood\[ray\]"'):
-        with ray_pool(Cluster(), None):
-            pass
+        ray_pool(Cluster(), None).__enter__()
 
 
 @pytest.mark.parametrize("on", ["spark", "ray:", "ray://host:10001", "Ray"])

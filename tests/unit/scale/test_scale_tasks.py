@@ -52,7 +52,7 @@ def test_workers_that_all_end_at_their_start_are_given_up():
 
             return Lost(self.starting.popleft(), "no memory")
 
-    with pytest.raises(ChildProcessError, match="6 workers ended before they did a task.*memory"):
+    with pytest.raises(ChildProcessError, match=r"6 workers ended before they did a task.*memory"):
         list(completed(Stillborn(lambda task: 0), tasks(3)))
 
 
