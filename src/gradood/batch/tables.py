@@ -38,8 +38,10 @@ __all__ = [
     "write_results",
 ]
 
+_OF_DETECTORS = (*PARTS, "class_conditional", "status")
 _DOT = "__"
-"""What stands in names of fields for the dot, which data bases of documents refuse."""
+"""What stands in names of fields for the dot between a detector and a part of its result, as stores
+of documents refuse dots. A dot in the name of a detector itself is ``~1``, and ``~`` is ``~0``."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -160,7 +162,7 @@ def sample_fields(table: Any) -> dict[str, list[Any]]:
     Args:
         table: a `pyarrow.Table` of `results_table`, or of `StoredResults`.
     """
-    return {name.replace(".", _DOT): table.column(name).to_pylist() for name in table.column_names}
+    return {_field(name): table.column(name).to_pylist() for name in table.column_names}
 
 
 def table_of_fields(values: Mapping[str, Sequence[Any]]) -> Any:
@@ -183,12 +185,22 @@ def table_of_fields(values: Mapping[str, Sequence[Any]]) -> Any:
     pa = arrow()
     there = [label is not None for label in values.get("label", ())]
     columns = {
-        name.replace(_DOT, "."): pa.array(
-            [value for value, kept in zip(column, there, strict=True) if kept]
-        )
+        _named(name): pa.array([value for value, kept in zip(column, there, strict=True) if kept])
         for name, column in values.items()
     }
     return pa.table(columns)
+
+
+def _field(column: str) -> str:
+    head, dot, part = column.rpartition(".")
+    return head.replace("~", "~0").replace(".", "~1") + (_DOT if dot else "") + part
+
+
+def _named(field: str) -> str:
+    head, dot, part = field.rpartition(_DOT)
+    if not dot or part not in _OF_DETECTORS:
+        return field
+    return f"{head.replace('~1', '.').replace('~0', '~')}.{part}"
 
 
 def _each(results: Results | Result) -> dict[str, Result]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
@@ -96,6 +97,7 @@ def fit(
     loading: LoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
+    place: ClusterOptions,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
@@ -106,6 +108,9 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
+    cluster = place.cluster()
+    if cluster is not None and methods.methods is None:
+        raise ConfigError("--on was given without --methods; a guard is made in this process.")
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -113,7 +118,14 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    monitor.fit(loading.loader(images))
+    if cluster is None:
+        monitor.fit(loading.loader(images))
+    else:
+        from gradood.scale import fit as fit_on
+
+        size, workers = loading.batch_size, loading.workers
+        subject = subject_of(model)
+        fit_on(monitor, images, subject, batch_size=size, workers=workers, cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._exits import Exit
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
@@ -90,8 +91,12 @@ class JobOptions:
         ),
     ] = 120.0
 
-    def settings(self) -> "Settings":
-        """The same for the library."""
+    def settings(self, workers: int) -> "Settings":
+        """The same for the library.
+
+        Args:
+            workers: if their number was not given.
+        """
         from gradood.batch import Settings
 
         return Settings(
@@ -99,7 +104,7 @@ class JobOptions:
             shard_rows=self.shard_rows,
             max_pixels=self.max_pixels,
             max_bad_fraction=self.max_bad_fraction,
-            workers=_cores() if self.workers is None else self.workers,
+            workers=workers if self.workers is None else self.workers,
             decode_timeout=self.decode_timeout,
         )
 
@@ -119,6 +124,7 @@ def score(
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
+    place: ClusterOptions,
 ) -> None:
     """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
@@ -127,7 +133,7 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes = preprocessing.values()
+    changes, cluster = preprocessing.values(), place.cluster()
     from gradood.artifact import read
     from gradood.batch import load_predictor, score_images
 
@@ -141,15 +147,24 @@ def score(
         artifact, loaded.model, override=model.override, source=str(files.detector)
     )
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
+    rows = listed or _listed(source, job, preprocess)
+    identity = predictor.identity(preprocess.to_dict(), device_name(model.device))
     try:
-        summary = score_images(
-            predictor.monitor,
-            listed or _listed(source, job, preprocess),
-            files.out,
-            preprocess=preprocess,
-            identity=predictor.identity(preprocess.to_dict(), device_name(model.device)),
-            settings=job.settings(),
-        )
+        if cluster is None:
+            summary = score_images(
+                predictor.monitor,
+                rows,
+                files.out,
+                preprocess=preprocess,
+                identity=identity,
+                settings=job.settings(_cores()),
+            )
+        else:
+            from gradood.scale._scoring import ScoreWork, scored_on
+
+            subject = subject_of(model, str(files.detector))
+            work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
+            summary = scored_on(cluster, work, predictor.monitor, rows, files.out, identity)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise

@@ -1,0 +1,11 @@
+"""Scoring and fits over a cluster, by actors of Ray; needs ``gradood[ray]``.
+
+Importing this neither imports nor starts Ray.
+"""
+
+from gradood.scale._fitting import fit
+from gradood.scale._scoring import score_images
+from gradood.scale.cluster import Cluster
+from gradood.scale.subject import Subject
+
+__all__ = ["Cluster", "Subject", "fit", "score_images"]
