@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradood.batch import Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
+    from gradood.scale import Cluster, Devices
 
 __all__ = ["score"]
 
@@ -91,6 +92,15 @@ class JobOptions:
         ),
     ] = 120.0
 
+    devices: Annotated[
+        str | None,
+        option(
+            "LIST",
+            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
+            "for two. The results are the same bytes for any number of them.",
+        ),
+    ] = None
+
     def settings(self, workers: int) -> "Settings":
         """The same for the library.
 
@@ -133,7 +143,7 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes, cluster = preprocessing.values(), place.cluster()
+    changes, spread = preprocessing.values(), _spread(model, job, place)
     from gradood.artifact import read
     from gradood.batch import load_predictor, score_images
 
@@ -148,9 +158,10 @@ def score(
     )
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
-    identity = predictor.identity(preprocess.to_dict(), device_name(model.device))
+    device = getattr(spread, "kind", None) or device_name(model.device)
+    identity = predictor.identity(preprocess.to_dict(), device)
     try:
-        if cluster is None:
+        if spread is None:
             summary = score_images(
                 predictor.monitor,
                 rows,
@@ -164,11 +175,30 @@ def score(
 
             subject = subject_of(model, str(files.detector))
             work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
-            summary = scored_on(cluster, work, predictor.monitor, rows, files.out, identity)
+            summary = scored_on(spread, work, predictor.monitor, rows, files.out, identity)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
+
+
+def _spread(
+    model: BoundModelOptions, job: JobOptions, place: ClusterOptions
+) -> "Cluster | Devices | None":
+    """Where the work is spread over; None for this process."""
+    if job.devices is None:
+        return place.cluster()
+    if place.on is not None or model.device != "cpu":
+        other = "--on" if place.on is not None else "--device"
+        raise ConfigError(f"--devices and {other} were both given; give one.")
+    if place.actors is not None:
+        raise ConfigError("--actors is of --on; --devices names a process for each.")
+    from gradood.scale import Devices
+
+    devices = Devices.named(job.devices, threads=place.threads)
+    for name in dict.fromkeys(devices.names):
+        device_name(name)
+    return devices
 
 
 def _listed(
