@@ -133,7 +133,7 @@ class DataSet:
         self.samples = [{"filepath": path} for path in paths]
 
     def set_values(self, name, values, key_field):
-        assert "." not in name and not name.startswith("_")
+        assert "." not in name and not name.startswith("_") and name != "id"
         plain = (str, int, float, bool, type(None))
         for sample in self.samples:
             if sample[key_field] in values:
@@ -149,16 +149,17 @@ class DataSet:
 
 
 def test_fields_of_samples_come_back_in_the_order_of_the_data_set():
-    """FiftyOne itself needs MongoDB; this stands in for it."""
+    """FiftyOne's data sets need MongoDB; this stands in for one."""
     results = several()
     table = results_table(results, ["a", "b", "c"])
     fields = sample_fields(table)
-    assert fields["energy__score"] == results["energy"].score.tolist()
+    assert fields["gradood_energy__score"] == results["energy"].score.tolist()
     dataset = DataSet(["c", "other", "a", "b"])
     for name, values in fields.items():
-        keyed = dict(zip(fields["id"], values, strict=True))
+        keyed = dict(zip(fields["gradood_id"], values, strict=True))
         dataset.set_values(name, keyed, key_field="filepath")
-    names = [name for name in dataset.get_field_schema() if name in fields]
+    names = dataset.get_field_schema()
+    assert "filepath" in names
     found = read_results(table_of_fields(dict(zip(names, dataset.values(names), strict=True))))
     assert found.ids == ("c", "a", "b")
     expected = results[[2, 0, 1]]
@@ -178,9 +179,11 @@ def test_what_holds_no_results_is_refused(tmp_path):
     with pytest.raises(DataError, match="2 ids for 3 samples"):
         results_table(result(0.0), ["a", "b"])
     with pytest.raises(DataError, match=r"\[1, 2\] values"):
-        table_of_fields({"label": [1], "score": [1.0, 2.0]})
+        table_of_fields({"a_label": [1], "a_score": [1.0, 2.0], "b": []}, "a_")
     with pytest.raises(DataError, match="finished"):
         read_results(tmp_path)
+    with pytest.raises(DataError, match="no results"):
+        read_results(table_of_fields({"filepath": ["a"]}))
 
 
 def test_no_samples_are_a_table_too(tmp_path):

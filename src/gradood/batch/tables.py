@@ -149,46 +149,58 @@ def read_results(source: Any) -> StoredResults:
     return StoredResults(results_of(kept), tuple(_ids(kept)), kept, table.filter(~scored))
 
 
-def sample_fields(table: Any) -> dict[str, list[Any]]:
+def sample_fields(table: Any, prefix: str = "gradood_") -> dict[str, list[Any]]:
     """A table as fields of samples, for FiftyOne and other stores of documents.
 
-    Plain values, one per sample, under names without a dot: ``energy__score`` for
+    Plain values, one per sample, under names without a dot: ``gradood_energy__score`` for
     ``energy.score``. With FiftyOne, for samples whose path is the ``uri`` of a row::
 
         fields = gradood.batch.sample_fields(stored.table)
         for name, values in fields.items():
-            dataset.set_values(name, dict(zip(fields["uri"], values)), key_field="filepath")
+            keyed = dict(zip(fields["gradood_uri"], values))
+            dataset.set_values(name, keyed, key_field="filepath")
 
     Args:
         table: a `pyarrow.Table` of `results_table`, or of `StoredResults`.
+        prefix: of each name, so that samples keep what fields they have, such as their own id.
     """
-    return {_field(name): table.column(name).to_pylist() for name in table.column_names}
+    names = table.column_names
+    return {prefix + _field(name): table.column(name).to_pylist() for name in names}
 
 
-def table_of_fields(values: Mapping[str, Sequence[Any]]) -> Any:
-    """The table that `sample_fields` was given, for `read_results`; other fields may be there too.
+def table_of_fields(values: Mapping[str, Sequence[Any]], prefix: str = "gradood_") -> Any:
+    """The table that `sample_fields` was given, for `read_results`.
 
     With FiftyOne::
 
-        names = [name for name in dataset.get_field_schema() if name in fields]
+        names = [name for name in dataset.get_field_schema() if name.startswith("gradood_")]
         table = gradood.batch.table_of_fields(dict(zip(names, dataset.values(names))))
 
     Args:
-        values: by field, one per sample; a sample without results has None.
+        values: by field, one per sample; a sample without results has None. Those without the
+            prefix are left out.
+        prefix: as it was given to `sample_fields`.
 
     Raises:
         DataError: the fields are not of one length.
     """
-    lengths = {len(column) for column in values.values()}
+    own = {
+        _named(name.removeprefix(prefix)): column
+        for name, column in values.items()
+        if name.startswith(prefix)
+    }
+    lengths = {len(column) for column in own.values()}
     if len(lengths) > 1:
         raise DataError(f"the fields have {sorted(lengths)} values; expected one per sample.")
     pa = arrow()
-    there = [label is not None for label in values.get("label", ())]
-    columns = {
-        _named(name): pa.array([value for value, kept in zip(column, there, strict=True) if kept])
-        for name, column in values.items()
-    }
-    return pa.table(columns)
+    there = [label is not None for label in own.get("label", ())]
+    return pa.table(
+        {
+            name: pa.array([value for value, kept in zip(column, there, strict=True) if kept])
+            for name, column in own.items()
+            if there
+        }
+    )
 
 
 def _field(column: str) -> str:
