@@ -121,11 +121,11 @@ def fit(
     if cluster is None:
         monitor.fit(loading.loader(images))
     else:
+        from gradood.scale import Loading
         from gradood.scale import fit as fit_on
 
-        size, workers = loading.batch_size, loading.workers
-        subject = subject_of(model)
-        fit_on(monitor, images, subject, batch_size=size, workers=workers, cluster=cluster)
+        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
+        fit_on(monitor, images, subject_of(model), loading=how, cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -185,6 +185,16 @@ class GuaranteeOptions:
         promise = Promise(self.fpr, cast(Any, self.mode), self.confidence)
         return f"{promise}{', for each predicted class' if self.per_class else ''}"
 
+    def promised(self) -> dict[str, Any]:
+        """The same as values."""
+        from gradood.calibration import Promise
+
+        return {
+            "promise": Promise(self.fpr, cast(Any, self.mode), self.confidence),
+            "per_class": self.per_class,
+            "allow_overlap": self.allow_overlap,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateFiles:
@@ -213,23 +223,36 @@ def calibrate(
     guarantee: GuaranteeOptions,
     loading: LoadingOptions,
     files: CalibrateFiles,
+    place: ClusterOptions,
     json: Json = False,
 ) -> None:
     """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
 
     Images are preprocessed as they were in the fit.
     """
-    promise = guarantee.check()
-    from gradood.artifact import check
-    from gradood.monitor import load
+    promise, cluster = guarantee.check(), place.cluster()
+    from gradood.artifact import read
+    from gradood.batch import load_predictor
 
-    check(files.detector)  # Before the model is built, as that may take long.
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load(columns=loading.choice())
-    monitor = load(files.detector, loaded.model, override=model.override)
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
+    )
+    monitor = predictor.monitor
     preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
-    monitor.calibrate(loading.loader(images), **asdict(guarantee))
+    if cluster is None:
+        monitor.calibrate(loading.loader(images), **asdict(guarantee))
+    else:
+        from gradood.scale import Loading
+        from gradood.scale._calibrating import CalibrationWork, calibrated_on
+
+        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
+        subject = subject_of(model, str(files.detector))
+        work = CalibrationWork.of(subject, predictor, images, how)
+        calibrated_on(cluster, monitor, work, **guarantee.promised())
     monitor.save(files.out)
     result = {
         **saved(files.out),

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, final
 
 from gradood._engine.batches import batches, first_inputs
@@ -15,18 +14,18 @@ from gradood._engine.progress import progress_bar
 from gradood._engine.rows import Inputs
 from gradood.artifact.fingerprint import fingerprint
 from gradood.bench import example_of
-from gradood.data import RowDataset, loader
-from gradood.errors import DataError, ModelMismatchError
+from gradood.data import RowDataset
+from gradood.errors import DataError
 from gradood.monitor import Monitor
 from gradood.scale._plans import FitPlan, bound_by, plan_of
 from gradood.scale._ray_pool import ray_pool
-from gradood.scale._scoring import PoolOf
 from gradood.scale._tasks import Task
-from gradood.scale._worker import Answer, Runner, answered
+from gradood.scale._worker import Answer, PoolOf, Runner, answered
 from gradood.scale.cluster import Cluster
-from gradood.scale.subject import Subject
+from gradood.scale.loading import Loading
+from gradood.scale.subject import Subject, check_same
 
-__all__ = ["FitWork", "fit", "fitted", "ranges_of"]
+__all__ = ["FitWork", "fit", "fitted"]
 
 _RANGES = 64
 """Ranges of a fit, whatever the number of workers: their partials are merged in one order."""
@@ -37,8 +36,7 @@ def fit(
     data: RowDataset,
     subject: Subject,
     *,
-    batch_size: int = 128,
-    workers: int = 0,
+    loading: Loading | None = None,
     cluster: Cluster | None = None,
 ) -> None:
     """Fit a monitor on a Ray cluster, in one pass over the data for all detectors.
@@ -52,8 +50,7 @@ def fit(
         data: in-distribution, from `gradood.data.open_images` or `open_columns`; its files are at
             the same paths, or behind the same URLs, on every machine.
         subject: the model, by names that hold on every machine.
-        batch_size: rows at once.
-        workers: processes of each worker that decode.
+        loading: how each worker reads its rows; None for the defaults.
         cluster: None for one that is started on this machine.
 
     Raises:
@@ -66,22 +63,8 @@ def fit(
     Cost:
         This process holds the model and what was accumulated so far.
     """
-    reading = Reading(batch_size=batch_size, workers=workers)
     pool_of = partial(ray_pool, Cluster() if cluster is None else cluster)
-    fitted(monitor, data, subject, reading, pool_of)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How rows become batches.
-
-    Attributes:
-        batch_size: rows at once.
-        workers: processes that decode.
-    """
-
-    batch_size: int = 128
-    workers: int = 0
+    fitted(monitor, data, subject, loading or Loading(), pool_of)
 
 
 @final
@@ -96,7 +79,7 @@ class FitWork:
         plan: what is read of it.
         example: inputs that the driver bound the detectors on.
         data: the rows.
-        reading: how they become batches.
+        loading: how they become batches.
     """
 
     subject: Subject
@@ -105,7 +88,7 @@ class FitWork:
     plan: FitPlan
     example: Inputs
     data: RowDataset
-    reading: Reading
+    loading: Loading
 
     @property
     def device(self) -> str:
@@ -115,12 +98,7 @@ class FitWork:
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""
         model = self.subject.load().model
-        found = fingerprint(model).digest
-        if found != self.model:
-            raise ModelMismatchError(
-                f"the model of a worker is another: {found[:16]}… there and {self.model[:16]}… for "
-                "the driver; give all machines the same weights, and the monitor that model."
-            )
+        check_same("model", self.model, fingerprint(model).digest)
         unbound = UnboundSet(model=model, **self.options)
         return _RangeRunner(unbound, bound_by(self.plan, unbound, self.example), self)
 
@@ -135,17 +113,14 @@ class _RangeRunner:
         self._work = work
 
     def run(self, task: Task) -> Partials:
-        reading = self._work.reading
-        workers = max(1, reading.workers) if task.careful else reading.workers
-        rows = self._work.data[task.rows.start : task.rows.stop]
-        batched = loader(rows, batch_size=reading.batch_size, workers=workers)
-        stream = batches(batched, labels=True, form=self._unbound.form)
+        loaded = self._work.loading.loaded(self._work.data, task)
+        stream = batches(loaded, labels=True, form=self._unbound.form)
         partials, _ = accumulate_batches(self._unbound, self._bound, stream)
         return partials
 
 
 def fitted(
-    monitor: Monitor[Any], data: RowDataset, subject: Subject, reading: Reading, pool_of: PoolOf
+    monitor: Monitor[Any], data: RowDataset, subject: Subject, loading: Loading, pool_of: PoolOf
 ) -> None:
     """Fit a monitor by workers.
 
@@ -153,7 +128,7 @@ def fitted(
         monitor: to fit.
         data: the rows.
         subject: its model.
-        reading: how rows become batches.
+        loading: how rows become batches.
         pool_of: gives the workers.
 
     Raises:
@@ -180,9 +155,9 @@ def fitted(
         plan=plan_of(unbound.unfitted(bound)),
         example=first_inputs(example, unbound.form),
         data=data,
-        reading=reading,
+        loading=loading,
     )
-    tasks = [Task(n, rows) for n, rows in enumerate(ranges_of(len(data), reading.batch_size))]
+    tasks = [Task(n, rows) for n, rows in enumerate(loading.ranges(len(data), _RANGES))]
     with (
         pool_of(work) as pool,
         progress_bar(len(data), "fit", "row") as bar,
@@ -190,22 +165,6 @@ def fitted(
     ):
         partials = _merged(monitor, done, len(tasks), bar)
     monitor.finish(partials)
-
-
-def ranges_of(count: int, batch_size: int) -> list[range]:
-    """Rows in at most 64 ranges of whole batches, which depend on nothing else.
-
-    Args:
-        count: rows.
-        batch_size: rows of a batch; those of a batch are the same as in one pass.
-
-    >>> ranges_of(10, 4)
-    [range(0, 4), range(4, 8), range(8, 10)]
-    """
-    batched = -(-count // batch_size)
-    ranges = min(_RANGES, batched)
-    edges = [*(batch_size * (n * batched // ranges) for n in range(ranges)), count]
-    return [range(start, stop) for start, stop in pairwise(edges)]
 
 
 def _merged(

@@ -1,21 +1,19 @@
 """Scoring spread over workers: each makes whole shards, and the driver alone keeps them."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from gradood._engine.progress import progress_bar
-from gradood.artifact import read
 from gradood.batch import (
     Identity,
     LoadedPredictor,
     Predictor,
     Settings,
     Summary,
-    load_predictor,
 )
 from gradood.batch._columns import counts_of
 from gradood.batch._decoding import decoder_of
@@ -25,13 +23,12 @@ from gradood.batch._store import encoded
 from gradood.data._column_source import ColumnRows
 from gradood.data.image_source import ImageSource
 from gradood.data.row_source import RowSource
-from gradood.errors import BadRowError, DataError, ModelMismatchError
-from gradood.models._load import LoadedModel
+from gradood.errors import BadRowError, DataError
 from gradood.scale._environment import host
 from gradood.scale._process_pool import process_pool
 from gradood.scale._ray_pool import ray_pool
-from gradood.scale._tasks import Pool, Task
-from gradood.scale._worker import Runner, Work, answered
+from gradood.scale._tasks import Task
+from gradood.scale._worker import PoolOf, Runner, answered
 from gradood.scale.cluster import Cluster
 from gradood.scale.devices import Devices
 from gradood.scale.subject import Subject
@@ -45,9 +42,6 @@ __all__ = [
     "scored",
     "scored_on",
 ]
-
-PoolOf = Callable[[Work], AbstractContextManager[Pool]]
-"""From work to the workers that do it."""
 
 
 def score_images(
@@ -87,7 +81,7 @@ def score_images(
     Cost: this process holds the model, all names, and a shard of results.
     """
     cluster = Cluster() if cluster is None else cluster
-    loaded, predictor = _opened(subject)
+    loaded, predictor = subject.opened()
     if preprocess is None:
         preprocess = loaded.preprocess_like(predictor.monitor.preprocess)
     plain: Any = preprocess
@@ -160,23 +154,7 @@ class ScoreWork:
         """See `gradood.scale._worker.Work`."""
         assert self.source is not None
         check_readable(self.source, self.readable)
-        artifact = read(self.subject.detector_file)
-        loaded = self.subject.load()
-        predictor = load_predictor(
-            artifact,
-            loaded.model,
-            override=self.subject.override,
-            source=str(self.subject.detector),
-        )
-        for what, here, there in (
-            ("detector's file", self.artifact, predictor.artifact),
-            ("model", self.model, predictor.model),
-        ):
-            if here != there:
-                raise ModelMismatchError(
-                    f"the {what} of a worker is another: {there[:16]}… there and {here[:16]}… for "
-                    "the driver; give all machines the same files."
-                )
+        predictor = self.subject.opened_as(self.model, self.artifact)
         decoder = decoder_of(self.source, self.preprocess, self.settings.max_pixels)
         scorer = ShardScorer(predictor.monitor, decoder, self.settings, self.batch)
         return _ShardRunner(scorer, self)
@@ -255,14 +233,6 @@ def _score_missing(job: OpenJob, work: ScoreWork, pool_of: PoolOf) -> None:
             bar.update(len(task.rows))
             if job.stopped is not None:
                 return
-
-
-def _opened(subject: Subject) -> tuple[LoadedModel, LoadedPredictor]:
-    """A model, and the detector on it."""
-    file = subject.detector_file
-    artifact, loaded = read(file), subject.load()
-    predictor = load_predictor(artifact, loaded.model, override=subject.override, source=str(file))
-    return loaded, predictor
 
 
 def readable_rows(source: RowSource) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import builtins
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -18,7 +18,7 @@ from gradood import errors
 from gradood.scale._environment import differences, environment, hardware, host
 from gradood.scale._tasks import Pool, Task, completed
 
-__all__ = ["Answer", "Failure", "Runner", "Work", "Worker", "answered"]
+__all__ = ["Answer", "Failure", "PoolOf", "Runner", "Work", "Worker", "answered"]
 
 
 class Runner(Protocol):
@@ -45,6 +45,10 @@ class Work(Protocol):
             GradoodError: the model is another one.
         """
         ...
+
+
+PoolOf = Callable[[Work], AbstractContextManager[Pool]]
+"""From work to the workers that do it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gradood.errors import ConfigError
+from gradood.artifact import read
+from gradood.batch import LoadedPredictor, load_predictor
+from gradood.errors import ConfigError, ModelMismatchError
 from gradood.models._load import LoadedModel, load_model
 
-__all__ = ["Subject"]
+__all__ = ["Subject", "check_same"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,35 @@ class Subject:
             **options,
         )
 
+    def opened(self) -> tuple[LoadedModel, LoadedPredictor]:
+        """The model, and the detector on it.
+
+        Raises:
+            ConfigError: no such model, or no detector is named.
+            ArtifactError: the detector's file is damaged.
+            ModelMismatchError: it is of another model.
+        """
+        artifact, loaded = read(self.detector_file), self.load()
+        predictor = load_predictor(
+            artifact, loaded.model, override=self.override, source=str(self.detector)
+        )
+        return loaded, predictor
+
+    def opened_as(self, model: str, artifact: str) -> LoadedPredictor:
+        """The detector on the model, if both are those of the driver.
+
+        Args:
+            model: digest of the model's fingerprint.
+            artifact: SHA-256 of the detector's file.
+
+        Raises:
+            ModelMismatchError: one is another.
+        """
+        predictor = self.opened()[1]
+        check_same("detector's file", artifact, predictor.artifact)
+        check_same("model", model, predictor.model)
+        return predictor
+
     def absolute(self) -> "Subject":
         """The same with absolute paths, for processes in other folders."""
         weights, detector = (
@@ -78,3 +109,21 @@ class Subject:
     def to_plain(self) -> dict[str, Any]:
         """Plain values for `Subject` in another process."""
         return asdict(self)
+
+
+def check_same(what: str, driver: str, worker: str) -> None:
+    """Refuse what a worker has otherwise than the driver.
+
+    Args:
+        what: that is.
+        driver: its digest there.
+        worker: here.
+
+    Raises:
+        ModelMismatchError: they differ.
+    """
+    if driver != worker:
+        raise ModelMismatchError(
+            f"the {what} of a worker is another: {worker[:16]}… there and {driver[:16]}… for the "
+            "driver; give all machines the same files."
+        )

@@ -11,12 +11,12 @@ import gradood
 from gradood.bench import select
 from gradood.data import loader, open_images
 from gradood.errors import DataError, ModelMismatchError
-from gradood.scale import Subject
-from gradood.scale._fitting import Reading, fitted, ranges_of
+from gradood.scale import Loading, Subject
+from gradood.scale._fitting import fitted
 from gradood.scale._plans import bound_by, plan_of
 
 SUBJECT = Subject(model="scale_samples:network")
-READING = Reading(batch_size=4)
+LOADING = Loading(batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_any_number_of_workers_learns_the_same_bits(data, monkeypatch):
     found = []
     for pool in pools:
         monitor = monitor_of()
-        fitted(monitor, data, SUBJECT, READING, partial(working, **pool))
+        fitted(monitor, data, SUBJECT, LOADING, partial(working, **pool))
         assert monitor.left_out == whole.left_out
         found.append(states(monitor))
     one_pass = states(whole)
@@ -70,7 +70,7 @@ def test_any_number_of_workers_learns_the_same_bits(data, monkeypatch):
 
 def test_ranges_depend_on_rows_and_batch_alone():
     for count, size in ((1, 128), (1000, 1), (50_000, 128), (130, 64)):
-        ranges = ranges_of(count, size)
+        ranges = Loading(batch_size=size).ranges(count, 64)
         assert len(ranges) <= 64
         assert [row for rows in ranges for row in rows] == list(range(count))
         assert all(rows.start % size == 0 for rows in ranges)
@@ -107,7 +107,7 @@ def test_a_bad_image_leaves_the_monitor_as_it_was(data, tmp_path):
     (tmp_path / "07.png").write_bytes(b"")
     monitor = monitor_of("knn")
     with pytest.raises(DataError, match=r"07\.png"):
-        fitted(monitor, open_images(tmp_path), SUBJECT, READING, working)
+        fitted(monitor, open_images(tmp_path), SUBJECT, LOADING, working)
     assert monitor.states == {}
 
 
@@ -116,4 +116,4 @@ def test_a_monitor_of_another_model_is_refused(data):
     with torch.no_grad():
         model[0].weight += 1
     with pytest.raises(ModelMismatchError, match="model of a worker is another"):
-        fitted(gradood.Monitor(model, "knn"), data, SUBJECT, READING, working)
+        fitted(gradood.Monitor(model, "knn"), data, SUBJECT, LOADING, working)
