@@ -1,4 +1,4 @@
-"""Sets for `banks.py`: readings of networks, drawn directions, and a network of ResNet-50's cost."""
+"""Sets for `banks.py`: readings of networks, drawn directions, and a network to compare with."""
 
 import argparse
 import json
@@ -42,16 +42,18 @@ def features(given: argparse.Namespace) -> None:
     head.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
     for name, file in FILES.items():
         cut = "" if name in ("fit_a", "fit_b", "textures") else "[:5000]"
-        images = open_images(f"{SHARED}/data/{file}.parquet{cut}", Preprocess(**reference.preprocess))
+        images = open_images(
+            f"{SHARED}/data/{file}.parquet{cut}", Preprocess(**reference.preprocess)
+        )
         seen.clear()
         labels = []
         with torch.inference_mode():
             for x, y in loader(images):
                 network(x)
                 labels.append(y)
-        read = {"features": torch.cat(seen).numpy(), "labels": torch.cat(labels).numpy()}
-        np.savez(given.folder / f"{name}.npz", **read)
-        print(name, len(read["labels"]), flush=True)
+        x, y = torch.cat(seen).numpy(), torch.cat(labels).numpy()
+        np.savez(given.folder / f"{name}.npz", features=x, labels=y)
+        print(name, len(y), flush=True)
 
 
 def raw(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -62,9 +64,7 @@ def raw(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def readings(
-    folder: Path, fit: tuple[str, ...], outliers: object, cap: int
-) -> tuple[Tensor, Sets]:
+def readings(folder: Path, fit: tuple[str, ...], outliers: object, cap: int) -> tuple[Tensor, Sets]:
     """Directions to fit on, and at most `cap` of each set, the known ones first."""
     names = ["test", *outliers]  # type: ignore[misc]
     sets = {name: polar(raw(folder, (name,))[0][:cap]).unit for name in names}
@@ -144,7 +144,8 @@ def draw(given: argparse.Namespace) -> None:
     with (given.folder / "fit.f32").open("wb") as file:
         for block in source.known(given.rows):
             file.write(block.numpy().data)
-    np.savez(given.folder / "queries.npz", **_queries(source, 1000))
+    found = {name: x.numpy() for name, x in _queries(source, 1000).items()}
+    np.savez(given.folder / "queries.npz", allow_pickle=False, **found)
     facts = {name: getattr(given, name) for name in ("rows", "width", "classes", "seed")}
     (given.folder / "facts.json").write_text(json.dumps(facts))
 
@@ -181,7 +182,9 @@ class _Bottleneck(nn.Module):
     def __init__(self, wide_in: int, width: int, stride: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(
-            *_layer(wide_in, width, 1), *_layer(width, width, 3, stride), *_layer(width, 4 * width, 1)
+            *_layer(wide_in, width, 1),
+            *_layer(width, width, 3, stride),
+            *_layer(width, 4 * width, 1),
         )
         changes = stride > 1 or wide_in != 4 * width
         self.around = nn.Sequential(

@@ -21,6 +21,7 @@ import resource
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import gradood
 from gradood.functional.codes import Codes, rotated
 from gradood.functional.neighbors import AnyBank, Bank, CodedPolar, Polar, kth_distance
 from gradood.metrics import auroc
+from gradood.registry import create
 
 CHOICE = ("mnist", "tinaux")
 REPORTED = ("svhn", "textures", "cifar100", "tin")
@@ -79,8 +81,8 @@ def coded(units: Tensor) -> Bank[CodedPolar]:
 def product_quantized(units: Tensor, size: int) -> Tensor | None:
     """Directions as a product quantizer of `size` bytes gives them back; None without faiss."""
     try:
-        import faiss
-    except ImportError:
+        faiss = import_module("faiss")
+    except ModuleNotFoundError:
         return None
     faiss.omp_set_num_threads(1)
     quantizer = faiss.ProductQuantizer(units.shape[1], size, 8)
@@ -152,7 +154,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     for name, options, bound in BOUNDED:
         row: dict[str, Any] = {"method": name, "options": dict(options), "bound": dict(bound)}
         for form, chosen in (("exact", options), ("bounded", {**options, **bound})):
-            monitor = gradood.Monitor(model, gradood.create(name, **chosen)).fit(batches)
+            monitor = gradood.Monitor(model, create(name, **chosen)).fit(batches)
             start = time.perf_counter()
             scores = {n: monitor.score(list(x.split(500))) for n, x in sets.items()}
             seconds = time.perf_counter() - start

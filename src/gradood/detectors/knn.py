@@ -10,6 +10,7 @@ from gradood.detectors._shared.banks import (
     KeptDirections,
     check_samples,
     codes_note,
+    sample_state,
     samples_note,
     scaled_neighbor,
     warn_of_bound,
@@ -75,6 +76,7 @@ class KNN(Learner[KeptDirections]):
         "codes?: byte samples _",
         "log_length?: float samples",
         "k?: int",
+        "kept?: int",
         "seen?: int",
     )
     published: ClassVar[Mapping[str, Any]] = {"k": 50}
@@ -115,38 +117,30 @@ class KNN(Learner[KeptDirections]):
 
     def finish(self, kept: KeptDirections, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
-        table, seen = kept.tensors(), kept.rows.seen
+        table = kept.tensors()
         check_finite(table["log_length"], self.name)
-        samples = len(table["log_length"])
         state = _coded_bank(table) if kept.coded else _exact_bank(table)
-        dropped = samples < seen
-        if dropped:
-            state["seen"] = torch.tensor(seen, device=table["key"].device)
+        samples, seen = len(table["key"]), kept.rows.seen
+        state |= sample_state(kept.rows, self.name, self.samples, "samples")
         if self.k == "auto":
             if samples == 0:
                 raise DataError("knn was given no fit sample; give in-distribution data.")
             k = auto_neighbors(samples, network.classes, _MOST)
         else:
-            k = scaled_neighbor(self.k, samples, seen) if dropped else self.k
+            k = scaled_neighbor(self.k, samples, seen) if samples < seen else self.k
             check_neighbors(samples, k, self.name, network.classes)
-        if self.k == "auto" or dropped:
+        if self.k == "auto" or samples < seen:
             state["k"] = torch.tensor(k, device=table["key"].device)
         if kept.coded and self.bits == "auto":
-            warn_of_bound(self.name, self.notes(state)[0], "bits=32 keeps them, bits=4 says so")
+            meant = "bits=32 to keep them as they are, or bits=4 if it is meant"
+            warn_of_bound(self.name, self.notes(state)[0], meant)
         return state
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""
         codes = state.get("codes")
-        if codes is not None:
-            held, row_bytes = codes_note(len(codes), 2 * codes.shape[1]), codes.shape[1]
-            found = (held,)
-        else:
-            found, row_bytes = (), 4 * state["unit"].shape[1]
-        if "seen" in state:
-            kept = len(state["unit"] if codes is None else codes)
-            found = (*found, samples_note(kept, int(state["seen"]), row_bytes))
-        return found
+        coded = () if codes is None else (codes_note(len(codes), 2 * codes.shape[1]),)
+        return (*coded, *samples_note(state))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

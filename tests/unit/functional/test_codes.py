@@ -61,7 +61,7 @@ def test_a_zero_vector_has_a_code():
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_the_distance_is_that_to_what_the_codes_stand_for(k):
-    units, queries = directions(500, 48), directions(40, 48) + 0.0
+    units, queries = directions(540, 48).split([500, 40])
     zero = torch.zeros(500, dtype=torch.float64)
     codes = Codes.of(units)
     query = Polar(rotated(queries), torch.zeros(40, dtype=torch.float64))

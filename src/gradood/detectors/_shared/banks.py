@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gradood.detectors.base import require
+from gradood.detectors.base import State, require
 from gradood.errors import BoundedFitWarning, warn_caller
 from gradood.functional.codes import Codes
 from gradood.functional.kept_rows import KeptRows
@@ -14,9 +14,11 @@ from gradood.functional.neighbors import Polar
 
 __all__ = [
     "KeptDirections",
+    "bounded_rows",
     "check_samples",
     "codes_note",
     "rows_within",
+    "sample_state",
     "samples_note",
     "scaled_neighbor",
     "size_in_words",
@@ -64,12 +66,18 @@ def scaled_neighbor(k: int, kept: int, seen: int) -> int:
     return max(1, round(k * kept / max(1, seen)))
 
 
-def samples_note(kept: int, seen: int, row_bytes: int) -> str:
-    """What a bank says of itself that holds a part of the fit samples."""
+def samples_note(state: State) -> tuple[str, ...]:
+    """What a detector says of itself that keeps a part of the fit samples.
+
+    Args:
+        state: with ``"kept"`` and ``"seen"``, if that is so.
+    """
+    if "seen" not in state:
+        return ()
+    kept, seen = int(state["kept"]), int(state["seen"])
     return (
-        f"keeps {kept:,} of {seen:,} fit samples, chosen by content: "
-        f"{size_in_words(kept * row_bytes)} in place of {size_in_words(seen * row_bytes)}, and "
-        f"what that loses of the AUROC is in {_PAGE}"
+        f"keeps {kept:,} of {seen:,} fit samples, chosen by content: {100 * kept / seen:.2g} % of "
+        f"their memory, for what {_PAGE} tells of the AUROC",
     )
 
 
@@ -88,12 +96,44 @@ def warn_of_bound(method: str, note: str, otherwise: str) -> None:
     Args:
         method: name of the detector.
         note: what is kept, and what it loses.
-        otherwise: option that keeps more, or says that the bound is meant.
+        otherwise: what to give to keep all, or to say that the bound is meant.
     """
     warn_caller(
-        f"{method} {note}, as exact fit samples above 1 GiB were not asked for; {otherwise}.",
+        f"{method} {note}, as all fit samples take more than 1 GiB. Give {otherwise}.",
         BoundedFitWarning,
     )
+
+
+def bounded_rows(samples: int | None, **columns: Tensor) -> KeptRows:
+    """Rows of one batch, of which as many are kept as was said, or as 1 GiB holds.
+
+    Args:
+        samples: kept at most; None for those that 1 GiB holds.
+        columns: ``key``, and what is kept.
+    """
+    row_bytes = sum(c.shape[1:].numel() * c.element_size() for c in columns.values() if c.ndim > 1)
+    return KeptRows.of(rows_within(row_bytes) if samples is None else samples, **columns)
+
+
+def sample_state(rows: KeptRows, method: str, samples: int | None, option: str) -> State:
+    """``{"kept", "seen"}`` of rows of which some were dropped, with a warning if nobody asked.
+
+    Args:
+        rows: from `bounded_rows`.
+        method: name of the detector.
+        samples: what was asked for.
+        option: that says so.
+    """
+    kept = rows.seen if rows.size is None else min(rows.size, rows.seen)
+    if kept == rows.seen:
+        return {}
+    device = next(iter(rows.chunks))["key"].device
+    counts = {"kept": kept, "seen": rows.seen}
+    state = {name: torch.tensor(count, device=device) for name, count in counts.items()}
+    if samples is None:
+        otherwise = f"{option}={rows.seen} to keep them, or {option}={kept} if it is meant"
+        warn_of_bound(method, samples_note(state)[0], otherwise)
+    return state
 
 
 @dataclass(frozen=True, eq=False, slots=True)
