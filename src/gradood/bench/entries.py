@@ -1,6 +1,7 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
@@ -17,7 +18,7 @@ from gradood.bench._cache_key import detector_key, model_key
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.data import ColumnInput, Preprocess, RowDataset, loader
+from gradood.data import ColumnInput, Preprocess, RowDataset, loader, usable_rows
 from gradood.data._storage import joined
 from gradood.data.row_dataset import joint_sample
 from gradood.data.sources import open_inputs
@@ -60,6 +61,17 @@ class LoadedEntry:
     id: RowDataset
     ood: dict[str, RowDataset]
     shifted: dict[str, RowDataset] = field(default_factory=dict)
+
+    @property
+    def unusable(self) -> dict[str, Mapping[str, int]]:
+        """Set → how many of its rows of each status were left out, where any were."""
+        sets = {"ID": (self.id,), "fit": self.fit, **{n: (o,) for n, o in self.shifted.items()}}
+        sets |= {name: (one,) for name, one in self.ood.items()}
+        sets |= {} if self.val is None else {"validation": (self.val,)}
+        counts = {
+            name: sum((Counter(p.unusable) for p in own), Counter()) for name, own in sets.items()
+        }
+        return {name: count for name, count in counts.items() if count}
 
     @property
     def example(self) -> Inputs:
@@ -163,12 +175,16 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     test = _images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit)
     # What the first table says, as its columns of numbers, holds for all sets.
     own = test.preprocess
-    fit = [_images("fit", path, settings, own) for path in suite.id.fit]
+    every = replace(settings, max_bad_fraction=None)  # Looked at once it is known which are taken.
+    fit = [_images("fit", path, every, own) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
         subject=subject,
-        fit=tuple(joint_sample(fit, settings.fit_limit, first=settings.first_rows)),
+        fit=tuple(
+            _usable("fit", part, settings)
+            for part in joint_sample(fit, settings.fit_limit, first=settings.first_rows)
+        ),
         val=None if val is None else _images("validation", val, settings, own),
         id=test,
         ood={
@@ -251,9 +267,20 @@ def _images(
         )
     except DataError as error:
         raise DataError(f"the {what} data: {error}") from error
-    if limit is None or limit >= len(found):
+    if limit is not None and limit < len(found):
+        found = found[:limit] if settings.first_rows else found.sample(limit)
+    return _usable(what, found, settings)
+
+
+def _usable(what: str, found: RowDataset, settings: Settings) -> RowDataset:
+    """The rows that can be used, where some that cannot may be left out."""
+    if settings.max_bad_fraction is None or not len(found):
         return found
-    return found[:limit] if settings.first_rows else found.sample(limit)
+    share, workers = settings.max_bad_fraction, settings.workers
+    try:
+        return usable_rows(found, max_bad_fraction=share, workers=workers)
+    except DataError as error:
+        raise DataError(f"the {what} data: {error}") from error
 
 
 def image_shards(

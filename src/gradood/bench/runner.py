@@ -67,6 +67,7 @@ def run(
     selection = select(settings.methods, settings.options)
     settings = _without_unused_data(settings, selection)
     entries = open_all(settings)
+    _tell_unusable(entries[0], told)
     noted = WarningLog()
     with noted("data"):
         warn_of_twins(entries)
@@ -151,6 +152,12 @@ def _compared(
     )
     _warn_of_accuracy(entry, comparison)
     return comparison, choice
+
+
+def _tell_unusable(entry: LoadedEntry, told: Callable[[str], None]) -> None:
+    for name, counts in entry.unusable.items():
+        statuses = ", ".join(f"{status} {count:,}" for status, count in counts.items())
+        told(f"{name}: rows that cannot be used are left out: {statuses}")
 
 
 def _warn_of_accuracy(entry: LoadedEntry, comparison: Comparison) -> None:
