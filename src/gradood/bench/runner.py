@@ -66,9 +66,8 @@ def run(
     """
     selection = select(settings.methods, settings.options)
     settings = _without_unused_data(settings, selection)
-    entries = open_all(settings)
+    entries, noted = open_all(settings), WarningLog()
     _tell_unusable(entries[0], told)
-    noted = WarningLog()
     with noted("data"):
         warn_of_twins(entries)
     suite = suite_record(settings, entries[0])
