@@ -1,7 +1,6 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
@@ -15,10 +14,11 @@ from gradood._engine.readings import ReadingCache
 from gradood._engine.rows import Inputs
 from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
+from gradood.bench._unusable import without_unusable
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
-from gradood.data import ColumnInput, Preprocess, RowDataset, loader, usable_rows
+from gradood.data import ColumnInput, Preprocess, RowDataset, loader
 from gradood.data._storage import joined
 from gradood.data.row_dataset import joint_sample
 from gradood.data.sources import open_inputs
@@ -63,15 +63,11 @@ class LoadedEntry:
     shifted: dict[str, RowDataset] = field(default_factory=dict)
 
     @property
-    def unusable(self) -> dict[str, Mapping[str, int]]:
-        """Set → how many of its rows of each status were left out, where any were."""
-        sets = {"ID": (self.id,), "fit": self.fit, **{n: (o,) for n, o in self.shifted.items()}}
-        sets |= {name: (one,) for name, one in self.ood.items()}
-        sets |= {} if self.val is None else {"validation": (self.val,)}
-        counts = {
-            name: sum((Counter(p.unusable) for p in own), Counter()) for name, own in sets.items()
-        }
-        return {name: count for name, count in counts.items() if count}
+    def parts(self) -> dict[str, tuple[RowDataset, ...]]:
+        """Name of a set → its data sets."""
+        beside = {name: (one,) for name, one in (*self.shifted.items(), *self.ood.items())}
+        val = {} if self.val is None else {"held-out": (self.val,)}
+        return {"ID": (self.id,), "fit": self.fit, **val, **beside}
 
     @property
     def example(self) -> Inputs:
@@ -182,7 +178,7 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
         model=model,
         subject=subject,
         fit=tuple(
-            _usable("fit", part, settings)
+            without_unusable("fit", part, settings)
             for part in joint_sample(fit, settings.fit_limit, first=settings.first_rows)
         ),
         val=None if val is None else _images("validation", val, settings, own),
@@ -269,18 +265,7 @@ def _images(
         raise DataError(f"the {what} data: {error}") from error
     if limit is not None and limit < len(found):
         found = found[:limit] if settings.first_rows else found.sample(limit)
-    return _usable(what, found, settings)
-
-
-def _usable(what: str, found: RowDataset, settings: Settings) -> RowDataset:
-    """The rows that can be used, where some that cannot may be left out."""
-    if settings.max_bad_fraction is None or not len(found):
-        return found
-    share, workers = settings.max_bad_fraction, settings.workers
-    try:
-        return usable_rows(found, max_bad_fraction=share, workers=workers)
-    except DataError as error:
-        raise DataError(f"the {what} data: {error}") from error
+    return without_unusable(what, found, settings)
 
 
 def image_shards(
