@@ -1,0 +1,246 @@
+"""Maps of where in an input a score comes from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.detector_set import DetectorSet
+from gradood._engine.rows import Inputs, finite_rows, selected
+from gradood.attribution._cuts import cuts, grids_of, image_size
+from gradood.attribution._explained import Explained, explained
+from gradood.attribution._grid import Grid, upsampled
+from gradood.attribution._occlusion import occlusion
+from gradood.attribution._path import LayerContributions, contributions
+from gradood.attribution._pooled import local_scores, pooled_contributions, pooled_place
+from gradood.errors import ConfigError, DataError, suggest
+from gradood.monitor import Monitor
+from gradood.taps import Site
+
+__all__ = ["Method", "RegionMap", "region_map"]
+
+Method: TypeAlias = Literal["path", "channels", "local", "occlusion"]
+_METHODS: tuple[Method, ...] = get_args(Method)
+_ROWS = 32
+"""Rows that are mapped at once."""
+
+
+class Guarding(Protocol):
+    """A guard: something with a monitor."""
+
+    @property
+    def monitor(self) -> Monitor[Any]:
+        """That decides."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RegionMap:
+    """Where in each input a score comes from; higher = more out-of-distribution.
+
+    Attributes:
+        low: layer → (N, rows, columns) float64 on the CPU, the values as they were computed, at
+            the layer's own resolution; of sequences one row of positions. NaN of inputs that are
+            not finite.
+        score: (N,) float64, the score that is explained.
+        reference: layer → (N,) the score where the path starts; NaN where there is no path.
+        method: as asked for.
+        detector: whose score.
+        size: height and width of the images; None of sequences.
+    """
+
+    low: dict[str, Tensor]
+    score: Tensor
+    reference: dict[str, Tensor]
+    method: Method
+    detector: str
+    size: tuple[int, int] | None
+
+    def __repr__(self) -> str:
+        grids = ", ".join(
+            f"{name or 'input'} {v.shape[1]}×{v.shape[2]}" for name, v in self.low.items()
+        )
+        return f"RegionMap({len(self.score)} of {self.detector} by {self.method}: {grids})"
+
+    @property
+    def gap(self) -> dict[str, Tensor]:
+        """Layer → (N,) what the values do not sum to: ``score − reference − Σ low``."""
+        return {n: self.score - self.reference[n] - v.sum((1, 2)) for n, v in self.low.items()}
+
+    @property
+    def pixels(self) -> Tensor:
+        """(N, height, width) float64: the mean over the layers, each interpolated bilinearly.
+
+        Raises:
+            DataError: the inputs are no images.
+        """
+        if self.size is None:
+            raise DataError("the inputs are no images; their map is `tokens`.")
+        wide = [upsampled(low, self.size) for low in self.low.values()]
+        return torch.stack(wide).mean(0)
+
+    @property
+    def tokens(self) -> Tensor:
+        """(N, positions) float64: the mean over the layers.
+
+        Raises:
+            DataError: the inputs are no sequences.
+        """
+        if self.size is not None:
+            raise DataError("the inputs are images; their map is `pixels`.")
+        return torch.stack([low[:, 0] for low in self.low.values()]).mean(0)
+
+    @property
+    def peak(self) -> Tensor:
+        """(N, 2) int64, row and column of the largest pixel; of sequences (N,), the position."""
+        if self.size is None:
+            return self.tokens.nan_to_num(-torch.inf).argmax(1)
+        flat = self.pixels.nan_to_num(-torch.inf).flatten(1).argmax(1)
+        return torch.stack([flat // self.size[1], flat % self.size[1]], 1)
+
+
+def region_map(
+    monitor: Monitor[Any] | Guarding,
+    inputs: Data,
+    *,
+    method: Method = "path",
+    detector: str | None = None,
+    layers: Sequence[str] | None = None,
+    steps: int = 8,
+) -> RegionMap:
+    """Where in each input a score comes from.
+
+    Methods:
+        ``"path"``: Aumann–Shapley values of the positions of some layers. The reference has, at
+        every position, the mean over the positions of the same input: what is explained is what
+        the score owes to things being where they are. Sums to ``score − reference`` of each layer
+        up to `RegionMap.gap`.
+        ``"channels"``: shares of the positions of the last map in the contributions of the units,
+        from features of zero; exact where the features are a mean over positions. Coarse.
+        ``"local"``: the score of the vector at each position of that map. Not a sum.
+        ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
+        detector; many forwards.
+
+    Args:
+        monitor: fitted; with several detectors calibrated, or see `detector`. Or a guard.
+        inputs: images (N, channels, height, width), or sequences with an attention mask, as one
+            batch or several of one shape.
+        method: see above.
+        detector: whose score; None for the only one, or of several the sum of their scores, each
+            less its median and divided by what lies between that and its 95 % quantile on the
+            calibration data.
+        layers: of ``"path"``: names of layers that everything passes through; None takes the later
+            two thirds of all that are found.
+        steps: of ``"path"``, of the integral.
+
+    Raises:
+        ConfigError: no such method, or several detectors without a calibration.
+        NotFittedError: a detector that learns was not fitted.
+        TapError: there is no such map of this model or detector; says why, and what to do.
+        DataError: the inputs do not fit the model, or differ in shape.
+
+    Cost:
+        ``"path"``: for each layer `steps` + 2 forwards and `steps` truncated backwards; to find
+        the layers a forward of two inputs for each that is tried. ``"channels"``, ``"local"``:
+        one forward. ``"occlusion"``: 64 forwards, or one for each token.
+
+    >>> import torch, gradood
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+    ...     torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> found = gradood.region_map(gradood.Monitor(net, "energy"), torch.rand(5, 3, 8, 8))
+    >>> found.pixels.shape, float(max(g.abs().max() for g in found.gap.values())) < 1e-3
+    (torch.Size([5, 8, 8]), True)
+    """
+    if method not in _METHODS:
+        raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ConfigError(f"steps={steps!r}; expected a whole number of at least 1.")
+    given = monitor if isinstance(monitor, Monitor) else monitor.monitor
+    session = given._session
+    state = session._fitted()
+    parts: list[RegionMap] = []
+    bound = state.bound
+    for batch in batches(inputs, form=session.unbound.form):
+        if not len(batch.inputs):
+            continue
+        if bound is None:
+            bound = session.unbound.bind(session.unbound.moved(batch.inputs))
+        x = bound.reader.ready(batch.inputs)
+        what = explained(bound, state.rule, detector)
+        work = _work(bound, x, what, method, layers, steps)
+        parts += [_mapped(rows, what, method, work) for rows in x.split(_ROWS)]
+    return _joined(parts)
+
+
+_Work: TypeAlias = Callable[[Inputs], dict[str, LayerContributions]]
+
+
+def _work(
+    bound: DetectorSet,
+    x: Inputs,
+    what: Explained,
+    method: Method,
+    layers: Sequence[str] | None,
+    steps: int,
+) -> _Work:
+    """What maps rows, by layer."""
+    network = bound.binding.network
+    if layers is not None and method != "path":
+        raise ConfigError(f'layers= are those of method="path"; {method!r} takes none.')
+    if method == "occlusion":
+        return lambda rows: {"": occlusion(rows, what)}
+    what.require_differentiable()
+    if method == "path":
+        finite = selected(x, finite_rows(x))
+        places = cuts(network, finite) if layers is None else grids_of(network, layers, x)
+        chosen = list(places.items())
+        if layers is None:
+            chosen = chosen[len(chosen) // 3 :]
+        return lambda rows: {
+            str(place[0]): contributions(network, rows, what, place, steps) for place in chosen
+        }
+    last = str(pooled_place(network, x)[0])
+    of = pooled_contributions if method == "channels" else local_scores
+    return lambda rows: {last: of(network, rows, what)}
+
+
+def _mapped(x: Inputs, what: Explained, method: Method, work: _Work) -> RegionMap:
+    """The maps of some rows; NaN of those that are not finite."""
+    finite = finite_rows(x)
+    found = work(x if bool(finite.all()) else selected(x, finite))
+    first = next(iter(found.values()))
+
+    def spread(values: Tensor) -> Tensor:
+        whole = torch.full((len(x), *values.shape[1:]), torch.nan, dtype=torch.float64)
+        whole[finite.cpu()] = values.detach().double().cpu()
+        return whole
+
+    return RegionMap(
+        {name: spread(layer.values) for name, layer in found.items()},
+        spread(first.score),
+        {name: spread(layer.reference) for name, layer in found.items()},
+        method,
+        what.name,
+        image_size(x),
+    )
+
+
+def _joined(parts: Sequence[RegionMap]) -> RegionMap:
+    if not parts:
+        raise DataError("there is no input to map; give at least one.")
+    first = parts[0]
+    shapes = {tuple((n, v.shape[1:]) for n, v in part.low.items()) for part in parts}
+    if len(shapes) > 1 or len({part.size for part in parts}) > 1:
+        raise DataError("the inputs differ in shape; map batches of one shape at a time.")
+    return RegionMap(
+        {name: torch.cat([part.low[name] for part in parts]) for name in first.low},
+        torch.cat([part.score for part in parts]),
+        {name: torch.cat([part.reference[name] for part in parts]) for name in first.low},
+        first.method,
+        first.detector,
+        first.size,
+    )
