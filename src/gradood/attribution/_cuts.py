@@ -1,21 +1,25 @@
 """Layers through whose output alone the answer of a network depends on its input."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from gradood.attribution._grid import Grid, grid_of
+from gradood.attribution._mixing import mixed
 from gradood.attribution._passes import seen_at
 from gradood.detectors._shared.blocks import block_outputs, repeated_blocks
 from gradood.errors import TapError
-from gradood.taps import Inputs, Network, Site, joined, shifted
+from gradood.taps import Inputs, Network, Site, attended, joined, shifted
 
-__all__ = ["cuts", "grids_of"]
+__all__ = ["cuts", "default_places", "grids_of", "image_size"]
 
 _ROUNDING = 1e-5
 """Relative to the largest logit; the two rows of a trial may be rounded apart."""
 _MOST = 48
 """Layers that are tried at most."""
+_MAPPED = 6
+"""Layers that are mapped at most."""
 
 
 def grids_of(network: Network, names: Sequence[str], x: Inputs) -> dict[Site, Grid]:
@@ -38,6 +42,37 @@ def grids_of(network: Network, names: Sequence[str], x: Inputs) -> dict[Site, Gr
     return found
 
 
+def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
+    """At most six of the `cuts`, evenly spread, at which the places of things matter.
+
+    They do not at a map that is averaged next, nor where only a class token is taken from.
+
+    Args:
+        network: the observed model.
+        x: at least one row, on its device.
+
+    Raises:
+        TapError: there is none; says why.
+    """
+    rows = x[:1]
+    places = cuts(network, x)
+    plain = seen_at(network, rows, None, tuple(places))
+    found: list[Site] = []
+    for site, grid in places.items():
+        other = mixed(plain.seen[site], grid, attended(rows))
+        logits = seen_at(network, rows, None, replaced=(site, other)).score
+        if float((logits - plain.score).abs().max()) > _ROUNDING * float(plain.score.abs().max()):
+            found.append(site)
+    if not found:
+        raise TapError(
+            "no layer of this model holds places that its answer depends on but those of the map "
+            'that is averaged last; take method="channels" for that one, or method="occlusion".'
+        )
+    count = min(_MAPPED, len(found))
+    chosen = [found[-(-(i + 1) * len(found) // count) - 1] for i in range(count)]
+    return {site: places[site] for site in chosen}
+
+
 def cuts(network: Network, x: Inputs) -> dict[Site, Grid]:
     """Sites that everything passes through, in the order they run, with how they lie.
 
@@ -57,7 +92,8 @@ def cuts(network: Network, x: Inputs) -> dict[Site, Grid]:
     rows = joined([x[:1], shifted(x[:1], 1)])
     order = list(network.layers)
     holders = [n for n in order if n and any(m.startswith(f"{n}.") for m in order)]
-    blocks = block_outputs(network, repeated_blocks(network), rows[:1]) if network.attends else ()
+    one: Any = rows[:1]
+    blocks = block_outputs(network, repeated_blocks(network), one) if network.attends else ()
     found = _tried(network, rows, [*blocks, *map(Site, holders)])
     if len(found) < 2:
         leaves = [n for n in order if n and n not in holders]

@@ -103,9 +103,7 @@ class Explained:
                 )
 
 
-def explained(
-    detectors: DetectorSet, rule: DecisionRule | None, detector: str | None
-) -> Explained:
+def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str | None) -> Explained:
     """What to explain of a monitor.
 
     Of several detectors, ``Σ (s − median) / (q95 − median)`` with the median and the 95 % quantile

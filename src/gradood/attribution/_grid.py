@@ -47,9 +47,7 @@ class Grid:
         return values[:, self.first :].unflatten(1, (self.rows, self.columns))
 
 
-def grid_of(
-    shape: tuple[int, ...], channels: int, image: tuple[int, int] | None
-) -> Grid | None:
+def grid_of(shape: tuple[int, ...], channels: int, image: tuple[int, int] | None) -> Grid | None:
     """The grid of a tensor; None where its positions do not lie over the input.
 
     Args:

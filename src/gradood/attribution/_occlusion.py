@@ -1,4 +1,4 @@
-"""Falls of a score where a part of the input is covered; of any detector [zeiler2014visualizing]."""
+"""Falls of a score where a part of the input is covered [zeiler2014visualizing]."""
 
 import torch
 from torch import Tensor

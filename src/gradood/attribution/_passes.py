@@ -70,9 +70,7 @@ def gradient_at(
     return found[0]
 
 
-def _head(
-    network: Network, tap: Tap, x: Inputs, explained: Explained | None
-) -> HeadReading | None:
+def _head(network: Network, tap: Tap, x: Inputs, explained: Explained | None) -> HeadReading | None:
     needed = explained is not None and explained.reads_features
     return network.watch_head(tap, x) if needed else None
 

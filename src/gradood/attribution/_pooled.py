@@ -11,7 +11,7 @@ from gradood.attribution._path import LayerContributions
 from gradood.errors import TapError
 from gradood.taps import Inputs, Network, Site, attended
 
-__all__ = ["local_scores", "pooled_contributions", "pooled_place"]
+__all__ = ["pooled_contributions", "pooled_place"]
 
 _ROUNDING = 1e-3
 _STEPS = 64
@@ -68,22 +68,6 @@ def pooled_contributions(
     return LayerContributions(
         grid.folded(each), score, explained.of_features(start, _logits(network, start)).detach()
     )
-
-
-def local_scores(network: Network, x: Inputs, explained: Explained) -> LayerContributions:
-    """Scores of inputs that would look everywhere as this one does at each position.
-
-    The detector scores the vector at a position of the last map as if it were the features.
-
-    Cost:
-        One forward, and the detectors on as many rows as there are positions.
-    """
-    values, weight, score = _last_values(network, x, explained)
-    rows = values.flatten(0, 1)
-    parts = [explained.of_features(part, _logits(network, part)) for part in rows.split(1024)]
-    each = torch.cat(parts).detach().reshape(weight.shape).masked_fill(weight == 0, torch.nan)
-    _, grid = pooled_place(network, x)
-    return LayerContributions(grid.folded(each), score, torch.full_like(score, torch.nan))
 
 
 def _last_values(

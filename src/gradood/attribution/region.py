@@ -7,22 +7,21 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.batches import Data, batches
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
-from gradood.attribution._cuts import cuts, grids_of, image_size
+from gradood.attribution._cuts import default_places, grids_of, image_size
 from gradood.attribution._explained import Explained, explained
-from gradood.attribution._grid import Grid, upsampled
+from gradood.attribution._grid import upsampled
 from gradood.attribution._occlusion import occlusion
 from gradood.attribution._path import LayerContributions, contributions
-from gradood.attribution._pooled import local_scores, pooled_contributions, pooled_place
+from gradood.attribution._pooled import pooled_contributions, pooled_place
 from gradood.errors import ConfigError, DataError, suggest
 from gradood.monitor import Monitor
-from gradood.taps import Site
 
 __all__ = ["Method", "RegionMap", "region_map"]
 
-Method: TypeAlias = Literal["path", "channels", "local", "occlusion"]
+Method: TypeAlias = Literal["path", "channels", "occlusion"]
 _METHODS: tuple[Method, ...] = get_args(Method)
 _ROWS = 32
 """Rows that are mapped at once."""
@@ -109,18 +108,17 @@ def region_map(
     method: Method = "path",
     detector: str | None = None,
     layers: Sequence[str] | None = None,
-    steps: int = 8,
+    mixing: float = 0.5,
 ) -> RegionMap:
     """Where in each input a score comes from.
 
     Methods:
-        ``"path"``: Aumann–Shapley values of the positions of some layers. The reference has, at
-        every position, the mean over the positions of the same input: what is explained is what
-        the score owes to things being where they are. Sums to ``score − reference`` of each layer
-        up to `RegionMap.gap`.
+        ``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
+        The path starts where each position holds half of its own vector and half of the mean over
+        all positions of that input (`mixing`): what is explained is what the score owes to things
+        being where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
         ``"channels"``: shares of the positions of the last map in the contributions of the units,
         from features of zero; exact where the features are a mean over positions. Coarse.
-        ``"local"``: the score of the vector at each position of that map. Not a sum.
         ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
         detector; many forwards.
 
@@ -132,9 +130,9 @@ def region_map(
         detector: whose score; None for the only one, or of several the sum of their scores, each
             less its median and divided by what lies between that and its 95 % quantile on the
             calibration data.
-        layers: of ``"path"``: names of layers that everything passes through; None takes the later
-            two thirds of all that are found.
-        steps: of ``"path"``, of the integral.
+        layers: of ``"path"``: names of layers that everything passes through; None finds them, and
+            takes six, evenly spread.
+        mixing: of ``"path"``: above 0 to 1, how much of the mean the reference holds.
 
     Raises:
         ConfigError: no such method, or several detectors without a calibration.
@@ -143,9 +141,9 @@ def region_map(
         DataError: the inputs do not fit the model, or differ in shape.
 
     Cost:
-        ``"path"``: for each layer `steps` + 2 forwards and `steps` truncated backwards; to find
-        the layers a forward of two inputs for each that is tried. ``"channels"``, ``"local"``:
-        one forward. ``"occlusion"``: 64 forwards, or one for each token.
+        ``"path"``: for each layer 10 forwards and 8 truncated backwards; to find the layers a
+        forward of two inputs for each that is tried. ``"channels"``: one forward.
+        ``"occlusion"``: 64 forwards, or one for each token.
 
     >>> import torch, gradood
     >>> net = torch.nn.Sequential(
@@ -157,8 +155,8 @@ def region_map(
     """
     if method not in _METHODS:
         raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ConfigError(f"steps={steps!r}; expected a whole number of at least 1.")
+    if not (isinstance(mixing, int | float) and 0 < mixing <= 1):
+        raise ConfigError(f"mixing={mixing!r}; expected a number above 0 to 1.")
     given = monitor if isinstance(monitor, Monitor) else monitor.monitor
     session = given._session
     state = session._fitted()
@@ -171,7 +169,7 @@ def region_map(
             bound = session.unbound.bind(session.unbound.moved(batch.inputs))
         x = bound.reader.ready(batch.inputs)
         what = explained(bound, state.rule, detector)
-        work = _work(bound, x, what, method, layers, steps)
+        work = _work(bound, x, what, method, layers, mixing)
         parts += [_mapped(rows, what, method, work) for rows in x.split(_ROWS)]
     return _joined(parts)
 
@@ -185,7 +183,7 @@ def _work(
     what: Explained,
     method: Method,
     layers: Sequence[str] | None,
-    steps: int,
+    mixing: float,
 ) -> _Work:
     """What maps rows, by layer."""
     network = bound.binding.network
@@ -196,16 +194,13 @@ def _work(
     what.require_differentiable()
     if method == "path":
         finite = selected(x, finite_rows(x))
-        places = cuts(network, finite) if layers is None else grids_of(network, layers, x)
-        chosen = list(places.items())
-        if layers is None:
-            chosen = chosen[len(chosen) // 3 :]
+        places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
         return lambda rows: {
-            str(place[0]): contributions(network, rows, what, place, steps) for place in chosen
+            str(place[0]): contributions(network, rows, what, place, mixing)
+            for place in places.items()
         }
     last = str(pooled_place(network, x)[0])
-    of = pooled_contributions if method == "channels" else local_scores
-    return lambda rows: {last: of(network, rows, what)}
+    return lambda rows: {last: pooled_contributions(network, rows, what)}
 
 
 def _mapped(x: Inputs, what: Explained, method: Method, work: _Work) -> RegionMap:
