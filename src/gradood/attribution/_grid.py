@@ -83,15 +83,10 @@ def _rows(count: int, image: tuple[int, int]) -> int:
 
 
 def upsampled(low: Tensor, size: tuple[int, int]) -> Tensor:
-    """(batch, height, width): values per pixel, interpolated bilinearly between centers of cells.
-
-    The value of a cell is shared by its pixels, so that sums agree up to what interpolation moves
-    at the border.
+    """(batch, height, width), interpolated bilinearly between the centers of the cells.
 
     Args:
         low: (batch, rows, columns).
         size: height and width.
     """
-    share = low.shape[1] * low.shape[2] / (size[0] * size[1])
-    wide = F.interpolate(low[:, None], size=size, mode="bilinear", align_corners=False)
-    return wide[:, 0] * share
+    return F.interpolate(low[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -32,7 +32,11 @@ class LayerContributions:
 
 
 def contributions(
-    network: Network, x: Inputs, explained: Explained, place: tuple[Site, Grid], mixing: float
+    network: Network,
+    x: Inputs,
+    explained: Explained,
+    place: tuple[Site, Grid],
+    mixing: float = 0.5,
 ) -> LayerContributions:
     """Aumann–Shapley values of the positions of a layer, from activations that are mixed in part.
 

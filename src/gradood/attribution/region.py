@@ -1,7 +1,7 @@
 """Maps of where in an input a score comes from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import torch
@@ -13,6 +13,7 @@ from gradood._engine.rows import Inputs, finite_rows, selected
 from gradood.attribution._cuts import default_places, grids_of, image_size
 from gradood.attribution._explained import Explained, explained
 from gradood.attribution._grid import upsampled
+from gradood.attribution._known import known_positions
 from gradood.attribution._occlusion import occlusion
 from gradood.attribution._path import LayerContributions, contributions
 from gradood.attribution._pooled import pooled_contributions, pooled_place
@@ -21,7 +22,7 @@ from gradood.monitor import Monitor
 
 __all__ = ["Method", "RegionMap", "region_map"]
 
-Method: TypeAlias = Literal["path", "channels", "occlusion"]
+Method: TypeAlias = Literal["path", "channels", "occlusion", "known"]
 _METHODS: tuple[Method, ...] = get_args(Method)
 _ROWS = 32
 """Rows that are mapped at once."""
@@ -73,13 +74,22 @@ class RegionMap:
     def pixels(self) -> Tensor:
         """(N, height, width) float64: the mean over the layers, each interpolated bilinearly.
 
+        A contribution is shared by the pixels of its cell, so that sums agree but for what
+        interpolation moves at the border.
+
         Raises:
             DataError: the inputs are no images.
         """
         if self.size is None:
             raise DataError("the inputs are no images; their map is `tokens`.")
-        wide = [upsampled(low, self.size) for low in self.low.values()]
+        wide = [upsampled(low, self.size) * self._share(low) for low in self.low.values()]
         return torch.stack(wide).mean(0)
+
+    def _share(self, low: Tensor) -> float:
+        """Of a cell's value that a pixel gets."""
+        if self.size is None or self.method not in ("path", "channels"):
+            return 1.0
+        return low.shape[1] * low.shape[2] / (self.size[0] * self.size[1])
 
     @property
     def tokens(self) -> Tensor:
@@ -108,19 +118,22 @@ def region_map(
     method: Method = "path",
     detector: str | None = None,
     layers: Sequence[str] | None = None,
-    mixing: float = 0.5,
+    known: Data | None = None,
 ) -> RegionMap:
     """Where in each input a score comes from.
 
     Methods:
         ``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
         The path starts where each position holds half of its own vector and half of the mean over
-        all positions of that input (`mixing`): what is explained is what the score owes to things
-        being where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
+        all positions of that input: what is explained is what the score owes to things being
+        where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
         ``"channels"``: shares of the positions of the last map in the contributions of the units,
         from features of zero; exact where the features are a mean over positions. Coarse.
         ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
         detector; many forwards.
+        ``"known"``: how far the vector at each position of some layers lies from those of known
+        inputs (`known`), by one Gaussian for each layer; 1 is ordinary. It points best, and is
+        not a part of the score: it tells what is strange, not what the detector saw.
 
     Args:
         monitor: fitted; with several detectors calibrated, or see `detector`. Or a guard.
@@ -130,9 +143,9 @@ def region_map(
         detector: whose score; None for the only one, or of several the sum of their scores, each
             less its median and divided by what lies between that and its 95 % quantile on the
             calibration data.
-        layers: of ``"path"``: names of layers that everything passes through; None finds them, and
-            takes six, evenly spread.
-        mixing: of ``"path"``: above 0 to 1, how much of the mean the reference holds.
+        layers: of ``"path"`` and ``"known"``: names of layers that everything passes through; None
+            finds them, and takes six, evenly spread.
+        known: of ``"known"``: in-distribution inputs, of which some hundred are enough.
 
     Raises:
         ConfigError: no such method, or several detectors without a calibration.
@@ -143,7 +156,8 @@ def region_map(
     Cost:
         ``"path"``: for each layer 10 forwards and 8 truncated backwards; to find the layers a
         forward of two inputs for each that is tried. ``"channels"``: one forward.
-        ``"occlusion"``: 64 forwards, or one for each token.
+        ``"occlusion"``: 64 forwards, or one for each token. ``"known"``: a pass over `known`, and
+        two forwards.
 
     >>> import torch, gradood
     >>> net = torch.nn.Sequential(
@@ -155,21 +169,27 @@ def region_map(
     """
     if method not in _METHODS:
         raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
-    if not (isinstance(mixing, int | float) and 0 < mixing <= 1):
-        raise ConfigError(f"mixing={mixing!r}; expected a number above 0 to 1.")
+    if (method == "known") != (known is not None):
+        raise ConfigError(
+            'known= are in-distribution inputs for method="known", and for no other; '
+            f"method={method!r} was given {'none' if known is None else 'some'}."
+        )
     given = monitor if isinstance(monitor, Monitor) else monitor.monitor
     session = given._session
     state = session._fitted()
+    form = session.unbound.form
     parts: list[RegionMap] = []
-    bound = state.bound
-    for batch in batches(inputs, form=session.unbound.form):
+    bound, work = state.bound, None
+    for batch in batches(inputs, form=form):
         if not len(batch.inputs):
             continue
         if bound is None:
             bound = session.unbound.bind(session.unbound.moved(batch.inputs))
         x = bound.reader.ready(batch.inputs)
         what = explained(bound, state.rule, detector)
-        work = _work(bound, x, what, method, layers, mixing)
+        if work is None:
+            given_known = None if known is None else (b.inputs for b in batches(known, form=form))
+            work = _work(bound, x, what, (method, layers), given_known)
         parts += [_mapped(rows, what, method, work) for rows in x.split(_ROWS)]
     return _joined(parts)
 
@@ -181,26 +201,35 @@ def _work(
     bound: DetectorSet,
     x: Inputs,
     what: Explained,
-    method: Method,
-    layers: Sequence[str] | None,
-    mixing: float,
+    how: tuple[Method, Sequence[str] | None],
+    known: Iterable[Inputs] | None,
 ) -> _Work:
     """What maps rows, by layer."""
-    network = bound.binding.network
-    if layers is not None and method != "path":
-        raise ConfigError(f'layers= are those of method="path"; {method!r} takes none.')
+    network, (method, layers) = bound.binding.network, how
+    if layers is not None and method not in ("path", "known"):
+        raise ConfigError(f'layers= are those of method="path" and "known", not of {method!r}.')
     if method == "occlusion":
         return lambda rows: {"": occlusion(rows, what)}
+    if method == "channels":
+        what.require_differentiable()
+        last = str(pooled_place(network, x)[0])
+        return lambda rows: {last: pooled_contributions(network, rows, what)}
+    finite = selected(x, finite_rows(x))
+    places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
+    if known is not None:
+        ready = (part for rows in known for part in bound.reader.ready(rows).split(_ROWS))
+        gaussians = known_positions(network, places, ready)
+        return lambda rows: _with_score(gaussians.distances(rows), what.of_inputs(rows))
     what.require_differentiable()
-    if method == "path":
-        finite = selected(x, finite_rows(x))
-        places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
-        return lambda rows: {
-            str(place[0]): contributions(network, rows, what, place, mixing)
-            for place in places.items()
-        }
-    last = str(pooled_place(network, x)[0])
-    return lambda rows: {last: pooled_contributions(network, rows, what)}
+    return lambda rows: {
+        str(place[0]): contributions(network, rows, what, place) for place in places.items()
+    }
+
+
+def _with_score(
+    found: dict[str, LayerContributions], score: Tensor
+) -> dict[str, LayerContributions]:
+    return {name: replace(layer, score=score) for name, layer in found.items()}
 
 
 def _mapped(x: Inputs, what: Explained, method: Method, work: _Work) -> RegionMap:
