@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutations test-full lint pages docs bench clean
+.PHONY: help demo demo-cluster test mutations test-full lint pages docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -18,6 +18,10 @@ help: ## this list
 demo: ## train a small network on digits, compare every detector, decide; leaves demo/ (no download of data)
 	$(BOOTSTRAP) demo
 	$(BIN)/gradood demo --out demo $(ARGS)
+
+demo-cluster: ## start Ray on this machine, fit and score the demo's data there, and compare with one process
+	$(BOOTSTRAP) demo ray
+	$(BIN)/python scripts/demo_cluster.py $(ARGS)
 
 test: ## every test but `mutations`; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
