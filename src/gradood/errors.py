@@ -138,6 +138,10 @@ class GradoodWarning(UserWarning):
     """Root of the warnings of this library."""
 
 
+class BoundedFitWarning(GradoodWarning):
+    """A detector keeps its fit samples in fewer bits, or a part of them, as all take over 1 GiB."""
+
+
 class CacheWarning(GradoodWarning):
     """Something kept is damaged, or cannot be kept: it is computed again, with the same result."""
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
 from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
@@ -15,7 +16,6 @@ from gradood.cli._options import (
     BoundModelOptions,
     Force,
     Json,
-    LoadingOptions,
     MethodOptions,
     PreprocessOptions,
 )
@@ -94,7 +94,7 @@ def fit(
     model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
-    loading: LoadingOptions,
+    loading: TolerantLoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
     place: ClusterOptions,
@@ -114,6 +114,7 @@ def fit(
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
+    images = loading.usable(images)
     if methods.methods is None:
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
@@ -134,10 +135,9 @@ def fit(
         **saved(files.out),
         "left_out": monitor.left_out,
         "fit": {
-            "path": files.source,
+            **source_of(files.source, images),
             "n": learned,
             "labels": images.labeled,
-            "passed_over": dict(images.passed_over),
         },
         "subject": loaded.to_dict(),
     }
@@ -221,7 +221,7 @@ class CalibrateFiles:
 def calibrate(
     model: BoundModelOptions,
     guarantee: GuaranteeOptions,
-    loading: LoadingOptions,
+    loading: TolerantLoadingOptions,
     files: CalibrateFiles,
     place: ClusterOptions,
     json: Json = False,
@@ -244,6 +244,7 @@ def calibrate(
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
     if cluster is None:
+        images = loading.usable(images)
         monitor.calibrate(loading.loader(images), **asdict(guarantee))
     else:
         from gradood.scale import Loading
@@ -256,11 +257,7 @@ def calibrate(
     monitor.save(files.out)
     result = {
         **saved(files.out),
-        "data": {
-            "path": files.source,
-            "n": len(images),
-            "passed_over": dict(images.passed_over),
-        },
+        "data": source_of(files.source, images),
     }
     if json:
         document(result)
@@ -299,7 +296,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
     subject, learned = result["subject"], result["fit"]
     labels = "with labels" if learned["labels"] else "without labels"
     noun = noun_of(subject["preprocess"])
-    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}"
+    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}{without(learned)}"
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
@@ -319,7 +316,8 @@ def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
         "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
+        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}"
+        + without(result["data"]),
     }
     if result["overrides"]:
         lines["overridden"] = "; ".join(result["overrides"])
