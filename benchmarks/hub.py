@@ -284,14 +284,16 @@ def refused(package: Path, folder: Path) -> list[str]:
             "files": spec["files"] | {"../x": spec["files"]["model.safetensors"]}
         },
         "a later format": {"format": 99},
-        "a missing key": {"torch": None},
+        "a missing key": {"torch": ...},
+        "a null": {"torch": None},
     }
     rows = []
     place = folder / "refused"
     for told, changes in cases.items():
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(package, place)
-        (place / "spec.json").write_text(json.dumps({**spec, **changes}))
+        plain = {name: value for name, value in {**spec, **changes}.items() if value is not ...}
+        (place / "spec.json").write_text(json.dumps(plain))
         try:
             gradood.hub.load(place)
             rows.append(f"| {told} | **taken** | |")
@@ -459,7 +461,8 @@ def page(
             "## Devices",
             f"`gradood score … --devices`, {rows:,} CIFAR-10 test images, shards of 100 rows, one "
             "thread a process; CPU devices, as there is no GPU here. Seconds include the start of "
-            "Python and torch, twice with `--devices`.",
+            "Python and torch, twice with `--devices`; the load of the machine was "
+            f"{os.getloadavg()[2]:.0f} on {os.cpu_count()} cores, so they are no measure of speed.",
             "",
             "| run | shards | of these equal to those of one process (SHA-256) | wall clock |",
             "|---|---|---|---|",
