@@ -158,8 +158,7 @@ def score(
     )
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
-    device = getattr(spread, "kind", None) or device_name(model.device)
-    identity = predictor.identity(preprocess.to_dict(), device)
+    identity = predictor.identity(preprocess.to_dict(), _device(model, spread))
     try:
         if spread is None:
             summary = score_images(
@@ -199,6 +198,11 @@ def _spread(
     for name in dict.fromkeys(devices.names):
         device_name(name)
     return devices
+
+
+def _device(model: BoundModelOptions, spread: "Cluster | Devices | None") -> str:
+    """Where the model scores."""
+    return getattr(spread, "kind", None) or device_name(model.device)
 
 
 def _listed(

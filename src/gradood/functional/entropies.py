@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gradood.evidence.tracing import tracing
-from gradood.functional.softplus import softplus
+from gradood.functional._softplus import softplus
 
 __all__ = ["generalized_entropy", "log_probabilities", "shannon_entropy"]
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gradood.functional.softplus import softplus
+from gradood.functional._softplus import softplus
 
 __all__ = [
     "energy",
