@@ -199,7 +199,7 @@ class Bench:
                     time.sleep(0.05)
                 os.kill(rng.choice(there), signal.SIGKILL)
             else:
-                family = descendants(driver.pid)
+                family = actors(driver.pid)
                 before = shards(out)
                 driver.kill()
                 driver.wait()
@@ -223,7 +223,7 @@ class Bench:
             "shards": count,
             "shards begun again after a kill of an actor": text.count("it is begun again"),
             "actors killed before they had a shard": text.count("ended before it did a task"),
-            "seconds until all processes of a killed driver were gone": orphans,
+            "seconds until the actors of a killed driver were gone": orphans,
         }
         fine = (
             code == 0 and len(found) == len(set(found)) == rows and figures["equal shards"] == count

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
-from gradood.cli._cluster import ClusterOptions, subject_of
+from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE
-from gradood.cli._options import BoundModelOptions, Force, Json, LoadingOptions
+from gradood.cli._options import BoundModelOptions, Force, Json
 from gradood.cli._output import data, document, pairs
 
 __all__ = ["calibrate"]
@@ -89,16 +89,15 @@ class CalibrateFiles:
 def calibrate(
     model: BoundModelOptions,
     guarantee: GuaranteeOptions,
-    loading: LoadingOptions,
+    loading: ClusterLoadingOptions,
     files: CalibrateFiles,
-    place: ClusterOptions,
     json: Json = False,
 ) -> None:
     """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
 
     Images are preprocessed as they were in the fit.
     """
-    promise, cluster = guarantee.check(), place.cluster()
+    promise, cluster = guarantee.check(), loading.cluster()
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
@@ -114,12 +113,10 @@ def calibrate(
     if cluster is None:
         monitor.calibrate(loading.loader(images), **asdict(guarantee))
     else:
-        from gradood.scale import Loading
         from gradood.scale._calibrating import CalibrationWork, calibrated_on
 
-        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
         subject = subject_of(model, str(files.detector))
-        work = CalibrationWork.of(subject, predictor, images, how)
+        work = CalibrationWork.of(subject, predictor, images, loading.loading())
         calibrated_on(cluster, monitor, work, **guarantee.promised())
     monitor.save(files.out)
     result = {

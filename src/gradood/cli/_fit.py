@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from gradood.cli._cluster import ClusterOptions, subject_of
+from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._guard import GuardOptions, fit_guard
@@ -14,7 +14,6 @@ from gradood.cli._options import (
     METHODS,
     Force,
     Json,
-    LoadingOptions,
     MethodOptions,
     PreprocessOptions,
 )
@@ -93,10 +92,9 @@ def fit(
     model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
-    loading: LoadingOptions,
+    loading: ClusterLoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
-    place: ClusterOptions,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
@@ -107,7 +105,7 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    cluster = place.cluster()
+    cluster = loading.cluster()
     if cluster is not None and methods.methods is None:
         raise ConfigError("--on was given without --methods; a guard is made in this process.")
     loaded = model.load(changes, loading.choice())
@@ -120,11 +118,10 @@ def fit(
     if cluster is None:
         monitor.fit(loading.loader(images))
     else:
-        from gradood.scale import Loading
         from gradood.scale import fit as fit_on
 
-        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
-        fit_on(monitor, images, subject_of(model), loading=how, cluster=cluster)
+        how, subject = loading.loading(), subject_of(model)
+        fit_on(monitor, images, subject, loading=how, cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)

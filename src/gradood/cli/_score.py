@@ -1,7 +1,6 @@
 """``gradood score``."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,21 +38,18 @@ class ScoreFiles:
 
     detector: Annotated[Path, option("FILE", "A calibrated detector.")]
     out: Annotated[
-        Path,
+        str,
         option(
             "DIR",
-            "Folder for the results; with the same one again, what is new or changed is scored.",
+            "Folder for the results, or URL of one, such as s3://bucket/scores; with the same one "
+            "again, what is new or changed is scored.",
         ),
     ]
     json: Json = False
 
-    def __post_init__(self) -> None:
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
-            raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(ClusterOptions):
     """How a scoring job runs."""
 
     PANEL: ClassVar[str] = RUN
@@ -124,7 +120,6 @@ def score(
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
-    place: ClusterOptions,
 ) -> None:
     """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
@@ -133,7 +128,7 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes, cluster = preprocessing.values(), place.cluster()
+    changes, cluster = preprocessing.values(), job.cluster()
     from gradood.artifact import read
     from gradood.batch import load_predictor, score_images
 
