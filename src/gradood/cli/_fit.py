@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
+    from gradood.scale import Cluster
 
 __all__ = ["fit"]
 
@@ -49,6 +50,17 @@ class FusedMethodOptions(MethodOptions):
             panel=METHODS,
         ),
     ] = None
+
+    def on_cluster(self, loading: ClusterLoadingOptions) -> "Cluster | None":
+        """Where the fit is made; None for this process.
+
+        Raises:
+            ConfigError: a guard, which is made in this process.
+        """
+        cluster = loading.cluster()
+        if cluster is not None and self.methods is None:
+            raise ConfigError("--on was given without --methods; a guard is made in this process.")
+        return cluster
 
     def check(self) -> None:
         """Refuse what cannot be meant, before the model is built, as that may take long.
@@ -105,9 +117,7 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    cluster = loading.cluster()
-    if cluster is not None and methods.methods is None:
-        raise ConfigError("--on was given without --methods; a guard is made in this process.")
+    cluster = methods.on_cluster(loading)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -118,10 +128,9 @@ def fit(
     if cluster is None:
         monitor.fit(loading.loader(images))
     else:
-        from gradood.scale import fit as fit_on
+        from gradood import scale
 
-        how, subject = loading.loading(), subject_of(model)
-        fit_on(monitor, images, subject, loading=how, cluster=cluster)
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)

@@ -25,7 +25,7 @@ from gradood.cli._output import data, document, pairs, passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.batch import Settings, Summary
+    from gradood.batch import LoadedPredictor, Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
 
@@ -128,9 +128,10 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes, cluster = preprocessing.values(), job.cluster()
+    changes = preprocessing.values()
+    job.cluster()  # Says what is wrong with it.
     from gradood.artifact import read
-    from gradood.batch import load_predictor, score_images
+    from gradood.batch import load_predictor
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
@@ -138,32 +139,45 @@ def score(
     of_images = not choice.given and "kind" not in (stored or {})
     listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
-    predictor = load_predictor(
-        artifact, loaded.model, override=model.override, source=str(files.detector)
-    )
+    name = str(files.detector)
+    predictor = load_predictor(artifact, loaded.model, override=model.override, source=name)
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
-    identity = predictor.identity(preprocess.to_dict(), device_name(model.device))
     try:
-        if cluster is None:
-            summary = score_images(
-                predictor.monitor,
-                rows,
-                files.out,
-                preprocess=preprocess,
-                identity=identity,
-                settings=job.settings(_cores()),
-            )
-        else:
-            from gradood.scale._scoring import ScoreWork, scored_on
-
-            subject = subject_of(model, str(files.detector))
-            work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
-            summary = scored_on(cluster, work, predictor.monitor, rows, files.out, identity)
+        summary = _scored(predictor, rows, preprocess, files, model, job)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
+
+
+def _scored(
+    predictor: "LoadedPredictor",
+    rows: "RowSource",
+    preprocess: "Preprocess | ColumnInput",
+    files: ScoreFiles,
+    model: BoundModelOptions,
+    job: JobOptions,
+) -> "Summary":
+    """The job, in this process or on a cluster."""
+    from gradood.batch import score_images
+
+    identity = predictor.identity(preprocess.to_dict(), device_name(model.device))
+    cluster = job.cluster()
+    if cluster is None:
+        return score_images(
+            predictor.monitor,
+            rows,
+            files.out,
+            preprocess=preprocess,
+            identity=identity,
+            settings=job.settings(_cores()),
+        )
+    from gradood.scale._scoring import ScoreWork, scored_on
+
+    subject = subject_of(model, str(files.detector))
+    work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
+    return scored_on(cluster, work, predictor.monitor, rows, files.out, identity)
 
 
 def _listed(
