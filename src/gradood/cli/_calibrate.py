@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
+from gradood.cli._bad_rows import source_of, without
 from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
@@ -110,6 +111,7 @@ def calibrate(
     preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
+    images = loading.usable(images)
     if cluster is None:
         monitor.calibrate(loading.loader(images), **asdict(guarantee))
     else:
@@ -121,11 +123,7 @@ def calibrate(
     monitor.save(files.out)
     result = {
         **saved(files.out),
-        "data": {
-            "path": files.source,
-            "n": len(images),
-            "passed_over": dict(images.passed_over),
-        },
+        "data": source_of(files.source, images),
     }
     if json:
         document(result)
@@ -140,7 +138,8 @@ def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
         "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
+        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}"
+        + without(result["data"]),
     }
     if result["overrides"]:
         lines["overridden"] = "; ".join(result["overrides"])

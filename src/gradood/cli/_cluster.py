@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from gradood.cli._bad_rows import TolerantLoadingOptions
 from gradood.cli._groups import option
-from gradood.cli._options import LoadingOptions, ModelOptions, device_name
+from gradood.cli._options import ModelOptions, device_name
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ClusterOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterLoadingOptions(ClusterOptions, LoadingOptions):
+class ClusterLoadingOptions(ClusterOptions, TolerantLoadingOptions):
     """How files become batches of images, here or on a cluster."""
 
     def loading(self) -> "Loading":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from gradood.cli._bad_rows import source_of, without
 from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import option
@@ -121,6 +122,7 @@ def fit(
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
+    images = loading.usable(images)
     if methods.methods is None:
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
@@ -139,10 +141,9 @@ def fit(
         **saved(files.out),
         "left_out": monitor.left_out,
         "fit": {
-            "path": files.source,
+            **source_of(files.source, images),
             "n": learned,
             "labels": images.labeled,
-            "passed_over": dict(images.passed_over),
         },
         "subject": loaded.to_dict(),
     }
@@ -183,7 +184,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
     subject, learned = result["subject"], result["fit"]
     labels = "with labels" if learned["labels"] else "without labels"
     noun = noun_of(subject["preprocess"])
-    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}"
+    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}{without(learned)}"
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],

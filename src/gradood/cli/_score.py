@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gradood.batch import LoadedPredictor, Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
+    from gradood.scale import Cluster, Devices
 
 __all__ = ["score"]
 
@@ -87,6 +88,35 @@ class JobOptions(ClusterOptions):
         ),
     ] = 120.0
 
+    devices: Annotated[
+        str | None,
+        option(
+            "LIST",
+            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
+            "for two. The results are the same bytes for any number of them.",
+        ),
+    ] = None
+
+    def spread(self, model: BoundModelOptions) -> "Cluster | Devices | None":
+        """Where the work is spread over; None for this process.
+
+        Raises:
+            ConfigError: two places are named.
+        """
+        if self.devices is None:
+            return self.cluster()
+        if self.on is not None or model.device != "cpu":
+            other = "--on" if self.on is not None else "--device"
+            raise ConfigError(f"--devices and {other} were both given; give one.")
+        if self.actors is not None:
+            raise ConfigError("--actors is of --on; --devices names a process for each.")
+        from gradood.scale import Devices
+
+        devices = Devices.named(self.devices, threads=self.threads)
+        for name in dict.fromkeys(devices.names):
+            device_name(name)
+        return devices
+
     def settings(self, workers: int) -> "Settings":
         """The same for the library.
 
@@ -129,7 +159,7 @@ def score(
     also where nothing is new.
     """
     changes = preprocessing.values()
-    job.cluster()  # Says what is wrong with it.
+    job.spread(model)  # Says what is wrong with it.
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
@@ -162,9 +192,10 @@ def _scored(
     """The job, in this process or on a cluster."""
     from gradood.batch import score_images
 
-    identity = predictor.identity(preprocess.to_dict(), device_name(model.device))
-    cluster = job.cluster()
-    if cluster is None:
+    spread = job.spread(model)
+    device = getattr(spread, "kind", None) or device_name(model.device)
+    identity = predictor.identity(preprocess.to_dict(), device)
+    if spread is None:
         return score_images(
             predictor.monitor,
             rows,
@@ -177,7 +208,7 @@ def _scored(
 
     subject = subject_of(model, str(files.detector))
     work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
-    return scored_on(cluster, work, predictor.monitor, rows, files.out, identity)
+    return scored_on(spread, work, predictor.monitor, rows, files.out, identity)
 
 
 def _listed(

@@ -25,10 +25,12 @@ from gradood.data.image_source import ImageSource
 from gradood.data.row_source import RowSource
 from gradood.errors import BadRowError, DataError
 from gradood.scale._environment import host
+from gradood.scale._process_pool import process_pool
 from gradood.scale._ray_pool import ray_pool
 from gradood.scale._tasks import Task
 from gradood.scale._worker import PoolOf, Runner, answered
 from gradood.scale.cluster import Cluster
+from gradood.scale.devices import Devices
 from gradood.scale.subject import Subject
 
 __all__ = [
@@ -49,9 +51,9 @@ def score_images(
     *,
     preprocess: Callable[[Any], Any] | None = None,
     settings: Settings | None = None,
-    cluster: Cluster | None = None,
+    cluster: Cluster | Devices | None = None,
 ) -> Summary:
-    """Score every row of a source into Parquet shards, on a Ray cluster.
+    """Score every row of a source into Parquet shards, on a Ray cluster or devices of this machine.
 
     The same folder, files and bytes as of `gradood.batch.score_images` with as many threads; either
     goes on with a job of the other. A shard whose worker ended is scored again, elsewhere; at most
@@ -64,7 +66,8 @@ def score_images(
         out: folder for the results, on this machine or behind a URL that fsspec writes to.
         preprocess: from an image to the model's input; None for what the detector was fitted with.
         settings: None for the defaults; processes that decode are of each worker.
-        cluster: None for one that is started on this machine.
+        cluster: None for one that is started on this machine; `Devices` take no Ray, and go before
+            the subject's device.
 
     Returns:
         How it ended. If too many rows were bad, `stopped` says so.
@@ -82,13 +85,14 @@ def score_images(
     if preprocess is None:
         preprocess = loaded.preprocess_like(predictor.monitor.preprocess)
     plain: Any = preprocess
-    identity = predictor.identity(plain.to_dict(), subject.device)
+    device = cluster.kind if isinstance(cluster, Devices) else subject.device
+    identity = predictor.identity(plain.to_dict(), device)
     work = ScoreWork.of(subject, predictor, preprocess, settings or Settings())
     return scored_on(cluster, work, predictor.monitor, listing, out, identity)
 
 
 def scored_on(
-    cluster: Cluster,
+    cluster: Cluster | Devices,
     work: "ScoreWork",
     monitor: Predictor,
     listing: RowSource,
@@ -96,7 +100,11 @@ def scored_on(
     identity: Identity,
 ) -> Summary:
     """The same, with the model opened before; see `scored`."""
-    return scored(work, monitor, listing, out, identity, partial(ray_pool, cluster))
+    if isinstance(cluster, Devices):
+        pool_of: PoolOf = partial(process_pool, cluster)
+    else:
+        pool_of = partial(ray_pool, cluster)
+    return scored(work, monitor, listing, out, identity, pool_of)
 
 
 @final
