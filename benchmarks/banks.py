@@ -2,7 +2,7 @@
 
     python benchmarks/banks.py features FOLDER               # ResNet-20, 50,000 training images
     python benchmarks/banks.py choose FOLDER CACHES.. --out choice.json
-    python benchmarks/banks.py measure FOLDER --out resnet20.json
+    python benchmarks/banks.py measure FOLDER --queries 1500 --out resnet20.json
     python benchmarks/banks.py draw BIG [--rows 1281167] [--width 2048] [--seed 2]
     python benchmarks/banks.py fit BIG [--bits 4] [--samples N] --out fit-4.json
     python benchmarks/banks.py search BIG [--queries 400] --out big.json
@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bank_data
 import numpy as np
@@ -73,9 +73,9 @@ def scored(bank: AnyBank, sets: Sets, k: int, *, turned: bool = False) -> Scores
     }
 
 
-def coded(units: Tensor) -> Bank[CodedPolar]:
-    """A bank in 4 bits per number."""
-    return Bank(CodedPolar(Codes.of(units), polar_of(units).log_length))
+def coded(units: Tensor, bits: Literal[4, 8] = 4) -> Bank[CodedPolar]:
+    """A bank in few bits per number."""
+    return Bank(CodedPolar(Codes.of(units, bits), polar_of(units).log_length))
 
 
 def product_quantized(units: Tensor, size: int) -> Tensor | None:
@@ -91,13 +91,6 @@ def product_quantized(units: Tensor, size: int) -> Tensor | None:
     return torch.nn.functional.normalize(back)
 
 
-def rounded(units: Tensor) -> Tensor:
-    """In 8 bits per number, after the rotation."""
-    turned = rotated(units)
-    step = turned.abs().amax(1, keepdim=True) / 127
-    return torch.nn.functional.normalize((turned / step).round() * step)
-
-
 def forms(fit: Tensor, sets: Sets, classes: int) -> dict[str, dict[str, float]]:
     """AUROC of each form of the bank; all but the first take an eighth of the memory."""
     torch.manual_seed(0)
@@ -108,9 +101,7 @@ def forms(fit: Tensor, sets: Sets, classes: int) -> dict[str, dict[str, float]]:
         "exact": scored(Bank(polar_of(fit)), sets, k),
         "sample, k scaled": scored(Bank(polar_of(part)), sets, max(1, round(k / SHARE))),
         "sample, k automatic": scored(Bank(polar_of(part)), sets, auto(len(part), classes)),
-        "half of the rows, 8 bits": scored(
-            Bank(polar_of(rounded(half))), sets, max(1, round(k / 2)), turned=True
-        ),
+        "half of the rows, 8 bits": scored(coded(half, 8), sets, max(1, round(k / 2)), turned=True),
         "4 bits, rotated": scored(coded(fit), sets, k, turned=True),
     }
     back = product_quantized(fit, width // 2)
@@ -134,7 +125,9 @@ def choose(given: argparse.Namespace) -> dict[str, Any]:
 
 BOUNDED: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
     ("knn", {"bits": 32}, {"bits": 4}),
-    ("knn", {"bits": 32}, {"bits": 32, "samples": 50_000 // SHARE}),
+    ("knn", {"bits": 32}, {"bits": 8}),
+    ("knn", {"bits": 32}, {"bits": 8, "samples": 25_000}),
+    ("knn", {"bits": 32}, {"samples": 50_000 // SHARE}),
     ("grood", {"ood_prototype": "class-mean"}, {"samples": 50_000 // SHARE}),
     ("nnguide", {"alpha": 1.0}, {"samples": 50_000 // SHARE}),
     ("nnguide", {}, {"samples": 500}),
@@ -149,7 +142,8 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     model = bank_data.last_layer(given.folder)
     fit, labels = bank_data.raw(given.folder, ("fit_a", "fit_b"))
     batches = list(zip(fit.split(500), labels.split(500), strict=True))
-    sets = {n: bank_data.raw(given.folder, (n,))[0] for n in ("test", *REPORTED)}
+    cap = given.queries
+    sets = {n: bank_data.raw(given.folder, (n,))[0][:cap] for n in ("test", *REPORTED)}
     found = []
     for name, options, bound in BOUNDED:
         row: dict[str, Any] = {"method": name, "options": dict(options), "bound": dict(bound)}
@@ -212,7 +206,9 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
         print(form, found["forms"][form], flush=True)
         given.out.write_text(json.dumps(found, indent=1))
 
-    codes = Codes(torch.cat([Codes.of(part).packed for part in fit.split(4096)]), fit.shape[1])
+    codes = Codes(
+        torch.cat([Codes.of(part, 4).packed for part in fit.split(4096)]), fit.shape[1], 4
+    )
     bank = Bank(CodedPolar(codes, torch.zeros(rows, dtype=torch.float64)))
     add("4 bits, rotated", bank, k, codes.packed.numel(), True)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))

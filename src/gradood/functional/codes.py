@@ -1,4 +1,4 @@
-"""Vectors in four bits per coordinate, after a rotation that makes all coordinates alike.
+"""Vectors in four or eight bits per coordinate, after a rotation that makes all alike.
 
 A rotation by random signs and Hadamard transforms [ailon2009fast] makes the coordinates of any
 direction look normal, with one variance, so that one uniform quantizer suits them all. Nothing is
@@ -8,49 +8,53 @@ learned from the data: each row is coded by itself, whatever others there are.
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["CODED_BYTES", "Codes", "rotated"]
+from gradood.evidence.tracing import tracing
 
-CODED_BYTES = 0.5
-"""Of a coordinate."""
-_STEP = 0.335
-"""Width of a level with which 16 of them lose least of a standard normal variable."""
-_LEVELS = 16
-_MIDDLE = (_LEVELS - 1) / 2
+__all__ = ["Codes", "rotated"]
+
+_STEP = {4: 0.3352, 8: 0.0308}
+"""Width of a level with which 2^bits of them lose least of a standard normal variable."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Codes:
-    """Directions in four bits per coordinate; indexed as the tensor (rows, width) they stand for.
+    """Directions in few bits per coordinate; indexed as the tensor (rows, width) they stand for.
 
     Attributes:
-        packed: (rows, ⌈width/2⌉) uint8; the first half of the coordinates in the low four bits.
+        packed: uint8; of 8 bits (rows, width), of 4 bits (rows, ⌈width/2⌉) with the first half of
+            the coordinates in the low four bits.
         width: of the vectors.
+        bits: of a coordinate.
     """
 
     packed: Tensor
     width: int
+    bits: int
 
     @staticmethod
-    def of(units: Float[Tensor, "rows width"]) -> "Codes":
+    def of(units: Float[Tensor, "rows width"], bits: Literal[4, 8]) -> "Codes":
         """The nearest code of each row; of a zero vector an arbitrary one.
 
         Cost:
             rows · width · log₂(width) additions; each row by itself, so that no batching changes
             a bit.
         """
-        width = units.shape[1]
-        level = rotated(units.float()) * (width**0.5 / _STEP) + _MIDDLE
-        level = level.round().clamp(0, _LEVELS - 1).nan_to_num(nan=0.0).to(torch.uint8)
+        width, most = units.shape[1], 2**bits - 1
+        level = rotated(units.float()) * (width**0.5 / _STEP[bits]) + most / 2
+        level = level.round().clamp(0, most).nan_to_num(nan=0.0).to(torch.uint8)
+        if bits == 8:
+            return Codes(level, width, 8)
         half = (width + 1) // 2
         low, high = level[:, :half], level[:, half:]
         if high.shape[1] < half:
             high = torch.nn.functional.pad(high, (0, half - high.shape[1]))
-        return Codes(low | (high << 4), width)
+        return Codes(low | (high << 4), width, 4)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,8 +67,19 @@ class Codes:
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """(…, width) float32 directions of some rows, as `rotated` turned them."""
         packed = self.packed[index]
-        levels = torch.cat([packed & 0xF, packed >> 4], -1)[..., : self.width].float() - _MIDDLE
+        if self.bits == 4:
+            packed = torch.cat(_halves(packed), -1)[..., : self.width]
+        levels = packed.float() - (2**self.bits - 1) / 2
         return levels / torch.linalg.vector_norm(levels, dim=-1, keepdim=True)
+
+
+def _halves(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """The low and the high four bits of each byte."""
+    if not tracing():
+        return packed & 0xF, packed >> 4
+    packed = packed.float()  # Exporters give shifted bytes another type.
+    high = (packed / 16).floor()
+    return packed - 16 * high, high
 
 
 def rotated(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
