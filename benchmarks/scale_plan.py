@@ -1,7 +1,7 @@
 """A plan past one machine: images per second and cost by workers, and where the driver is full.
 
     python benchmarks/scale_plan.py [--images 1e9] [--rate 900] [--shard-rows 10000] …
-    python benchmarks/scale_plan.py --measure FOLDER          # the rates of a driver on this machine
+    python benchmarks/scale_plan.py --measure FOLDER         # the rates of a driver on this machine
     python benchmarks/scale_plan.py --page docs/results/scale-plan.md
 
 A discrete simulation of `gradood score --on ray`: workers score shards, one driver hands them out,
