@@ -145,4 +145,4 @@ def test_ci_runs_the_tests_and_the_mutations():
     sections = re.findall(
         r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
     )
-    assert sections == ["readme", "test", "mutations", "lint"]
+    assert sections == ["pages", "demo-cluster", "test", "docs", "mutations", "lint"]

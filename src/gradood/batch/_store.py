@@ -27,7 +27,7 @@ from gradood.batch._job_record import check_same, read_job
 from gradood.data._extras import parquet
 from gradood.errors import ConfigError, DataError
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "encoded", "open_store"]
 
 _LOG = logging.getLogger(__name__)
 # Programs that read a folder of Parquet pass over names that begin so.
@@ -97,7 +97,7 @@ class Store:
         """
         name = str(entry["file"])
         aside = self.folder / _REMOVED / f"{self.update:05d}-{name}"
-        content, gone = _encoded(kept), _encoded(removed)
+        content, gone = encoded(kept), encoded(removed)
         digest = hashlib.sha256(content).hexdigest()
         entry.setdefault("written_as", entry["sha256"])  # By which whoever read it knows it.
         entry |= {"bytes": len(content), "sha256": digest, **counts}
@@ -108,18 +108,18 @@ class Store:
             self._append(entry)
             replace(self.folder / name, [content], _same(digest))
 
-    def commit(self, shard: int, table: Any, counts: Mapping[str, Any]) -> None:
+    def commit(self, shard: int, content: bytes, counts: Mapping[str, Any]) -> None:
         """Write a shard, then its line of the manifest.
 
         Args:
             shard: its number.
-            table: its `pyarrow.Table`.
+            content: its Parquet file, from `encoded`.
             counts: of its rows, plain values.
 
         Raises:
             OSError: the disk is full, or cannot be written; nothing of the shard remains.
         """
-        content, file = _encoded(table), self.file(shard)
+        file = self.file(shard)
         digest = hashlib.sha256(content).hexdigest()
         line = {"shard": shard, "file": file.name, "bytes": len(content), "sha256": digest}
         line |= {"update": self.update} if self.update else {}
@@ -252,7 +252,7 @@ def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
         yield store
 
 
-def _encoded(table: Any) -> bytes:
+def encoded(table: Any) -> bytes:
     """A Parquet file; the same rows become the same bytes."""
     stream = BytesIO()
     parquet().write_table(table, stream, compression="zstd", use_dictionary=True)

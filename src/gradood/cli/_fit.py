@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
+from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
@@ -14,7 +16,6 @@ from gradood.cli._options import (
     BoundModelOptions,
     Force,
     Json,
-    LoadingOptions,
     MethodOptions,
     PreprocessOptions,
 )
@@ -93,9 +94,10 @@ def fit(
     model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
-    loading: LoadingOptions,
+    loading: TolerantLoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
+    place: ClusterOptions,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
@@ -106,14 +108,25 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
+    cluster = place.cluster()
+    if cluster is not None and methods.methods is None:
+        raise ConfigError("--on was given without --methods; a guard is made in this process.")
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
+    images = loading.usable(images)
     if methods.methods is None:
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    monitor.fit(loading.loader(images))
+    if cluster is None:
+        monitor.fit(loading.loader(images))
+    else:
+        from gradood.scale import Loading
+        from gradood.scale import fit as fit_on
+
+        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
+        fit_on(monitor, images, subject_of(model), loading=how, cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -122,10 +135,9 @@ def fit(
         **saved(files.out),
         "left_out": monitor.left_out,
         "fit": {
-            "path": files.source,
+            **source_of(files.source, images),
             "n": learned,
             "labels": images.labeled,
-            "passed_over": dict(images.passed_over),
         },
         "subject": loaded.to_dict(),
     }
@@ -173,6 +185,16 @@ class GuaranteeOptions:
         promise = Promise(self.fpr, cast(Any, self.mode), self.confidence)
         return f"{promise}{', for each predicted class' if self.per_class else ''}"
 
+    def promised(self) -> dict[str, Any]:
+        """The same as values."""
+        from gradood.calibration import Promise
+
+        return {
+            "promise": Promise(self.fpr, cast(Any, self.mode), self.confidence),
+            "per_class": self.per_class,
+            "allow_overlap": self.allow_overlap,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateFiles:
@@ -199,33 +221,43 @@ class CalibrateFiles:
 def calibrate(
     model: BoundModelOptions,
     guarantee: GuaranteeOptions,
-    loading: LoadingOptions,
+    loading: TolerantLoadingOptions,
     files: CalibrateFiles,
+    place: ClusterOptions,
     json: Json = False,
 ) -> None:
     """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
 
     Images are preprocessed as they were in the fit.
     """
-    promise = guarantee.check()
-    from gradood.artifact import check
-    from gradood.monitor import load
+    promise, cluster = guarantee.check(), place.cluster()
+    from gradood.artifact import read
+    from gradood.batch import load_predictor
 
-    check(files.detector)  # Before the model is built, as that may take long.
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load(columns=loading.choice())
-    monitor = load(files.detector, loaded.model, override=model.override)
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
+    )
+    monitor = predictor.monitor
     preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
-    monitor.calibrate(loading.loader(images), **asdict(guarantee))
+    if cluster is None:
+        images = loading.usable(images)
+        monitor.calibrate(loading.loader(images), **asdict(guarantee))
+    else:
+        from gradood.scale import Loading
+        from gradood.scale._calibrating import CalibrationWork, calibrated_on
+
+        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
+        subject = subject_of(model, str(files.detector))
+        work = CalibrationWork.of(subject, predictor, images, how)
+        calibrated_on(cluster, monitor, work, **guarantee.promised())
     monitor.save(files.out)
     result = {
         **saved(files.out),
-        "data": {
-            "path": files.source,
-            "n": len(images),
-            "passed_over": dict(images.passed_over),
-        },
+        "data": source_of(files.source, images),
     }
     if json:
         document(result)
@@ -264,7 +296,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
     subject, learned = result["subject"], result["fit"]
     labels = "with labels" if learned["labels"] else "without labels"
     noun = noun_of(subject["preprocess"])
-    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}"
+    fitted = f"{learned['n']:,} {noun} of {learned['path']}, {labels}{without(learned)}"
     lines = {
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
@@ -284,7 +316,8 @@ def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
         "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
+        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}"
+        + without(result["data"]),
     }
     if result["overrides"]:
         lines["overridden"] = "; ".join(result["overrides"])

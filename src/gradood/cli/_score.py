@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._exits import Exit
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gradood.batch import Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
+    from gradood.scale import Cluster, Devices
 
 __all__ = ["score"]
 
@@ -90,8 +92,21 @@ class JobOptions:
         ),
     ] = 120.0
 
-    def settings(self) -> "Settings":
-        """The same for the library."""
+    devices: Annotated[
+        str | None,
+        option(
+            "LIST",
+            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
+            "for two. The results are the same bytes for any number of them.",
+        ),
+    ] = None
+
+    def settings(self, workers: int) -> "Settings":
+        """The same for the library.
+
+        Args:
+            workers: if their number was not given.
+        """
         from gradood.batch import Settings
 
         return Settings(
@@ -99,7 +114,7 @@ class JobOptions:
             shard_rows=self.shard_rows,
             max_pixels=self.max_pixels,
             max_bad_fraction=self.max_bad_fraction,
-            workers=_cores() if self.workers is None else self.workers,
+            workers=workers if self.workers is None else self.workers,
             decode_timeout=self.decode_timeout,
         )
 
@@ -119,6 +134,7 @@ def score(
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
+    place: ClusterOptions,
 ) -> None:
     """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
@@ -127,7 +143,7 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes = preprocessing.values()
+    changes, spread = preprocessing.values(), _spread(model, job, place)
     from gradood.artifact import read
     from gradood.batch import load_predictor, score_images
 
@@ -141,19 +157,48 @@ def score(
         artifact, loaded.model, override=model.override, source=str(files.detector)
     )
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
+    rows = listed or _listed(source, job, preprocess)
+    device = getattr(spread, "kind", None) or device_name(model.device)
+    identity = predictor.identity(preprocess.to_dict(), device)
     try:
-        summary = score_images(
-            predictor.monitor,
-            listed or _listed(source, job, preprocess),
-            files.out,
-            preprocess=preprocess,
-            identity=predictor.identity(preprocess.to_dict(), device_name(model.device)),
-            settings=job.settings(),
-        )
+        if spread is None:
+            summary = score_images(
+                predictor.monitor,
+                rows,
+                files.out,
+                preprocess=preprocess,
+                identity=identity,
+                settings=job.settings(_cores()),
+            )
+        else:
+            from gradood.scale._scoring import ScoreWork, scored_on
+
+            subject = subject_of(model, str(files.detector))
+            work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
+            summary = scored_on(spread, work, predictor.monitor, rows, files.out, identity)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
+
+
+def _spread(
+    model: BoundModelOptions, job: JobOptions, place: ClusterOptions
+) -> "Cluster | Devices | None":
+    """Where the work is spread over; None for this process."""
+    if job.devices is None:
+        return place.cluster()
+    if place.on is not None or model.device != "cpu":
+        other = "--on" if place.on is not None else "--device"
+        raise ConfigError(f"--devices and {other} were both given; give one.")
+    if place.actors is not None:
+        raise ConfigError("--actors is of --on; --devices names a process for each.")
+    from gradood.scale import Devices
+
+    devices = Devices.named(job.devices, threads=place.threads)
+    for name in dict.fromkeys(devices.names):
+        device_name(name)
+    return devices
 
 
 def _listed(
