@@ -21,7 +21,14 @@ from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.codes import Codes, rotated
-from gradood.functional.neighbors import Bank, CodedPolar, Polar, kth_distance, polar
+from gradood.functional.neighbors import (
+    Bank,
+    CodedPolar,
+    Polar,
+    by_length,
+    kth_distance,
+    polar,
+)
 from gradood.taps import Network
 
 __all__ = ["KNN"]
@@ -166,8 +173,11 @@ def _exact_bank(table: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _coded_bank(table: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
     """Codes by ascending length; lengths that are all 1 are not kept."""
-    order = torch.argsort(table["log_length"], stable=True)
-    state = {"codes": table["codes"][order], "bits": torch.tensor(bits, device=order.device)}
-    if bool((table["log_length"] != 0).any()):
-        state["log_length"] = table["log_length"][order]
+    codes, length = table["codes"], table["log_length"]
+    order = by_length(length)
+    if order is not None:
+        codes, length = codes[order], length[order]
+    state = {"codes": codes, "bits": torch.tensor(bits, device=codes.device)}
+    if bool((length != 0).any()):
+        state["log_length"] = length
     return state
