@@ -11,6 +11,7 @@ from typing import Any, final
 import torch
 
 from gradood import __version__
+from gradood.batch._folders import result_folder
 from gradood.batch._settings import Settings
 from gradood.batch._store import Store, open_store
 from gradood.batch._summary import Summary, summary_of
@@ -123,7 +124,7 @@ class OpenJob:
 
 @contextmanager
 def open_job(
-    monitor: Predictor, listing: RowSource, out: Path, identity: Identity, settings: Settings
+    monitor: Predictor, listing: RowSource, out: str | Path, identity: Identity, settings: Settings
 ) -> Iterator[OpenJob]:
     """A job, new or begun before; see `gradood.batch.score_images`.
 
@@ -142,7 +143,7 @@ def open_job(
     began = time.monotonic()
     codes = coded(listing.stamps())  # Before any image is read, so that no change is missed.
     job = _description(monitor, listing, contents_digest(codes), identity, settings)
-    with open_store(out, job) as store:
+    with open_store(result_folder(out), job) as store:
         code_of = dict(zip(map(listing.id, range(len(listing))), codes, strict=True))
         update = updated(store, listing, code_of, job, settings.shard_rows)
         yield OpenJob(

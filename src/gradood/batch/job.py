@@ -22,7 +22,7 @@ __all__ = ["Settings", "Summary", "score_images"]
 def score_images(
     monitor: Predictor,
     listing: RowSource,
-    out: Path,
+    out: str | Path,
     *,
     preprocess: Callable[[Any], Any],
     identity: Identity,
@@ -44,7 +44,9 @@ def score_images(
     Args:
         monitor: calibrated.
         listing: what to score, from `list_images` or `list_columns`.
-        out: folder for the results; new, empty, or of the same job.
+        out: folder for the results, a path or a URL that fsspec writes to, such as
+            ``s3://bucket/scores``; new, empty, or of the same job. Of a URL nothing keeps a
+            second writer out.
         preprocess: from an image to the model's input, or the `gradood.data.ColumnInput` of the
             rows of a table. Runs in other processes.
         identity: what else the scores depend on.
@@ -62,7 +64,7 @@ def score_images(
     Cost: one look at each image. Memory: a few batches per process, one shard of scores, all names.
     """
     settings = Settings() if settings is None else settings
-    with open_job(monitor, listing, Path(out), identity, settings) as job:
+    with open_job(monitor, listing, out, identity, settings) as job:
         decoder = decoder_of(job.source, preprocess, settings.max_pixels)
         _score_missing(job, ShardScorer(monitor, decoder, settings, job.batch))
         return job.end()

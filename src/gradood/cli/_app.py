@@ -12,9 +12,10 @@ import typer
 import gradood
 from gradood.cli._artifact import card, verify
 from gradood.cli._bench import bench
+from gradood.cli._calibrate import calibrate
 from gradood.cli._demo import demo
 from gradood.cli._exits import broken_pipe, explain
-from gradood.cli._fit import calibrate, fit
+from gradood.cli._fit import fit
 from gradood.cli._graph import export
 from gradood.cli._groups import spread
 from gradood.cli._methods import inspect, methods

@@ -1,23 +1,25 @@
 """Options of the commands that run on a cluster."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
+from gradood.cli._bad_rows import TolerantLoadingOptions
 from gradood.cli._groups import option
+from gradood.cli._options import ModelOptions, device_name
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.cli._options import ModelOptions
-    from gradood.scale import Cluster, Subject
+    from gradood.scale import Cluster, Loading, Subject
 
-__all__ = ["ClusterOptions", "subject_of"]
+__all__ = ["ClusterLoadingOptions", "ClusterOptions", "subject_of"]
+
+CLUSTER = "Cluster"
+"""Title of the panel that the help is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
     """Where the work is done, if not in this process."""
-
-    PANEL: ClassVar[str] = "Cluster"
 
     on: Annotated[
         str | None,
@@ -25,15 +27,26 @@ class ClusterOptions:
             "ray[:ADDRESS]",
             "Spread the work over a Ray cluster: the one at ADDRESS, such as auto or "
             "10.0.0.5:6379, or one started on this machine.",
+            panel=CLUSTER,
         ),
     ] = None
     actors: Annotated[
         int | None,
-        option("N", "Processes that hold the model; as many as have room if not given.", least=1),
+        option(
+            "N",
+            "Processes that hold the model; as many as have room if not given.",
+            panel=CLUSTER,
+            least=1,
+        ),
     ] = None
     threads: Annotated[
         int | None,
-        option("N", "Threads and CPUs of each; as torch uses here if not given.", least=1),
+        option(
+            "N",
+            "Threads and CPUs of each; as torch uses here if not given.",
+            panel=CLUSTER,
+            least=1,
+        ),
     ] = None
 
     def cluster(self) -> "Cluster | None":
@@ -52,14 +65,24 @@ class ClusterOptions:
         return Cluster.named(self.on, actors=self.actors, threads=self.threads)
 
 
-def subject_of(model: "ModelOptions", detector: str | None = None) -> "Subject":
+@dataclass(frozen=True, kw_only=True)
+class ClusterLoadingOptions(ClusterOptions, TolerantLoadingOptions):
+    """How files become batches of images, here or on a cluster."""
+
+    def loading(self) -> "Loading":
+        """The same for workers of a cluster."""
+        from gradood.scale import Loading
+
+        return Loading(batch_size=self.batch_size, workers=self.workers)
+
+
+def subject_of(model: ModelOptions, detector: str | None = None) -> "Subject":
     """The model of a command by name, for workers.
 
     Args:
         model: options of the command.
         detector: file of a saved detector.
     """
-    from gradood.cli._options import device_name
     from gradood.scale import Subject
 
     return Subject(

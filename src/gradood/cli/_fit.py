@@ -1,19 +1,18 @@
-"""Commands that make a saved detector: ``gradood fit`` and ``gradood calibrate``."""
+"""``gradood fit``."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
-from gradood.cli._cluster import ClusterOptions, subject_of
+from gradood.cli._bad_rows import source_of, without
+from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
-from gradood.cli._groups import flag, option
-from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
+from gradood.cli._groups import option
+from gradood.cli._guard import GuardOptions, fit_guard
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
-    BoundModelOptions,
     Force,
     Json,
     MethodOptions,
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
+    from gradood.scale import Cluster
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,17 @@ class FusedMethodOptions(MethodOptions):
             panel=METHODS,
         ),
     ] = None
+
+    def on_cluster(self, loading: ClusterLoadingOptions) -> "Cluster | None":
+        """Where the fit is made; None for this process.
+
+        Raises:
+            ConfigError: a guard, which is made in this process.
+        """
+        cluster = loading.cluster()
+        if cluster is not None and self.methods is None:
+            raise ConfigError("--on was given without --methods; a guard is made in this process.")
+        return cluster
 
     def check(self) -> None:
         """Refuse what cannot be meant, before the model is built, as that may take long.
@@ -94,10 +105,9 @@ def fit(
     model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
-    loading: TolerantLoadingOptions,
+    loading: ClusterLoadingOptions,
     guard: GuardOptions,
     files: FitFiles,
-    place: ClusterOptions,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
@@ -108,9 +118,7 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    cluster = place.cluster()
-    if cluster is not None and methods.methods is None:
-        raise ConfigError("--on was given without --methods; a guard is made in this process.")
+    cluster = methods.on_cluster(loading)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -122,11 +130,9 @@ def fit(
     if cluster is None:
         monitor.fit(loading.loader(images))
     else:
-        from gradood.scale import Loading
-        from gradood.scale import fit as fit_on
+        from gradood import scale
 
-        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
-        fit_on(monitor, images, subject_of(model), loading=how, cluster=cluster)
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -145,124 +151,6 @@ def fit(
         document(result)
     else:
         data(_fit_lines(result))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuaranteeOptions:
-    """The false-alarm rate that is promised."""
-
-    PANEL: ClassVar[str] = GUARANTEE
-
-    fpr: Annotated[
-        float,
-        option("SHARE", "Share of in-distribution inputs that may be flagged."),
-    ] = 0.05
-    mode: Annotated[
-        str,
-        option(
-            "marginal|pac",
-            "marginal: on average over calibrations; pac: for this one, with --confidence.",
-        ),
-    ] = "marginal"
-    confidence: Annotated[float, option("SHARE", "Of mode pac.")] = 0.95
-    per_class: Annotated[
-        bool,
-        flag("Keep it within each predicted class that has images enough; rare ones share."),
-    ] = False
-    allow_overlap: Annotated[
-        str | None,
-        option("REASON", "Calibrate although some data was fitted on; kept in the file."),
-    ] = None
-
-    def check(self) -> str:
-        """The promise in words.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
-        from gradood.calibration import Promise
-
-        promise = Promise(self.fpr, cast(Any, self.mode), self.confidence)
-        return f"{promise}{', for each predicted class' if self.per_class else ''}"
-
-    def promised(self) -> dict[str, Any]:
-        """The same as values."""
-        from gradood.calibration import Promise
-
-        return {
-            "promise": Promise(self.fpr, cast(Any, self.mode), self.confidence),
-            "per_class": self.per_class,
-            "allow_overlap": self.allow_overlap,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateFiles:
-    """What a calibration reads and writes."""
-
-    detector: Annotated[Path, option("FILE", "A fitted detector.")]
-    source: Annotated[
-        str,
-        option(
-            "PATH",
-            "In-distribution images that neither the detector was fitted on nor the network "
-            "trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
-            "classes.",
-            "--data",
-        ),
-    ]
-    out: Annotated[Path, option("FILE", "Where the result goes; may be the same file.")]
-    force: Force = False
-
-    def __post_init__(self) -> None:
-        check_target(self.out, force=self.force, source=self.detector)
-
-
-def calibrate(
-    model: BoundModelOptions,
-    guarantee: GuaranteeOptions,
-    loading: TolerantLoadingOptions,
-    files: CalibrateFiles,
-    place: ClusterOptions,
-    json: Json = False,
-) -> None:
-    """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
-
-    Images are preprocessed as they were in the fit.
-    """
-    promise, cluster = guarantee.check(), place.cluster()
-    from gradood.artifact import read
-    from gradood.batch import load_predictor
-
-    artifact = read(files.detector)  # Before the model is built, as that may take long.
-    loaded = model.load(columns=loading.choice())
-    predictor = load_predictor(
-        artifact, loaded.model, override=model.override, source=str(files.detector)
-    )
-    monitor = predictor.monitor
-    preprocess = loaded.preprocess_like(monitor.preprocess)
-    images = loading.open(files.source, preprocess, labeled=False)
-    say_passed_over(images)
-    if cluster is None:
-        images = loading.usable(images)
-        monitor.calibrate(loading.loader(images), **asdict(guarantee))
-    else:
-        from gradood.scale import Loading
-        from gradood.scale._calibrating import CalibrationWork, calibrated_on
-
-        how = Loading(batch_size=loading.batch_size, workers=loading.workers)
-        subject = subject_of(model, str(files.detector))
-        work = CalibrationWork.of(subject, predictor, images, how)
-        calibrated_on(cluster, monitor, work, **guarantee.promised())
-    monitor.save(files.out)
-    result = {
-        **saved(files.out),
-        "data": source_of(files.source, images),
-    }
-    if json:
-        document(result)
-    else:
-        data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
 
 
 def _monitor(
@@ -306,19 +194,4 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
         "combined": result["combine"] or "no",
         "calibrated": "no: it scores but does not decide until gradood calibrate",
     }
-    return pairs(lines)
-
-
-def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
-    lines = {
-        "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
-        "sha256": result["sha256"],
-        "detectors": ", ".join(result["detectors"]),
-        "combined": result["combine"] or "no",
-        "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}"
-        + without(result["data"]),
-    }
-    if result["overrides"]:
-        lines["overridden"] = "; ".join(result["overrides"])
     return pairs(lines)

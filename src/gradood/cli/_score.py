@@ -1,7 +1,6 @@
 """``gradood score``."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from gradood.cli._output import data, document, pairs, passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.batch import Settings, Summary
+    from gradood.batch import LoadedPredictor, Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
     from gradood.scale import Cluster, Devices
@@ -40,21 +39,18 @@ class ScoreFiles:
 
     detector: Annotated[Path, option("FILE", "A calibrated detector.")]
     out: Annotated[
-        Path,
+        str,
         option(
             "DIR",
-            "Folder for the results; with the same one again, what is new or changed is scored.",
+            "Folder for the results, or URL of one, such as s3://bucket/scores; with the same one "
+            "again, what is new or changed is scored.",
         ),
     ]
     json: Json = False
 
-    def __post_init__(self) -> None:
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
-            raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(ClusterOptions):
     """How a scoring job runs."""
 
     PANEL: ClassVar[str] = RUN
@@ -101,6 +97,26 @@ class JobOptions:
         ),
     ] = None
 
+    def spread(self, model: BoundModelOptions) -> "Cluster | Devices | None":
+        """Where the work is spread over; None for this process.
+
+        Raises:
+            ConfigError: two places are named.
+        """
+        if self.devices is None:
+            return self.cluster()
+        if self.on is not None or model.device != "cpu":
+            other = "--on" if self.on is not None else "--device"
+            raise ConfigError(f"--devices and {other} were both given; give one.")
+        if self.actors is not None:
+            raise ConfigError("--actors is of --on; --devices names a process for each.")
+        from gradood.scale import Devices
+
+        devices = Devices.named(self.devices, threads=self.threads)
+        for name in dict.fromkeys(devices.names):
+            device_name(name)
+        return devices
+
     def settings(self, workers: int) -> "Settings":
         """The same for the library.
 
@@ -134,7 +150,6 @@ def score(
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
-    place: ClusterOptions,
 ) -> None:
     """Score images from a folder, a list, Parquet or archives, or rows of tables, into Parquet.
 
@@ -143,9 +158,10 @@ def score(
     scored. Bad images of earlier runs count: the exit code is 4 as long as one of them is there,
     also where nothing is new.
     """
-    changes, spread = preprocessing.values(), _spread(model, job, place)
+    changes = preprocessing.values()
+    job.spread(model)  # Says what is wrong with it.
     from gradood.artifact import read
-    from gradood.batch import load_predictor, score_images
+    from gradood.batch import load_predictor
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
@@ -153,52 +169,46 @@ def score(
     of_images = not choice.given and "kind" not in (stored or {})
     listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
-    predictor = load_predictor(
-        artifact, loaded.model, override=model.override, source=str(files.detector)
-    )
+    name = str(files.detector)
+    predictor = load_predictor(artifact, loaded.model, override=model.override, source=name)
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
-    device = getattr(spread, "kind", None) or device_name(model.device)
-    identity = predictor.identity(preprocess.to_dict(), device)
     try:
-        if spread is None:
-            summary = score_images(
-                predictor.monitor,
-                rows,
-                files.out,
-                preprocess=preprocess,
-                identity=identity,
-                settings=job.settings(_cores()),
-            )
-        else:
-            from gradood.scale._scoring import ScoreWork, scored_on
-
-            subject = subject_of(model, str(files.detector))
-            work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
-            summary = scored_on(spread, work, predictor.monitor, rows, files.out, identity)
+        summary = _scored(predictor, rows, preprocess, files, model, job)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
 
 
-def _spread(
-    model: BoundModelOptions, job: JobOptions, place: ClusterOptions
-) -> "Cluster | Devices | None":
-    """Where the work is spread over; None for this process."""
-    if job.devices is None:
-        return place.cluster()
-    if place.on is not None or model.device != "cpu":
-        other = "--on" if place.on is not None else "--device"
-        raise ConfigError(f"--devices and {other} were both given; give one.")
-    if place.actors is not None:
-        raise ConfigError("--actors is of --on; --devices names a process for each.")
-    from gradood.scale import Devices
+def _scored(
+    predictor: "LoadedPredictor",
+    rows: "RowSource",
+    preprocess: "Preprocess | ColumnInput",
+    files: ScoreFiles,
+    model: BoundModelOptions,
+    job: JobOptions,
+) -> "Summary":
+    """The job, in this process or on a cluster."""
+    from gradood.batch import score_images
 
-    devices = Devices.named(job.devices, threads=place.threads)
-    for name in dict.fromkeys(devices.names):
-        device_name(name)
-    return devices
+    spread = job.spread(model)
+    device = getattr(spread, "kind", None) or device_name(model.device)
+    identity = predictor.identity(preprocess.to_dict(), device)
+    if spread is None:
+        return score_images(
+            predictor.monitor,
+            rows,
+            files.out,
+            preprocess=preprocess,
+            identity=identity,
+            settings=job.settings(_cores()),
+        )
+    from gradood.scale._scoring import ScoreWork, scored_on
+
+    subject = subject_of(model, str(files.detector))
+    work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
+    return scored_on(spread, work, predictor.monitor, rows, files.out, identity)
 
 
 def _listed(

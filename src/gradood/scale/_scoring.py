@@ -47,7 +47,7 @@ __all__ = [
 def score_images(
     subject: Subject,
     listing: RowSource,
-    out: Path,
+    out: str | Path,
     *,
     preprocess: Callable[[Any], Any] | None = None,
     settings: Settings | None = None,
@@ -63,7 +63,7 @@ def score_images(
         subject: model and detector, by names that hold on every machine.
         listing: what to score, from `gradood.batch.list_images` or `list_columns`; its files are at
             the same paths, or behind the same URLs, on every machine.
-        out: folder for the results, on this machine.
+        out: folder for the results, on this machine or behind a URL that fsspec writes to.
         preprocess: from an image to the model's input; None for what the detector was fitted with.
         settings: None for the defaults; processes that decode are of each worker.
         cluster: None for one that is started on this machine; `Devices` take no Ray, and go before
@@ -88,7 +88,7 @@ def score_images(
     device = cluster.kind if isinstance(cluster, Devices) else subject.device
     identity = predictor.identity(plain.to_dict(), device)
     work = ScoreWork.of(subject, predictor, preprocess, settings or Settings())
-    return scored_on(cluster, work, predictor.monitor, listing, Path(out), identity)
+    return scored_on(cluster, work, predictor.monitor, listing, out, identity)
 
 
 def scored_on(
@@ -96,7 +96,7 @@ def scored_on(
     work: "ScoreWork",
     monitor: Predictor,
     listing: RowSource,
-    out: Path,
+    out: str | Path,
     identity: Identity,
 ) -> Summary:
     """The same, with the model opened before; see `scored`."""
@@ -191,7 +191,7 @@ def scored(
     work: ScoreWork,
     monitor: Predictor,
     listing: RowSource,
-    out: Path,
+    out: str | Path,
     identity: Identity,
     pool_of: PoolOf,
 ) -> Summary:
