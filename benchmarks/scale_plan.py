@@ -212,13 +212,13 @@ def table(plan: Plan, workers: Iterable[int] = WORKERS) -> list[str]:
 def page(plan: Plan) -> str:
     """The page of the plan."""
     gpu = replace(plan, rate=2500.0, worker_price=1.0, start=90.0)
-    wide = replace(plan, rate=10.0)
+    wide = replace(plan, rate=7.0)
     cases = [
         ("Small network on cores", plan, "a ResNet-20 on images of 32 × 32"),
         (
             "ResNet-50 on cores",
             wide,
-            "10 images/s of a core, about what `benchmarks/banks.py forward` measures here",
+            "7 images/s of a core, as `benchmarks/banks.py forward` measures here",
         ),
         (
             "ResNet-50 on GPUs",
@@ -271,18 +271,19 @@ def says(plan: Plan, wide: Plan) -> list[str]:
     full, hours = saturation(plan), wide.images / wide.rate / 3600
     listed = plan.images / 100_000 / 3600
     return [
-        f"- The work is the workers': {wide.images:g} images of a ResNet-50 take {hours:,.0f} hours "
-        f"of a core, {hours * wide.worker_price:,.0f} dollars, however many share them. Workers "
-        "that wait for the driver are what more of them cost.",
-        f"- One driver suffices to some {full * plan.rate:,.0f} images/s with {plan.shard_rows:,} "
-        "rows a shard, and to twice that with 50,000. A network as large as ResNet-50 on cores does "
-        "not come near it.",
+        f"- The work is the workers': {wide.images:g} images of a ResNet-50 take {hours:,.0f} "
+        f"hours of a core, {hours * wide.worker_price:,.0f} dollars, however many share them. "
+        "Workers that wait for the driver are what more of them cost.",
+        f"- One driver suffices to some {full * plan.rate:,.0f} images/s with "
+        f"{plan.shard_rows:,} rows a shard, and to nearly twice that with 50,000. A network as "
+        "large as ResNet-50 on cores does not come near it.",
         "- Images come in Parquet, not as files in a folder: listing those alone would take "
         f"{listed:.1f} hours, and their names the driver's memory.",
         "- Not measured: the driver's time for Ray itself (`--dispatch`), its network, losses of "
-        "workers, prices. `benchmarks/scale.py R6` measures the first on one machine. Object stores "
-        "that limit reads, and decoding large photographs (5 to 20 ms of a core each), are in "
-        "`--rate` alone. Several drivers, each with a part of the listing, are several jobs.",
+        "workers, prices. `benchmarks/scale.py R6` measures the first on one machine. Object "
+        "stores that limit reads, and the decoding of large photographs (5 to 20 ms of a core "
+        "each), are in `--rate` alone. Several drivers, each with a part of the listing, are "
+        "several jobs.",
     ]
 
 
