@@ -294,4 +294,16 @@ MUTATIONS = (
         },
         ("test_confidence.py::test_sets_that_do_not_overlap_leave_room_for_doubt",),
     ),
+    Mutation(
+        "a bank within its bound drops one sample too many",
+        "functional/kept_rows.py",
+        {'kept = chunk["key"] <= bound': 'kept = chunk["key"] < bound'},
+        ("functional/test_kept_rows.py::test_they_are_those_of_a_selection",),
+    ),
+    Mutation(
+        "a coded bank is searched with queries that are not rotated",
+        "detectors/knn.py",
+        {"Polar(rotated(query.unit), query.log_length)": "query"},
+        ("detectors/test_banks.py::test_codes_take_an_eighth_and_rank_alike",),
+    ),
 )

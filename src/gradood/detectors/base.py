@@ -191,12 +191,6 @@ class Detector(ABC):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @final
-    def saved_options(self) -> dict[str, Any]:
-        """The options that a file says: all but those of `later` where they have its values."""
-        options = self.options().items()
-        return {k: v for k, v in options if k not in self.later or not _same(v, self.later[k])}
-
-    @final
     def __repr__(self) -> str:
         defaults = {k: p.default for k, p in inspect.signature(type(self)).parameters.items()}
         given = [f"{k}={v!r}" for k, v in self.options().items() if not _same(v, defaults[k])]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.banks import (
+    Bits,
     KeptDirections,
     check_samples,
     codes_note,
@@ -20,7 +21,14 @@ from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.codes import Codes, rotated
-from gradood.functional.neighbors import Bank, CodedPolar, Polar, kth_distance, polar
+from gradood.functional.neighbors import (
+    Bank,
+    CodedPolar,
+    Polar,
+    by_length,
+    kth_distance,
+    polar,
+)
 from gradood.taps import Network
 
 __all__ = ["KNN"]
@@ -38,9 +46,9 @@ class KNN(Learner[KeptDirections]):
     ``score = ‖h/‖h‖ − h_(k)/‖h_(k)‖‖₂``, the Euclidean distance to the k-th nearest of the bank.
 
     A bank of more than 1 GiB is kept in codes of 4 bits per number, an eighth of the memory, with a
-    warning: the coordinates of each direction, after a seeded rotation that makes them alike
-    [ailon2009fast], in 16 equal levels [max1960quantizing]. The paper's own bound, a part of the
-    samples, is faster and loses more.
+    warning (in 8 bits for features of fewer than 128 units): the coordinates of each direction,
+    after a seeded rotation that makes them alike [ailon2009fast], in equal levels
+    [max1960quantizing]. The paper's own bound, a part of the samples, is faster and loses more.
 
     Args:
         k: which neighbor; ``"auto"`` is the root of the fit samples per class, from 1 to 50, which
@@ -48,8 +56,8 @@ class KNN(Learner[KeptDirections]):
             on ImageNet. With 1 it ranks as the largest cosine with a training instance, which is
             used for texts [zhou2021contrastive].
         normalize: compare directions only.
-        bits: of each number in the bank: 32, which is exact; 4, in an eighth of the memory; or
-            ``"auto"``, which is 32 up to 1 GiB and 4 above.
+        bits: of each number in the bank: 32, which is exact; 8 or 4, in a quarter or an eighth of
+            the memory; or ``"auto"``, which is 32 up to 1 GiB.
         samples: fit samples kept at most, chosen by content; None for all. The neighbor compared
             with becomes k · kept / seen.
 
@@ -64,7 +72,7 @@ class KNN(Learner[KeptDirections]):
     needs = ("features",)
     cost = (
         "one forward; one fit pass; keeps all fit features and searches them exactly, above 1 GiB "
-        "in 4 bits per number (bits, samples)"
+        "in 4 or 8 bits per number (bits, samples)"
     )
     fails_when = (
         "The fit data is not what the network will see (other augmentation, other camera), or a k "
@@ -74,6 +82,7 @@ class KNN(Learner[KeptDirections]):
     state_shapes = (
         "unit?: float samples features",
         "codes?: byte samples _",
+        "bits?: int",
         "log_length?: float samples",
         "k?: int",
         "kept?: int",
@@ -87,16 +96,16 @@ class KNN(Learner[KeptDirections]):
         *,
         k: int | Literal["auto"] = "auto",
         normalize: bool = True,
-        bits: Literal["auto", 4, 32] = "auto",
+        bits: Bits = "auto",
         samples: int | None = None,
     ) -> None:
         whole = isinstance(k, int) and k > 0
         require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
-        require(bits in ("auto", 4, 32), "bits", bits, "4, 32 or 'auto'")
+        require(bits in ("auto", 4, 8, 32), "bits", bits, "4, 8, 32 or 'auto'")
         check_samples(samples)
         self.k: int | Literal["auto"] = k
         self.normalize = normalize
-        self.bits: Literal["auto", 4, 32] = bits
+        self.bits: Bits = bits
         self.samples = samples
 
     def _vectors(self, features: Tensor) -> Polar:
@@ -119,7 +128,7 @@ class KNN(Learner[KeptDirections]):
         """The bank, sorted."""
         table = kept.tensors()
         check_finite(table["log_length"], self.name)
-        state = _coded_bank(table) if kept.coded else _exact_bank(table)
+        state = _coded_bank(table, kept.bits) if kept.coded else _exact_bank(table)
         samples, seen = len(table["key"]), kept.rows.seen
         state |= sample_state(kept.rows, self.name, self.samples, "samples")
         if self.k == "auto":
@@ -132,14 +141,14 @@ class KNN(Learner[KeptDirections]):
         if self.k == "auto" or samples < seen:
             state["k"] = torch.tensor(k, device=table["key"].device)
         if kept.coded and self.bits == "auto":
-            meant = "bits=32 to keep them as they are, or bits=4 if it is meant"
+            meant = f"bits=32 to keep them as they are, or bits={kept.bits} if it is meant"
             warn_of_bound(self.name, self.notes(state)[0], meant)
         return state
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""
         codes = state.get("codes")
-        coded = () if codes is None else (codes_note(len(codes), 2 * codes.shape[1]),)
+        coded = () if codes is None else (codes_note(codes, int(state["bits"])),)
         return (*coded, *samples_note(state))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
@@ -152,7 +161,8 @@ class KNN(Learner[KeptDirections]):
         lengths = state.get("log_length")
         if lengths is None:
             lengths = query.log_length.new_zeros(len(state["codes"]))
-        bank = Bank(CodedPolar(Codes(state["codes"], width), lengths))
+        codes = Codes(state["codes"], width, int(state["bits"]))
+        bank = Bank(CodedPolar(codes, lengths))
         return kth_distance(Polar(rotated(query.unit), query.log_length), bank, k)
 
 
@@ -161,10 +171,13 @@ def _exact_bank(table: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"unit": bank.unit, "log_length": bank.log_length}
 
 
-def _coded_bank(table: dict[str, Tensor]) -> dict[str, Tensor]:
+def _coded_bank(table: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
     """Codes by ascending length; lengths that are all 1 are not kept."""
-    order = torch.argsort(table["log_length"], stable=True)
-    state = {"codes": table["codes"][order]}
-    if bool((table["log_length"] != 0).any()):
-        state["log_length"] = table["log_length"][order]
+    codes, length = table["codes"], table["log_length"]
+    order = by_length(length)
+    if order is not None:
+        codes, length = codes[order], length[order]
+    state = {"codes": codes, "bits": torch.tensor(bits, device=codes.device)}
+    if bool((length != 0).any()):
+        state["log_length"] = length
     return state

@@ -11,7 +11,7 @@ from gradood.evidence.tracing import tracing
 from gradood.functional.codes import Codes
 from gradood.functional.precision import full_products
 
-__all__ = ["Bank", "CodedPolar", "Polar", "kth_distance", "polar"]
+__all__ = ["Bank", "CodedPolar", "Polar", "by_length", "kth_distance", "polar"]
 
 _BLOCK = 4096
 _ROWS = 256
@@ -53,6 +53,13 @@ class CodedPolar:
     log_length: Tensor
 
 
+def by_length(log_length: Tensor) -> Tensor | None:
+    """(rows,) places in ascending order, equal ones as they come; None if they are so already."""
+    if bool((log_length[1:] >= log_length[:-1]).all()):
+        return None
+    return torch.argsort(log_length, stable=True)
+
+
 V = TypeVar("V", Polar, CodedPolar)
 
 
@@ -69,7 +76,9 @@ class Bank(Generic[V]):
     @staticmethod
     def of(vectors: Polar) -> "Bank[Polar]":
         """A bank of these vectors."""
-        order = torch.argsort(vectors.log_length, stable=True)
+        order = by_length(vectors.log_length)
+        if order is None:
+            return Bank(Polar(vectors.unit.contiguous(), vectors.log_length))
         return Bank(Polar(vectors.unit[order].contiguous(), vectors.log_length[order]))
 
 

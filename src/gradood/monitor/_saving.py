@@ -133,7 +133,9 @@ def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> Dete
             f"{detector!r} cannot be saved, as the registry knows another class as "
             f"{detector.name!r}; register it in the entry-point group gradood.detectors."
         )
-    options, more = pack(detector.saved_options(), f"detectors/{name}/options")
+    given = detector.options().items()
+    said = {k: v for k, v in given if k not in detector.later or v != detector.later[k]}
+    options, more = pack(said, f"detectors/{name}/options")
     reads, _ = pack(reads_to_plain(bound.binding.plans[name].reads), "")
     names = {key: f"detectors/{name}/state/{key}" for key in state}
     tensors |= more

@@ -60,6 +60,7 @@ ORDERS = list(itertools.permutations(range(7)))[1 :: 5040 // 2]
 DETECTORS = [
     *(create(name, **options) for name, options in BOUNDED.items()),
     gradood.KNN(bits=4),
+    gradood.KNN(bits=8),
     gradood.KNN(bits=4, samples=100, normalize=False),
 ]
 
@@ -94,7 +95,7 @@ def test_a_bound_that_nobody_asked_for_is_told_of(model, name, tmp_path, monkeyp
     with pytest.warns(BoundedFitWarning, match=rf"^{name} keeps .* more than 1 GiB. Give "):
         monitor = fitted(model, create(name, **options))
     cost = monitor.summary().detectors[0].cost
-    kept = "keeps 400 directions in 4 bits" if name == "knn" else r" of 400 fit samples, chosen by"
+    kept = "keeps 400 directions in 8 bits" if name == "knn" else r" of 400 fit samples, chosen by"
     assert kept in cost
     monitor.save(tmp_path / "d.safetensors")
     assert f"\n## Notes\n\n- {name} keeps" in card(check(tmp_path / "d.safetensors"))
@@ -124,7 +125,7 @@ def test_a_named_neighbor_is_scaled_by_the_share_that_is_kept(model):
 def test_codes_take_an_eighth_and_rank_alike(model):
     exact, coded = fitted(model, gradood.KNN(k=5)), fitted(model, gradood.KNN(k=5, bits=4))
     assert state_of(coded)["codes"].numel() * 8 == state_of(exact)["unit"].numel() * 4
-    assert set(state_of(coded)) == {"codes"}
+    assert set(state_of(coded)) == {"codes", "bits"}
     ranks = torch.stack([exact.score(QUERY), coded.score(QUERY)]).argsort(1).argsort(1).double()
     assert float(torch.corrcoef(ranks)[0, 1]) > 0.8
 

@@ -42,7 +42,7 @@ WRONG = [
     (gradood.GROOD, {"k": 0}),
     (gradood.KNN, {"k": 0}),
     (gradood.KNN, {"k": 1.0}),
-    (gradood.KNN, {"bits": 8}),
+    (gradood.KNN, {"bits": 16}),
     (gradood.KNN, {"samples": 0}),
 ]
 

@@ -31,24 +31,25 @@ ROTATION_OF_THREE = [[0.8536, 0.4571, -0.25], [0.1464, 0.25, 0.9571], [-0.5, 0.8
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_codes_are_close_and_take_half_a_byte(width):
+def test_codes_are_close_and_take_few_bits(width):
     units = directions(200, width)
-    codes = Codes.of(units)
-    assert codes.packed.shape == (200, (width + 1) // 2)
-    assert codes.packed.dtype == torch.uint8
-    assert codes.shape == (200, width)
-    assert float((codes[:] * rotated(units)).sum(1).min()) > 0.97
+    for bits, columns, least in ((4, (width + 1) // 2, 0.97), (8, width, 0.999)):
+        codes = Codes.of(units, bits)
+        assert codes.packed.shape == (200, columns)
+        assert codes.packed.dtype == torch.uint8
+        assert codes.shape == (200, width)
+        assert float((codes[:] * rotated(units)).sum(1).min()) > least
 
 
 def test_a_row_has_the_same_code_in_any_batch():
     units = directions(300, 64)
-    whole = Codes.of(units).packed
+    whole = Codes.of(units, 4).packed
     for start, stop in ((0, 1), (7, 9), (100, 300)):
-        assert torch.equal(Codes.of(units[start:stop]).packed, whole[start:stop])
+        assert torch.equal(Codes.of(units[start:stop], 4).packed, whole[start:stop])
 
 
 def test_rows_are_taken_as_of_the_tensor():
-    codes = Codes.of(directions(30, 5))
+    codes = Codes.of(directions(30, 5), 4)
     index = torch.tensor([[3, 4], [29, 0]])
     assert torch.equal(codes[index], codes[:][index])
     assert torch.equal(codes[4:9], codes[:][4:9])
@@ -56,14 +57,14 @@ def test_rows_are_taken_as_of_the_tensor():
 
 
 def test_a_zero_vector_has_a_code():
-    assert bool(Codes.of(torch.zeros(2, 6))[:].isfinite().all())
+    assert bool(Codes.of(torch.zeros(2, 6), 4)[:].isfinite().all())
 
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_the_distance_is_that_to_what_the_codes_stand_for(k):
     units, queries = directions(540, 48).split([500, 40])
     zero = torch.zeros(500, dtype=torch.float64)
-    codes = Codes.of(units)
+    codes = Codes.of(units, 4)
     query = Polar(rotated(queries), torch.zeros(40, dtype=torch.float64))
     found = kth_distance(query, Bank(CodedPolar(codes, zero)), k)
     expected = torch.cdist(rotated(queries.double()), codes[:].double()).sort(1).values[:, k - 1]
