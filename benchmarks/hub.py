@@ -14,6 +14,8 @@ import io
 import json
 import os
 import pickletools
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +42,7 @@ SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
 SIX = ["energy", "knn", "vim", "gradnorm", "mahalanobis", "gaia-z"]
 # Run in a fresh process: what is imported or unpickled while a package is loaded.
 AUDITED = """
-import json, sys
+import json, sys, sysconfig
 import gradood, gradood.hub, torch
 before, found, pickled = set(sys.modules), [], []
 def hook(event, args):
@@ -50,14 +52,18 @@ def hook(event, args):
         found.append(event)
 sys.addaudithook(hook)
 monitor = gradood.hub.load(sys.argv[1], **json.loads(sys.argv[2]))
-places = {}
+places, outside = {}, []
+own = sys.modules["gradood"].__path__[0]
+known = (own, sysconfig.get_path("stdlib"), *[p for p in sys.path if p.endswith("site-packages")])
 for name in sorted(set(sys.modules) - before):
-    file = getattr(sys.modules[name], "__file__", None) or ""
+    file = getattr(sys.modules[name], "__file__", None)
     top = name.partition(".")[0]
-    kind = "standard library" if top in sys.stdlib_module_names else top
-    places.setdefault(kind, 0)
-    places[kind] += 1
-print(json.dumps({"pickled": len(pickled), "events": found, "imported": places}))
+    places[top] = places.get(top, 0) + (top not in sys.stdlib_module_names)
+    if file is not None and not file.startswith(known):
+        outside.append(name)
+places = {top: count for top, count in places.items() if count}
+found = {"pickled": len(pickled), "events": found, "imported": places, "outside": outside}
+print(json.dumps(found))
 """
 PULLED = """
 import json, sys, warnings
@@ -246,7 +252,8 @@ def pushed(
         repository.commit({**repository.at("main"), "README.md": b"# Mine\n"})
         second = run(*words, str(folder / "again.npy"), **environment)
         kept = repository.at(second["sha"])["README.md"] == b"# Mine\n"
-        requests = list(dict.fromkeys(f"{method} {path}" for method, path in hub.requests))
+        made = (f"{method} {path}" for method, path in hub.requests)
+        requests = list(dict.fromkeys(re.sub("[0-9a-f]{40}", "SHA", one) for one in made))
     scores = np.load(folder / "scores.npy")
     expected = monitor.predict(x).score.numpy()
     rows = [
@@ -259,7 +266,7 @@ def pushed(
         f"{first['sha'] in first['warned'][0]} |",
         f"| a README.md that somebody wrote in between is kept | {kept} |",
     ]
-    return rows, [request.replace(first["sha"], "SHA") for request in requests]
+    return rows, requests
 
 
 def refused(package: Path, folder: Path) -> list[str]:
@@ -277,14 +284,16 @@ def refused(package: Path, folder: Path) -> list[str]:
             "files": spec["files"] | {"../x": spec["files"]["model.safetensors"]}
         },
         "a later format": {"format": 99},
-        "a missing key": {"torch": None},
+        "a missing key": {"torch": ...},
+        "a null": {"torch": None},
     }
     rows = []
     place = folder / "refused"
     for told, changes in cases.items():
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(package, place)
-        (place / "spec.json").write_text(json.dumps({**spec, **changes}))
+        plain = {name: value for name, value in {**spec, **changes}.items() if value is not ...}
+        (place / "spec.json").write_text(json.dumps(plain))
         try:
             gradood.hub.load(place)
             rows.append(f"| {told} | **taken** | |")
@@ -294,31 +303,75 @@ def refused(package: Path, folder: Path) -> list[str]:
     return rows
 
 
+def words_of(package: Path, out: Path, rows: int, place: str) -> list[str]:
+    """The command that scores."""
+    return [
+        *(sys.executable, "-m", "gradood", "score"),
+        *(f"{SHARED / 'data' / 'cifar10_test.parquet'}[:{rows}]", "--out", str(out)),
+        *("--detector", str(package / "detector.safetensors"), "--model", "resnet20"),
+        *("--weights", str(package / "model.safetensors"), "--shard-rows", "100"),
+        *("--workers", "0", *(("--devices", place) if place else ())),
+    ]
+
+
+def digests(out: Path) -> dict[str, str]:
+    """SHA-256 of each shard."""
+    files = sorted(out.glob("*.parquet"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
 def spread(package: Path, folder: Path, rows: int) -> list[str]:
-    """The same job in this process and over one, two and three CPU devices."""
+    """The same job in this process, over one to three CPU devices, and with what is killed."""
     lines = []
     expected: dict[str, str] = {}
     for place in ("", "cpu:1", "cpu:2", "cpu:3"):
         out = folder / f"scores-{place or 'here'}".replace(":", "-")
-        words = [
-            *("-m", "gradood", "score", f"{SHARED / 'data' / 'cifar10_test.parquet'}[:{rows}]"),
-            *("--detector", str(package / "detector.safetensors"), "--model", "resnet20"),
-            *("--weights", str(package / "model.safetensors"), "--out", str(out)),
-            *("--shard-rows", "200", "--workers", "0", *(("--devices", place) if place else ())),
-        ]
         began = time.monotonic()
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+        subprocess.run(words_of(package, out, rows, place), capture_output=True, check=True)
         seconds = time.monotonic() - began
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        digests = {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(out.glob("*.parquet"))
-        }
-        expected = expected or digests
-        alike = sum(digests.get(name) == digest for name, digest in expected.items())
-        lines.append(f"| {place or 'this process'} | {len(digests)} | {alike} | {seconds:.1f} |")
+        expected = expected or digests(out)
+        told = f"`--devices {place}`" if place else "this process"
+        lines.append(_row(told, digests(out), expected, f"{seconds:.0f} s"))
+    out = folder / "scores-killed"
+    driver = subprocess.Popen(
+        words_of(package, out, rows, "cpu:2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(out, 1)
+    worker = _children(driver.pid)[0]
+    os.kill(worker, signal.SIGKILL)
+    _wait_for(out, 3)
+    driver.kill()
+    driver.wait()
+    lines.append(_row("`cpu:2`, a process and then the driver killed", digests(out), expected, ""))
+    subprocess.run(words_of(package, out, rows, "cpu:1"), capture_output=True, check=True)
+    ids = len((out / "_manifest.jsonl").read_text().splitlines())
+    told = f"the same gone on with `cpu:1`, {ids} lines of the manifest"
+    lines.append(_row(told, digests(out), expected, ""))
     return lines
+
+
+def _row(told: str, found: dict[str, str], expected: dict[str, str], note: str) -> str:
+    alike = sum(expected.get(name) == digest for name, digest in found.items())
+    return f"| {told} | {len(found)} of {len(expected)} | {alike} | {note} |"
+
+
+def _wait_for(out: Path, lines: int) -> None:
+    manifest = out / "_manifest.jsonl"
+    while not manifest.exists() or manifest.read_text().count("\n") < lines:
+        time.sleep(0.05)
+
+
+def _children(parent: int) -> list[int]:
+    """Processes that a driver started to score; not what multiprocessing starts beside them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (place / "stat").read_text().rpartition(")")[2].split()
+            if int(stat[1]) == parent and b"spawn_main" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+        except OSError:
+            continue
+    return sorted(found)
 
 
 def main() -> None:
@@ -358,7 +411,7 @@ def page(
     """The page of results."""
     p1 = [
         f"| `{name}` | {found['pickled']} | {', '.join(found['events']) or 'none'} | "
-        f"{', '.join(f'{kind} ({count})' for kind, count in found['imported'].items())} | "
+        f"{', '.join(found['imported'])} | {', '.join(found['outside']) or 'none'} | "
         f"{found['files']} | {', '.join(found['pickles']) or 'none'} |"
         for name, found in audits.items()
     ]
@@ -371,10 +424,13 @@ def page(
             "that did not calibrate and 500 of SVHN.",
             "",
             "## A load runs nothing of the package (P1)",
-            "Fresh process, audit hook on while `gradood.hub.load` runs; modules by their package.",
+            "Fresh process, audit hook on while `gradood.hub.load` runs. Imported: packages beside "
+            "the standard library, those that timm and Transformers import themselves among them. "
+            "Elsewhere: modules outside of gradood, installed packages and the standard library.",
             "",
-            "| model | `pickle.find_class` | processes, sockets | imported | files | pickles |",
-            "|---|---|---|---|---|---|",
+            "| model | `pickle.find_class` | processes, sockets | imported | elsewhere | files "
+            "| pickles |",
+            "|---|---|---|---|---|---|---|",
             *p1,
             "",
             "## MLflow (P2)",
@@ -403,11 +459,12 @@ def page(
             *p4,
             "",
             "## Devices",
-            f"`gradood score … --devices`, {rows:,} CIFAR-10 test images, shards of 200 rows, one "
+            f"`gradood score … --devices`, {rows:,} CIFAR-10 test images, shards of 100 rows, one "
             "thread a process; CPU devices, as there is no GPU here. Seconds include the start of "
-            "Python and torch, twice with `--devices`.",
+            "Python and torch, twice with `--devices`; the load of the machine was "
+            f"{os.getloadavg()[2]:.0f} on {os.cpu_count()} cores, so they are no measure of speed.",
             "",
-            "| `--devices` | shards | of these equal to those of one process (SHA-256) | seconds |",
+            "| run | shards | of these equal to those of one process (SHA-256) | wall clock |",
             "|---|---|---|---|",
             *devices,
             "",

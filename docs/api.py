@@ -19,6 +19,7 @@ _FACE = {
     "A monitor and its results": ("Monitor", "load", "Result", "Results", "evaluate", "Table"),
     "Choice": ("choose", "methods", "inspect"),
     "Deployment": ("Watch", "export", "OnnxJudge"),
+    "Reasons": ("region_map", "RegionMap"),
     "Zero-shot classifiers": ("zero_shot",),
     "Detectors of one's own": ("Detector", "Learner"),
 }

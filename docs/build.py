@@ -1,8 +1,9 @@
-"""Build the site into build/site, without a network: python docs/build.py
+"""Build the site into build/site, without a network: python docs/build.py [--quick]
 
 Stages README.md and the pages of docs/ beside the API pages in build/source, with links changed to
 where things are there, and the navigation of navigation.toml; runs Sphinx with warnings as
-errors; then looks for every link of the pages that were made.
+errors; then looks for every link of the pages that were made. `--quick` keeps pages that are as
+they were, whose navigation may then be an earlier one.
 """
 
 import re
@@ -100,7 +101,8 @@ class Staging:
     def named(self, patterns: list[str], but: str = "") -> list[str]:
         """Names of staged pages, without their suffix, in the order of the patterns."""
         pages = sorted(n.rpartition(".")[0] for n in self.written if n.endswith((".md", ".rst")))
-        return [p for pattern in patterns for p in pages if p != but and _fits(p, pattern)]
+        found = [p for pattern in patterns for p in pages if p != but and _fits(p, pattern)]
+        return list(dict.fromkeys(found))
 
 
 def _fits(page: str, pattern: str) -> bool:
@@ -145,9 +147,9 @@ def main() -> int:
     """Exit code: 1 where Sphinx warned, or a link leads nowhere."""
     from sphinx.cmd.build import main as sphinx
 
+    if "--quick" not in sys.argv:
+        shutil.rmtree(ROOT / "build", ignore_errors=True)
     stage(Staging(SOURCE))
-    if "--fresh" in sys.argv:
-        shutil.rmtree(SITE, ignore_errors=True)
     arguments = ["-W", "--keep-going", "-q", "-b", "html", "-c", str(DOCS)]
     code = sphinx([*arguments, "-d", str(ROOT / "build" / "doctrees"), str(SOURCE), str(SITE)])
     if code:

@@ -15,7 +15,7 @@ _LITERAL = re.compile(r"(^ *>>> .*?(?:\n *$|\Z)|``.+?``|`[^`]+`(?:__?)?)", re.DO
 """Examples up to an empty line, code, and names."""
 
 _SECTION = re.compile(r"^( *)Class attributes\b.*:$")
-_SPECIAL = re.compile(r"[|*]|(?<=\w)_(?!\w)")
+_SPECIAL = re.compile(r"\||(?<![\\*])\*(?!\*)|(?<=\w)_(?!\w)")
 
 
 def prepare(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:

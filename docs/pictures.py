@@ -44,13 +44,13 @@ matplotlib.rcParams |= {"text.color": INK, "axes.edgecolor": "#8c959f", "figure.
 def main() -> int:
     """Make the pictures, and say their sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=sorted(PICTURES))
+    parser.add_argument("--only", choices=sorted(PICTURES), action="append")
     parser.add_argument("--names", type=Path)
     given = parser.parse_args()
     names = given.names.read_text(encoding="utf-8").splitlines() if given.names else []
     OUT.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
-        if given.only in (None, name):
+        if given.only is None or name in given.only:
             file = draw(names)
             print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
             if file.stat().st_size > LIMIT:
@@ -80,18 +80,18 @@ def photographs(names: list[str]) -> Path:
 def decision(names: list[str]) -> Path:
     """Images that ResNet-20 was not trained on, of its ten classes and of four other sets.
 
-    Of 200 of each set those whose p-values are evenly spread over the set's: typical ones, and none
+    Of 100 of each set those whose p-values are evenly spread over the set's: typical ones, and none
     picked by eye.
     """
     model, opened = cifar()
-    guard = gradood.guard(model, opened("cifar10_test.parquet[:1000]"))
+    guard = gradood.guard(model, opened("cifar10_test.parquet[:600]"))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     rows = []
     sets = ("cifar100_test", "svhn_test", "textures10_test", "mnist_test")
     for parts, each in ((("cifar10_test",), 8), (sets, 2)):
         chosen = []
         for part in parts:
-            images = torch.cat([batch[0] for batch in opened(f"{part}.parquet[1000:1200]")])
+            images = torch.cat([batch[0] for batch in opened(f"{part}.parquet[1000:1100]")])
             order = guard.predict(images).p_value.argsort(stable=True)
             places = [int((i + 0.5) / each * len(order)) for i in range(each)]
             chosen.append(images[order[places]])
@@ -104,7 +104,7 @@ def decision(names: list[str]) -> Path:
 def decided(rows: list[tuple[list[Any], Any]], names: list[str]) -> Any:
     """Two rows of images with the label, its probability, the p-value and the decision."""
     columns = len(rows[0][0])
-    figure, axes = plt.subplots(2, columns, figsize=(11, 26 / columns + 0.8))
+    figure, axes = plt.subplots(2, columns, figsize=(9, 18 / columns + 2.1))
     for line, (photos, results) in enumerate(rows):
         top = torch.softmax(results.logits, 1).max(1)
         for column, photo in enumerate(photos):
@@ -112,7 +112,7 @@ def decided(rows: list[tuple[list[Any], Any]], names: list[str]) -> Any:
             ax.imshow(photo, interpolation="bicubic")
             says = f"“{names[int(top.indices[column])]}”, {100 * top.values[column]:.0f} %"
             verdict = "unknown" if out else "known"
-            ax.set_xlabel(f"{says}\np = {results.p_value[column]:.3f}: {verdict}", fontsize=8.5)
+            ax.set_xlabel(f"{says}\np = {results.p_value[column]:.3f}\n{verdict}", fontsize=10)
             ax.xaxis.label.set_color(UNKNOWN if out else KNOWN)
             ax.set(xticks=[], yticks=[])
             for spine in ax.spines.values():
@@ -121,7 +121,7 @@ def decided(rows: list[tuple[list[Any], Any]], names: list[str]) -> Any:
         "New images of what the network has classes for",
         "Images of what it has no class for",
     )
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.92, bottom=0.1, wspace=0.08, hspace=0.5)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.13, wspace=0.08, hspace=0.55)
     for line, head in enumerate(heads):
         place = axes[line, 0].get_position()
         figure.text(place.x0, place.y1 + 0.025, head, fontsize=11, weight="bold")
@@ -180,14 +180,14 @@ def scores() -> tuple[gradood.Monitor[Any], dict[str, Any]]:
     """A calibrated monitor of ResNet-20, and its results of four sets."""
     model, opened = cifar()
     monitor = gradood.Monitor(model, gradood.MahalanobisPlusPlus())
-    monitor.fit(opened("cifar10_train_a.parquet[:3000]"))
-    monitor.calibrate(opened("cifar10_test.parquet[:1000]"), fpr=0.05)
-    sets = {"new known images (CIFAR-10)": "cifar10_test.parquet[1000:2000]"}
+    monitor.fit(opened("cifar10_train_a.parquet[:2000]"))
+    monitor.calibrate(opened("cifar10_test.parquet[:500]"), fpr=0.05)
+    sets = {"new known images (CIFAR-10)": "cifar10_test.parquet[1000:1500]"}
     sets |= {
-        "near: CIFAR-100": "cifar100_test.parquet[:1000]",
-        "far: house numbers": "svhn_test.parquet[:1000]",
+        "near: CIFAR-100": "cifar100_test.parquet[:500]",
+        "far: house numbers": "svhn_test.parquet[:500]",
     }
-    sets |= {"far: textures": "textures10_test.parquet"}
+    sets |= {"far: textures": "textures10_test.parquet[:500]"}
     return monitor, {name: monitor.predict(opened(part)) for name, part in sets.items()}
 
 

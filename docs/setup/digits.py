@@ -3,6 +3,7 @@
 from gradood.data import Preprocess, loader, open_images
 from gradood.models import digits_net, load_weights
 
+import gradood
 
 model = load_weights(digits_net(8), "demo/weights.safetensors")
 gray = Preprocess(mode="L")

@@ -118,6 +118,25 @@ def test_the_pages_use_what_the_demo_leaves():
     assert "/demo/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
+def test_no_page_writes_where_another_does(pages):
+    """A reader goes through several in one folder; each of them begins in a copy here."""
+    written: dict[str, set[str]] = {}
+    for page in pages.pages():
+        for block in page.blocks:
+            for name in (
+                re.findall(r"--(?:out|report) (demo/\S+)", block.text) if block.runs() else ()
+            ):
+                written.setdefault(name, set()).add(page.name)
+    assert {name: users for name, users in written.items() if len(users) > 1} == {}
+
+
+def test_a_setup_defines_what_its_pages_say(pages):
+    for file in (ROOT / "docs" / "setup").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for name in ("gradood", "model", "images"):
+            assert re.search(rf"^(import {name}$|.*\b{name}\b.* = )", text, re.M), (file.name, name)
+
+
 @pytest.mark.parametrize("page", NAMES)
 def test_links_to_files_lead_somewhere(page):
     text = re.sub(

@@ -140,6 +140,8 @@ def open_package(folder: str | os.PathLike[str]) -> Package:
     spec = read_spec(place)
     for name, record in spec.files.items():
         _verify(place / name, record, ModelMismatchError if name == WEIGHTS else ArtifactError)
+    if WEIGHTS in spec.files and not _is_safetensors(place / WEIGHTS):
+        raise ArtifactError(f"{WEIGHTS} is no safetensors file; packages hold no other weights.")
     spec.check_against(check(place / DETECTOR))
     return Package(folder=place, spec=spec)
 
@@ -191,6 +193,12 @@ def package_of(monitor: Any) -> Package:
     if found is None:
         raise ConfigError("this was not loaded from a package by gradood.hub.")
     return found
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether a file begins as safetensors do, with a length and a JSON object; no pickle does."""
+    with file.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def _verify(file: Path, record: FileRecord, error: type[Exception]) -> None:

@@ -153,7 +153,10 @@ def _check_folder(folder: Path, force: bool) -> None:
             f"{str(folder)!r} holds other files, such as {strangers[0]!r}; name a new folder."
         )
     if held & (_OF_PACKAGES - {CARD}) and not force:
-        raise ConfigError(f"{str(folder)!r} has a package already; name another, or give --force.")
+        raise ConfigError(
+            f"{str(folder)!r} has a package already; name another, or give --force "
+            "(Details(force=True))."
+        )
 
 
 def _named(model: LoadedModel) -> tuple[str, Mapping[str, FileRecord] | None]:

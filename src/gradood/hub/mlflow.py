@@ -37,7 +37,8 @@ def save_model(
     package: str | os.PathLike[str],
     path: str | os.PathLike[str],
     mlflow_model: Any = None,
-    **details: Any,
+    *,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a package as a model of MLflow.
 
@@ -45,7 +46,7 @@ def save_model(
         package: the folder, from `gradood.hub.pack`.
         path: of the model; a new folder.
         mlflow_model: a ``mlflow.models.Model`` to add to, which `log_model` gives; else None.
-        details: ``metadata`` and the like, for ``mlflow.models.Model``.
+        metadata: kept in ``MLmodel``.
 
     Raises:
         ConfigError: the folder is no package, or `path` is there already.
@@ -64,10 +65,9 @@ def save_model(
         if (found.folder / name).is_file():
             shutil.copyfile(found.folder / name, data / name)
     model = models.Model() if mlflow_model is None else mlflow_model
-    for name, value in details.items():
-        setattr(model, name, value)
-    if model.signature is None:
-        model.signature = _signature(found)
+    if metadata is not None:
+        model.metadata = dict(metadata)
+    model.signature = _signature(found)
     verified = check(data / DETECTOR)
     pyfunc.add_to_model(model, loader_module=__name__, data=_DATA, model_config=_CONFIG)
     model.add_flavor(FLAVOR, gradood_version=__version__, data=_DATA, sha256=verified.sha256)

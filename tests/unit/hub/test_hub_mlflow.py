@@ -43,6 +43,13 @@ def test_detectors_that_are_not_combined_decide_each(made):
     assert list(PackagedDetector(monitor, (1, 8, 8)).predict(made.x.numpy()).columns) == COLUMNS
 
 
+def test_a_guard_answers_alike(made, tmp_path):
+    guard = gradood.guard(made.model, made.x, fpr=0.1, detectors=["energy", "msp"])
+    frame = PackagedDetector(guard, (1, 8, 8)).predict(made.x.numpy())
+    assert list(frame.columns) == COLUMNS
+    assert frame["is_ood"].tolist() == guard.predict(made.x).is_ood.tolist()
+
+
 def test_inputs_of_another_form_are_refused(made):
     found = _load_pyfunc(str(made.package))
     x = made.x.numpy()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 import gradood.hub
 from gradood.artifact import check
@@ -138,7 +138,7 @@ def test_a_factory_is_imported_only_if_the_caller_trusts_the_package(copied, tmp
 def changed(package):
     """The weights, of which one number is the next larger one."""
     file = package / "model.safetensors"
-    state = load_file(file)
+    state = load(file.read_bytes())
     name = next(name for name, value in state.items() if value.is_floating_point())
     flat = state[name].reshape(-1)
     flat[0] = torch.nextafter(flat[0], torch.tensor(float("inf")))
@@ -151,6 +151,16 @@ def test_other_weights_are_another_model(copied):
         gradood.hub.load(copied)
     rehash(copied, "model.safetensors")
     with pytest.raises(ModelMismatchError, match="another model than the one given"):
+        gradood.hub.load(copied)
+
+
+def test_weights_that_are_a_pickle_are_not_read(copied):
+    """``torch.load`` would read it, whatever its name."""
+    file = copied / "model.safetensors"
+    torch.save(load(file.read_bytes()), file)
+    assert pickles(file.read_bytes())
+    rehash(copied, "model.safetensors")
+    with pytest.raises(ArtifactError, match="no safetensors file"):
         gradood.hub.load(copied)
 
 

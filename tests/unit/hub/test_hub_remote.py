@@ -21,7 +21,7 @@ def server(tmp_path, monkeypatch):
         yield hub
 
 
-def test_what_is_pushed_is_what_was_packed_and_scores_alike(made, server):
+def test_what_is_pushed_is_what_was_packed_and_scores_alike(made, server, monkeypatch):
     sha = gradood.hub.push_to_hub(made.package, "me/detector", token="a-token")
     repository = server.repositories["me/detector"]
     assert repository.private and repository.head == sha
@@ -34,6 +34,10 @@ def test_what_is_pushed_is_what_was_packed_and_scores_alike(made, server):
     assert torch.equal(found.predict(made.x).score, made.monitor.predict(made.x).score)
     package = gradood.hub.package_of(found)
     assert (package.repo, package.revision) == ("me/detector", sha)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert gradood.hub.from_hub("me/detector", revision=sha).combine == "fisher"
+    with pytest.raises(OSError):
+        gradood.hub.from_hub("me/detector", revision="main")
 
 
 def test_a_branch_warns_and_the_revision_taken_is_recorded(made, server):
