@@ -11,6 +11,7 @@ from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
 from gradood._engine.forms import InputForm
 from gradood.detectors.base import Detector, Learner, Plan
+from gradood.taps import Link
 
 __all__ = ["Sets", "fitted", "told_fit"]
 
@@ -60,6 +61,17 @@ class Sets:
         shifted = {name: read(data) for name, data in self.shifted.items()}
         known = read(self.id)
         return replace(self, id=known, ood=ood, fit=fit, held_out=held, shifted=shifted)
+
+    def classes(self, link: Link | None, shifted: str | None = None) -> Tensor | None:
+        """Classes (n,) of the in-distribution data; None without, or where one does not hold alone.
+
+        Args:
+            link: of the outputs.
+            shifted: name of a shifted set that is meant instead.
+        """
+        if link not in (None, "softmax"):
+            return None
+        return self.id_labels if shifted is None else self.shifted_labels.get(shifted)
 
     def fits_on_held_out(self, detector: Detector) -> bool:
         """Whether a method is fitted on the held-out data."""

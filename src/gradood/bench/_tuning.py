@@ -108,7 +108,13 @@ def choose(
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
     size, workers = settings.batch_size, settings.workers
-    sharded = partial(image_shards, model=opened.subject.model, batch_size=size, workers=workers)
+    sharded = partial(
+        image_shards,
+        model=opened.subject.model,
+        batch_size=size,
+        workers=workers,
+        link=opened.model.link,
+    )
     shards = sharded(held)
     sets = Sets(
         fit=[shard for images in fit for shard in sharded(images)],
@@ -126,6 +132,7 @@ def choose(
             level=None,
             cache=cache,
             output=opened.model.output,
+            link=opened.model.link,
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:

@@ -24,6 +24,7 @@ from gradood.data.row_dataset import joint_sample
 from gradood.data.sources import open_inputs
 from gradood.errors import ConfigError, DataError
 from gradood.models._load import Subject, load_subject
+from gradood.taps import Link
 
 __all__ = [
     "LoadedEntry",
@@ -73,7 +74,7 @@ class LoadedEntry:
     def example(self) -> Inputs:
         """A few in-distribution inputs as one batch."""
         found = next((fit for fit in self.fit if len(fit)), self.id)
-        return first_inputs(example_of(found), InputForm(self.subject.model))
+        return first_inputs(example_of(found), InputForm(self.subject.model, None, self.model.link))
 
     @property
     def fit_labels(self) -> Tensor | None:
@@ -96,6 +97,7 @@ class LoadedEntry:
         options = self.id.preprocess.to_dict()
         preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         own = {"preprocess": preprocess, "batch_size": settings.batch_size}
+        own |= {} if self.model.link is None else {"link": self.model.link}
         return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:
@@ -111,6 +113,7 @@ class LoadedEntry:
                     batch_size=settings.batch_size,
                     workers=settings.workers,
                     variant="" if one.preprocess == own else "sized",
+                    link=self.model.link,
                 )
             ]
 
@@ -275,6 +278,7 @@ def image_shards(
     batch_size: int,
     workers: int,
     variant: str = "",
+    link: Link | None = None,
 ) -> list[Shard]:
     """The shards of a data set of images; batches lie the same in each, whatever is read of it.
 
@@ -284,9 +288,10 @@ def image_shards(
         batch_size: images at once.
         workers: processes that decode.
         variant: what tells inputs from others made of the same images, for the cache; or empty.
+        link: of the outputs, which says what labels are.
     """
     rows = -(-_ROWS // batch_size) * batch_size
-    labels, form = dataset.labels, InputForm(model)
+    labels, form = None if link == "none" else dataset.labels, InputForm(model, None, link)
     shards: list[Shard] = []
     for start in range(0, len(dataset), rows):
         part = dataset[start : start + rows]
