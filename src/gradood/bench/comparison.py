@@ -133,12 +133,8 @@ def compare(
 
     Cost: at most one pass over each set, and some passes of the example.
     """
-    if not sets.ood:
-        raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    check_names(sets.shifted, sets.ood)
-    example = example.to(device_of(unwrap(model)))
-    network = observed(model, example, output=output, link=link or "softmax")
-    network = preprocessed(network, sets.preprocess)
+    _check_sets(sets)
+    network = _observed(model, example, output, link, sets)
     sets = sets.of_form(InputForm(model, model_input, link))
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
@@ -148,7 +144,7 @@ def compare(
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
         # Before the outliers, as whoever is warned may not want to wait for them.
         share = checked_accuracy(known.label, sets.classes(link), network.classes)
-    if link in (None, "softmax"):
+    if network.link == "softmax":
         classes = known.label if sets.id_labels is None else sets.id_labels
         warn_of_classes(sets.fit_labels, classes, network.classes, noted)
     shifted, bound = _scored("shifted", sets.shifted, bound, clock, noted)
@@ -157,8 +153,24 @@ def compare(
         compared = _compared(bound, known, unknown, shifted, level)
     right = {name: accuracy(b.label, sets.classes(link, name)) for name, b in shifted.items()}
     plans = {n: told_fit(plan, compared.detectors[n], sets) for n, plan in compared.plans.items()}
-    facts = {"id_accuracy": share, "shifted_accuracy": right, "warnings": tuple(noted.records)}
-    return replace(compared, **facts, plans=plans, seconds=clock.seconds)
+    facts = {"id_accuracy": share, "shifted_accuracy": right, "plans": plans}
+    return replace(compared, **facts, warnings=tuple(noted.records), seconds=clock.seconds)
+
+
+def _check_sets(sets: Sets) -> None:
+    """Refuse a comparison without outliers, or names that stand for two sets."""
+    if not sets.ood:
+        raise DataError("no out-of-distribution set was given; give at least one, by name.")
+    check_names(sets.shifted, sets.ood)
+
+
+def _observed(
+    model: nn.Module, example: Inputs, output: Output | None, link: Link | None, sets: Sets
+) -> Network:
+    """The network, with what is known of how images become its inputs."""
+    example = example.to(device_of(unwrap(model)))
+    network = observed(model, example, output=output, link=link or "softmax")
+    return preprocessed(network, sets.preprocess)
 
 
 def _scored(

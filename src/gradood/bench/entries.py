@@ -1,11 +1,10 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradood._engine.batches import Batch, Data, Shard, batches, first_inputs
@@ -14,6 +13,7 @@ from gradood._engine.readings import ReadingCache
 from gradood._engine.rows import Inputs
 from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
+from gradood.bench._data_sets import joined_labels
 from gradood.bench._unusable import without_unusable
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
@@ -31,7 +31,6 @@ __all__ = [
     "example_of",
     "image_shards",
     "inventory_of",
-    "joined_labels",
     "open_all",
     "open_entry",
 ]
@@ -66,9 +65,9 @@ class LoadedEntry:
     @property
     def parts(self) -> dict[str, tuple[RowDataset, ...]]:
         """Name of a set → its data sets."""
-        beside = {name: (one,) for name, one in (*self.shifted.items(), *self.ood.items())}
-        val = {} if self.val is None else {"held-out": (self.val,)}
-        return {"ID": (self.id,), "fit": self.fit, **val, **beside}
+        beside = {name: (one,) for name, one in (self.shifted | self.ood).items()}
+        held_out = () if self.val is None else (self.val,)
+        return {"ID": (self.id,), "fit": self.fit, "held-out": held_out, **beside}
 
     @property
     def example(self) -> Inputs:
@@ -139,13 +138,6 @@ def example_of(dataset: RowDataset) -> Any:
     return batch[0] if dataset.labeled else batch
 
 
-def joined_labels(datasets: Sequence[RowDataset]) -> Tensor | None:
-    """Labels of several data sets one after another; None if there are none, or not of all."""
-    found = [dataset.labels for dataset in datasets]
-    known = [labels for labels in found if labels is not None]
-    return torch.cat(known) if known and len(known) == len(found) else None
-
-
 def open_all(settings: Settings) -> list[LoadedEntry]:
     """Every network of a run, with its data sets.
 
@@ -174,8 +166,8 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     test = _images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit)
     # What the first table says, as its columns of numbers, holds for all sets.
     own = test.preprocess
-    every = replace(settings, max_bad_fraction=None)  # Looked at once it is known which are taken.
-    fit = [_images("fit", path, every, own) for path in suite.id.fit]
+    unchecked = replace(settings, max_bad_fraction=None)  # Until it is known which are taken.
+    fit = [_images("fit", path, unchecked, own) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
