@@ -52,8 +52,8 @@ class NECO(Learner[ClassMoments]):
 
     Cost: the forward pass; width² multiplications per image; state of width².
 
-    >>> NECO(dimension=100)
-    NECO(dimension=100)
+    >>> NECO(dimension=32)
+    NECO(dimension=32)
     """
 
     name = "neco"
