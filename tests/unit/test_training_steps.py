@@ -9,7 +9,8 @@ from torch.utils.data import TensorDataset
 from gradood.errors import DataError
 from gradood.training._distributed import Processes
 from gradood.training._randomness import Order
-from gradood.training._samples import Samples, augmented, image_of, label_of
+from gradood.training._sample_form import label_of
+from gradood.training._samples import Samples, augmented, image_of
 from gradood.training._steps import StepBatches, Steps, learning_rate
 from gradood.training._terms import Gradient, Loss
 from gradood.training.recipe import Augment, Batch, Recipe, Sampling, Schedule

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradood._engine.batches import Data, Shard, shards_of
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.fitting import fit
 from gradood._engine.forms import InputForm
+from gradood.data import RowDataset
 from gradood.detectors.base import Detector, Learner, Plan
+from gradood.taps import Link
 
-__all__ = ["Sets", "fitted", "told_fit"]
+__all__ = ["Sets", "fitted", "joined_labels", "told_fit"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,6 +64,17 @@ class Sets:
         known = read(self.id)
         return replace(self, id=known, ood=ood, fit=fit, held_out=held, shifted=shifted)
 
+    def classes(self, link: Link | None, shifted: str | None = None) -> Tensor | None:
+        """Classes (n,) of the in-distribution data; None without, or where one does not hold alone.
+
+        Args:
+            link: of the outputs.
+            shifted: name of a shifted set that is meant instead.
+        """
+        if link not in (None, "softmax"):
+            return None
+        return self.id_labels if shifted is None else self.shifted_labels.get(shifted)
+
     def fits_on_held_out(self, detector: Detector) -> bool:
         """Whether a method is fitted on the held-out data."""
         if self.held_out is None or not (isinstance(detector, Learner) and detector.held_out):
@@ -98,3 +112,10 @@ def told_fit(plan: Plan, detector: Detector, sets: Sets) -> Plan:
     if sets.fits_on_held_out(detector):
         note = "fitted on held-out images, as in its paper"
     return replace(plan, notes=(*plan.notes, note))
+
+
+def joined_labels(datasets: Sequence[RowDataset]) -> Tensor | None:
+    """Labels of several data sets one after another; None if there are none, or not of all."""
+    found = [dataset.labels for dataset in datasets]
+    known = [labels for labels in found if labels is not None]
+    return torch.cat(known) if known and len(known) == len(found) else None

@@ -20,9 +20,10 @@ from gradood._engine.readings import ReadingCache
 from gradood._io.cache import key_of
 from gradood._io.warning_filters import ignored
 from gradood.bench._cache_key import source_version
+from gradood.bench._data_sets import joined_labels
 from gradood.bench.comparison import Comparison, Sets, compare
 from gradood.bench.config import Settings
-from gradood.bench.entries import LoadedEntry, image_shards, joined_labels
+from gradood.bench.entries import LoadedEntry, image_shards
 from gradood.bench.method_args import Selection
 from gradood.data import RowDataset
 from gradood.detectors.base import Detector
@@ -107,8 +108,8 @@ def choose(
     if not candidates:
         return Choice(selection.detectors, "in-distribution data; no method here has a grid")
     fit, held, where = _split(opened)
-    size, workers = settings.batch_size, settings.workers
-    sharded = partial(image_shards, model=opened.subject.model, batch_size=size, workers=workers)
+    reading = {"batch_size": settings.batch_size, "workers": settings.workers}
+    sharded = partial(image_shards, model=opened.subject.model, link=opened.model.link, **reading)
     shards = sharded(held)
     sets = Sets(
         fit=[shard for images in fit for shard in sharded(images)],
@@ -126,6 +127,7 @@ def choose(
             level=None,
             cache=cache,
             output=opened.model.output,
+            link=opened.model.link,
         )
     detectors, tried = dict(selection.detectors), {}
     for name in selection.detectors:

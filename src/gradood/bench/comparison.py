@@ -30,7 +30,7 @@ from gradood.detectors.base import Detector, Plan
 from gradood.errors import DataError
 from gradood.monitor._shifted import check_names, shifted_rows
 from gradood.monitor.evaluation import Table, table_of
-from gradood.taps import Inputs, Network, Output, device_of, unwrap
+from gradood.taps import Inputs, Link, Network, Output, device_of, unwrap
 
 __all__ = ["Comparison", "Sets", "compare"]
 
@@ -108,6 +108,7 @@ def compare(
     told: Callable[[str], None] = lambda text: None,
     output: Output | None = None,
     model_input: ModelInput | None = None,
+    link: Link | None = None,
 ) -> Comparison:
     """Fit the detectors that learn, score every set, and measure.
 
@@ -123,7 +124,7 @@ def compare(
         level: coverage of the confidence intervals; None for none.
         cache: where readings, states and scores of shards are kept, or None.
         told: called with a line at the beginning of each part of the work.
-        output, model_input: as for `gradood.Monitor`; the latter for batches that are no shards.
+        output, model_input, link: as for `gradood.Monitor`; of shards, `model_input` is their own.
 
     Raises:
         TapError: the model cannot be read at all, or not by a required detector.
@@ -132,12 +133,9 @@ def compare(
 
     Cost: at most one pass over each set, and some passes of the example.
     """
-    if not sets.ood:
-        raise DataError("no out-of-distribution set was given; give at least one, by name.")
-    check_names(sets.shifted, sets.ood)
-    network = observed(model, example.to(device_of(unwrap(model))), output=output)
-    network = preprocessed(network, sets.preprocess)
-    sets = sets.of_form(InputForm(model, model_input))
+    _check_sets(sets)
+    network = _observed(model, example, output, link, sets)
+    sets = sets.of_form(InputForm(model, model_input, link))
     bound = _bound(network, roster(detectors)[0], sets, example, required, cache)
     clock, noted = _Clock(told), WarningLog()
     with clock("fit"), noted("fit"):
@@ -145,17 +143,34 @@ def compare(
     with clock("id"), noted("id"):
         known, bound = score_shards(bound, shards_of(sets.id), what="id")
         # Before the outliers, as whoever is warned may not want to wait for them.
-        share = checked_accuracy(known.label, sets.id_labels, bound.binding.network.classes)
-    classes = known.label if sets.id_labels is None else sets.id_labels
-    warn_of_classes(sets.fit_labels, classes, bound.binding.network.classes, noted)
+        share = checked_accuracy(known.label, sets.classes(link), network.classes)
+    if network.link == "softmax":
+        classes = known.label if sets.id_labels is None else sets.id_labels
+        warn_of_classes(sets.fit_labels, classes, network.classes, noted)
     shifted, bound = _scored("shifted", sets.shifted, bound, clock, noted)
     unknown, bound = _scored("ood", sets.ood, bound, clock, noted)
     with clock("metrics"):
         compared = _compared(bound, known, unknown, shifted, level)
-    right = {name: accuracy(b.label, sets.shifted_labels.get(name)) for name, b in shifted.items()}
+    right = {name: accuracy(b.label, sets.classes(link, name)) for name, b in shifted.items()}
     plans = {n: told_fit(plan, compared.detectors[n], sets) for n, plan in compared.plans.items()}
-    facts = {"id_accuracy": share, "shifted_accuracy": right, "warnings": tuple(noted.records)}
-    return replace(compared, **facts, plans=plans, seconds=clock.seconds)
+    facts = {"id_accuracy": share, "shifted_accuracy": right, "plans": plans}
+    return replace(compared, **facts, warnings=tuple(noted.records), seconds=clock.seconds)
+
+
+def _check_sets(sets: Sets) -> None:
+    """Refuse a comparison without outliers, or names that stand for two sets."""
+    if not sets.ood:
+        raise DataError("no out-of-distribution set was given; give at least one, by name.")
+    check_names(sets.shifted, sets.ood)
+
+
+def _observed(
+    model: nn.Module, example: Inputs, output: Output | None, link: Link | None, sets: Sets
+) -> Network:
+    """The network, with what is known of how images become its inputs."""
+    example = example.to(device_of(unwrap(model)))
+    network = observed(model, example, output=output, link=link or "softmax")
+    return preprocessed(network, sets.preprocess)
 
 
 def _scored(
@@ -220,8 +235,9 @@ def _bound(
 ) -> DetectorSet:
     """The detectors that can read the model, bound to it."""
     moved = ((f"shifted ID {name}", labels) for name, labels in sets.shifted_labels.items())
-    for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels), *moved):
-        check_classes(name, labels, network.classes)
+    if network.link == "softmax":
+        for name, labels in (("fit", sets.fit_labels), ("ID", sets.id_labels), *moved):
+            check_classes(name, labels, network.classes)
     binding = plan_detectors(
         network,
         detectors,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from gradood.bench.suite import Suite
 from gradood.detectors.base import require
 from gradood.models._columns import ColumnChoice
+from gradood.taps import Link
 
 __all__ = ["ModelEntry", "Settings"]
 
@@ -22,6 +23,7 @@ class ModelEntry:
         weights: file of its weights, or None where the source brings its own.
         seed: which of several weights of the same architecture, or None if it is the only one.
         output: which item of what it returns holds the logits; None for the usual ones.
+        link: what makes probabilities of its outputs; None for a softmax.
     """
 
     label: str
@@ -29,6 +31,7 @@ class ModelEntry:
     weights: Path | None = None
     seed: int | None = None
     output: str | int | None = None
+    link: Link | None = None
 
     @property
     def run(self) -> str:

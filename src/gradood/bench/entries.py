@@ -1,11 +1,10 @@
 """Entries of a benchmark run: networks and their data sets, opened and checked beforehand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradood._engine.batches import Batch, Data, Shard, batches, first_inputs
@@ -14,6 +13,7 @@ from gradood._engine.readings import ReadingCache
 from gradood._engine.rows import Inputs
 from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
+from gradood.bench._data_sets import joined_labels
 from gradood.bench._unusable import without_unusable
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
@@ -24,13 +24,13 @@ from gradood.data.row_dataset import joint_sample
 from gradood.data.sources import open_inputs
 from gradood.errors import ConfigError, DataError
 from gradood.models._load import Subject, load_subject
+from gradood.taps import Link
 
 __all__ = [
     "LoadedEntry",
     "example_of",
     "image_shards",
     "inventory_of",
-    "joined_labels",
     "open_all",
     "open_entry",
 ]
@@ -65,15 +65,15 @@ class LoadedEntry:
     @property
     def parts(self) -> dict[str, tuple[RowDataset, ...]]:
         """Name of a set → its data sets."""
-        beside = {name: (one,) for name, one in (*self.shifted.items(), *self.ood.items())}
-        val = {} if self.val is None else {"held-out": (self.val,)}
-        return {"ID": (self.id,), "fit": self.fit, **val, **beside}
+        beside = {name: (one,) for name, one in (self.shifted | self.ood).items()}
+        held_out = () if self.val is None else (self.val,)
+        return {"ID": (self.id,), "fit": self.fit, "held-out": held_out, **beside}
 
     @property
     def example(self) -> Inputs:
         """A few in-distribution inputs as one batch."""
         found = next((fit for fit in self.fit if len(fit)), self.id)
-        return first_inputs(example_of(found), InputForm(self.subject.model))
+        return first_inputs(example_of(found), InputForm(self.subject.model, None, self.model.link))
 
     @property
     def fit_labels(self) -> Tensor | None:
@@ -96,6 +96,7 @@ class LoadedEntry:
         options = self.id.preprocess.to_dict()
         preprocess = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         own = {"preprocess": preprocess, "batch_size": settings.batch_size}
+        own |= {} if self.model.link is None else {"link": self.model.link}
         return ReadingCache(cache, {**key, **own}, detector_key)
 
     def sets(self, settings: Settings) -> Sets:
@@ -111,6 +112,7 @@ class LoadedEntry:
                     batch_size=settings.batch_size,
                     workers=settings.workers,
                     variant="" if one.preprocess == own else "sized",
+                    link=self.model.link,
                 )
             ]
 
@@ -134,13 +136,6 @@ def example_of(dataset: RowDataset) -> Any:
     """The first inputs of a data set, at most 32, as one batch: a tensor, or a mapping of such."""
     batch = next(iter(loader(dataset[:_EXAMPLE], batch_size=_EXAMPLE)))
     return batch[0] if dataset.labeled else batch
-
-
-def joined_labels(datasets: Sequence[RowDataset]) -> Tensor | None:
-    """Labels of several data sets one after another; None if there are none, or not of all."""
-    found = [dataset.labels for dataset in datasets]
-    known = [labels for labels in found if labels is not None]
-    return torch.cat(known) if known and len(known) == len(found) else None
 
 
 def open_all(settings: Settings) -> list[LoadedEntry]:
@@ -171,8 +166,8 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     test = _images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit)
     # What the first table says, as its columns of numbers, holds for all sets.
     own = test.preprocess
-    every = replace(settings, max_bad_fraction=None)  # Looked at once it is known which are taken.
-    fit = [_images("fit", path, every, own) for path in suite.id.fit]
+    unchecked = replace(settings, max_bad_fraction=None)  # Until it is known which are taken.
+    fit = [_images("fit", path, unchecked, own) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
@@ -275,6 +270,7 @@ def image_shards(
     batch_size: int,
     workers: int,
     variant: str = "",
+    link: Link | None = None,
 ) -> list[Shard]:
     """The shards of a data set of images; batches lie the same in each, whatever is read of it.
 
@@ -284,9 +280,10 @@ def image_shards(
         batch_size: images at once.
         workers: processes that decode.
         variant: what tells inputs from others made of the same images, for the cache; or empty.
+        link: of the outputs, which says what labels are.
     """
     rows = -(-_ROWS // batch_size) * batch_size
-    labels, form = dataset.labels, InputForm(model)
+    labels, form = None if link == "none" else dataset.labels, InputForm(model, None, link)
     shards: list[Shard] = []
     for start in range(0, len(dataset), rows):
         part = dataset[start : start + rows]

@@ -149,6 +149,7 @@ def _compared(
         cache=cache,
         told=told,
         output=entry.model.output,
+        link=entry.model.link,
     )
     _warn_of_accuracy(entry, comparison)
     return comparison, choice

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from gradood.cli._groups import flag, option
-from gradood.cli._model_output import OutputItem, output_item
+from gradood.cli._model_output import LinkName, OutputItem, link_named, output_item
 from gradood.cli._options import MODEL, Device, ModelSpec, NumClasses, Pretrained
 from gradood.cli._output import say
 from gradood.errors import ConfigError
@@ -39,6 +39,7 @@ class NetworkOptions:
         ),
     ] = field(default_factory=list)
     output: OutputItem = None
+    link: LinkName = None
     num_classes: NumClasses = None
     pretrained: Pretrained = False
     device: Device = "cpu"
@@ -66,6 +67,7 @@ class NetworkOptions:
                 weights=file,
                 seed=seed if len(files) > 1 else None,
                 output=output_item(self.output),
+                link=link_named(self.link),
             )
             for label, spec, files in networks
             for seed, file in enumerate(files or [None])

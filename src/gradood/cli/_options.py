@@ -199,7 +199,7 @@ class ColumnOptions(InputColumnOptions):
     image_column: ImageColumn = "image"
     label_column: Annotated[
         str,
-        option("NAME", "Labels in tables."),
+        option("NAME[:SEP]", "Labels in tables; with --link sigmoid a list, or names with SEP."),
     ] = "label"
 
     def open(

@@ -9,6 +9,7 @@ import typer
 from gradood.cli._bad_rows import MaxBadFraction
 from gradood.cli._exits import Exit
 from gradood.cli._groups import flag, option
+from gradood.cli._model_output import LinkName, link_named
 from gradood.cli._options import (
     MODEL,
     RUN,
@@ -48,6 +49,7 @@ class StartOptions:
         option("FILE", "Weights to start from: safetensors or state dict.", "--from"),
     ] = None
     num_classes: NumClasses = None
+    link: LinkName = None
     pretrained: Annotated[
         bool,
         flag("Let timm or torchvision fetch the weights to start from."),
@@ -198,7 +200,7 @@ def train(
     )
     with joined(device_name(network.device)) as device:
         loaded = network.load(chosen, preprocess=changes, columns=running.choice(), device=device)
-        training_data = images.open(loaded.preprocess, running)
+        training_data = images.open(loaded.preprocess, running, link_named(network.link))
         trainer = Trainer(loaded.model, chosen, training_data, out=running.out, options=options)
         trained = trainer.fit(resume=running.resume)
         leads = Processes.current().leads

@@ -11,6 +11,7 @@ from gradood.errors import DataError
 
 if TYPE_CHECKING:
     from gradood.data import ColumnInput, Preprocess, RowDataset
+    from gradood.taps import Link
     from gradood.training import TrainingData
 
 __all__ = ["TrainingDataOptions"]
@@ -46,9 +47,18 @@ class TrainingDataOptions:
     ] = None
 
     def open(
-        self, preprocess: "Preprocess | ColumnInput", columns: ColumnOptions
+        self,
+        preprocess: "Preprocess | ColumnInput",
+        columns: ColumnOptions,
+        link: "Link | None" = None,
     ) -> "TrainingData":
-        """The images, and what they are called."""
+        """The images, and what they are called.
+
+        Args:
+            preprocess: from what a row holds to the model's input.
+            columns: of tables.
+            link: what makes probabilities of the model's outputs.
+        """
         from gradood.data import Preprocess
         from gradood.training import TrainingData
 
@@ -61,6 +71,7 @@ class TrainingDataOptions:
             black=preprocess.black if isinstance(preprocess, Preprocess) else None,
             id_classes=_class_names("--id-classes", self.id_classes),
             aux_classes=_class_names("--aux-classes", self.aux_classes),
+            link=link,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from gradood._engine.batches import LABEL_KEYS
+from gradood.data._labels import split_column
 from gradood.data._parquet import CACHE_BYTES
 from gradood.data._parquet_columns import LABEL, label_columns
 from gradood.data._stamps import file_stamps
@@ -86,7 +87,9 @@ class ColumnSource(TableSource, ColumnRows):
             if column not in known:
                 raise ConfigError(f"no column {column!r} in {source!r}: {suggest(column, known)}")
         self._physical = {column: _physical(table, column, files) for column in inputs}
+        label, separator = split_column(label, known)
         found, plain, partition, classes = _label(source, table, label, labeled)
+        plain = plain and separator is None
         name = "name" if "name" in known and "name" not in inputs else None
         columns = _Columns(
             inputs=tuple(dict.fromkeys(c for parts in self._physical.values() for c in parts)),
@@ -97,7 +100,7 @@ class ColumnSource(TableSource, ColumnRows):
             classes=classes,
             used=labeled is not False,
         )
-        super().__init__(source, table, columns, labeled=labeled)
+        super().__init__(source, table, columns, labeled=labeled, separator=separator)
         self._files = files
 
     def where(self, row: int) -> str:

@@ -237,7 +237,7 @@ def _label(
     if arrow().types.is_integer(kind):
         return found, True, False
     base = _base(kind)
-    if base in (*_TEXTS, "bool") or base.removeprefix("u").startswith("int"):
+    if base in (*_TEXTS, *_LISTS, "bool") or base.removeprefix("u").startswith("int"):
         return found, False, False
     if labeled is False:
         return None, True, False

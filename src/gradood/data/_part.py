@@ -51,7 +51,7 @@ class _Part(RowSource):
     def hint(self, row: int) -> str:
         return self._whole.hint(self._rows[row])
 
-    def label(self, row: int) -> int:
+    def label(self, row: int) -> int | Tensor:
         return self._whole.label(self._rows[row])
 
     def labels(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gradood.data._labels import class_labels
+from gradood.data._labels import class_labels, label_sets
 from gradood.data._stamps import file_stamps
 from gradood.data._storage import absolute_folder, file_digest
 from gradood.data.row_source import RowSource, printable
@@ -61,17 +61,25 @@ class TableSource(RowSource):
         tables: the files.
         columns: which of their columns hold what.
         labeled: False to leave labels, else they are used if there are any.
+        separator: of the names of several labels in one text.
     """
 
     def __init__(
-        self, source: str, tables: Table, columns: Columns, *, labeled: bool | None
+        self,
+        source: str,
+        tables: Table,
+        columns: Columns,
+        *,
+        labeled: bool | None,
+        separator: str | None = None,
     ) -> None:
         self.source = source
         self.place = absolute_folder(source).removesuffix("/")
         self._tables = tables
         self._columns = columns
         self.labeled = columns.label is not None and labeled is not False
-        self._known: Sequence[int | None] | None = None
+        self._separator = separator
+        self._known: Sequence[int | tuple[int, ...] | None] | None = None
         self._digests: dict[PurePath, str] = {}
         if self.labeled:
             self.classes = columns.classes
@@ -100,7 +108,7 @@ class TableSource(RowSource):
             return f"{self._tables.name(path)}:{inside}"
         return str(value)
 
-    def label(self, row: int) -> int:
+    def label(self, row: int) -> int | Tensor:
         if self._columns.plain:
             column = self._columns.label
             assert column is not None
@@ -113,7 +121,7 @@ class TableSource(RowSource):
                 "Leave that row out, or pass labeled=False.",
                 "no_label",
             )
-        return int(value)
+        return torch.tensor(value) if isinstance(value, tuple) else int(value)
 
     def labels(self) -> Tensor:
         known = self._every_label()
@@ -142,7 +150,7 @@ class TableSource(RowSource):
                 self._digests[path] = file_digest(self._tables.uri(path))
             yield f"{self._digests[path]} {inside}"
 
-    def _every_label(self) -> Sequence[int | None]:
+    def _every_label(self) -> Sequence[int | tuple[int, ...] | None]:
         """Of each row; read when first asked for."""
         if self._known is None:
             name = self._columns.label
@@ -152,6 +160,7 @@ class TableSource(RowSource):
                 values = [self._tables.partition(self._tables.place(r)[0], name) for r in rows]
             else:
                 values = self._tables.values(name)
-            self._known, classes = class_labels(values)
+            several = label_sets(values, self._separator)
+            self._known, classes = class_labels(values) if several is None else several
             self.classes = self.classes if classes is None else classes
         return self._known

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-import torch
-
 from gradood.data._column_source import ColumnRows
 from gradood.data.column_input import ColumnInput, Row
-from gradood.data.row_dataset import RowDataset
+from gradood.data.row_dataset import RowDataset, stacked_labels
 
 __all__ = ["ColumnDataset"]
 
@@ -36,7 +34,7 @@ class ColumnDataset(RowDataset):
         if not self.labeled:
             return self.preprocess.collate(items)
         rows, labels = zip(*items, strict=True)
-        return self.preprocess.collate(rows), torch.tensor(labels, dtype=torch.int64)
+        return self.preprocess.collate(rows), stacked_labels(labels)
 
     def _input(self, row: int) -> Row:
         return self.preprocess(self._source.values(row))

@@ -14,7 +14,7 @@ from gradood.data._sampling import SEED, even_sample
 from gradood.data.row_source import RowSource
 from gradood.errors import ConfigError, DataError
 
-__all__ = ["RowDataset", "joint_sample"]
+__all__ = ["RowDataset", "joint_sample", "stacked_labels"]
 
 
 class RowDataset(Dataset[Any], ABC):
@@ -203,6 +203,8 @@ class RowDataset(Dataset[Any], ABC):
     def labels(self) -> Tensor | None:
         """Labels (len(self),) int64, without decoding an input; None if there are none.
 
+        Where several classes may hold, (len(self), classes) of 0 and 1.
+
         Raises:
             DataError: a label is missing.
         """
@@ -211,7 +213,7 @@ class RowDataset(Dataset[Any], ABC):
         try:
             every = self._source.labels()
         except DataError:  # Of a row that may be none of these; else it says which.
-            return torch.tensor([self._source.label(row) for row in self._rows], dtype=torch.int64)
+            return stacked_labels([self._source.label(row) for row in self._rows])
         return every[torch.tensor(list(self._rows), dtype=torch.int64)]
 
     @property
@@ -231,7 +233,16 @@ class RowDataset(Dataset[Any], ABC):
             labels = torch.tensor(
                 [int(one) for one in self._source.groups() if isinstance(one, int)]
             )
+        if labels.ndim > 1:
+            return labels.shape[1]
         return max(int(labels.max()) + 1, 0) if len(labels) else 0
+
+
+def stacked_labels(labels: Sequence[int | Tensor]) -> Tensor:
+    """Labels of rows as one tensor: (n,) int64, or (n, classes) where several may hold."""
+    if labels and isinstance(labels[0], Tensor):
+        return torch.stack([torch.as_tensor(label) for label in labels])
+    return torch.tensor(labels, dtype=torch.int64)
 
 
 def joint_sample(

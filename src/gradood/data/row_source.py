@@ -64,8 +64,10 @@ class RowSource(ABC):
         return ""
 
     @abstractmethod
-    def label(self, row: int) -> int:
-        """Asked only where rows are labeled.
+    def label(self, row: int) -> int | Tensor:
+        """A class; or (classes,) int64 0 or 1 of each, where several may hold.
+
+        Asked only where rows are labeled.
 
         Raises:
             DataError: this row has none.
@@ -73,7 +75,9 @@ class RowSource(ABC):
 
     @abstractmethod
     def labels(self) -> Tensor:
-        """(rows,) int64; asked only where rows are labeled.
+        """(rows,) int64; or (rows, classes) 0 or 1, where several may hold.
+
+        Asked only where rows are labeled.
 
         Raises:
             DataError: a row has none.

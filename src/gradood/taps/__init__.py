@@ -19,7 +19,7 @@ from gradood.taps.attended import (
 from gradood.taps.graph import Stage
 from gradood.taps.head import Head, HeadReading
 from gradood.taps.isolation import device_of, left_as_found
-from gradood.taps.network import LastMap, Layer, Network
+from gradood.taps.network import LastMap, Layer, Network, paired
 from gradood.taps.observe import observe
 from gradood.taps.site import INPUT, Site, channel_dim, is_norm, positions
 from gradood.taps.tap import Reading, Tap
@@ -76,6 +76,7 @@ __all__ = [
     "out_of_memory",
     "padded",
     "padding_of",
+    "paired",
     "positions",
     "sequences",
     "shifted",

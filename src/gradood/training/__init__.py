@@ -3,6 +3,7 @@
 from gradood.training.catalog import METHODS, load_recipe, recipes
 from gradood.training.data import TrainingData
 from gradood.training.losses import (
+    BinaryCrossEntropy,
     CrossEntropy,
     EnergyMarginLoss,
     InputGradientPenalty,
@@ -19,6 +20,7 @@ from gradood.training.trainer import Options, Trainer
 __all__ = [
     "Candidates",
     "ClusterEnergySampler",
+    "BinaryCrossEntropy",
     "CrossEntropy",
     "EnergyMarginLoss",
     "InputGradientPenalty",

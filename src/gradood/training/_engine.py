@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from gradood.taps import Inputs, Network, device_of
 from gradood.training._distributed import Processes, averaged_gradients
 from gradood.training._forward import Objective, PartBatch, TrainingForward, set_training
 from gradood.training._inputs import concatenated, on_device, single
+from gradood.training._outputs import Outputs
 from gradood.training._randomness import generator_for, seed_for
 from gradood.training._steps import StepBatch, StepBatches, Steps, learning_rate
 from gradood.training.losses import VirtualOutliers, mix
@@ -36,6 +37,7 @@ class Run:
         processes: that train together.
         classes: number of logits.
         network: the model as observed, where features are needed; else None.
+        outputs: what the logits are of.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Run:
     processes: Processes
     classes: int
     network: Network | None
+    outputs: Outputs = field(default_factory=Outputs)
 
 
 class Engine:
@@ -71,7 +74,7 @@ class Engine:
                 drawn=recipe.loss.virtual.drawn,
             ).to(self.device)
         self._virtual = virtual
-        self.objective = Objective(recipe.loss, head=head, virtual=virtual)
+        self.objective = Objective(recipe.loss, head=head, virtual=virtual, outputs=run.outputs)
         self._forward = TrainingForward(model, self.objective, recipe, head=head)
         self._call: nn.Module = self._forward
         if run.processes.size > 1:
@@ -172,7 +175,7 @@ class Engine:
         virtual = self._virtual_outliers(batch.step.number)
         part_batches = []
         for i, (images, labels) in enumerate(batch.known):
-            self._check_labels(labels)
+            self.run.outputs.check_labels(labels, self.run.classes)
             known = on_device(images, self.device)
             others: list[Inputs] = []
             share = None
@@ -192,14 +195,6 @@ class Engine:
                 )
             )
         return part_batches
-
-    def _check_labels(self, labels: Tensor) -> None:
-        highest, classes = int(labels.max()), self.run.classes
-        if highest >= classes:
-            raise DataError(
-                f"a label is {highest}, and the model has {classes} classes; expected 0 to "
-                f"{classes - 1}. Check the data, or the model's num_classes."
-            )
 
     def _mixed(self, known: Inputs, outliers: Inputs, number: int) -> tuple[Tensor, float]:
         mixing = self.run.recipe.loss.mixing

@@ -1,5 +1,6 @@
 """Forward pass of a training step: its batch, the model under autograd, and the objective."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -7,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradood.functional.logits import energy, max_logit, max_softmax
-from gradood.taps import Head, Inputs, called, logits_of
+from gradood.taps import Head, Inputs, called
 from gradood.taps._capture import captured
 from gradood.training._gradient_point import GradientPoint
 from gradood.training._kernels import differentiable_kernels
+from gradood.training._outputs import Outputs
 from gradood.training._terms import Loss
 from gradood.training.losses import (
+    BinaryCrossEntropy,
     CrossEntropy,
     EnergyMarginLoss,
     InputGradientPenalty,
@@ -28,15 +30,12 @@ from gradood.training.recipe import Recipe
 __all__ = [
     "Objective",
     "PartBatch",
-    "SCORES",
     "TrainingForward",
     "penalized",
     "set_training",
     "widened",
 ]
 
-SCORES = {"energy": energy, "msp": max_softmax, "max-logit": max_logit}
-"""Differentiable scores by their name in a recipe's gradient penalty; higher on outliers."""
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -46,7 +45,7 @@ class PartBatch:
 
     Attributes:
         x: (batch, …), in-distribution samples first.
-        labels: (n_id,) int64.
+        labels: (n_id,) int64; under a sigmoid (n_id, classes) 0 or 1.
         total: rows of the whole step.
         total_id: in-distribution samples of the whole step.
         share: of the in-distribution sample in the other rows, if they are mixtures; else None.
@@ -70,20 +69,23 @@ class Objective(nn.Module):
         loss: the terms, their margins resolved to numbers.
         head: of the model; only VOS needs it.
         virtual: for VOS.
+        outputs: what the logits are of.
     """
 
     def __init__(
-        self, loss: Loss, *, head: Head | None = None, virtual: VirtualOutliers | None = None
+        self,
+        loss: Loss,
+        *,
+        head: Head | None = None,
+        virtual: VirtualOutliers | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
         self.loss = loss
         self.virtual = virtual
         self._head = head
-        self._classification = (
-            LogitNorm(temperature=loss.temperature)
-            if loss.classification == "logit-norm"
-            else CrossEntropy(label_smoothing=loss.label_smoothing)
-        )
+        self.outputs = Outputs() if outputs is None else outputs
+        self._classification = _classification(loss, self.outputs)
         self._margin = self._penalty = None
         if loss.margin is not None:
             self._margin = EnergyMarginLoss(
@@ -108,10 +110,10 @@ class Objective(nn.Module):
         terms = {"classification": self._classification(logits[:n_id], batch.labels)}
         weights = {"classification": 1.0}
         if loss.margin is not None and self._margin is not None:
-            terms["margin"] = self._margin(energy(logits), n_id=n_id)
+            terms["margin"] = self._margin(self.outputs.energy(logits), n_id=n_id)
             weights["margin"] = loss.margin.weight
         if loss.gradient is not None and self._penalty is not None and loss.gradient.weight:
-            score = SCORES[loss.gradient.score](logits)
+            score = self.outputs.score(loss.gradient.score)(logits)
             assert batch.point is not None
             terms["gradient"] = self._penalty(score, batch.point, n_id=n_id, total=batch.total)
             weights["gradient"] = loss.gradient.weight
@@ -174,7 +176,7 @@ class TrainingForward(nn.Module):
                 stack.enter_context(differentiable_kernels())
             if self._half:
                 stack.enter_context(torch.autocast(x.device.type, dtype=torch.bfloat16))
-            logits = logits_of(called(self.model, x))
+            logits = self.objective.outputs.logits(called(self.model, x))
         logits = widened(logits)
         if self._head is not None:
             features = self._head.features(activations[0].detach())
@@ -194,6 +196,15 @@ class TrainingForward(nn.Module):
         return with_shaped_gradient(
             logits, features, weight.flatten(1), percentile=percentile, pruned=pruned
         )
+
+
+def _classification(loss: Loss, outputs: Outputs) -> Callable[[Tensor, Tensor], Tensor]:
+    """The term of the known samples."""
+    if loss.classification == "logit-norm":
+        return LogitNorm(temperature=loss.temperature)
+    if outputs.link == "sigmoid":
+        return BinaryCrossEntropy(label_smoothing=loss.label_smoothing)
+    return CrossEntropy(label_smoothing=loss.label_smoothing)
 
 
 def penalized(recipe: Recipe) -> bool:

@@ -109,7 +109,7 @@ def concatenated(parts: Sequence[Inputs], fills: Mapping[str, float] | None) -> 
     made = {
         name: _joined([own[name] for own in leaves], (fills or {}).get(name)) for name in leaves[0]
     }
-    return made[""] if isinstance(parts[0], Tensor) else Arguments(named=made)
+    return made[""] if isinstance(parts[0], Tensor) else parts[0].replaced(made)
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:

@@ -4,21 +4,20 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from gradood._engine.batches import labels_in
 from gradood.data import ColumnDataset, ImageDataset, Preprocess
 from gradood.data._workers import in_worker
 from gradood.data.dataloader import decoded_batches
 from gradood.errors import DataError
 from gradood.taps import Inputs
-from gradood.training._inputs import Sample, batched, is_finite, sample_of, size_of
+from gradood.training._inputs import sample_of, size_of
 from gradood.training._randomness import Order, seed_for, seeded
+from gradood.training._sample_form import Label, SampleForm
 from gradood.training.recipe import Augment
 
-__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "label_of", "reads_alike"]
+__all__ = ["Samples", "augmented", "decodes_alike", "image_of", "reads_alike"]
 
 _CACHE_BYTES = 2**31
 
@@ -38,7 +37,7 @@ class Samples(Dataset[Any]):
         purpose: ``"id"``, whose items must have labels, or another name.
         seed: of the run.
         augment: see `Augment`.
-        black: value per channel of the padding.
+        form: from items to inputs and labels; None for a single class of each.
 
     Raises:
         DataError: the part is empty.
@@ -52,7 +51,7 @@ class Samples(Dataset[Any]):
         purpose: str,
         seed: int,
         augment: Augment | None = None,
-        black: Tensor | None = None,
+        form: SampleForm | None = None,
     ) -> None:
         if not len(indices):
             raise DataError(f"no {purpose} samples are left to train on; give more.")
@@ -62,15 +61,15 @@ class Samples(Dataset[Any]):
         self.order = Order(len(indices), seed=seed, purpose=purpose)
         self._seed = seed
         self._augment = augment
-        self._black = black
+        self.form = SampleForm() if form is None else form
         self._reads_alike = reads_alike(dataset)
         self._cacheable = decodes_alike(dataset)
-        self._cache: dict[int, tuple[Sample, int]] | None = None
+        self._cache: dict[int, tuple[Any, Label]] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[Sample, int]:
+    def __getitem__(self, position: int) -> tuple[Any, Label]:
         """The input and label (−1 without one) at a position of the endless order."""
         place = self.order[position]
         if self._reads_alike:
@@ -80,19 +79,21 @@ class Samples(Dataset[Any]):
                 image, label = self.item(place)
         if self._augment is not None and self._is_picture(image):
             rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
-            image = augmented(image, self._augment, rng, self._black)
+            image = augmented(image, self._augment, rng, self.form.black)
         return image, label
 
     def batch(self, positions: Iterable[int]) -> tuple[Inputs, Tensor]:
         """Inputs (n, …) and labels (n,) at some positions, decoded in this process."""
-        return self._collate([self[position] for position in positions])
+        return self._made(self._collate([self[position] for position in positions]))
 
     def batches(
         self, positions: Iterable[Sequence[int]], *, workers: int = 0
     ) -> Iterator[tuple[Inputs, Tensor]]:
         """Batches at given positions, decoded ahead by worker processes if there are any."""
         # As they come: a long run has millions of positions.
-        return decoded_batches(self, positions, workers=workers, collate=self._collate)
+        found = decoded_batches(self, positions, workers=workers, collate=self._collate)
+        # Here, as a function of the user's need not pickle.
+        return map(self._made, found)
 
     def where(self, position: int) -> str:
         """The image at a position, as an error message names it."""
@@ -100,19 +101,22 @@ class Samples(Dataset[Any]):
 
     def plain(self, places: Iterable[int]) -> tuple[Inputs, Tensor]:
         """Inputs (n, …) and labels (n,) at some places of the part, not augmented."""
-        return self._collate([self.item(place) for place in places])
+        return self._made(self._collate([self.item(place) for place in places]))
 
-    def _collate(self, items: list[tuple[Sample, int]]) -> tuple[Inputs, Tensor]:
-        inputs = batched([image for image, _ in items], self.dataset)
-        return inputs, torch.tensor([label for _, label in items], dtype=torch.int64)
+    def _collate(self, items: list[tuple[Any, Label]]) -> tuple[Any, Tensor]:
+        batch = self.form.collated([image for image, _ in items], self.dataset)
+        return batch, self.form.stacked([label for _, label in items])
 
-    def _is_picture(self, image: Sample) -> TypeGuard[Tensor]:
+    def _made(self, batch: tuple[Any, Tensor]) -> tuple[Inputs, Tensor]:
+        return self.form.inputs(batch[0]), batch[1]
+
+    def _is_picture(self, image: Any) -> TypeGuard[Tensor]:
         """Whether a flipped copy is still an input of its class: never of columns or ids."""
-        if isinstance(image, dict) or not image.is_floating_point() or image.ndim < 2:
+        if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim < 2:
             return False
         return not _of_columns(self.dataset)
 
-    def item(self, place: int) -> tuple[Sample, int]:
+    def item(self, place: int) -> tuple[Any, Label]:
         """The input and label at a place of the part, not augmented.
 
         Raises:
@@ -121,15 +125,16 @@ class Samples(Dataset[Any]):
         if self._cache is not None and place in self._cache:
             return self._cache[place]
         item = self.dataset[self.indices[place]]
-        image, label = sample_of(item), -1
-        if not is_finite(image):
+        image, label = self.form.sample(item), -1
+        if not self.form.finite(image):
             # Here, as it would be in the statistics of batch norm before any loss shows it.
             raise DataError(
                 f"image {self.indices[place]} of the {self.purpose} data holds NaN or infinity; "
                 "expected numbers. Repair it, or leave it out."
             )
         if self.purpose == "id":
-            label = label_of(item)
+            label = self.form.label(item)
+        # Only of this library's own data sets, whose samples are tensors.
         if self._cacheable and self._cache is None and not in_worker():
             self._cacheable = size_of(image) * len(self.indices) <= _CACHE_BYTES
             self._cache = {} if self._cacheable else None
@@ -187,26 +192,6 @@ def image_of(item: Any) -> Tensor:
             "named 'image'."
         )
     return image
-
-
-def label_of(item: Any) -> int:
-    """The label in an item of a data set.
-
-    Raises:
-        DataError: there is none, or it is no whole number.
-    """
-    value = labels_in(item)
-    try:
-        label = int(value)
-        whole = label == float(value) and label >= 0
-    except (TypeError, ValueError):
-        whole, label = False, -1
-    if not whole:
-        raise DataError(
-            f"the label of an in-distribution sample is {value!r}; expected a whole number ≥ 0. "
-            "Training needs labels: give pairs (image, label)."
-        )
-    return label
 
 
 def augmented(image: Tensor, augment: Augment, rng: random.Random, black: Tensor | None) -> Tensor:

@@ -11,15 +11,15 @@ from torch import nn
 
 from gradood._engine.binding import observed
 from gradood.errors import ConfigError, TapError
-from gradood.functional.logits import energy
-from gradood.taps import Inputs, called, device_of, logits_of, unwrap
+from gradood.taps import Inputs, called, device_of, unwrap
 from gradood.training._class_overlap import warn_of_overlap
 from gradood.training._distributed import Processes
 from gradood.training._engine import Run
-from gradood.training._forward import SCORES, penalized, set_training, widened
+from gradood.training._forward import penalized, set_training, widened
 from gradood.training._gradient_point import GradientPoint, is_discrete
 from gradood.training._inputs import concatenated, on_device
 from gradood.training._kernels import differentiable_kernels
+from gradood.training._outputs import Outputs
 from gradood.training._steps import StepBatches, Steps
 from gradood.training._terms import Gradient, Margin
 from gradood.training._validation import logits_on
@@ -61,13 +61,14 @@ def prepared(
     split.check_shapes()
     module = unwrap(model)
     example = on_device(split.example(), device_of(module))
-    network = observed(module, example, pairs=False)
+    outputs = split.known.form.outputs
+    network = observed(module, example, link=outputs.link)
     if penalized(recipe) and is_discrete(example) and processes.leads:
         _log.warning(
             "the inputs are whole numbers, such as token ids: the gradient penalty is taken at "
             "the output of their embedding"
         )
-    check_twice_differentiable(module, example, recipe)
+    check_twice_differentiable(module, example, recipe, outputs)
     if recipe.loss.outliers and processes.leads:
         warn_of_overlap(*data.names())
     steps = Steps(
@@ -85,7 +86,7 @@ def prepared(
     reads_features = recipe.sampling.kind == "cluster-energy" or of_head
     if reads_features:
         head = network.head  # Raises here if there is none, and not after an hour.
-        if of_head and head.form != "weight":
+        if of_head and (head.form != "weight" or network.paired):
             raise TapError(
                 f"virtual outliers and shaping train the weight of the head, and {head.layer!r} "
                 "has none of its own: end the model in a linear layer, or leave them out."
@@ -97,6 +98,7 @@ def prepared(
         processes=processes,
         classes=network.classes,
         network=network if reads_features else None,
+        outputs=outputs,
     )
 
 
@@ -126,7 +128,8 @@ def with_margins(
     ]
 
     def means(score: str) -> tuple[float, float]:
-        m_in, m_out = (float(SCORES[score](z.double()).mean()) for z in logits)
+        scored = split.known.form.outputs.score(score)
+        m_in, m_out = (float(scored(z.double()).mean()) for z in logits)
         if not torch.tensor([m_in, m_out]).isfinite().all() or not m_in < m_out:
             raise ConfigError(
                 f"margins 'auto' found a mean {score} of {m_in:.4g} on known samples and "
@@ -190,13 +193,16 @@ def check_model(model: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def check_twice_differentiable(model: nn.Module, x: Inputs, recipe: Recipe) -> None:
+def check_twice_differentiable(
+    model: nn.Module, x: Inputs, recipe: Recipe, outputs: Outputs | None = None
+) -> None:
     """Try the second derivative on two rows; the model is left as it was.
 
     Args:
         model: on its device.
         x: (n ≥ 1, …) inputs on that device.
         recipe: only those with a gradient penalty are tried.
+        outputs: what the logits are of; None for classes.
 
     Raises:
         ConfigError: an operation of the model has none; names it as far as torch does.
@@ -205,7 +211,7 @@ def check_twice_differentiable(model: nn.Module, x: Inputs, recipe: Recipe) -> N
         return
     try:
         with _trial(model, recipe), torch.enable_grad():
-            _differentiate_twice(model, concatenated([x[:2], x[:2]], None))
+            _differentiate_twice(model, concatenated([x[:2], x[:2]], None), outputs or Outputs())
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -256,11 +262,11 @@ def _trial(model: nn.Module, recipe: Recipe) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def _differentiate_twice(model: nn.Module, x: Inputs) -> None:
+def _differentiate_twice(model: nn.Module, x: Inputs, outputs: Outputs) -> None:
     point = GradientPoint(model)
     with point.of(x.detach().clone()) as x, differentiable_kernels():
-        logits = widened(logits_of(called(model, x)))
-    (gradient,) = torch.autograd.grad(energy(logits).sum(), point.tensor, create_graph=True)
+        logits = widened(outputs.logits(called(model, x)))
+    (gradient,) = torch.autograd.grad(outputs.energy(logits).sum(), point.tensor, create_graph=True)
     for parameter in model.parameters():
         parameter.grad = None  # Added to in place, it would be lost.
     if gradient.requires_grad:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch.utils.data import Dataset, Subset
@@ -11,8 +12,7 @@ from gradood.data import RowDataset
 from gradood.data._copies import shared_images
 from gradood.data._usable_rows import faults_in, shown_faults
 from gradood.errors import BadRowError, DataError, GradoodWarning
-from gradood.training._inputs import is_finite, sample_of
-from gradood.training._samples import label_of
+from gradood.training._sample_form import SampleForm
 from gradood.training.data import TrainingData
 
 __all__ = ["warn_of_copies", "without_bad_images"]
@@ -37,11 +37,11 @@ def without_bad_images(
     Cost: one decode of every image.
     """
     id_classes, aux_classes = data.names()
-    known, id_bad = _sound(data.id, "id", fraction, workers)
+    known, id_bad = _sound(data.id, "id", fraction, workers, data.form)
     counts = {"id_left_out": id_bad}
     outliers = data.aux
     if outliers is not None:
-        outliers, counts["aux_left_out"] = _sound(outliers, "aux", fraction, workers)
+        outliers, counts["aux_left_out"] = _sound(outliers, "aux", fraction, workers, data.form)
     data = replace(data, id=known, aux=outliers, id_classes=id_classes, aux_classes=aux_classes)
     return data, counts
 
@@ -64,10 +64,11 @@ def warn_of_copies(data: TrainingData) -> None:
 
 
 def _sound(
-    dataset: Dataset[Any], purpose: str, fraction: float, workers: int
+    dataset: Dataset[Any], purpose: str, fraction: float, workers: int, form: SampleForm
 ) -> tuple[Dataset[Any], int]:
     size = len(dataset)  # type: ignore[arg-type]
-    bad = faults_in(dataset, _check_labeled if purpose == "id" else _check_finite, workers=workers)
+    check = partial(_check, form=form, labeled=purpose == "id")
+    bad = faults_in(dataset, check, workers=workers)
     if not bad:
         return dataset, 0
     told = shown_faults(bad)
@@ -83,11 +84,8 @@ def _sound(
     return Subset(dataset, good), len(bad)
 
 
-def _check_finite(item: Any) -> None:
-    if not is_finite(sample_of(item)):
+def _check(item: Any, *, form: SampleForm, labeled: bool) -> None:
+    if not form.finite(form.sample(item)):
         raise BadRowError("it holds NaN or infinity", "nonfinite_input")
-
-
-def _check_labeled(item: Any) -> None:
-    _check_finite(item)
-    label_of(item)
+    if labeled:
+        form.label(item)

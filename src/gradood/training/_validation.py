@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from gradood import metrics
 from gradood.errors import DataError
-from gradood.functional.logits import energy
-from gradood.taps import called, device_of, left_as_found, logits_of
+from gradood.taps import called, device_of, left_as_found
 from gradood.training._distributed import Processes
 from gradood.training._inputs import on_device
 from gradood.training._samples import Samples
@@ -22,7 +21,7 @@ class Scores:
     """Measures of a network on held-out data.
 
     Attributes:
-        accuracy: share of known samples classified correctly.
+        accuracy: share of known samples classified correctly; under a sigmoid, of their labels.
         fpr95: share of outliers kept where at least 95 % of known samples are, by energy; None
             without outliers.
         auroc: by energy; None without outliers.
@@ -64,11 +63,12 @@ def score(model: nn.Module, held: HeldOut, processes: Processes) -> Scores:
     Cost: one forward of the held-out samples.
     """
     logits, labels = logits_on(model, held.id, processes)
-    known = energy(logits.double())
-    accuracy = float((logits.argmax(1) == labels).double().mean())
+    outputs = held.id.form.outputs
+    known = outputs.energy(logits.double())
+    accuracy = outputs.accuracy(logits, labels)
     if held.aux is None:
         return Scores(accuracy, None, None, _mean(known), None)
-    outliers = energy(logits_on(model, held.aux, processes)[0].double())
+    outliers = outputs.energy(logits_on(model, held.aux, processes)[0].double())
     means = _mean(known), _mean(outliers)
     summary = metrics.summary(known, outliers)
     return Scores(accuracy, summary.fpr_ood_at_tpr_id95, summary.auroc, *means)
@@ -82,7 +82,7 @@ def logits_on(
     places: Sequence[int] | None = None,
     batch: int = 256,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (n, classes) on the CPU, and labels (n,), of samples as they are.
+    """Logits (n, classes) on the CPU, and labels (n,) or (n, classes), of samples as they are.
 
     Args:
         model: left as it was.
@@ -99,7 +99,8 @@ def logits_on(
     with left_as_found(model) as view:
         for i in range(0, len(share), batch):
             images, numbers = samples.plain(share[i : i + batch])
-            logits.append(logits_of(called(view.module, on_device(images, device))).float())
+            returned = called(view.module, on_device(images, device))
+            logits.append(samples.form.outputs.logits(returned).float())
             labels.append(numbers.to(device))
     if not logits:
         raise DataError(f"{len(places)} samples for {processes.size} processes; expected more.")

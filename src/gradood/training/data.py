@@ -17,13 +17,16 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from gradood._engine.forms import ModelInput
 from gradood.data import ImageDataset, ParquetImages
 from gradood.errors import DataError
-from gradood.taps import Inputs
+from gradood.taps import Inputs, Link
 from gradood.training._class_overlap import class_names
 from gradood.training._inputs import Sample, described, fills_of, mean_of, sample_of
+from gradood.training._outputs import Outputs
 from gradood.training._randomness import generator_for
-from gradood.training._samples import Samples, label_of, reads_alike
+from gradood.training._sample_form import SampleForm
+from gradood.training._samples import Samples, reads_alike
 from gradood.training._validation import HeldOut
 from gradood.training.recipe import Recipe
 
@@ -43,6 +46,14 @@ class TrainingData:
         black: value per channel of a black pixel, for the padding of random crops; None for 0.
         id_classes: names of the known classes; None for those of the data set, if it has any.
         aux_classes: names of the outliers' classes, likewise.
+        link: ``"softmax"``: each known sample is of one class, and a network of one output has two;
+            ``"sigmoid"``: its label is 0 or 1 for each class, of which several may hold. None for a
+            softmax.
+        model_input: a function from a batch without labels, as `torch.utils.data.default_collate`
+            makes it of the items, to what the model takes; None where the items say it.
+
+    Raises:
+        ConfigError: the link is none that can be trained.
     """
 
     id: Dataset[Any]
@@ -50,6 +61,17 @@ class TrainingData:
     black: Tensor | None = None
     id_classes: Sequence[str] | None = None
     aux_classes: Sequence[str] | None = None
+    link: Link | None = None
+    model_input: ModelInput | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.form
+
+    @property
+    def form(self) -> SampleForm:
+        """How items become inputs and labels."""
+        outputs = Outputs(self.link or "softmax")
+        return SampleForm(outputs, self.model_input, self.black)
 
     def names(self) -> tuple[Sequence[str] | None, Sequence[str] | None]:
         """Names of the in-distribution and of the auxiliary classes; None if they have none."""
@@ -87,6 +109,7 @@ class DataSplit:
         if data.aux is not None:
             self.outliers, aux_held = self._split(data.aux, "aux", recipe.validation.aux)
         self.held = HeldOut(known_held, aux_held)
+        data.form.outputs.check(recipe.loss)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,9 +129,11 @@ class DataSplit:
         Cost: 32 images of each set; the labels of other data sets than this library's and torch's
         are taken from attributes `labels` or `targets`, else from 32 items.
         """
-        digest = hashlib.sha256(repr(_labels(self._data.id)).encode()).hexdigest()
+        labels = _labels(self._data.id, self._data.form)
+        digest = hashlib.sha256(repr(labels).encode()).hexdigest()
         outliers = None if self._data.aux is None else _image_means(self._data.aux)
-        return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers}
+        link = {} if self._data.link is None else {"link": self._data.link}
+        return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers, **link}
 
     def example(self) -> Inputs:
         """The first inputs of the known samples, at most 2, (n, …)."""
@@ -123,6 +148,8 @@ class DataSplit:
         if self.outliers is None:
             return
         known, outlier = self.known.item(0)[0], self.outliers.item(0)[0]
+        if self._data.model_input is not None:  # They are compared as the model takes them.
+            return
         pair = [described(sample) for sample in (known, outlier)]
         lengths_vary = fills_of(self._data.id) is not None
         if pair[0] != pair[1] and not (lengths_vary and _types(known) == _types(outlier)):
@@ -146,10 +173,12 @@ class DataSplit:
             purpose=purpose,
             seed=self._recipe.seed,
             augment=self._recipe.augment,
-            black=self._data.black,
+            form=self._data.form,
         )
         seed = self._recipe.seed
-        return train, Samples(dataset, sorted(order[:held]), purpose=purpose, seed=seed)
+        held_out = sorted(order[:held])
+        form = self._data.form
+        return train, Samples(dataset, held_out, purpose=purpose, seed=seed, form=form)
 
 
 def _types(sample: Sample) -> list[torch.dtype]:
@@ -189,6 +218,8 @@ def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     differences = []
     if before.get("labels") != now["labels"]:
         differences.append("other in-distribution labels or file names")
+    if (before.get("link") or "softmax") != (now.get("link") or "softmax"):
+        differences.append("another link")
     for kind, name in (("id", "in-distribution"), ("aux", "auxiliary")):
         means = zip(before.get(kind) or (), now[kind] or (), strict=False)
         pairs = [pair for pair in means if None not in pair]
@@ -217,12 +248,12 @@ def _image_means(dataset: Any) -> list[float | None] | None:
     return means
 
 
-def _labels(dataset: Any) -> list[Any]:
+def _labels(dataset: Any, form: SampleForm) -> list[Any]:
     """All labels of a data set where they can be had without its images, else those of 32."""
     if isinstance(dataset, ConcatDataset):
-        return [label for part in dataset.datasets for label in _labels(part)]
+        return [label for part in dataset.datasets for label in _labels(part, form)]
     if isinstance(dataset, Subset):
-        labels = _labels(dataset.dataset)
+        labels = _labels(dataset.dataset, form)
         whole = len(labels) == len(dataset.dataset)  # type: ignore[arg-type]
         return [labels[index] for index in dataset.indices] if whole else labels
     if isinstance(dataset, TensorDataset):
@@ -237,6 +268,7 @@ def _labels(dataset: Any) -> list[Any]:
             if labels is not None and len(labels) == len(dataset):
                 return torch.as_tensor(labels).tolist()
         items = range(len(dataset)) if isinstance(dataset, list | tuple) else _probes(dataset)
-        return [label_of(dataset[index]) for index in items]
+        found = [form.label(dataset[index]) for index in items]
+        return [label.tolist() if isinstance(label, Tensor) else label for label in found]
     except (DataError, TypeError, ValueError):  # Refused by name if the run comes to it.
         return []

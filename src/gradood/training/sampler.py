@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradood.detectors.base import require
 from gradood.errors import DataError
-from gradood.functional.logits import energy
+from gradood.functional.logits import energy, joint_energy
 from gradood.taps import Inputs, Network, Tap
 
 __all__ = ["Candidates", "ClusterEnergySampler", "candidates", "kmeans"]
@@ -130,7 +130,8 @@ def candidates(
             taken = network.watch_head(tap, rows)
             logits = network.logits_of(tap.run(rows))
             features.append(taken.features(logits))
-        energies.append(energy(logits if logits.dtype == torch.float64 else logits.float()))
+        scored = joint_energy if network.link == "sigmoid" else energy
+        energies.append(scored(logits if logits.dtype == torch.float64 else logits.float()))
     return Candidates(torch.cat(features), torch.cat(energies))
 
 

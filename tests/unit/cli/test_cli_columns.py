@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gradood.cli import main
+from gradood.data import TokenInput, open_columns
 
 
 class Encoder(nn.Module):
@@ -221,3 +222,43 @@ def test_a_bench_leaves_out_rows_without_cell_or_label(tmp_path, capsys):
     assert suite["id"]["unusable"] == {"no_label": 1, "nonfinite_input": 1}
     assert suite["id"]["fit"][0]["unusable"] == {"wrong_type": 1}
     assert suite["ood"][0]["unusable"] == {"empty": 1}
+
+
+def tagged(tmp_path, name, seed, shift=0.0):
+    """Rows of two numbers, a category and up to three labels, as names with a separator."""
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(seed)) + shift
+    lines = ["a,b,kind,tags"]
+    for i, (a, b) in enumerate(x.tolist()):
+        held = [name for name, holds in (("p", a > 0), ("q", b > 0), ("r", a > b)) if holds]
+        lines.append(f"{a},{b},{'xyz'[i % 3]},{'; '.join(held)}")
+    lines[7] = lines[7].rpartition(",")[0] + ",p; q; r"
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    return str(tmp_path / name)
+
+
+def test_several_labels_from_a_column_by_fit_bench_and_train(tmp_path, capsys):
+    columns = ["--feature-columns", "a,b", "--category-columns", "kind", "--link", "sigmoid"]
+    columns += ["--model", "column_nets:mixed", "--label-column", "tags:;"]
+    known, other = tagged(tmp_path, "k.csv", 0), tagged(tmp_path, "o.csv", 1)
+    words = ["fit", *columns, "--data", known, "--methods", "joint-energy,mahalanobis", "--json"]
+    told = json.loads(said(capsys, [*words, "--out", tmp_path / "d.safetensors"]))
+    assert set(told["detectors"]) == {"joint-energy", "mahalanobis"} and not told["left_out"]
+    words = ["bench", *columns, "--methods", "joint-energy,mahalanobis,knn", "--no-cache"]
+    words += ["--id", other, "--fit", known, "--ood", f"far={tagged(tmp_path, 'f.csv', 2, 9)}"]
+    said(capsys, [*words, "--no-costs", "--out", tmp_path / "b"])
+    run = json.loads((tmp_path / "b" / "arena.json").read_text())["runs"][0]
+    assert set(run["methods"]) == {"joint-energy", "mahalanobis", "knn"} and not run["left_out"]
+    assert run["id_accuracy"] is None
+    words = ["train", *columns, "--method", "plain", "--id", known, "--out", tmp_path / "t"]
+    changes = ["batch.id=16", "schedule.steps=3", "validation.id=20", "start=either"]
+    said(capsys, [*words, *(word for change in changes for word in ("--set", change))])
+
+
+def test_labels_in_lists_of_parquet(tmp_path):
+    rows = [{"ids": [1, 2], "tags": tags} for tags in (["b"], ["a", "b"], [])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    found = open_columns(tmp_path / "t.parquet", TokenInput(column="ids"), label_column="tags")
+    assert found.classes == ("a", "b") and found.num_classes == 2
+    assert found.labels.tolist() == [[0, 1], [1, 1], [0, 0]]
+    assert found.collate([found[1], found[2]])[1].tolist() == [[1, 1], [0, 0]]
+    assert open_columns(tmp_path / "t.parquet", TokenInput(column="ids")).labels is None

@@ -1,6 +1,7 @@
 """Training losses, each a function of one forward pass."""
 
 from gradood.training.losses.cross_entropy import (
+    BinaryCrossEntropy,
     CrossEntropy,
     LogitNorm,
     Mixture,
@@ -13,6 +14,7 @@ from gradood.training.losses.shaping import shaped_features, with_shaped_gradien
 from gradood.training.losses.virtual import VirtualOutliers
 
 __all__ = [
+    "BinaryCrossEntropy",
     "CrossEntropy",
     "EnergyMarginLoss",
     "InputGradientPenalty",

@@ -13,7 +13,15 @@ from gradood.detectors.base import require
 from gradood.errors import DataError
 from gradood.training.losses._zero import zero
 
-__all__ = ["CrossEntropy", "LogitNorm", "Mixture", "MixtureExposure", "OutlierExposure", "mix"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "LogitNorm",
+    "Mixture",
+    "MixtureExposure",
+    "OutlierExposure",
+    "mix",
+]
 
 
 @final
@@ -36,6 +44,29 @@ class CrossEntropy:
         if not len(logits):
             return zero(logits)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+
+@final
+class BinaryCrossEntropy:
+    """Mean cross-entropy of labels that each hold or not, by a sigmoid of its logit.
+
+    Args:
+        label_smoothing: share of each target that is spread over 0 and 1, 0 to below 1.
+
+    >>> BinaryCrossEntropy()(torch.zeros(2, 4), torch.tensor([[0.0, 1, 1, 0], [0, 0, 0, 0]]))
+    tensor(0.6931)
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "a number in [0, 1)")
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over (batch, classes) logits and as many labels; a scalar, 0 for an empty batch."""
+        if not len(logits):
+            return zero(logits)
+        targets = labels.to(logits) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 @final
