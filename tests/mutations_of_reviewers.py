@@ -99,6 +99,15 @@ MUTATIONS = (
         (f"test_calibration_fusion.py::{OWN_ROW}",),
     ),
     Mutation(
+        "rows at which workers end are never decoded apart",
+        "scale/_tasks.py",
+        {"careful=count >= _TRIES": "careful=False"},
+        (
+            "scale/test_scale_tasks.py"
+            "::test_a_task_at_which_workers_end_is_done_with_care_after_the_third",
+        ),
+    ),
+    Mutation(
         "a line cut short stays in the manifest of a job",
         "batch/_store.py",
         {

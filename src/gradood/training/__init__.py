@@ -18,9 +18,9 @@ from gradood.training.sampler import Candidates, ClusterEnergySampler
 from gradood.training.trainer import Options, Trainer
 
 __all__ = [
+    "BinaryCrossEntropy",
     "Candidates",
     "ClusterEnergySampler",
-    "BinaryCrossEntropy",
     "CrossEntropy",
     "EnergyMarginLoss",
     "InputGradientPenalty",
