@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 import gradood
 from gradood.attribution._cuts import default_places
-from gradood.attribution._explained import Explained, explained
 from gradood.attribution._grid import upsampled
+from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._passes import gradient_at, seen_at
-from gradood.attribution._path import contributions
+from gradood.attribution._path import position_contributions
 from gradood.attribution._pooled import pooled_place
 from gradood.errors import GradoodError
 from gradood.models import build
@@ -200,17 +200,18 @@ def maps_of(judge: Judge, study: Study) -> Iterator[tuple[str, Maps]]:
     monitor = judge.monitor if isinstance(judge, gradood.Guard) else judge
     session = monitor._session
     bound = session.state.bound
-    what = explained(bound, session.state.rule, None)
+    what = mapped_score(bound, session.state.rule, None)
     network = bound.binding.network
 
     def library(**options: Any) -> Maps:
         return lambda x: gradood.region_map(judge, x, **options).pixels
 
+    known = study.inputs(study.fit[0][:300])
     yield "path (default)", library()
     yield "path from the mean alone", lambda x: whole_path(network, what, x)
     some = list(default_places(network, study.inputs(study.known[:1])))
     yield f"path at one layer, {some[len(some) // 2]}", library(layers=[some[len(some) // 2].layer])
-    yield "channels", library(method="channels")
+    yield "channels", library(method="channels", known=known)
     yield "occlusion", library(method="occlusion")
     yield (
         "gradient of the input, its size",
@@ -219,10 +220,10 @@ def maps_of(judge: Judge, study: Study) -> Iterator[tuple[str, Maps]]:
     yield "gradient × input", lambda x: (gradient_at(network, x, what, INPUT, x) * x).sum(1)
     yield "Grad-CAM at the last map", lambda x: grad_cam(network, what, x)
     yield "scores of the last map's positions", lambda x: position_scores(network, what, x)
-    yield "known", library(method="known", known=study.inputs(study.fit[0][:300]))
+    yield "known", library(method="known", known=known)
 
 
-def grad_cam(network: Any, what: Explained, x: Tensor) -> Tensor:
+def grad_cam(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """Positive part of the map weighed by the mean gradient of each channel."""
     site, grid = pooled_place(network, x)
     tensor = seen_at(network, x, what, (site,)).seen[site]
@@ -231,7 +232,7 @@ def grad_cam(network: Any, what: Explained, x: Tensor) -> Tensor:
     return upsampled(grid.folded(low), (x.shape[2], x.shape[3]))
 
 
-def position_scores(network: Any, what: Explained, x: Tensor) -> Tensor:
+def position_scores(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """The score of an input that would look everywhere as this one does at each position."""
     site, grid = pooled_place(network, x)
     values = grid.positions(seen_at(network, x, what, (site,)).seen[site]).double().clamp_min(0)
@@ -245,11 +246,11 @@ def position_scores(network: Any, what: Explained, x: Tensor) -> Tensor:
     return upsampled(grid.folded(torch.cat(parts).reshape(values.shape[:2])), (x.shape[2],) * 2)
 
 
-def whole_path(network: Any, what: Explained, x: Tensor) -> Tensor:
+def whole_path(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """As the default, from activations that are mixed entirely."""
     total = torch.zeros(len(x), x.shape[2], x.shape[3], dtype=torch.float64)
     for place in default_places(network, x).items():
-        low = contributions(network, x, what, place, 1.0).values
+        low = position_contributions(network, x, what, place, 1.0).values
         total += upsampled(low, (x.shape[2], x.shape[3])) * place[1].size
     return total
 
@@ -346,7 +347,7 @@ def text_study(images: int) -> dict[str, Any]:
             row |= {group: len(places) for group, places in groups.items()}
             for method, options in (
                 ("path (default)", {}),
-                ("channels", {"method": "channels"}),
+                ("channels", {"method": "channels", "known": fit[:10]}),
                 ("occlusion", {"method": "occlusion"}),
                 ("known", {"method": "known", "known": fit[:10]}),
             ):

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gradood.attribution._grid import Grid, grid_of
+from gradood.attribution._grid import Grid, grid_of, image_size
 from gradood.attribution._mixing import mixed
 from gradood.attribution._passes import seen_at
 from gradood.detectors._shared.blocks import block_outputs, repeated_blocks
 from gradood.errors import TapError
 from gradood.taps import Inputs, Network, Site, attended, joined, shifted
 
-__all__ = ["cuts", "default_places", "grids_of", "image_size"]
+__all__ = ["cuts", "default_places", "grids_of"]
 
 _ROUNDING = 1e-5
 """Relative to the largest logit; the two rows of a trial may be rounded apart."""
@@ -106,12 +106,6 @@ def cuts(network: Network, x: Inputs) -> dict[Site, Grid]:
         )
     place = {name: i for i, name in enumerate(order)}
     return dict(sorted(found.items(), key=lambda item: (place[item[0].layer], item[0].port)))
-
-
-def image_size(x: Inputs) -> tuple[int, int] | None:
-    """Height and width of a batch of images; None of anything else."""
-    images = isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point()
-    return (x.shape[2], x.shape[3]) if images and isinstance(x, Tensor) else None
 
 
 def _tried(network: Network, rows: Inputs, sites: Sequence[Site]) -> dict[Site, Grid]:

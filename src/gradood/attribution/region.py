@@ -10,15 +10,15 @@ from torch import Tensor
 from gradood._engine.batches import Data, batches
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
-from gradood.attribution._cuts import default_places, grids_of, image_size
-from gradood.attribution._explained import Explained, explained
-from gradood.attribution._grid import upsampled
+from gradood.attribution._cuts import default_places, grids_of
+from gradood.attribution._grid import image_size, upsampled
 from gradood.attribution._known import known_positions
+from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._occlusion import occlusion
-from gradood.attribution._path import LayerContributions, contributions
-from gradood.attribution._pooled import pooled_contributions, pooled_place
+from gradood.attribution._path import LayerMap, position_contributions
+from gradood.attribution._pooled import mean_features, pooled_contributions, pooled_place
+from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, DataError, suggest
-from gradood.monitor import Monitor
 
 __all__ = ["Method", "RegionMap", "region_map"]
 
@@ -28,12 +28,12 @@ _ROWS = 32
 """Rows that are mapped at once."""
 
 
-class Guarding(Protocol):
-    """A guard: something with a monitor."""
+class Monitoring(Protocol):
+    """A `gradood.Monitor`, or a `gradood.Guard`, which has one."""
 
     @property
-    def monitor(self) -> Monitor[Any]:
-        """That decides."""
+    def detectors(self) -> dict[str, Detector]:
+        """By name."""
         ...
 
 
@@ -112,7 +112,7 @@ class RegionMap:
 
 
 def region_map(
-    monitor: Monitor[Any] | Guarding,
+    monitor: Monitoring,
     inputs: Data,
     *,
     method: Method = "path",
@@ -128,11 +128,12 @@ def region_map(
         all positions of that input: what is explained is what the score owes to things being
         where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
         ``"channels"``: shares of the positions of the last map in the contributions of the units,
-        from features of zero; exact where the features are a mean over positions. Coarse.
+        from the mean features of known inputs (`known`); exact where the features are a mean over
+        positions. Coarse.
         ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
         detector; many forwards.
         ``"known"``: how far the vector at each position of some layers lies from those of known
-        inputs (`known`), by one Gaussian for each layer; 1 is ordinary. It points best, and is
+        inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and is
         not a part of the score: it tells what is strange, not what the detector saw.
 
     Args:
@@ -145,7 +146,7 @@ def region_map(
             calibration data.
         layers: of ``"path"`` and ``"known"``: names of layers that everything passes through; None
             finds them, and takes six, evenly spread.
-        known: of ``"known"``: in-distribution inputs, of which some hundred are enough.
+        known: of ``"known"`` and ``"channels"``: in-distribution inputs; some hundred are enough.
 
     Raises:
         ConfigError: no such method, or several detectors without a calibration.
@@ -155,9 +156,9 @@ def region_map(
 
     Cost:
         ``"path"``: for each layer 10 forwards and 8 truncated backwards; to find the layers a
-        forward of two inputs for each that is tried. ``"channels"``: one forward.
-        ``"occlusion"``: 64 forwards, or one for each token. ``"known"``: a pass over `known`, and
-        two forwards.
+        forward of two inputs for each that is tried. ``"channels"`` and
+        ``"known"``: a pass over `known`, and a forward or two. ``"occlusion"``: 64 forwards, or one
+        for each token.
 
     >>> import torch, gradood
     >>> net = torch.nn.Sequential(
@@ -169,12 +170,12 @@ def region_map(
     """
     if method not in _METHODS:
         raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
-    if (method == "known") != (known is not None):
+    if (method in ("known", "channels")) != (known is not None):
         raise ConfigError(
-            'known= are in-distribution inputs for method="known", and for no other; '
-            f"method={method!r} was given {'none' if known is None else 'some'}."
+            'known= are in-distribution inputs for method="known" and "channels", and for no '
+            f"other; method={method!r} was given {'none' if known is None else 'some'}."
         )
-    given = monitor if isinstance(monitor, Monitor) else monitor.monitor
+    given: Any = getattr(monitor, "monitor", monitor)
     session = given._session
     state = session._fitted()
     form = session.unbound.form
@@ -186,7 +187,7 @@ def region_map(
         if bound is None:
             bound = session.unbound.bind(session.unbound.moved(batch.inputs))
         x = bound.reader.ready(batch.inputs)
-        what = explained(bound, state.rule, detector)
+        what = mapped_score(bound, state.rule, detector)
         if work is None:
             given_known = None if known is None else (b.inputs for b in batches(known, form=form))
             work = _work(bound, x, what, (method, layers), given_known)
@@ -194,13 +195,13 @@ def region_map(
     return _joined(parts)
 
 
-_Work: TypeAlias = Callable[[Inputs], dict[str, LayerContributions]]
+_Work: TypeAlias = Callable[[Inputs], dict[str, LayerMap]]
 
 
 def _work(
     bound: DetectorSet,
     x: Inputs,
-    what: Explained,
+    what: MappedScore,
     how: tuple[Method, Sequence[str] | None],
     known: Iterable[Inputs] | None,
 ) -> _Work:
@@ -210,29 +211,29 @@ def _work(
         raise ConfigError(f'layers= are those of method="path" and "known", not of {method!r}.')
     if method == "occlusion":
         return lambda rows: {"": occlusion(rows, what)}
+    ready = (part for rows in known or () for part in bound.reader.ready(rows).split(_ROWS))
     if method == "channels":
         what.require_differentiable()
         last = str(pooled_place(network, x)[0])
-        return lambda rows: {last: pooled_contributions(network, rows, what)}
+        mean = mean_features(network, ready)
+        return lambda rows: {last: pooled_contributions(network, rows, what, mean)}
     finite = selected(x, finite_rows(x))
     places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
     if known is not None:
-        ready = (part for rows in known for part in bound.reader.ready(rows).split(_ROWS))
         gaussians = known_positions(network, places, ready)
         return lambda rows: _with_score(gaussians.distances(rows), what.of_inputs(rows))
     what.require_differentiable()
     return lambda rows: {
-        str(place[0]): contributions(network, rows, what, place) for place in places.items()
+        str(place[0]): position_contributions(network, rows, what, place)
+        for place in places.items()
     }
 
 
-def _with_score(
-    found: dict[str, LayerContributions], score: Tensor
-) -> dict[str, LayerContributions]:
+def _with_score(found: dict[str, LayerMap], score: Tensor) -> dict[str, LayerMap]:
     return {name: replace(layer, score=score) for name, layer in found.items()}
 
 
-def _mapped(x: Inputs, what: Explained, method: Method, work: _Work) -> RegionMap:
+def _mapped(x: Inputs, what: MappedScore, method: Method, work: _Work) -> RegionMap:
     """The maps of some rows; NaN of those that are not finite."""
     finite = finite_rows(x)
     found = work(x if bool(finite.all()) else selected(x, finite))

@@ -15,13 +15,13 @@ from gradood.errors import ConfigError, TapError, UnknownNameError, suggest
 from gradood.evidence import FEATURES, KEYS, LOGITS, Basic, Evidence, Linear, Read
 from gradood.evidence.tracing import traced
 
-__all__ = ["Explained", "explained"]
+__all__ = ["MappedScore", "mapped_score"]
 
 _DIFFERENTIABLE = (LOGITS, FEATURES, KEYS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Explained:
+class MappedScore:
     """A weighted sum of scores less a constant, as a function of features and logits.
 
     Attributes:
@@ -103,7 +103,9 @@ class Explained:
                 )
 
 
-def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str | None) -> Explained:
+def mapped_score(
+    detectors: DetectorSet, rule: DecisionRule | None, detector: str | None
+) -> MappedScore:
     """What to explain of a monitor.
 
     Of several detectors, ``Σ (s − median) / (q95 − median)`` with the median and the 95 % quantile
@@ -123,7 +125,7 @@ def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str |
         raise UnknownNameError(f"no detector {detector!r}; {suggest(detector, names)}")
     if detector is not None or len(names) == 1:
         name = detector or names[0]
-        return Explained(name, detectors, {name: 1.0}, 0.0)
+        return MappedScore(name, detectors, {name: 1.0}, 0.0)
     if rule is None:
         raise ConfigError(
             f"the monitor has {len(names)} detectors and no calibration, by which their scores "
@@ -138,4 +140,4 @@ def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str |
         weight = 1.0 / max(float(high - median), 1e-12)
         weights[name] = weight
         constant += weight * float(median)
-    return Explained(" + ".join(names), detectors, weights, constant)
+    return MappedScore(" + ".join(names), detectors, weights, constant)
