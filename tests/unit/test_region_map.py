@@ -95,7 +95,7 @@ def pooled(images):
     ("method", "detector"),
     [
         *(("path", name) for name in ("energy", "knn", "mahalanobis++", "nci")),
-        *(("channels", name) for name in ("energy", "knn", "mahalanobis++")),
+        *(("channels", name) for name in ("energy", "knn", "mahalanobis++", "nci")),
     ],
 )
 def test_contributions_sum_to_the_score_less_the_reference(pooled, images, detector, method):
@@ -104,22 +104,12 @@ def test_contributions_sum_to_the_score_less_the_reference(pooled, images, detec
     )
     score = pooled.score(images[:4])[detector]
     # Where the nearest neighbor or class changes along the path, the score has a kink.
-    share = 0.05 if detector == "energy" else 0.3
+    share = 1e-5 if method == "channels" else 0.05 if detector == "energy" else 0.3
     torch.testing.assert_close(found.score, score, rtol=1e-5, atol=1e-6)
     for name, gap in found.gap.items():
         moved = found.score - found.reference[name]
         assert float(moved.abs().max()) > 1e-4
         assert float(gap.abs().max()) < share * float(moved.abs().max()), name
-
-
-def test_a_smooth_score_of_the_last_map_is_shared_exactly(pooled, images):
-    found = gradood.region_map(
-        pooled, images[:8], method="channels", detector="energy", known=images
-    )
-    (gap,) = found.gap.values()
-    scale = (found.score - next(iter(found.reference.values()))).abs()
-    assert float((gap.abs() / scale).max()) < 1e-5
-    assert list(found.low) == ["block2"]
 
 
 def test_shares_of_the_last_map_are_those_of_its_units(images):

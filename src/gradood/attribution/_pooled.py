@@ -45,9 +45,10 @@ def pooled_contributions(
 ) -> LayerMap:
     """Shares of the positions of the last map in the contributions of the units.
 
-    ``c_p = Σ_u (a_pu − r_u) g_u / P`` with ``g_u = ∫₀¹ ∂s/∂h_u (r + t (h − r)) dt``: over the P
-    positions they sum to each unit's Aumann–Shapley value ``(h_u − r_u) g_u``, as h is the mean
-    of a.
+    ``c_p = 1/P Σ_u (c_u + (a_pu − h_u) g_u)`` with c_u the contribution of unit u by the rule of
+    the detector, and ``g_u = ∫₀¹ ∂s/∂h_u (r + t (h − r)) dt``. As h is the mean of a over the P
+    positions, these sum to c_u for each unit, whatever its rule; where that is Aumann–Shapley, with
+    ``c_u = (h_u − r_u) g_u``, they are ``(a_pu − r_u) g_u / P``.
 
     Args:
         network: the observed model.
@@ -56,18 +57,18 @@ def pooled_contributions(
         reference: r, (width,) features, such as the mean of known ones.
 
     Cost:
-        One forward, and 64 backwards through the detectors alone.
+        Two forwards, and 64 backwards through the detectors alone.
     """
     values, weight, score, grid = _last_values(network, x, explained)
     h = (values * weight[..., None]).sum(1)
     start = reference.to(h).expand_as(h)
-    total = torch.zeros_like(h)
+    slope = torch.zeros_like(h)
     for number in range(_STEPS):
         point = start + (number + 0.5) / _STEPS * (h - start)
-        total += _slope(network, explained, point)
-    each = ((values - start[:, None]) * (total / _STEPS)[:, None]).sum(-1) * weight
-    reached = explained.of_features(start, _logits(network, start)).detach()
-    return LayerMap(grid.folded(each), score, reached)
+        slope += _slope(network, explained, point) / _STEPS
+    units, reached = explained.units(x, reference)
+    away = ((values - h[:, None]) * slope[:, None]).sum(-1)
+    return LayerMap(grid.folded((units.sum(1, keepdim=True) + away) * weight), score, reached)
 
 
 def mean_features(network: Network, batches: Iterable[Inputs]) -> Tensor:

@@ -133,8 +133,8 @@ def region_map(
         ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
         detector; many forwards.
         ``"known"``: how far the vector at each position of some layers lies from those of known
-        inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and is
-        not a part of the score: it tells what is strange, not what the detector saw.
+        inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and
+        is no part of the score: it tells what is strange, not what the detector saw.
 
     Args:
         monitor: fitted; with several detectors calibrated, or see `detector`. Or a guard.

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, gradient_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
@@ -42,6 +43,11 @@ class ExGrad(Detector):
         "multiplies, which alone (entropy, msp) ranks better. The paper's own finding is that "
         "gradients add little."
     )
+    attribution = (
+        "terms: of the gradients' norms by the entries of h, Σ_y p_y ‖e_y − p‖_q |h_d|^q / "
+        "‖h‖_q^(q−1); the input that is always one, of the bias, is a part; the reference "
+        "value is 0"
+    )
 
     def __init__(self, *, order: float = 1, bias: bool = True) -> None:
         require(order >= 1, "order", order, "a number ≥ 1")
@@ -61,3 +67,11 @@ class ExGrad(Detector):
             order=float(self.order),
             bias=self.bias and head.bias is not None,
         )
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        head, ones = evidence.linear, evidence.features.new_ones(evidence.size, 1)
+        logits = linear_logits(evidence.features, head.weight, head.bias)
+        left = expected_gradient_norm(ones, logits, order=float(self.order))
+        bias = self.bias and head.bias is not None
+        return gradient_terms(left, evidence.features, float(self.order), bias=bias)

@@ -6,12 +6,14 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.fit_data import auto_neighbors, check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.neighbors import Bank, Polar, kth_distance, polar
 from gradood.functional.samples import Rows
+from gradood.functional.score_terms import neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["KNN"]
@@ -48,6 +50,10 @@ class KNN(Learner[Rows]):
     fails_when = (
         "The fit data is not what the network will see (other augmentation, other camera), or a k "
         "that is named reaches across its classes (warned of)."
+    )
+    attribution = (
+        "terms: (ĥ_d − n_d)² / ‖ĥ − n‖ with n the k-th nearest of the bank, of directions or "
+        "of vectors as they are; the reference value is 0, at n"
     )
     labels = False
     state_shapes = (
@@ -99,3 +105,10 @@ class KNN(Learner[Rows]):
         bank = Bank(Polar(state["unit"], state["log_length"]))
         k = int(state["k"]) if self.k == "auto" else self.k
         return kth_distance(self._vectors(evidence.features), bank, k)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        bank = Bank(Polar(state["unit"], state["log_length"]))
+        k = int(state["k"]) if self.k == "auto" else self.k
+        units = neighbor_terms(self._vectors(evidence.features), bank, k)
+        return Terms(units, units.new_zeros(len(units)))

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.fit_data import check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
 from gradood.functional.logits import energy
-from gradood.functional.nnguide import guidance
+from gradood.functional.nnguide import guidance, nearest_guides
 from gradood.functional.samples import Rows, Selection
 from gradood.taps import Network
 
@@ -61,6 +62,10 @@ class NNGuide(Learner[_Statistics]):
     fails_when = (
         "The log-sum-exp of the logits has no common sign, so that the product of two of them "
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
+    )
+    attribution = (
+        "terms: of the mean similarity, times the energy: E ĥ_d mean_i s_i g_id over the k "
+        "guides that answer; the reference value is 0"
     )
     labels = False
     state_shapes = ("guides: float samples features",)
@@ -112,3 +117,10 @@ class NNGuide(Learner[_Statistics]):
         k = self._k(len(state["guides"]))
         similar = guidance(directions(evidence.features), state["guides"], k)
         return energy(evidence.logits) * similar
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        units, k = directions(evidence.features), self._k(len(state["guides"]))
+        near = state["guides"].double()[nearest_guides(units, state["guides"], k)].mean(1)
+        units = energy(evidence.logits)[:, None] * units * near
+        return Terms(units, units.new_zeros(len(units)))

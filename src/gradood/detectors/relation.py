@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
@@ -53,6 +54,10 @@ class Relation(Learner[Selection]):
     fails_when = (
         "Unknown inputs look like those of one class in all the network keeps of them (near-OOD), "
         "or the softmax is so flat that every relation falls below the cut."
+    )
+    attribution = (
+        "terms: −Σ_i w_i r_i^(t−1) (p · p_i) ĥ_d ĥ_id over the relations r_i above the cut; "
+        "the reference value is 0"
     )
     labels = False
     state_shapes = (
@@ -117,3 +122,16 @@ class Relation(Learner[Selection]):
             temperature=float(self.temperature),
             cut=float(self.cut),
         )
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        units, p = directions(evidence.features), torch.softmax(evidence.logits, 1)
+        bank = state["unit"].double()
+        likeness = p @ state["probability"].double().T
+        found = (units @ bank.T).clamp_min(0.0) * likeness
+        power = torch.where(found > float(self.cut), found, 1.0).pow(float(self.temperature) - 1.0)
+        weight = torch.where(
+            found > float(self.cut), state["weight"].double() * power * likeness, 0.0
+        )
+        units = -units * (weight @ bank)
+        return Terms(units, units.new_zeros(len(units)))
