@@ -15,7 +15,6 @@ import io
 import json
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -265,45 +264,43 @@ def hits(maps: Tensor, corners: Tensor, side: int) -> Tensor:
     return ((at >= corners) & (at < corners + side)).all(1)
 
 
-def pointing(study: Study, names: list[str], images: int, methods: str) -> dict[str, Any]:
-    """Figures of one network."""
-    record: dict[str, Any] = {"candidates": len(study.new), "rows": []}
-    made = judges(study, names)
-    for area in AREAS:
-        patched, corners, side = planted(study.new, study.foreign, area)
-        chance = (side / patched.shape[-1]) ** 2
-        for name, judge in made.items():
-            before, after = flags(judge, study, study.new), flags(judge, study, patched)
-            by_patch = (after & ~before).nonzero()[:, 0][:images]
-            any_ = torch.arange(len(patched))[:images]
-            row = {"area": area, "detector": name, "chance": chance}
-            row |= {
-                "flagged": float(after.double().mean()),
-                "before": float(before.double().mean()),
+def pointing(study: Study, names: list[str], images: int, methods: str, file: Path) -> None:
+    """Figures of one network, written after each row of them."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        judge = judges(study, [name])[name]
+        before = flags(judge, study, study.new)
+        for area in AREAS:
+            patched, corners, side = planted(study.new, study.foreign, area)
+            after = flags(judge, study, patched)
+            groups = {
+                "by patch": (after & ~before).nonzero()[:, 0][:images],
+                "any": torch.arange(len(patched))[:images],
             }
-            row |= {"by patch": len(by_patch), "any": len(any_), "methods": {}}
+            row = {"area": area, "detector": name, "chance": (side / patched.shape[-1]) ** 2}
+            row |= {"flagged": float(after.double().mean())}
+            row |= {"before": float(before.double().mean()), "methods": {}}
+            row |= {group: len(places) for group, places in groups.items()}
             for method, maps in maps_of(judge, study):
                 if methods and not any(method.startswith(m) for m in methods.split(",")):
                     continue
-                start, found = time.perf_counter(), {}
+                found: dict[str, Any] = {}
                 try:
-                    for group, rows in (("by patch", by_patch), ("any", any_)):
-                        parts = [
-                            hits(maps(study.inputs(patched[r])), corners[r], side)
-                            for r in rows.split(20)
-                        ]
-                        found[group] = int(torch.cat(parts).sum()) if len(rows) else 0
+                    for group, places in groups.items():
+                        found[group] = sum(
+                            int(hits(maps(study.inputs(patched[r])), corners[r], side).sum())
+                            for r in places.split(20)
+                            if len(r)
+                        )
                 except GradoodError as error:
-                    row["methods"][method] = {"refused": str(error)}
-                    continue
-                taken = (time.perf_counter() - start) / max(1, len(by_patch) + len(any_))
-                row["methods"][method] = {**found, "seconds": taken}
-                print(study.name, area, name, method, found, f"{taken:.2f} s", flush=True)
-            record["rows"].append(row)
-    return record
+                    found = {"refused": str(error)}
+                row["methods"][method] = found
+                print(study.name, area, name, method, found, flush=True)
+            rows.append(row)
+            file.write_text(json.dumps({"candidates": len(study.new), "rows": rows}) + "\n")
 
 
-def text_study(images: int) -> dict[str, Any]:
+def text_study(names: list[str], images: int, file: Path) -> None:
     """Foreign words and questions planted in texts of CLINC150."""
     from any_networks import minilm
 
@@ -327,7 +324,7 @@ def text_study(images: int) -> dict[str, Any]:
     for kind in ("word", "question"):
         texts, spans = mixed_texts(rows["test", True][:1000], rows["test", False], kind)
         chance = float(np.mean([(b - a) / len(t) for t, (a, b) in zip(texts, spans, strict=True)]))
-        for name in (*SINGLES, "guard"):
+        for name in names:
             judge: Judge
             if name == "guard":
                 judge = gradood.guard(model, known, fit=fit, progress=False)
@@ -365,7 +362,7 @@ def text_study(images: int) -> dict[str, Any]:
                 row["methods"][method] = found
                 print("minilm", kind, name, method, found, flush=True)
             record["rows"].append(row)
-    return record
+            file.write_text(json.dumps(record) + "\n")
 
 
 def mixed_texts(
@@ -460,15 +457,15 @@ def main() -> None:
         options.write.write_text(text)
         return
     name, names = options.network, options.detectors.split(",")
+    file = options.work / f"{name}.json"
     if name == "minilm":
-        record = text_study(options.images)
-    elif name == "mobilenet":
+        text_study(names, options.images, file)
+        return
+    if name == "mobilenet":
         study = photo_study(options.candidates, options.design)
-        record = pointing(study, names, options.images, options.methods)
     else:
         study = cifar_study(name, options.vit, options.candidates, options.design)
-        record = pointing(study, names, options.images, options.methods)
-    (options.work / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    pointing(study, names, options.images, options.methods, file)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def plot_regions(found: RegionMap, images: Any, *, row: int = 0, ax: Any = None)
     """One image in gray, with where its score comes from over it.
 
     Orange raises the score, toward out-of-distribution, blue lowers it; the less of either, the
-    clearer. A cross marks the largest value.
+    clearer, from the 99 % quantile of sizes down. A cross marks the largest value.
 
     Args:
         found: of `gradood.region_map`, of images.
@@ -178,7 +178,8 @@ def plot_regions(found: RegionMap, images: Any, *, row: int = 0, ax: Any = None)
     gray = np.asarray(images[row], dtype=np.float64).mean(0)
     spread = gray.max() - gray.min()
     gray = (gray - gray.min()) / (spread if spread > 0 else 1.0)
-    strength = np.abs(values) / max(float(np.abs(values).max()), 1e-300)
+    size = np.abs(values)
+    strength = np.minimum(size / max(float(np.quantile(size, 0.99)), 1e-300), 1.0)
     colors = np.where(values[..., None] > 0, _rgb(_COLORS[1]), _rgb(_COLORS[0]))
     axes = _axes(ax)
     axes.imshow(gray, cmap="gray", vmin=-0.2, vmax=1.2)

@@ -45,7 +45,9 @@ def grids_of(network: Network, names: Sequence[str], x: Inputs) -> dict[Site, Gr
 def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
     """At most six of the `cuts`, evenly spread, at which the places of things matter.
 
-    They do not at a map that is averaged next, nor where only a class token is taken from.
+    They do not at a map that is averaged next, nor where only a class token is taken from. Maps
+    with a position for each pixel are left out if there are others, as gradients there differ from
+    pixel to pixel.
 
     Args:
         network: the observed model.
@@ -68,6 +70,9 @@ def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
             "no layer of this model holds places that its answer depends on but those of the map "
             'that is averaged last; take method="channels" for that one, or method="occlusion".'
         )
+    size = image_size(x)
+    coarse = [s for s in found if size is None or places[s].size < size[0] * size[1]]
+    found = coarse or found
     count = min(_MAPPED, len(found))
     chosen = [found[-(-(i + 1) * len(found) // count) - 1] for i in range(count)]
     return {site: places[site] for site in chosen}
