@@ -1,6 +1,6 @@
 """Maps of where in an input a score comes from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -23,6 +23,21 @@ from gradood.errors import ConfigError, DataError, suggest
 __all__ = ["Method", "RegionMap", "region_map"]
 
 Method: TypeAlias = Literal["path", "channels", "occlusion", "known"]
+"""How a score is led back to places.
+
+``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
+The path starts where each position holds half of its own vector and half of the mean over
+all positions of that input: what is explained is what the score owes to things being
+where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
+``"channels"``: shares of the positions of the last map in the contributions of the units,
+from the mean features of known inputs (`known`); exact where the features are a mean over
+positions. Coarse.
+``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
+detector; many forwards.
+``"known"``: how far the vector at each position of some layers lies from those of known
+inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and
+is no part of the score: it tells what is strange, not what the detector saw.
+"""
 _METHODS: tuple[Method, ...] = get_args(Method)
 _ROWS = 32
 """Rows that are mapped at once."""
@@ -122,25 +137,11 @@ def region_map(
 ) -> RegionMap:
     """Where in each input a score comes from.
 
-    Methods:
-        ``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
-        The path starts where each position holds half of its own vector and half of the mean over
-        all positions of that input: what is explained is what the score owes to things being
-        where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
-        ``"channels"``: shares of the positions of the last map in the contributions of the units,
-        from the mean features of known inputs (`known`); exact where the features are a mean over
-        positions. Coarse.
-        ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
-        detector; many forwards.
-        ``"known"``: how far the vector at each position of some layers lies from those of known
-        inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and
-        is no part of the score: it tells what is strange, not what the detector saw.
-
     Args:
         monitor: fitted; with several detectors calibrated, or see `detector`. Or a guard.
         inputs: images (N, channels, height, width), or sequences with an attention mask, as one
             batch or several of one shape.
-        method: see above.
+        method: see `gradood.attribution.Method`.
         detector: whose score; None for the only one, or of several the sum of their scores, each
             less its median and divided by what lies between that and its 95 % quantile on the
             calibration data.
@@ -175,11 +176,20 @@ def region_map(
             'known= are in-distribution inputs for method="known" and "channels", and for no '
             f"other; method={method!r} was given {'none' if known is None else 'some'}."
         )
+    return _joined(list(_maps(monitor, inputs, (method, detector, layers), known)))
+
+
+def _maps(
+    monitor: Monitoring,
+    inputs: Data,
+    how: tuple[Method, str | None, Sequence[str] | None],
+    known: Data | None,
+) -> Iterator[RegionMap]:
+    """Maps of some rows after the other."""
     given: Any = getattr(monitor, "monitor", monitor)
-    session = given._session
+    session, (method, detector, layers) = given._session, how
     state = session._fitted()
     form = session.unbound.form
-    parts: list[RegionMap] = []
     bound, work = state.bound, None
     for batch in batches(inputs, form=form):
         if not len(batch.inputs):
@@ -189,10 +199,10 @@ def region_map(
         x = bound.reader.ready(batch.inputs)
         what = mapped_score(bound, state.rule, detector)
         if work is None:
-            given_known = None if known is None else (b.inputs for b in batches(known, form=form))
-            work = _work(bound, x, what, (method, layers), given_known)
-        parts += [_mapped(rows, what, method, work) for rows in x.split(_ROWS)]
-    return _joined(parts)
+            others = None if known is None else (b.inputs for b in batches(known, form=form))
+            work = _work(bound, x, what, (method, layers), others)
+        for rows in x.split(_ROWS):
+            yield _mapped(rows, what, method, work)
 
 
 _Work: TypeAlias = Callable[[Inputs], dict[str, LayerMap]]
