@@ -264,6 +264,19 @@ def test_a_guard_is_mapped_as_its_monitor(images):
     torch.testing.assert_close(found.pixels, gradood.region_map(guard.monitor, images[:2]).pixels)
 
 
+def test_remembered_features_are_the_reference(pooled, images):
+    monitor = gradood.Monitor(pooled.model, "energy")
+    with pytest.raises(ConfigError, match=r"call monitor\.remember"):
+        gradood.region_map(monitor, images[:2], method="channels")
+    given = gradood.region_map(monitor, images[:2], method="channels", known=images)
+    monitor.remember(images)
+    found = gradood.region_map(monitor, images[:2], method="channels")
+    torch.testing.assert_close(found.low["block2"], given.low["block2"])
+    monitor.calibrate(torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(4)))
+    for low, why in zip(found.low["block2"], monitor.explain(images[:2]), strict=True):
+        assert float(low.sum()) == pytest.approx(float(why.contributions["energy"].units.sum()))
+
+
 def test_what_cannot_be_mapped_says_so(pooled, images):
     with pytest.raises(ConfigError, match="did you mean 'path'"):
         gradood.region_map(pooled, images, method="paths", detector="energy")

@@ -10,7 +10,8 @@ from gradood.attribution._rules import RULES, rule_of
 from gradood.detectors._shared.attributions import Terms
 from gradood.detectors.base import Detector, State
 from gradood.errors import DataError, TapError
-from gradood.evidence import FEATURES, LOGITS, Evidence, Read
+from gradood.evidence import FEATURES, LOGITS, Evidence, Read, Reads
+from gradood.evidence.named_reads import default_name
 from gradood.functional.gradnorm import linear_logits
 
 __all__ = ["Contribution", "contributions", "reference_evidence"]
@@ -92,6 +93,12 @@ def contributions(
         raise TapError(
             f"{detector.name} is explained by units of the features, and the evidence has none; "
             "read FEATURES and LOGITS with what the detector reads."
+        )
+    missing = [read for read in Reads(evidence.reads) if read not in evidence._read]
+    if missing:
+        raise TapError(
+            f"{detector.name} reads {default_name(missing[0])}, which the evidence does not hold, "
+            "as results keep logits and features alone; guard.explain(images) reads it again."
         )
     own = {} if state is None else {k: v.to(evidence.device) for k, v in state.items()}
     score = detector.measure(evidence.only(evidence.reads), own)

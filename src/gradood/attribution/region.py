@@ -12,11 +12,12 @@ from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
 from gradood.attribution._cuts import default_places, grids_of
 from gradood.attribution._grid import image_size, upsampled
-from gradood.attribution._known import known_positions
+from gradood.attribution._known_positions import known_positions
 from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._occlusion import occlusion
 from gradood.attribution._path import LayerMap, position_contributions
 from gradood.attribution._pooled import mean_features, pooled_contributions, pooled_place
+from gradood.attribution.known import KnownFeatures
 from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, DataError, suggest
 
@@ -39,6 +40,7 @@ inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points
 is no part of the score: it tells what is strange, not what the detector saw.
 """
 _METHODS: tuple[Method, ...] = get_args(Method)
+_WITH_KNOWN = ("known", "channels")
 _ROWS = 32
 """Rows that are mapped at once."""
 
@@ -148,6 +150,7 @@ def region_map(
         layers: of ``"path"`` and ``"known"``: names of layers that everything passes through; None
             finds them, and takes six, evenly spread.
         known: of ``"known"`` and ``"channels"``: in-distribution inputs; some hundred are enough.
+            ``"channels"`` takes those that were remembered (`gradood.Monitor.remember`) without.
 
     Raises:
         ConfigError: no such method, or several detectors without a calibration.
@@ -171,7 +174,7 @@ def region_map(
     """
     if method not in _METHODS:
         raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
-    if (method in ("known", "channels")) != (known is not None):
+    if method not in _WITH_KNOWN if known is not None else method == "known":
         raise ConfigError(
             'known= are in-distribution inputs for method="known" and "channels", and for no '
             f"other; method={method!r} was given {'none' if known is None else 'some'}."
@@ -199,7 +202,9 @@ def _maps(
         x = bound.reader.ready(batch.inputs)
         what = mapped_score(bound, state.rule, detector)
         if work is None:
-            others = None if known is None else (b.inputs for b in batches(known, form=form))
+            others: Any = state.known
+            if known is not None:
+                others = (other.inputs for other in batches(known, form=form))
             work = _work(bound, x, what, (method, layers), others)
         for rows in x.split(_ROWS):
             yield _mapped(rows, what, method, work)
@@ -213,7 +218,7 @@ def _work(
     x: Inputs,
     what: MappedScore,
     how: tuple[Method, Sequence[str] | None],
-    known: Iterable[Inputs] | None,
+    known: Iterable[Inputs] | KnownFeatures | None,
 ) -> _Work:
     """What maps rows, by layer."""
     network, (method, layers) = bound.binding.network, how
@@ -221,15 +226,23 @@ def _work(
         raise ConfigError(f'layers= are those of method="path" and "known", not of {method!r}.')
     if method == "occlusion":
         return lambda rows: {"": occlusion(rows, what)}
-    ready = (part for rows in known or () for part in bound.reader.ready(rows).split(_ROWS))
+    ready: Iterable[Inputs] = ()
+    if known is not None and not isinstance(known, KnownFeatures):
+        ready = (part for rows in known for part in bound.reader.ready(rows).split(_ROWS))
     if method == "channels":
         what.require_differentiable()
         last = str(pooled_place(network, x)[0])
-        mean = mean_features(network, ready)
+        if known is None:
+            raise ConfigError(
+                'method="channels" takes contributions from the mean features of known inputs: '
+                "give some as known=, or call monitor.remember(known) first."
+            )
+        remembered = isinstance(known, KnownFeatures)
+        mean = known.mean if remembered else mean_features(network, ready)
         return lambda rows: {last: pooled_contributions(network, rows, what, mean)}
     finite = selected(x, finite_rows(x))
     places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
-    if known is not None:
+    if method == "known":
         gaussians = known_positions(network, places, ready)
         return lambda rows: _with_score(gaussians.distances(rows), what.of_inputs(rows))
     what.require_differentiable()
