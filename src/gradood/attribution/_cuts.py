@@ -42,16 +42,16 @@ def grids_of(network: Network, names: Sequence[str], x: Inputs) -> dict[Site, Gr
     return found
 
 
-def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
+def default_places(network: Network, x: Inputs, *, pixels: bool = False) -> dict[Site, Grid]:
     """At most six of the `cuts`, evenly spread, at which the places of things matter.
 
-    They do not at a map that is averaged next, nor where only a class token is taken from. Maps
-    with a position for each pixel are left out if there are others, as gradients there differ from
-    pixel to pixel.
+    They do not at a map that is averaged next, nor where only a class token is taken from.
 
     Args:
         network: the observed model.
         x: at least one row, on its device.
+        pixels: whether maps with a position for each pixel are among them, even if there are
+            others; gradients there differ from pixel to pixel.
 
     Raises:
         TapError: there is none; says why.
@@ -72,7 +72,7 @@ def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
         )
     size = image_size(x)
     coarse = [s for s in found if size is None or places[s].size < size[0] * size[1]]
-    found = coarse or found
+    found = found if pixels else coarse or found
     count = min(_MAPPED, len(found))
     chosen = [found[-(-(i + 1) * len(found) // count) - 1] for i in range(count)]
     return {site: places[site] for site in chosen}

@@ -241,7 +241,10 @@ def _work(
         mean = known.mean if remembered else mean_features(network, ready)
         return lambda rows: {last: pooled_contributions(network, rows, what, mean)}
     finite = selected(x, finite_rows(x))
-    places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
+    if layers is None:
+        places = default_places(network, finite, pixels=method == "known")
+    else:
+        places = grids_of(network, layers, x)
     if method == "known":
         gaussians = known_positions(network, places, ready)
         return lambda rows: _with_score(gaussians.distances(rows), what.of_inputs(rows))
