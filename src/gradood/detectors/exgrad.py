@@ -4,7 +4,6 @@ from typing import final
 
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms, gradient_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
@@ -44,9 +43,8 @@ class ExGrad(Detector):
         "gradients add little."
     )
     attribution = (
-        "terms: of the gradients' norms by the entries of h, Σ_y p_y ‖e_y − p‖_q |h_d|^q / "
-        "‖h‖_q^(q−1); the input that is always one, of the bias, is a part; the reference "
-        "value is 0"
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
     )
 
     def __init__(self, *, order: float = 1, bias: bool = True) -> None:
@@ -67,11 +65,3 @@ class ExGrad(Detector):
             order=float(self.order),
             bias=self.bias and head.bias is not None,
         )
-
-    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
-        """See `attribution`."""
-        head, ones = evidence.linear, evidence.features.new_ones(evidence.size, 1)
-        logits = linear_logits(evidence.features, head.weight, head.bias)
-        left = expected_gradient_norm(ones, logits, order=float(self.order))
-        bias = self.bias and head.bias is not None
-        return gradient_terms(left, evidence.features, float(self.order), bias=bias)

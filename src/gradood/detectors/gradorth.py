@@ -2,17 +2,14 @@
 
 from typing import final
 
-import torch
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors._shared.subspaces import span
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import last_layer_gradient_norm, linear_logits
 from gradood.functional.moments import ClassMoments
-from gradood.functional.score_terms import part_norm_terms
 from gradood.functional.subspace import part_norm
 from gradood.taps import Network
 
@@ -55,7 +52,10 @@ class GradOrth(Learner[ClassMoments]):
         "gradnorm fails: features are signed or normalized, as in transformers, or the network is "
         "small and confident, as most of the score is the length of the gradient."
     )
-    attribution = "terms: −‖p − u‖₂ h_d (P P h)_d / ‖P h‖; the reference value is 0"
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
     labels = False
     state_shapes = ("projection: float features features",)
 
@@ -84,11 +84,3 @@ class GradOrth(Learner[ClassMoments]):
         ones = evidence.features.new_ones(evidence.size, 1)
         left = last_layer_gradient_norm(ones, logits, order=2.0)
         return -left * part_norm(evidence.features, state["projection"])
-
-    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
-        """See `attribution`."""
-        head, vectors = evidence.linear, evidence.features.double()
-        logits = linear_logits(vectors, head.weight, head.bias)
-        left = last_layer_gradient_norm(vectors.new_ones(len(vectors), 1), logits, order=2.0)
-        units = -left[:, None] * part_norm_terms(vectors, state["projection"])
-        return Terms(units, torch.zeros_like(left))

@@ -145,10 +145,13 @@ class LowDimGrad(Learner[Selection]):
         k = int(state["k"]) if self.k == "auto" else self.k
         units = _polar(_coordinates(evidence.features, evidence.linear, state))
         near = bank.vectors.unit[kth_neighbor(units, bank, k)].double()
+        exact = _coordinates(evidence.features, evidence.linear, state)
+        # Of the bank's own type.
+        rounding = kth_distance(units, bank, k) - torch.linalg.vector_norm(exact - near, dim=1)
 
         def distance(points: Tensor, rows: Tensor) -> Tensor:
             own = _coordinates(points, evidence.linear, state)
-            return torch.linalg.vector_norm(own - near[rows], dim=1)
+            return torch.linalg.vector_norm(own - near[rows], dim=1) + rounding[rows]
 
         return feature_terms(distance, reference.features, evidence.features)
 

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.fit_data import check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.logits import energy
 from gradood.functional.nnguide import guidance, nearest_guides
 from gradood.functional.samples import Rows, Selection
@@ -64,8 +65,9 @@ class NNGuide(Learner[_Statistics]):
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
     )
     attribution = (
-        "terms: of the mean similarity, times the energy: E ĥ_d mean_i s_i g_id over the k "
-        "guides that answer; the reference value is 0"
+        "terms: the path of the features from the reference, of the energy times the mean "
+        "similarity to the guides that answer; the reference value is that of the same "
+        "guides"
     )
     labels = False
     state_shapes = ("guides: float samples features",)
@@ -122,5 +124,14 @@ class NNGuide(Learner[_Statistics]):
         """See `attribution`."""
         units, k = directions(evidence.features), self._k(len(state["guides"]))
         near = state["guides"].double()[nearest_guides(units, state["guides"], k)].mean(1)
-        units = energy(evidence.logits)[:, None] * units * near
-        return Terms(units, units.new_zeros(len(units)))
+        head = evidence.linear
+        beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
+        # Of the guides' own type.
+        rounding = guidance(units, state["guides"], k) - (units * near).sum(1)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = linear_logits(points, head.weight, head.bias) + beyond[rows]
+            similar = (directions(points) * near[rows]).sum(1) + rounding[rows]
+            return energy(logits) * similar
+
+        return feature_terms(score, reference.features, evidence.features)

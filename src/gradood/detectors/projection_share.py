@@ -2,16 +2,13 @@
 
 from typing import final
 
-import torch
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.subspaces import span
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import TapError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
-from gradood.functional.score_terms import part_norm_terms
 from gradood.functional.subspace import part_share
 from gradood.taps import Network
 
@@ -53,7 +50,8 @@ class ProjectionShare(Learner[ClassMoments]):
         "classes), or unknown inputs share the known ones' directions, as near ones do."
     )
     attribution = (
-        "terms: −h_d (P P h)_d / (‖P h‖ ‖h‖); the reference value is 0, where nothing lies inside"
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
     )
     labels = False
     state_shapes = ("projection: float features features",)
@@ -82,12 +80,3 @@ class ProjectionShare(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return -part_share(evidence.features, state["projection"])
-
-    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
-        """See `attribution`."""
-        vectors = evidence.features.double()
-        length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        units = -part_norm_terms(vectors, state["projection"]) / torch.where(
-            length > 0, length, 1.0
-        )
-        return Terms(units, units.new_zeros(len(units)))

@@ -6,13 +6,14 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.relation import balanced_weights, relation
 from gradood.functional.samples import Selection
 from gradood.taps import Network
@@ -56,8 +57,8 @@ class Relation(Learner[Selection]):
         "or the softmax is so flat that every relation falls below the cut."
     )
     attribution = (
-        "terms: −Σ_i w_i r_i^(t−1) (p · p_i) ĥ_d ĥ_id over the relations r_i above the cut; "
-        "the reference value is 0"
+        "terms: the path of the features from the reference, of the relations that are above "
+        "the cut for the sample; the reference value is that of the same relations"
     )
     labels = False
     state_shapes = (
@@ -125,13 +126,20 @@ class Relation(Learner[Selection]):
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
-        units, p = directions(evidence.features), torch.softmax(evidence.logits, 1)
-        bank = state["unit"].double()
-        likeness = p @ state["probability"].double().T
-        found = (units @ bank.T).clamp_min(0.0) * likeness
-        power = torch.where(found > float(self.cut), found, 1.0).pow(float(self.temperature) - 1.0)
-        weight = torch.where(
-            found > float(self.cut), state["weight"].double() * power * likeness, 0.0
-        )
-        units = -units * (weight @ bank)
-        return Terms(units, units.new_zeros(len(units)))
+        head, bank = evidence.linear, state["unit"].double().T
+        known = state["probability"].double().T
+        beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
+
+        def found(points: Tensor, logits: Tensor) -> Tensor:
+            alike = (directions(points) @ bank).clamp_min(0.0)
+            return alike * (torch.softmax(logits, 1) @ known)
+
+        counts = found(evidence.features, evidence.logits) > float(self.cut)
+        weight = torch.where(counts, state["weight"].double(), 0.0)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = linear_logits(points, head.weight, head.bias) + beyond[rows]
+            powers = found(points, logits).pow(float(self.temperature))
+            return -(powers * weight[rows]).sum(1)
+
+        return feature_terms(score, reference.features, evidence.features)

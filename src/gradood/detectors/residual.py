@@ -4,12 +4,10 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.subspaces import (
     check_fit,
     principal_dimension,
     residual_norm,
-    residual_norm_terms,
     residual_space,
     warn_of_full_space,
 )
@@ -55,8 +53,8 @@ class Residual(Learner[ClassMoments]):
         "unknown inputs have short features: the length outside shrinks with the whole."
     )
     attribution = (
-        "terms: (h − o)_d (Rᵀ R (h − o))_d / ‖R (h − o)‖; the reference value is 0, in the "
-        "principal space"
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
     )
     labels = False
     state_shapes = (
@@ -99,8 +97,3 @@ class Residual(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return residual_norm(evidence.features, state)
-
-    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
-        """See `attribution`."""
-        units = residual_norm_terms(evidence.features, state)
-        return Terms(units, units.new_zeros(len(units)))

@@ -1,18 +1,16 @@
 """ViM."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import Terms, head_terms
 from gradood.detectors._shared.subspaces import (
     check_fit,
     principal_dimension,
     residual_norm,
-    residual_norm_terms,
     residual_space,
 )
 from gradood.detectors.base import Learner, Plan, State, require
@@ -92,8 +90,8 @@ class ViM(Learner[_Statistics]):
         "largest logit is mostly negative, which turns the residual around."
     )
     attribution = (
-        "terms: of α ‖R (h − o)‖, as of residual, from 0; and of the energy, along the path "
-        "of the logits from the reference"
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
     )
     labels = False
     state_shapes = (
@@ -155,9 +153,3 @@ class ViM(Learner[_Statistics]):
         """Scores (batch,)."""
         virtual = state["alpha"] * residual_norm(evidence.features, state)
         return virtual + energy(evidence.logits)
-
-    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
-        """See `attribution`."""
-        found = head_terms(energy, evidence, reference)
-        virtual = state["alpha"] * residual_norm_terms(evidence.features, state)
-        return replace(found, units=found.units + virtual, classes=None)

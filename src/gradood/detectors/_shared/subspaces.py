@@ -11,7 +11,6 @@ from gradood.detectors._shared.labels import present
 from gradood.detectors.base import State
 from gradood.errors import ConfigError, DataError
 from gradood.functional.moments import ClassMoments
-from gradood.functional.score_terms import part_norm_terms
 from gradood.functional.subspace import (
     explained_dimension,
     head_origin,
@@ -25,7 +24,6 @@ __all__ = [
     "check_fit",
     "principal_dimension",
     "residual_norm",
-    "residual_norm_terms",
     "residual_space",
     "span",
     "warn_of_full_space",
@@ -119,11 +117,6 @@ def residual_space(
 def residual_norm(features: Tensor, state: State) -> Tensor:
     """(batch,) length of each feature outside the principal space, in float64."""
     return part_norm(features.double() - state["origin"], state["residual"])
-
-
-def residual_norm_terms(features: Tensor, state: State) -> Tensor:
-    """(batch, width) `residual_norm` by unit: its sum is the length."""
-    return part_norm_terms(features.double() - state["origin"], state["residual"])
 
 
 def span(moments: ClassMoments, threshold: float, method: str) -> Tensor:
