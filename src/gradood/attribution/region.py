@@ -36,8 +36,8 @@ positions. Coarse.
 ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
 detector; many forwards.
 ``"known"``: how far the vector at each position of some layers lies from those of known
-inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best, and
-is no part of the score: it tells what is strange, not what the detector saw.
+inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best in
+images, and is no part of the score: it tells what is strange, not what the detector saw.
 """
 _METHODS: tuple[Method, ...] = get_args(Method)
 _WITH_KNOWN = ("known", "channels")
