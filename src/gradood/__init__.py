@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gradood import plots as plots
     from gradood import sklearn as sklearn
     from gradood._zero_shot import zero_shot as zero_shot
+    from gradood.attribution.region import RegionMap as RegionMap
+    from gradood.attribution.region import region_map as region_map
     from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
     from gradood.calibration.results import Results as Results
@@ -43,6 +45,7 @@ _HOMES = {
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
     "OnnxJudge": "gradood.onnx",
+    "RegionMap": "gradood.attribution.region",
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",
@@ -54,6 +57,7 @@ _HOMES = {
     "inspect": "gradood.monitor.inspection",
     "load": "gradood.rejection",
     "methods": "gradood.registry",
+    "region_map": "gradood.attribution.region",
     "zero_shot": "gradood._zero_shot",
 }
 _MODULES = ("errors", "metrics", "plots")
