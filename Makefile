@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutations test-full lint readme bench clean
+.PHONY: help demo demo-cluster test mutations test-full lint pages docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -18,6 +18,10 @@ help: ## this list
 demo: ## train a small network on digits, compare every detector, decide; leaves demo/ (no download of data)
 	$(BOOTSTRAP) demo
 	$(BIN)/gradood demo --out demo $(ARGS)
+
+demo-cluster: ## start Ray on this machine, fit and score the demo's data there, and compare with one process
+	$(BOOTSTRAP) demo ray
+	$(BIN)/python scripts/demo_cluster.py $(ARGS)
 
 test: ## every test but `mutations`; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
@@ -37,10 +41,14 @@ lint: ## style, format, types, import contracts: what CI and pre-commit run
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python scripts/readme.py --types
+	$(BIN)/python scripts/pages.py --types
 
-readme: ## run every command and program of the README, as printed, in a fresh working copy
-	@$(PYTHON) scripts/readme.py $(ARGS)
+pages: ## run every command and program of README.md and docs/, as printed, in a fresh working copy
+	@$(PYTHON) scripts/pages.py $(ARGS)
+
+docs: ## build the site into build/site, offline, warnings as errors, every link looked for
+	$(BOOTSTRAP) docs
+	$(BIN)/python docs/build.py $(ARGS)
 
 bench: ## time and memory of each detector against the plain forward pass
 	$(BOOTSTRAP) demo

@@ -24,7 +24,8 @@ GradoodWarning          (UserWarning)
 ├── ModelChangedWarning                   the model is not as it was fitted or calibrated on
 ├── RepeatedContentWarning                items of a stream repeat one another
 ├── TrainingDataWarning                   held-out data looks as if the network was trained on it
-└── UninformativeScoreWarning             too many equal scores to tell inputs apart
+├── UninformativeScoreWarning             too many equal scores to tell inputs apart
+└── UnpinnedRevisionWarning               a package was taken by a name that may mean another later
 ```
 
 Every message says what was given, what was expected, and what to do.
@@ -62,6 +63,7 @@ __all__ = [
     "TrainingDataWarning",
     "UninformativeScoreWarning",
     "UnknownNameError",
+    "UnpinnedRevisionWarning",
     "suggest",
     "warn_caller",
 ]
@@ -136,6 +138,10 @@ class GradoodWarning(UserWarning):
     """Root of the warnings of this library."""
 
 
+class BoundedFitWarning(GradoodWarning):
+    """A detector keeps its fit samples in fewer bits, or a part of them, as all take over 1 GiB."""
+
+
 class CacheWarning(GradoodWarning):
     """Something kept is damaged, or cannot be kept: it is computed again, with the same result."""
 
@@ -170,6 +176,10 @@ class TrainingDataWarning(GradoodWarning):
 
 class UninformativeScoreWarning(GradoodWarning):
     """So many calibration scores are equal that the promise is kept by flagging next to nothing."""
+
+
+class UnpinnedRevisionWarning(GradoodWarning):
+    """A package was taken from a hub by a branch or a tag, which may be another one tomorrow."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -9,14 +9,17 @@ import torch
 from torch import nn
 
 import gradood
-from gradood.attribution import KnownFeatures, contributions
+from gradood.attribution import KnownFeatures, contributions, explained, read_evidence
 from gradood.errors import DataError, NotFittedError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.functional.path_integrals import path_integral, values_of
 
 
 def ends(*pairs):
-    return (torch.tensor([list(x) for x in side], dtype=torch.float64) for side in zip(*pairs, strict=True))
+    return (
+        torch.tensor([list(point) for point in side], dtype=torch.float64)
+        for side in zip(*pairs, strict=True)
+    )
 
 
 def test_a_smooth_integral_is_that_of_the_closed_form():
@@ -162,3 +165,20 @@ def test_known_samples_are_compared_within_their_class():
     assert known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(2), 1) is None
     with pytest.raises(DataError, match="2 entries for 3"):
         KnownFeatures.of(features, torch.tensor([0, 0, 1]), 3, ids=["a", "b"])
+
+
+def test_a_coded_bank_is_explained_in_the_coordinates_of_the_features(model, known):
+    monitor = gradood.Monitor(model, gradood.KNN(k=3, bits=4), progress=False).fit([known])
+    (found,) = explained_scores(monitor, 3 * known[:5])
+    assert float(found.relative_gap.max()) < 1e-9 and bool((found.units >= 0).all())
+    plain = gradood.Monitor(model, gradood.KNN(k=3, bits=32), progress=False).fit([known])
+    (exact,) = explained_scores(plain, 3 * known[:5])
+    assert torch.allclose(found.units.sum(1), exact.units.sum(1), rtol=0.5)
+
+
+def explained_scores(monitor, inputs):
+    bound = monitor._session.state.bound
+    evidence = read_evidence(bound, inputs)
+    found, refused = explained(bound, evidence, evidence.features.mean(0))
+    assert not refused
+    return found.values()

@@ -112,9 +112,10 @@ def test_killed_while_old_rows_are_taken_out(images, tmp_path, monkeypatch, at):
     def killed(*arguments):
         raise KeyboardInterrupt
 
+    import gradood.batch._folders as folders
     import gradood.batch._store as store
 
-    real = {"replace": store.replace, "append": store.Store._append}
+    real = {"replace": folders.replace}
 
     def replaced(path, content, verify):
         if {"job": "_job", "aside": "00001-", "shard": "scores-"}.get(at, "?") in path.name[:7]:
@@ -122,7 +123,7 @@ def test_killed_while_old_rows_are_taken_out(images, tmp_path, monkeypatch, at):
         real["replace"](path, content, verify)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "replace", replaced)
+        patch.setattr(folders, "replace", replaced)
         if at == "line":
             patch.setattr(store.Store, "_append", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -175,6 +175,12 @@ class DetectorSet:
         """Names of the detectors that have yet to be fitted."""
         return tuple(name for name in self.learners if name not in self.states)
 
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """What the fits decided that a reader must know, with the names of the detectors."""
+        for name, state in self.states.items():
+            for note in self.detectors[name].notes(state):
+                yield name, note
+
     def without(self, refused: Mapping[str, str]) -> "DetectorSet":
         """The set without some detectors.
 

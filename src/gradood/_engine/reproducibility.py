@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -67,6 +67,16 @@ class RowSample:
         frequent = {key: self._frequent[key] for key, _ in self._counts.most_common(_ROWS)}
         chosen = frequent | {k: kept for k, kept in self._first.items() if k not in frequent}
         yield from list(chosen.items())[:_ROWS]
+
+    def read_by(self, read: Callable[[Inputs], Inputs]) -> "RowSample":
+        """The same rows, of a sample that was given something else in the place of its inputs.
+
+        Args:
+            read: from what stands for a row (1, …), such as its number, to the row.
+        """
+        sample = RowSample()
+        sample._first = {key: read(kept) for key, kept in self.rows()}
+        return sample
 
 
 def tolerances(

@@ -2,23 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gradood.errors import ConfigError, DataError
 
-__all__ = ["check_same", "read_job"]
+__all__ = ["check_same", "job_in"]
 
 _MAY_CHANGE = ("input.rows", "input.names", "input.contents", "update")
 """What the input held when a run began; another input makes an update."""
 
 
-def check_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
+def check_same(folder: str, before: Any, now: Mapping[str, Any]) -> None:
     """Refuse to mix the results of two jobs.
 
     Args:
         folder: of the results, for messages.
-        before: what `read_job` gave.
+        before: what `job_in` gave.
         now: the same of the job that is to go on.
 
     Raises:
@@ -36,7 +35,7 @@ def check_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
             f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in differing
         )
         raise ConfigError(
-            f"{str(folder)!r} holds results of another job: {shown}. Run it as before to go on "
+            f"{folder!r} holds results of another job: {shown}. Run it as before to go on "
             "with it, or name another folder."
         )
 
@@ -56,16 +55,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:20]}…{text[-8:]}"
 
 
-def read_job(path: Path) -> Any:
+def job_in(content: bytes, name: str) -> Any:
     """The description in a file.
 
+    Args:
+        content: of the file.
+        name: of it, for messages.
+
     Raises:
-        DataError: it cannot be read.
+        DataError: it is none.
     """
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return json.loads(content)
+    except ValueError as error:
         raise DataError(
-            f"{str(path)!r} cannot be read: {error}; expected what gradood wrote. Name another "
+            f"{name!r} cannot be read: {error}; expected what gradood wrote. Name another "
             "folder, or delete this one."
         ) from error

@@ -9,25 +9,23 @@
 - ``_summary.json``: the whole, when it is finished or was stopped.
 """
 
-import errno
 import hashlib
 import json
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
-from gradood._io.atomic import replace
-from gradood._io.lock import exclusive
-from gradood.batch._job_record import check_same, read_job
+from gradood.batch._folders import LocalFolder, ResultFolder
+from gradood.batch._job_record import check_same, job_in
 from gradood.data._extras import parquet
-from gradood.errors import ConfigError, DataError
+from gradood.errors import DataError
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "encoded", "open_store"]
 
 _LOG = logging.getLogger(__name__)
 # Programs that read a folder of Parquet pass over names that begin so.
@@ -49,8 +47,8 @@ class Store:
         begun_on: the input of that run, from ``_job.json``; None for a new job.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: ResultFolder | Path) -> None:
+        self.folder = LocalFolder(folder) if isinstance(folder, Path) else folder
         self.update = 0
         self.shards = 0
         self.done: dict[int, dict[str, Any]] = {}
@@ -62,10 +60,10 @@ class Store:
         """Manifest lines of all finished shards."""
         return [*self.earlier, *self.done.values()]
 
-    def file(self, shard: int) -> Path:
-        """Where a shard of this run is, or will be."""
+    def file(self, shard: int) -> str:
+        """Name of a shard of this run."""
         update = f"-update-{self.update:05d}" if self.update else ""
-        return self.folder / f"scores-{shard:05d}-of-{self.shards:05d}{update}.parquet"
+        return f"scores-{shard:05d}-of-{self.shards:05d}{update}.parquet"
 
     def begin(self, job: Mapping[str, Any], update: int) -> None:
         """Begin a run on a changed input: what was finished before is of earlier runs.
@@ -78,7 +76,7 @@ class Store:
             OSError: it cannot be written.
         """
         with self._full():
-            _write(self.folder / _JOB, {**job, "update": update})
+            self._write(_JOB, {**job, "update": update})
         self.earlier, self.done, self.update = self.entries, {}, update
 
     def rewrite(
@@ -96,35 +94,34 @@ class Store:
             OSError: it cannot be written.
         """
         name = str(entry["file"])
-        aside = self.folder / _REMOVED / f"{self.update:05d}-{name}"
-        content, gone = _encoded(kept), _encoded(removed)
+        aside = f"{_REMOVED}/{self.update:05d}-{name}"
+        content, gone = encoded(kept), encoded(removed)
         digest = hashlib.sha256(content).hexdigest()
         entry.setdefault("written_as", entry["sha256"])  # By which whoever read it knows it.
         entry |= {"bytes": len(content), "sha256": digest, **counts}
         with self._full():
-            aside.parent.mkdir(exist_ok=True)
-            replace(aside, [gone], _same(hashlib.sha256(gone).hexdigest()))
+            self.folder.write(aside, gone)
             # The line first: until the file is replaced, the line before still fits it.
             self._append(entry)
-            replace(self.folder / name, [content], _same(digest))
+            self.folder.write(name, content)
 
-    def commit(self, shard: int, table: Any, counts: Mapping[str, Any]) -> None:
+    def commit(self, shard: int, content: bytes, counts: Mapping[str, Any]) -> None:
         """Write a shard, then its line of the manifest.
 
         Args:
             shard: its number.
-            table: its `pyarrow.Table`.
+            content: its Parquet file, from `encoded`.
             counts: of its rows, plain values.
 
         Raises:
             OSError: the disk is full, or cannot be written; nothing of the shard remains.
         """
-        content, file = _encoded(table), self.file(shard)
+        file = self.file(shard)
         digest = hashlib.sha256(content).hexdigest()
-        line = {"shard": shard, "file": file.name, "bytes": len(content), "sha256": digest}
+        line = {"shard": shard, "file": file, "bytes": len(content), "sha256": digest}
         line |= {"update": self.update} if self.update else {}
         with self._full():
-            replace(file, [content], _same(digest))
+            self.folder.write(file, content)
             self._append({**line, **counts})
         self.done[shard] = {**line, **counts}
 
@@ -135,7 +132,7 @@ class Store:
             OSError: it cannot be written.
         """
         with self._full():
-            _write(self.folder / _SUMMARY, summary)
+            self._write(_SUMMARY, summary)
 
     def load(self) -> None:
         """Read the manifest; shards that are not as it says are forgotten.
@@ -143,8 +140,7 @@ class Store:
         Raises:
             DataError: the manifest is no such file.
         """
-        path = self.folder / _MANIFEST
-        content = path.read_bytes() if path.exists() else b""
+        content = self.folder.lines(_MANIFEST)
         whole = content[: content.rfind(b"\n") + 1]
         lines: dict[str, list[dict[str, Any]]] = {}
         for number, line in enumerate(whole.splitlines(), start=1):
@@ -154,8 +150,8 @@ class Store:
                 lines.setdefault(str(entry["file"]), []).append(entry)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(
-                    f"line {number} of {str(path)!r} cannot be read: {error}; expected what "
-                    "gradood wrote. Name another folder, or delete this one."
+                    f"line {number} of '{self.folder}/{_MANIFEST}' cannot be read: {error}; "
+                    "expected what gradood wrote. Name another folder, or delete this one."
                 ) from error
         found = [self._intact(name, entries) for name, entries in lines.items()]
         kept = [entry for entry in found if entry is not None]
@@ -166,7 +162,7 @@ class Store:
         self.done = {entry["shard"]: entry for entry in own}
         if lost or len(whole) < len(content) or len(self.entries) < whole.count(b"\n"):
             text = "".join(map(_line, self.entries)).encode("ascii")
-            replace(path, [text], _same(hashlib.sha256(text).hexdigest()))
+            self.folder.rewrite_lines(_MANIFEST, text)
         self._remove_strays()
         if lost:
             _LOG.warning(
@@ -178,33 +174,26 @@ class Store:
     def _remove_strays(self) -> None:
         """Remove shards of no line: whoever reads the folder would take them for finished."""
         known = {entry["file"] for entry in self.entries}
-        for name in os.listdir(self.folder):
+        for name in self.folder.names():
             if _SHARD.fullmatch(name) and name not in known:
-                (self.folder / name).unlink()
+                self.folder.remove(name)
 
     def _intact(self, name: str, lines: list[dict[str, Any]]) -> dict[str, Any] | None:
         """The last of a file's lines that fits it; None if none does."""
         if not _SHARD.fullmatch(name):
             return None
-        try:
-            with (self.folder / name).open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError:
+        digest = self.folder.digest(name)
+        if digest is None:
             return None
         return next((line for line in reversed(lines) if line.get("sha256") == digest), None)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        line = _line(entry).encode("ascii")
-        with (self.folder / _MANIFEST).open("ab", buffering=0) as stream:
-            before = os.fstat(stream.fileno()).st_size
-            try:
-                if stream.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(stream.fileno())
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(stream.fileno(), before)
-                raise
+        self.folder.append(_MANIFEST, _line(entry).encode("ascii"))
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        self.folder.write(
+            name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
+        )
 
     @contextmanager
     def _full(self) -> Iterator[None]:
@@ -218,7 +207,7 @@ class Store:
 
 
 @contextmanager
-def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
+def open_store(folder: ResultFolder, job: Mapping[str, Any]) -> Iterator[Store]:
     """The folder of a job, new or begun before, held against other processes.
 
     Args:
@@ -231,37 +220,23 @@ def open_store(folder: Path, job: Mapping[str, Any]) -> Iterator[Store]:
         DataError: its manifest is damaged.
         OSError: it cannot be made or written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{str(folder)!r} is a file; results take a folder: name another one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _JOB
-    # Hidden files are ours, from a start that was cut short, or the system's.
-    if not path.exists() and any(not entry.startswith(".") for entry in os.listdir(folder)):
-        raise ConfigError(
-            f"{str(folder)!r} holds files, but no job of gradood's; name a new or empty folder."
-        )
-    with exclusive(folder):
-        manifest, store = folder / _MANIFEST, Store(folder)
-        if path.exists() and manifest.exists() and manifest.stat().st_size:
-            before = read_job(path)
-            check_same(folder, before, job)
+    with folder.held(_JOB):
+        store, known = Store(folder), folder.read(_JOB)
+        if known is not None and folder.lines(_MANIFEST):
+            before = job_in(known, f"{folder}/{_JOB}")
+            check_same(str(folder), before, job)
             store.begun_on, store.update = before["input"], before.get("update", 0)
         else:
-            _write(path, job)
+            store._write(_JOB, job)
         store.load()
         yield store
 
 
-def _encoded(table: Any) -> bytes:
+def encoded(table: Any) -> bytes:
     """A Parquet file; the same rows become the same bytes."""
     stream = BytesIO()
     parquet().write_table(table, stream, compression="zstd", use_dictionary=True)
     return stream.getvalue()
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    content = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
-    replace(path, [content], _same(hashlib.sha256(content).hexdigest()))
 
 
 def _line(entry: Mapping[str, Any]) -> str:
@@ -270,11 +245,3 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 def _why(error: OSError) -> str:
     return str(error) if error.errno is None else os.strerror(error.errno)
-
-
-def _same(digest: str) -> Any:
-    def verify(stream: BinaryIO) -> None:
-        if hashlib.sha256(stream.read()).hexdigest() != digest:
-            raise OSError(errno.EIO, "what was written is not what is read back")
-
-    return verify

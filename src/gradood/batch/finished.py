@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from gradood.calibration.results import Result, Results, Status
+from gradood.batch._results_columns import results_of, scored_rows
+from gradood.calibration.results import Results
 from gradood.data._extras import parquet
 from gradood.errors import DataError
 
@@ -41,28 +40,13 @@ class FinishedShard:
     @property
     def scored(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(rows,) whether each row was scored; those that could not be read were not."""
-        heads = [name for name in self.table.column_names if name.endswith("p_value")]
-        return ~np.asarray(self.table.column(heads[0]).is_null())
+        return scored_rows(self.table, self.name)
 
     def results(self) -> Results:
         """What the monitor said of the rows that were scored."""
-        table = self.table.filter(self.scored)
-        names = [n.removesuffix(".score") for n in table.column_names if n.endswith(".score")]
-        label = _tensor(table, "label", np.int64)
-        status: tuple[Status, ...] = tuple(_status(one) for one in _listed(table, "status"))
-
-        def result(prefix: str) -> Result:
-            return Result(
-                score=_tensor(table, f"{prefix}score", np.float64),
-                p_value=_tensor(table, f"{prefix}p_value", np.float64),
-                is_ood=_tensor(table, f"{prefix}is_ood", np.bool_),
-                label=label,
-                status=status,
-                class_conditional=torch.zeros(len(label), dtype=torch.bool),
-            )
-
-        combined = result("") if "score" in table.column_names and len(names) > 1 else None
-        return Results({name: result(f"{name}.") for name in names}, combined)
+        found = results_of(self.table.filter(self.scored))
+        assert isinstance(found, Results)  # A shard names its detectors.
+        return found
 
     def column(self, name: str) -> list[Any]:
         """A column of the rows that were scored.
@@ -129,14 +113,3 @@ def _read(file: Path, lines: list[dict[str, Any]]) -> FinishedShard | None:
 
 def _listed(table: Any, name: str) -> list[Any]:
     return table.column(name).to_pylist()
-
-
-def _tensor(table: Any, name: str, dtype: Any) -> Tensor:
-    return torch.from_numpy(np.array(_listed(table, name), dtype))
-
-
-def _status(status: str) -> Status:
-    """A remark on an image is no fault of its score."""
-    if status == "nonfinite_input":
-        return "nonfinite_input"
-    return "nonfinite_score" if status == "nonfinite_score" else "ok"

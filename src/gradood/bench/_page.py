@@ -91,6 +91,8 @@ class Page:
             "",
             "## Use",
             "",
+            *self._given(),
+            "",
             "```python",
             f"monitor = gradood.Monitor(model, {self.example})",
             *(["monitor.fit(train_loader)"] if self.method.learns else []),
@@ -103,6 +105,19 @@ class Page:
             *(f"- {_escaped(str(paper))}" for paper in self.references),
         ]
         return "\n".join(lines) + "\n"
+
+    def _given(self) -> list[str]:
+        """Where the names of the example come from, for readers and for what runs it."""
+        if any("zero-shot" in need for need in self.method.needs):
+            words = (
+                "`model` is a classifier that `gradood.zero_shot` made, `images` are its inputs:"
+            )
+            return ["<!-- setup: texts -->", words]
+        names = (
+            "`model`, `train_loader` and `images`" if self.method.learns else "`model` and `images`"
+        )
+        words = f"{names} are yours, or those of [a first guard](../tutorials/first-guard.md):"
+        return ["<!-- setup: digits -->", words]
 
     def _options(self) -> list[str]:
         if not self.options:

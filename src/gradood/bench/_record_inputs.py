@@ -33,6 +33,7 @@ class SetRecord(Part):
         n: number of images that were read.
         sha256: of the file, or None if it is a folder.
         images: folder of the images, where the path is a list of them.
+        unusable: how many rows of each status were left out, if any were.
     """
 
     path: str
@@ -40,6 +41,7 @@ class SetRecord(Part):
     n: int
     sha256: str | None = None
     images: str | None = field(default=None, metadata={OMIT: True})
+    unusable: Mapping[str, int] | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,7 @@ class OutlierSetRecord(Part):
         n: number of images that were read.
         sha256: of the file, or None if it is a folder.
         images: folder of the images, where the path is a list of them.
+        unusable: how many rows of each status were left out, if any were.
     """
 
     name: str
@@ -80,6 +83,7 @@ class OutlierSetRecord(Part):
     n: int
     sha256: str | None = None
     images: str | None = field(default=None, metadata={OMIT: True})
+    unusable: Mapping[str, int] | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +160,7 @@ class SettingsRecord(Part):
     limit: int | None = None
     fit_limit: int | None = None
     first_rows: bool | None = field(default=None, metadata={OMIT: True})
+    max_bad_fraction: float | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

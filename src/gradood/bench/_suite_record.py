@@ -12,6 +12,7 @@ from gradood.bench._record_inputs import (
 from gradood.bench.config import Settings
 from gradood.bench.entries import LoadedEntry, inventory_of
 from gradood.bench.inventory import Inventory
+from gradood.data import RowDataset
 from gradood.data._storage import file_digest, joined
 from gradood.data.sources import local_file
 
@@ -45,9 +46,9 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
         title=suite.title,
         id=TestSetRecord(
             **images(suite.id.test),
-            n=len(entry.id),
-            fit=tuple(SetRecord(**images(path), n=len(data)) for path, data in fit),
-            val=None if val is None else SetRecord(**images(val), n=len(entry.val or ())),
+            **_count(entry.id),
+            fit=tuple(SetRecord(**images(path), **_count(data)) for path, data in fit),
+            val=None if val is None else SetRecord(**images(val), **_count(entry.val)),
             classes=suite.id.classes,
         ),
         ood=tuple(
@@ -55,7 +56,7 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
                 name=outliers.name,
                 group=outliers.group,
                 **images(outliers.path, rooted=outliers.rooted),
-                n=len(entry.ood[outliers.name]),
+                **_count(entry.ood[outliers.name]),
             )
             for outliers in suite.ood
         ),
@@ -65,9 +66,16 @@ def suite_record(settings: Settings, entry: LoadedEntry) -> SuiteRecord:
             ShiftedSetRecord(
                 name=one.name,
                 **images(one.path, rooted=one.rooted),
-                n=len(entry.shifted[one.name]),
+                **_count(entry.shifted[one.name]),
             )
             for one in suite.shifted
         )
         or None,
     )
+
+
+def _count(dataset: RowDataset | None) -> dict[str, Any]:
+    """Rows that are used, and those that were left out."""
+    if dataset is None:
+        return {"n": 0}
+    return {"n": len(dataset), "unusable": dict(dataset.unusable) or None}

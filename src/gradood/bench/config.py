@@ -62,6 +62,8 @@ class Settings:
         first_rows: take the first images instead of a draw, as gradood did before.
         batch_size: images at once.
         workers: processes that decode.
+        max_bad_fraction: leave out rows that cannot be used, up to this share of each set; None
+            ends the run at the first one.
         device: where the models run.
         cache: folder for what was read of the models, or None to keep nothing.
         costs: measure what each method costs.
@@ -85,6 +87,7 @@ class Settings:
     first_rows: bool = False
     batch_size: int = 128
     workers: int = 0
+    max_bad_fraction: float | None = None
     device: str = "cpu"
     cache: Path | None = None
     costs: bool = True
@@ -103,4 +106,5 @@ class Settings:
         """Those that a record tells beside the data and the networks."""
         names = ("batch_size", "workers", "device", "limit", "fit_limit")
         first_rows = True if self.first_rows else None
-        return {name: getattr(self, name) for name in names} | {"first_rows": first_rows}
+        rarely = {"first_rows": first_rows, "max_bad_fraction": self.max_bad_fraction}
+        return {name: getattr(self, name) for name in names} | rarely

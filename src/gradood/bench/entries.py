@@ -14,6 +14,7 @@ from gradood._engine.readings import ReadingCache
 from gradood._engine.rows import Inputs
 from gradood._io.cache import Cache, key_of
 from gradood.bench._cache_key import detector_key, model_key
+from gradood.bench._unusable import without_unusable
 from gradood.bench.comparison import Sets
 from gradood.bench.config import ModelEntry, Settings
 from gradood.bench.inventory import Inventory, take_inventory
@@ -60,6 +61,13 @@ class LoadedEntry:
     id: RowDataset
     ood: dict[str, RowDataset]
     shifted: dict[str, RowDataset] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, tuple[RowDataset, ...]]:
+        """Name of a set → its data sets."""
+        beside = {name: (one,) for name, one in (*self.shifted.items(), *self.ood.items())}
+        val = {} if self.val is None else {"held-out": (self.val,)}
+        return {"ID": (self.id,), "fit": self.fit, **val, **beside}
 
     @property
     def example(self) -> Inputs:
@@ -163,12 +171,16 @@ def open_entry(model: ModelEntry, settings: Settings) -> LoadedEntry:
     test = _images("ID", suite.id.test, settings, subject.preprocess, limit=settings.limit)
     # What the first table says, as its columns of numbers, holds for all sets.
     own = test.preprocess
-    fit = [_images("fit", path, settings, own) for path in suite.id.fit]
+    every = replace(settings, max_bad_fraction=None)  # Looked at once it is known which are taken.
+    fit = [_images("fit", path, every, own) for path in suite.id.fit]
     val = suite.id.val
     return LoadedEntry(
         model=model,
         subject=subject,
-        fit=tuple(joint_sample(fit, settings.fit_limit, first=settings.first_rows)),
+        fit=tuple(
+            without_unusable("fit", part, settings)
+            for part in joint_sample(fit, settings.fit_limit, first=settings.first_rows)
+        ),
         val=None if val is None else _images("validation", val, settings, own),
         id=test,
         ood={
@@ -251,9 +263,9 @@ def _images(
         )
     except DataError as error:
         raise DataError(f"the {what} data: {error}") from error
-    if limit is None or limit >= len(found):
-        return found
-    return found[:limit] if settings.first_rows else found.sample(limit)
+    if limit is not None and limit < len(found):
+        found = found[:limit] if settings.first_rows else found.sample(limit)
+    return without_unusable(what, found, settings)
 
 
 def image_shards(

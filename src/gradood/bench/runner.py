@@ -17,6 +17,7 @@ from gradood.bench._record_inputs import HyperParameters, MethodRecord, ModelRec
 from gradood.bench._run_figures import run_figures, run_ranking, seed_spreads
 from gradood.bench._suite_record import suite_record
 from gradood.bench._tuning import FIXED, Choice, choose
+from gradood.bench._unusable import tell_unusable
 from gradood.bench._warning_log import WarningLog
 from gradood.bench.comparison import Comparison, compare
 from gradood.bench.config import Settings
@@ -66,8 +67,8 @@ def run(
     """
     selection = select(settings.methods, settings.options)
     settings = _without_unused_data(settings, selection)
-    entries = open_all(settings)
-    noted = WarningLog()
+    entries, noted = open_all(settings), WarningLog()
+    tell_unusable(entries[0].parts, told)
     with noted("data"):
         warn_of_twins(entries)
     suite = suite_record(settings, entries[0])

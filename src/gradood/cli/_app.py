@@ -12,13 +12,15 @@ import typer
 import gradood
 from gradood.cli._artifact import card, verify
 from gradood.cli._bench import bench
+from gradood.cli._calibrate import calibrate
 from gradood.cli._demo import demo
 from gradood.cli._exits import broken_pipe, explain
-from gradood.cli._fit import calibrate, fit
+from gradood.cli._fit import fit
 from gradood.cli._graph import export
 from gradood.cli._groups import spread
 from gradood.cli._methods import inspect, methods
 from gradood.cli._output import data, say, talking
+from gradood.cli._pack import pack
 from gradood.cli._records import compare, report
 from gradood.cli._score import score
 from gradood.cli._serve import serve
@@ -29,7 +31,7 @@ __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, watch, serve, export, verify, card, train),
+    *(fit, calibrate, score, watch, serve, export, pack, verify, card, train),
 )
 """In the order in which the help lists them."""
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gradood.cli._bad_rows import TolerantLoadingOptions
 from gradood.cli._entries import DataOptions, NetworkOptions
 from gradood.cli._groups import flag, option
 from gradood.cli._options import (
     METHODS,
     RUN,
-    LoadingOptions,
     MethodOptions,
     PreprocessOptions,
     device_name,
@@ -46,7 +46,7 @@ class TunedMethodOptions(MethodOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(LoadingOptions):
+class RunOptions(TolerantLoadingOptions):
     """How the methods are run."""
 
     cache: Annotated[
@@ -110,6 +110,7 @@ def bench(
         first_rows=images.first_rows,
         batch_size=running.batch_size,
         workers=running.workers,
+        max_bad_fraction=running.max_bad_fraction,
         device=device_name(networks.device),
         cache=running.folder(),
         costs=running.costs,

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
+from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
 from gradood.cli._detector_file import noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
-from gradood.cli._options import LoadingOptions
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import ConfigError
 
@@ -85,7 +85,7 @@ class _Files(Protocol):
 def fit_guard(
     loaded: "LoadedModel",
     images: "RowDataset",
-    loading: LoadingOptions,
+    loading: TolerantLoadingOptions,
     options: GuardOptions,
     files: _Files,
     model: NewModelOptions,
@@ -113,6 +113,7 @@ def fit_guard(
     if options.training is not None:
         training = loading.open(options.training, images.preprocess)
         say_passed_over(training)
+        training = loading.usable(training)
     guard = gradood.guard(
         loaded.model,
         loading.loader(images),
@@ -131,13 +132,8 @@ def fit_guard(
         **saved(files.out),
         "left_out": {},
         "guard": asdict(record),
-        "known": {
-            "path": files.source,
-            "n": len(images),
-            "labels": images.labeled,
-            "passed_over": dict(images.passed_over),
-        },
-        "training": None if training is None else {"path": options.training, "n": len(training)},
+        "known": {**source_of(files.source, images), "labels": images.labeled},
+        "training": None if training is None else source_of(options.training, training),
         "subject": loaded.to_dict(),
     }
     document(result) if json else data(_lines(result, str(guard.promise)))
@@ -160,7 +156,7 @@ def _lines(result: dict[str, Any], promise: str) -> str:
         "fitted on": fitted,
         "promise": promise,
         "calibrated": f"on {record['known'] - record['fitted']:,} {noun} of "
-        f"{result['known']['path']}",
+        f"{result['known']['path']}{without(result['known'])}",
     }
     if record["accuracy"] is not None:
         lines["accuracy"] = f"{record['accuracy']:.1%} on these"

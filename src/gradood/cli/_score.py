@@ -1,7 +1,6 @@
 """``gradood score``."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from gradood.cli._cluster import ClusterOptions, subject_of
 from gradood.cli._exits import Exit
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
@@ -25,9 +25,10 @@ from gradood.cli._output import data, document, pairs, passed_over, say
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.batch import Settings, Summary
+    from gradood.batch import LoadedPredictor, Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
+    from gradood.scale import Cluster, Devices
 
 __all__ = ["score"]
 
@@ -38,21 +39,18 @@ class ScoreFiles:
 
     detector: Annotated[Path, option("FILE", "A calibrated detector.")]
     out: Annotated[
-        Path,
+        str,
         option(
             "DIR",
-            "Folder for the results; with the same one again, what is new or changed is scored.",
+            "Folder for the results, or URL of one, such as s3://bucket/scores; with the same one "
+            "again, what is new or changed is scored.",
         ),
     ]
     json: Json = False
 
-    def __post_init__(self) -> None:
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(self.out)):  # Path makes one of two slashes.
-            raise ConfigError(f"--out {str(self.out)!r}; expected a folder of this machine.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(ClusterOptions):
     """How a scoring job runs."""
 
     PANEL: ClassVar[str] = RUN
@@ -90,8 +88,41 @@ class JobOptions:
         ),
     ] = 120.0
 
-    def settings(self) -> "Settings":
-        """The same for the library."""
+    devices: Annotated[
+        str | None,
+        option(
+            "LIST",
+            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
+            "for two. The results are the same bytes for any number of them.",
+        ),
+    ] = None
+
+    def spread(self, model: BoundModelOptions) -> "Cluster | Devices | None":
+        """Where the work is spread over; None for this process.
+
+        Raises:
+            ConfigError: two places are named.
+        """
+        if self.devices is None:
+            return self.cluster()
+        if self.on is not None or model.device != "cpu":
+            other = "--on" if self.on is not None else "--device"
+            raise ConfigError(f"--devices and {other} were both given; give one.")
+        if self.actors is not None:
+            raise ConfigError("--actors is of --on; --devices names a process for each.")
+        from gradood.scale import Devices
+
+        devices = Devices.named(self.devices, threads=self.threads)
+        for name in dict.fromkeys(devices.names):
+            device_name(name)
+        return devices
+
+    def settings(self, workers: int) -> "Settings":
+        """The same for the library.
+
+        Args:
+            workers: if their number was not given.
+        """
         from gradood.batch import Settings
 
         return Settings(
@@ -99,7 +130,7 @@ class JobOptions:
             shard_rows=self.shard_rows,
             max_pixels=self.max_pixels,
             max_bad_fraction=self.max_bad_fraction,
-            workers=_cores() if self.workers is None else self.workers,
+            workers=workers if self.workers is None else self.workers,
             decode_timeout=self.decode_timeout,
         )
 
@@ -128,8 +159,9 @@ def score(
     also where nothing is new.
     """
     changes = preprocessing.values()
+    job.spread(model)  # Says what is wrong with it.
     from gradood.artifact import read
-    from gradood.batch import load_predictor, score_images
+    from gradood.batch import load_predictor
 
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
@@ -137,23 +169,46 @@ def score(
     of_images = not choice.given and "kind" not in (stored or {})
     listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
-    predictor = load_predictor(
-        artifact, loaded.model, override=model.override, source=str(files.detector)
-    )
+    name = str(files.detector)
+    predictor = load_predictor(artifact, loaded.model, override=model.override, source=name)
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
+    rows = listed or _listed(source, job, preprocess)
     try:
-        summary = score_images(
-            predictor.monitor,
-            listed or _listed(source, job, preprocess),
-            files.out,
-            preprocess=preprocess,
-            identity=predictor.identity(preprocess.to_dict(), device_name(model.device)),
-            settings=job.settings(),
-        )
+        summary = _scored(predictor, rows, preprocess, files, model, job)
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
     _print(summary, json=files.json)
+
+
+def _scored(
+    predictor: "LoadedPredictor",
+    rows: "RowSource",
+    preprocess: "Preprocess | ColumnInput",
+    files: ScoreFiles,
+    model: BoundModelOptions,
+    job: JobOptions,
+) -> "Summary":
+    """The job, in this process or on a cluster."""
+    from gradood.batch import score_images
+
+    spread = job.spread(model)
+    device = getattr(spread, "kind", None) or device_name(model.device)
+    identity = predictor.identity(preprocess.to_dict(), device)
+    if spread is None:
+        return score_images(
+            predictor.monitor,
+            rows,
+            files.out,
+            preprocess=preprocess,
+            identity=identity,
+            settings=job.settings(_cores()),
+        )
+    from gradood.scale._scoring import ScoreWork, scored_on
+
+    subject = subject_of(model, str(files.detector))
+    work = ScoreWork.of(subject, predictor, preprocess, job.settings(1))
+    return scored_on(spread, work, predictor.monitor, rows, files.out, identity)
 
 
 def _listed(

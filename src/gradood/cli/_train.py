@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from gradood.cli._bad_rows import MaxBadFraction
 from gradood.cli._exits import Exit
 from gradood.cli._groups import flag, option
 from gradood.cli._options import (
@@ -163,17 +164,7 @@ class TrainingRunOptions(ColumnOptions):
             panel=RUN,
         ),
     ] = None
-    max_bad_fraction: Annotated[
-        float | None,
-        option(
-            "SHARE",
-            "Leave out images that cannot be used, up to this share of a set; without, the first "
-            "one ends the run.",
-            least=0,
-            most=1,
-            panel=RUN,
-        ),
-    ] = None
+    max_bad_fraction: MaxBadFraction = None
     workers: Workers = 0
     tensorboard: Annotated[
         bool,

@@ -1,5 +1,6 @@
 """Images from folders, lists, Parquet and archives, and columns of tables; ``gradood[data]``."""
 
+from gradood.data._usable_rows import usable_rows
 from gradood.data.column_dataset import ColumnDataset
 from gradood.data.column_input import ColumnInput, TensorInput, TokenInput
 from gradood.data.dataloader import loader
@@ -35,4 +36,5 @@ __all__ = [
     "loader",
     "open_columns",
     "open_images",
+    "usable_rows",
 ]

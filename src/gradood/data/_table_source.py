@@ -11,7 +11,7 @@ from gradood.data._labels import class_labels
 from gradood.data._stamps import file_stamps
 from gradood.data._storage import absolute_folder, file_digest
 from gradood.data.row_source import RowSource, printable
-from gradood.errors import DataError
+from gradood.errors import BadRowError, DataError
 
 __all__ = ["Columns", "Table", "TableSource"]
 
@@ -108,9 +108,10 @@ class TableSource(RowSource):
         else:
             value = self._every_label()[row]
         if value is None:
-            raise DataError(
+            raise BadRowError(
                 f"{self.where(row)} has no label in {self._columns.label!r}; expected an integer. "
-                "Leave that row out, or pass labeled=False."
+                "Leave that row out, or pass labeled=False.",
+                "no_label",
             )
         return int(value)
 

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-__all__ = ["IDLE", "RowTask", "STARTING", "in_worker", "serve"]
+__all__ = ["IDLE", "RowTask", "STARTING", "end_with_parent", "in_worker", "serve"]
 
 IDLE, STARTING = -1, -2
 """What a process notes where it is at no row."""
@@ -77,7 +77,7 @@ def serve(task: RowTask[Any, Any], connection: Connection, progress: Any, number
     # Ctrl-C reaches every process of the terminal; this one ends when it is told to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _quiet_hang_up
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     torch.manual_seed(number)
     random.seed(number)
@@ -129,7 +129,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process, whatever it is at, when its parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:

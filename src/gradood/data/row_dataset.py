@@ -28,17 +28,20 @@ class RowDataset(Dataset[Any], ABC):
         classes: their names in the order of the labels, if known.
         labeled: whether items are pairs.
         passed_over: how many files beside the inputs are none, by the end of their names.
+        unusable: how many rows were left out by `usable_rows`, by status.
     """
 
     preprocess: Any
     passed_over: Mapping[str, int]
     classes: tuple[str, ...] | None
     labeled: bool
+    unusable: Mapping[str, int]
 
     def __init__(self, source: RowSource) -> None:
         self.classes = source.classes
         self.labeled = source.labeled
         self.passed_over = source.passed_over
+        self.unusable = {}
         self._source = source
         self._rows: Sequence[int] = range(len(source))
 
@@ -205,7 +208,11 @@ class RowDataset(Dataset[Any], ABC):
         """
         if not self.labeled:
             return None
-        return self._source.labels()[torch.tensor(list(self._rows), dtype=torch.int64)]
+        try:
+            every = self._source.labels()
+        except DataError:  # Of a row that may be none of these; else it says which.
+            return torch.tensor([self._source.label(row) for row in self._rows], dtype=torch.int64)
+        return every[torch.tensor(list(self._rows), dtype=torch.int64)]
 
     @property
     @final
@@ -218,7 +225,12 @@ class RowDataset(Dataset[Any], ABC):
             return len(self.classes)
         if not self.labeled:
             return None
-        labels = self._source.labels()
+        try:
+            labels = self._source.labels()
+        except DataError:  # Of a row without one; the others are known.
+            labels = torch.tensor(
+                [int(one) for one in self._source.groups() if isinstance(one, int)]
+            )
         return max(int(labels.max()) + 1, 0) if len(labels) else 0
 
 

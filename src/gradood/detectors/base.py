@@ -67,6 +67,8 @@ class Detector(Attributed, ABC):
         automatic: the option whose value ``"auto"`` is all that a fit is for, if there is one: with
             another value there is nothing to learn, and its plan reads nothing in a fit.
         published: the options of the paper or its released code, where the defaults are others.
+        later: options that came after the first file format, with the values that stand for what
+            was before; a file leaves them out where they have these, and stays as it was.
     """
 
     name: ClassVar[str]
@@ -80,6 +82,7 @@ class Detector(Attributed, ABC):
     rescores: ClassVar[bool] = False
     automatic: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Any]] = {}
+    later: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         """A detector without options."""
@@ -134,6 +137,16 @@ class Detector(Attributed, ABC):
             "that is; write one."
         )
 
+    def notes(self, state: State) -> tuple[str, ...]:
+        """What a fit decided that a reader must know, such as a bound on what is kept.
+
+        Shown by `Monitor.summary` beside the cost, and on the card of a saved detector.
+
+        Args:
+            state: learned.
+        """
+        return ()
+
     @final
     def bound_reads(self, reads: Reads, state: State) -> Reads:
         """What is read once the state is known: steps along a `FittedScore` have their function.
@@ -177,6 +190,12 @@ class Detector(Attributed, ABC):
     def options(self) -> dict[str, Any]:
         """The constructor's arguments as they are."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @final
+    def saved_options(self) -> dict[str, Any]:
+        """The options that a file says: all but those of `later` where they have its values."""
+        options = self.options().items()
+        return {k: v for k, v in options if k not in self.later or not _same(v, self.later[k])}
 
     @final
     def __repr__(self) -> str:

@@ -1,13 +1,21 @@
 """GROOD."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, feature_terms
+from gradood.detectors._shared.banks import (
+    bounded_rows,
+    check_samples,
+    sample_state,
+    samples_note,
+    scaled_neighbor,
+)
 from gradood.detectors._shared.fit_data import check_neighbors
 from gradood.detectors._shared.labels import check_labels, present
 from gradood.detectors._shared.outliers import EarlyMixing, find_cut, input_extremes, noise_features
@@ -24,9 +32,9 @@ from gradood.evidence import (
     Read,
 )
 from gradood.functional.grood import gradient_bank, ood_gradient, prototype_distances
+from gradood.functional.kept_rows import KeptRows
 from gradood.functional.moments import ClassMoments, Extremes
 from gradood.functional.neighbors import Bank, Polar, kth_distance
-from gradood.functional.samples import Rows
 from gradood.functional.score_terms import neighbor_terms
 from gradood.taps import Network
 
@@ -50,7 +58,7 @@ class _Statistics:
     """
 
     prototypes: ClassMoments
-    bank: Rows | None
+    bank: KeptRows | None
     inputs: Extremes | None
     mixing: EarlyMixing | None
 
@@ -82,8 +90,10 @@ class GROOD(Learner[_Statistics]):
         score: ``"neighbour"``, or ``"norm"`` for π_o alone, which needs no bank.
         bank: gradients of ``"correct"``ly classified fit samples or of ``"all"``.
         k: which neighbor.
+        samples: fit features kept for the bank at most, chosen by content; None for all, or as many
+            as 1 GiB holds, with a warning. The neighbor compared with becomes k · kept / seen.
 
-    Cost: the forward pass and an exact search of the bank; keeps all fit features, and for
+    Cost: the forward pass and an exact search of the bank; keeps fit features up to 1 GiB, and for
     synthetic outliers the early means of as many classes as fit in 512 MB.
 
     >>> GROOD(ood_prototype="class-mean")
@@ -93,7 +103,10 @@ class GROOD(Learner[_Statistics]):
     name = "grood"
     title = "Distance of the gradient at an OOD prototype to the fit data's."
     needs = ("features", "head", "labels", "early layer (fit)")
-    cost = "one forward; one fit pass; keeps all fit features and searches them exactly"
+    cost = (
+        "one forward; one fit pass; keeps fit features up to 1 GiB (or samples of them) and "
+        "searches them exactly"
+    )
     fails_when = (
         "The OOD prototype falls among the class prototypes (their mean, on networks whose unknown "
         "inputs do not gather there), or features are so long that π_o vanishes for every input."
@@ -108,7 +121,11 @@ class GROOD(Learner[_Statistics]):
         "ood: float features",
         "unit?: float bank features",
         "log_length?: float bank",
+        "k?: int",
+        "kept?: int",
+        "seen?: int",
     )
+    later: ClassVar[Mapping[str, Any]] = {"samples": None}
 
     def __init__(
         self,
@@ -120,6 +137,7 @@ class GROOD(Learner[_Statistics]):
         score: Literal["neighbour", "norm"] = "neighbour",
         bank: Literal["correct", "all"] = "correct",
         k: int = 1,
+        samples: int | None = None,
     ) -> None:
         _check_kind(ood_prototype)
         require(0 <= mix <= 1, "mix", mix, "a number from 0 to 1")
@@ -127,6 +145,8 @@ class GROOD(Learner[_Statistics]):
         require(score in ("neighbour", "norm"), "score", score, "'neighbour' or 'norm'")
         require(bank in ("correct", "all"), "bank", bank, "'correct' or 'all'")
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
+        check_samples(samples)
+        self.samples = samples
         self.ood_prototype = ood_prototype
         self.mix = mix
         self.n_synthetic = n_synthetic
@@ -155,7 +175,7 @@ class GROOD(Learner[_Statistics]):
         if self.score == "neighbour":
             right = logits.argmax(1) == labels
             chosen = right if self.bank == "correct" else torch.ones_like(right)
-            bank = Rows.of(key=keys[chosen], features=features[chosen])
+            bank = bounded_rows(self.samples, key=keys[chosen], features=features[chosen])
         if "maps" in evidence:
             mixing = EarlyMixing.of(evidence["maps"], logits, labels, keys, self.n_synthetic)
         return _Statistics(
@@ -176,14 +196,23 @@ class GROOD(Learner[_Statistics]):
         if seen.bank is None:
             return state
         features = seen.bank.tensors()["features"]
-        if len(features) < self.k:
+        if seen.bank.seen < self.k:
             raise DataError(
                 f"grood with k={self.k}, bank={self.bank!r} has {len(features)} fit samples in its "
                 "bank; give more, or bank='all'."
             )
-        check_neighbors(len(features), self.k, self.name, network.classes)
+        state |= sample_state(seen.bank, self.name, self.samples, "samples")
+        k = self.k
+        if "seen" in state:
+            k = scaled_neighbor(k, len(features), seen.bank.seen)
+            state["k"] = torch.tensor(k, device=features.device)
+        check_neighbors(len(features), k, self.name, network.classes)
         vectors = gradient_bank(features, prototypes, ood).vectors
         return {**state, "unit": vectors.unit, "log_length": vectors.log_length}
+
+    def notes(self, state: State) -> tuple[str, ...]:
+        """How the bank is bounded."""
+        return samples_note(state)
 
     def _ood_features(
         self, prototypes: Tensor, seen: _Statistics, network: Network, plan: Plan
@@ -205,7 +234,7 @@ class GROOD(Learner[_Statistics]):
         if self.score == "norm":
             return gradient.log_length.exp()
         bank = Bank(Polar(state["unit"], state["log_length"]))
-        return kth_distance(gradient, bank, self.k)
+        return kth_distance(gradient, bank, int(state["k"]) if "k" in state else self.k)
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
@@ -216,7 +245,8 @@ class GROOD(Learner[_Statistics]):
 
             return feature_terms(norm, reference.features, evidence.features)
         gradient = ood_gradient(evidence.features, state["prototypes"], state["ood"])
-        units = neighbor_terms(gradient, Bank(Polar(state["unit"], state["log_length"])), self.k)
+        bank = Bank(Polar(state["unit"], state["log_length"]))
+        units = neighbor_terms(gradient, bank, int(state["k"]) if "k" in state else self.k)
         return Terms(units, units.new_zeros(len(units)))
 
 

@@ -54,8 +54,8 @@ class NECO(Learner[ClassMoments]):
 
     Cost: the forward pass; width² multiplications per image; state of width².
 
-    >>> NECO(dimension=100)
-    NECO(dimension=100)
+    >>> NECO(dimension=32)
+    NECO(dimension=32)
     """
 
     name = "neco"

@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, feature_terms
+from gradood.detectors._shared.banks import (
+    bounded_rows,
+    check_samples,
+    sample_state,
+    samples_note,
+)
 from gradood.detectors._shared.fit_data import check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
 from gradood.functional.gradnorm import linear_logits
+from gradood.functional.kept_rows import KeptRows
 from gradood.functional.logits import energy
 from gradood.functional.nnguide import guidance, nearest_guides
-from gradood.functional.samples import Rows, Selection
+from gradood.functional.samples import Selection
 from gradood.taps import Network
 
 __all__ = ["NNGuide"]
@@ -29,7 +36,7 @@ _MOST = 10
 class _Statistics:
     """Scaled directions of a share of the samples, and of the least that make a bank."""
 
-    share: Rows
+    share: KeptRows
     least: Selection
 
 
@@ -49,6 +56,8 @@ class NNGuide(Learner[_Statistics]):
             of the bank where that is fewer.
         alpha: share of the fit data in the bank, above 0 to 1, chosen by content; 500 samples at
             least, or all. 1 % in the paper's ImageNet setting and in OpenOOD.
+        samples: in the bank at most, if that share is more; None for the share, or as many as 1 GiB
+            holds, with a warning.
 
     Cost: the forward pass; bank · width multiplications per image, and as many numbers kept.
 
@@ -59,7 +68,7 @@ class NNGuide(Learner[_Statistics]):
     name = "nnguide"
     title = "Energy times the mean similarity to the nearest confident features."
     needs = ("features", "logits")
-    cost = "one forward; one fit pass; keeps 1 % of the fit features (alpha)"
+    cost = "one forward; one fit pass; keeps 1 % of the fit features (alpha), up to 1 GiB (samples)"
     fails_when = (
         "The log-sum-exp of the logits has no common sign, so that the product of two of them "
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
@@ -70,15 +79,24 @@ class NNGuide(Learner[_Statistics]):
         "guides"
     )
     labels = False
-    state_shapes = ("guides: float samples features",)
+    state_shapes = ("guides: float samples features", "kept?: int", "seen?: int")
     published: ClassVar[Mapping[str, Any]] = {"k": 10}
+    later: ClassVar[Mapping[str, Any]] = {"samples": None}
 
-    def __init__(self, *, k: int | Literal["auto"] = "auto", alpha: float = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        k: int | Literal["auto"] = "auto",
+        alpha: float = 0.01,
+        samples: int | None = None,
+    ) -> None:
         whole = isinstance(k, int) and k > 0
         require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
         require(0 < alpha <= 1, "alpha", alpha, "a number above 0, at most 1")
         self.k: int | Literal["auto"] = k
         self.alpha = alpha
+        check_samples(samples)
+        self.samples = samples
 
     def _k(self, bank: int) -> int:
         return max(1, min(_MOST, bank // 2)) if self.k == "auto" else self.k
@@ -93,10 +111,11 @@ class NNGuide(Learner[_Statistics]):
         features = evidence.features
         # In the features' own precision: the bank is searched in it.
         guides = (directions(features) * -energy(evidence.logits)[:, None]).to(features.dtype)
+        fewest = _LEAST if self.samples is None else min(_LEAST, self.samples)
         chosen = keys <= round(self.alpha * 2**64) - 2**63 - 1
         return _Statistics(
-            share=Rows.of(key=keys[chosen], guides=guides[chosen]),
-            least=Selection.of(max(self._k(_LEAST), _LEAST), key=keys, guides=guides),
+            share=bounded_rows(self.samples, key=keys[chosen], guides=guides[chosen]),
+            least=Selection.of(max(self._k(fewest), fewest), key=keys, guides=guides),
         )
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
@@ -112,7 +131,14 @@ class NNGuide(Learner[_Statistics]):
                 "nnguide was fitted on features that are all zero, to which every feature is as "
                 "similar; give inputs that the network responds to."
             )
-        return {"guides": guides.clone(memory_format=torch.contiguous_format)}
+        state = {"guides": guides.clone(memory_format=torch.contiguous_format)}
+        if len(share) >= len(least):
+            state |= sample_state(seen.share, self.name, self.samples, "samples")
+        return state
+
+    def notes(self, state: State) -> tuple[str, ...]:
+        """How the bank is bounded."""
+        return samples_note(state)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

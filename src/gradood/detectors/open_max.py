@@ -1,17 +1,25 @@
 """OpenMax."""
 
 import logging
+from collections.abc import Mapping
 from math import isfinite
 from types import MappingProxyType
-from typing import Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.banks import (
+    bounded_rows,
+    check_samples,
+    sample_state,
+    samples_note,
+)
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import KEYS, LOGITS, Evidence
+from gradood.functional.kept_rows import KeptRows
 from gradood.functional.openmax import (
     Distance,
     bounded,
@@ -19,7 +27,6 @@ from gradood.functional.openmax import (
     distances_to,
     unknown_log_odds,
 )
-from gradood.functional.samples import Rows
 from gradood.functional.weibull import TRANSLATION, Weibull
 from gradood.taps import Network
 
@@ -29,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class OpenMax(Learner[Rows]):
+class OpenMax(Learner[KeptRows]):
     """Log-odds of an unknown class, by extreme-value theory in logit space [bendale2016openmax].
 
     Reads the logits; learns each class's mean activation vector μ_c from its correctly classified
@@ -58,8 +65,12 @@ class OpenMax(Learner[Rows]):
         translation: t > 0, where the fitted distribution begins; not in the paper's text. libMR
             shifted by 10,000 when OpenMax was released, and libmr 0.1.9, which OpenOOD installs,
             by 1: another shape, and F_c = 0 below the tail.
+        tail_samples: fit samples whose logits are kept at most, chosen by content; None for all, or
+            as many as 1 GiB holds, with a warning. A tail size that is named becomes that share of
+            it, and 3 at least.
 
-    Cost: the forward pass; classes² operations per image; a fit keeps the logits of all samples.
+    Cost: the forward pass; classes² operations per image; a fit keeps the logits of all samples,
+    up to 1 GiB.
 
     >>> OpenMax(alpha=3)
     OpenMax(alpha=3)
@@ -68,7 +79,7 @@ class OpenMax(Learner[Rows]):
     name = "open-max"
     title = "Log-odds of an unknown class, by the distance to class mean logits."
     needs = ("logits", "labels")
-    cost = "one forward; one fit pass, which keeps all fit logits; small state"
+    cost = "one forward; one fit pass, which keeps fit logits up to 1 GiB; small state"
     fails_when = (
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
         "classified samples than the tail, or logits are negative, which are revised upward."
@@ -84,7 +95,10 @@ class OpenMax(Learner[Rows]):
         "start: float classes",
         "shape: float classes",
         "log_scale: float classes",
+        "kept?: int",
+        "seen?: int",
     )
+    later: ClassVar[Mapping[str, Any]] = {"tail_samples": None}
 
     def __init__(
         self,
@@ -94,6 +108,7 @@ class OpenMax(Learner[Rows]):
         distance: Distance = "eucos",
         samples: Literal["correct", "all"] = "correct",
         translation: float = TRANSLATION,
+        tail_samples: int | None = None,
     ) -> None:
         counted = isinstance(tailsize, int) and tailsize > 1
         require(counted or tailsize == "auto", "tailsize", tailsize, "a number > 1, or 'auto'")
@@ -108,22 +123,28 @@ class OpenMax(Learner[Rows]):
         self.distance: Distance = distance
         self.samples: Literal["correct", "all"] = samples
         self.translation = translation
+        check_samples(tail_samples, "tail_samples")
+        self.tail_samples = tail_samples
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits; content keys in a fit, to order them by."""
         return Plan((LOGITS,), fit_reads=(LOGITS, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> Rows:
+    def accumulate(self, evidence: Evidence) -> KeptRows:
         """Logits and labels of the correctly classified."""
         labels, logits = check_labels(evidence, self.name), evidence.logits
         kept = labels == logits.argmax(1) if self.samples == "correct" else labels >= 0
-        return Rows.of(key=evidence[KEYS][kept], logits=logits[kept], labels=labels[kept])
+        columns = {"key": evidence[KEYS][kept], "labels": labels[kept]}
+        return bounded_rows(self.tail_samples, **columns, logits=logits[kept])
 
-    def finish(self, rows: Rows, network: Network, plan: Plan) -> State:
+    def finish(self, rows: KeptRows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
         table = rows.tensors()
         logits, labels = bounded(table["logits"]), table["labels"]
+        bound = sample_state(rows, self.name, self.tail_samples, "tail_samples")
         tailsize = None if self.tailsize == "auto" else self.tailsize
+        if bound and tailsize is not None:
+            tailsize = max(3, round(tailsize * len(labels) / rows.seen))
         centers, weibull = class_models(
             logits, labels, network.classes, self.distance, tailsize, float(self.translation)
         )
@@ -141,7 +162,12 @@ class OpenMax(Learner[Rows]):
             "start": weibull.start,
             "shape": weibull.shape,
             "log_scale": weibull.log_scale,
+            **bound,
         }
+
+    def notes(self, state: State) -> tuple[str, ...]:
+        """How many logits the tails were taken from, if that was bounded."""
+        return samples_note(state)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

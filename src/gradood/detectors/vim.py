@@ -7,6 +7,12 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.banks import (
+    bounded_rows,
+    check_samples,
+    sample_state,
+    samples_note,
+)
 from gradood.detectors._shared.subspaces import (
     check_fit,
     principal_dimension,
@@ -16,9 +22,9 @@ from gradood.detectors._shared.subspaces import (
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
+from gradood.functional.kept_rows import KeptRows
 from gradood.functional.logits import energy
 from gradood.functional.moments import ClassMoments
-from gradood.functional.samples import Rows, Selection
 from gradood.taps import Network
 
 __all__ = ["ViM"]
@@ -46,7 +52,7 @@ class _Statistics:
     """Moments of the features, and features with largest logits to take α from."""
 
     moments: ClassMoments
-    kept: Rows | Selection
+    kept: KeptRows
 
 
 @final
@@ -69,10 +75,11 @@ class ViM(Learner[_Statistics]):
         dimension: D ≥ 1, less than the number of features; ``"auto"`` is 1000 for 2048 features and
             more, 512 for 768 and more, as released, and half of the features below that; or a tenth
             of the fit samples, where that is less.
-        alpha_samples: how many fit features to keep for α (a seeded selection), or None for all.
+        alpha_samples: how many fit features to keep for α (a seeded selection); None for all, or as
+            many as 1 GiB holds, with a warning.
 
     Cost: the forward pass; width² multiplications per image; state of width². A fit keeps all
-    features, or `alpha_samples` of them, until α is known.
+    features, up to 1 GiB, or `alpha_samples` of them, until α is known.
 
     >>> ViM(dimension=32)
     ViM(dimension=32)
@@ -82,8 +89,8 @@ class ViM(Learner[_Statistics]):
     title = "Free energy with the length outside the principal space as a logit."
     needs = ("features", "logits", "head")
     cost = (
-        "one forward; one fit pass, which keeps all fit features (or alpha_samples of them) until "
-        "it ends; state of width × width"
+        "one forward; one fit pass, which keeps fit features up to 1 GiB (or alpha_samples of "
+        "them) until it ends; state of width × width"
     )
     fails_when = (
         "The features have no fewer directions than dimensions (small or narrow networks), or the "
@@ -98,6 +105,8 @@ class ViM(Learner[_Statistics]):
         "origin: float features",
         "residual: float features features",
         "alpha: float",
+        "kept?: int",
+        "seen?: int",
     )
 
     def __init__(
@@ -107,10 +116,7 @@ class ViM(Learner[_Statistics]):
         require(
             dimension == "auto" or whole, "dimension", dimension, "a whole number ≥ 1, or 'auto'"
         )
-        some = isinstance(alpha_samples, int) and alpha_samples >= 1
-        require(
-            alpha_samples is None or some, "alpha_samples", alpha_samples, "a number ≥ 1, or None"
-        )
+        check_samples(alpha_samples, "alpha_samples")
         self.dimension: int | Literal["auto"] = dimension
         self.alpha_samples = alpha_samples
 
@@ -123,13 +129,8 @@ class ViM(Learner[_Statistics]):
 
     def accumulate(self, evidence: Evidence) -> _Statistics:
         """Mean and scatter; features and largest logits to take α from."""
-        features, size = evidence.features, self.alpha_samples
-        columns = {
-            "key": evidence[KEYS],
-            "features": features,
-            "peak": evidence.logits.amax(1),
-        }
-        kept = Rows.of(**columns) if size is None else Selection.of(size, **columns)
+        features, peak = evidence.features, evidence.logits.amax(1)
+        kept = bounded_rows(self.alpha_samples, key=evidence[KEYS], features=features, peak=peak)
         return _Statistics(ClassMoments.together(features, scatter=True), kept)
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
@@ -147,7 +148,12 @@ class ViM(Learner[_Statistics]):
                 "residual around.",
                 float(peak),
             )
-        return {**space, "alpha": alpha}
+        bound = sample_state(seen.kept, self.name, self.alpha_samples, "alpha_samples")
+        return {**space, "alpha": alpha, **(bound if self.alpha_samples is None else {})}
+
+    def notes(self, state: State) -> tuple[str, ...]:
+        """How many samples α was taken from, if that was bounded."""
+        return tuple(f"{note} (for α alone)" for note in samples_note(state))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gradood.evidence.tracing import tracing
+from gradood.functional._softplus import softplus
 
 __all__ = ["generalized_entropy", "log_probabilities", "shannon_entropy"]
 
@@ -25,7 +26,7 @@ def log_probabilities(
     top, rest = ordered[:, :1], ordered[:, 1:]
     # Of all classes but the first, relative to it; −inf if there is no other.
     others = torch.logsumexp(rest - top, 1, keepdim=True)
-    log_rest = rest - top - _softplus(others)
+    log_rest = rest - top - softplus(others)
     log_p = torch.cat([_log_sigmoid(-others), log_rest], 1)
     log_not = torch.cat([_log_sigmoid(others), torch.log1p(-log_rest.exp())], 1)
     return log_p, log_not
@@ -53,11 +54,4 @@ def generalized_entropy(
 
 
 def _log_sigmoid(values: Tensor) -> Tensor:
-    return -_softplus(-values) if tracing() else F.logsigmoid(values)
-
-
-def _softplus(values: Tensor) -> Tensor:
-    """``log(1 + eˣ)``; in a graph by its parts, as onnxruntime has it in float32 alone."""
-    if tracing():
-        return values.clamp_min(0.0) + torch.log1p(torch.exp(-values.abs()))
-    return F.softplus(values)
+    return -softplus(-values) if tracing() else F.logsigmoid(values)

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gradood.functional._softplus import softplus
+
 __all__ = [
     "energy",
     "joint_energy",
@@ -34,7 +36,7 @@ def energy(
 def joint_energy(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     """Joint energy of labels of which several may hold, ``−Σ_c log(1 + e^z_c)``
     [wang2021jointenergy]."""
-    return -torch.nn.functional.softplus(logits, threshold=50.0).sum(1)
+    return -softplus(logits, threshold=50.0).sum(1)
 
 
 def probability_sum(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:

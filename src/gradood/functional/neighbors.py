@@ -1,15 +1,17 @@
 """Exact nearest neighbors in a bank of vectors, in bounded memory."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gradood.evidence.tracing import tracing
+from gradood.functional.codes import Codes
 from gradood.functional.precision import full_products
 
-__all__ = ["Bank", "Polar", "kth_distance", "polar"]
+__all__ = ["Bank", "CodedPolar", "Polar", "kth_distance", "polar"]
 
 _BLOCK = 4096
 _ROWS = 256
@@ -39,20 +41,39 @@ class Polar:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Bank:
+class CodedPolar:
+    """The same in an eighth of the memory: directions in four bits per coordinate, and rotated.
+
+    Attributes:
+        unit: codes of the directions.
+        log_length: (rows,) float64.
+    """
+
+    unit: Codes
+    log_length: Tensor
+
+
+V = TypeVar("V", Polar, CodedPolar)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bank(Generic[V]):
     """Reference vectors, sorted by length.
 
     Attributes:
-        vectors: as `Polar`, ascending in `log_length`.
+        vectors: ascending in `log_length`; where they are coded, queries must be `rotated`.
     """
 
-    vectors: Polar
+    vectors: V
 
     @staticmethod
-    def of(vectors: Polar) -> "Bank":
+    def of(vectors: Polar) -> "Bank[Polar]":
         """A bank of these vectors."""
         order = torch.argsort(vectors.log_length, stable=True)
         return Bank(Polar(vectors.unit[order].contiguous(), vectors.log_length[order]))
+
+
+AnyBank = Bank[Polar] | Bank[CodedPolar]
 
 
 def polar(vectors: Float[Tensor, "rows width"]) -> Polar:
@@ -63,8 +84,10 @@ def polar(vectors: Float[Tensor, "rows width"]) -> Polar:
     return Polar(unit.float(), length.log().clamp_min(_TINY))
 
 
-def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
-    """Euclidean distance from each query to its k-th nearest vector of the bank; exact.
+def kth_distance(queries: Polar, bank: AnyBank, k: int) -> Float[Tensor, " rows"]:
+    """Euclidean distance from each query to its k-th nearest vector of the bank.
+
+    Exact; of a coded bank, to the vectors that the codes stand for.
 
     The bank is searched block by block, nearest lengths first: the difference of lengths bounds
     the distance from below, so whole blocks are skipped once the k best are closer. Candidates are
@@ -89,12 +112,13 @@ def kth_distance(queries: Polar, bank: Bank, k: int) -> Float[Tensor, " rows"]:
     return torch.cat([_kth(Polar(*part), bank, k) for part in parts])
 
 
-def _dense(queries: Polar, bank: Bank, k: int) -> Tensor:
+def _dense(queries: Polar, bank: AnyBank, k: int) -> Tensor:
     """The same for a graph: all of the bank in one product, candidates' distances by differences.
 
     In units of the longest vector of the bank, or of the query where that is longer.
     """
-    vectors = bank.vectors
+    units = bank.vectors.unit
+    vectors = Polar(units if isinstance(units, Tensor) else units[:], bank.vectors.log_length)
     scale = torch.maximum(queries.log_length, vectors.log_length[-1])
     own = (queries.log_length - scale).exp()
     other = (vectors.log_length[None] - scale[:, None]).exp()
@@ -109,7 +133,7 @@ def _dense(queries: Polar, bank: Bank, k: int) -> Tensor:
     return torch.topk(distance, k, 1, largest=False).values[:, -1] * scale.exp()
 
 
-def _kth(queries: Polar, bank: Bank, k: int) -> Tensor:
+def _kth(queries: Polar, bank: AnyBank, k: int) -> Tensor:
     scale = _scale(queries, bank, k)
     found, doubt = _nearest(queries, bank, k, scale, torch.float32)
     for search in (_nearest, _exhaustive):
@@ -122,7 +146,7 @@ def _kth(queries: Polar, bank: Bank, k: int) -> Tensor:
 
 
 def _nearest(
-    queries: Polar, bank: Bank, k: int, scale: Tensor, dtype: torch.dtype
+    queries: Polar, bank: AnyBank, k: int, scale: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Distances to the k-th nearest, in units of `scale`, and for which rows they are in doubt.
 
@@ -166,7 +190,7 @@ def _nearest(
 
 
 def _exhaustive(
-    queries: Polar, bank: Bank, k: int, scale: Tensor, dtype: torch.dtype
+    queries: Polar, bank: AnyBank, k: int, scale: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The same by differences, for the few queries among near-duplicates."""
     own = queries.unit.to(dtype) * (queries.log_length - scale).exp()[:, None]
@@ -181,7 +205,7 @@ def _exhaustive(
     return best[:, -1], torch.zeros_like(scale, dtype=torch.bool)
 
 
-def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor]]:
+def _blocks(queries: Polar, bank: AnyBank, scale: Tensor) -> list[tuple[int, Tensor]]:
     """Starts of blocks, closest lengths first, with a lower bound of squared distance per query."""
     lengths = bank.vectors.log_length
     own = (queries.log_length - scale).exp()
@@ -196,7 +220,7 @@ def _blocks(queries: Polar, bank: Bank, scale: Tensor) -> list[tuple[int, Tensor
     return [(start, bound) for start, bound, _ in blocks]
 
 
-def _search(queries: Polar, bank: Bank, scale: Tensor, start: int, dtype: torch.dtype) -> Tensor:
+def _search(queries: Polar, bank: AnyBank, scale: Tensor, start: int, dtype: torch.dtype) -> Tensor:
     """(rows, block) squared distances to one block in units of `scale`, less the query's square."""
     units = bank.vectors.unit[start : start + _BLOCK].to(dtype)
     lengths = bank.vectors.log_length[start : start + _BLOCK][None]
@@ -243,7 +267,7 @@ def _true_length(queries: Polar) -> Tensor:
     return torch.linalg.vector_norm(queries.unit.double(), dim=1)
 
 
-def _scale(queries: Polar, bank: Bank, k: int) -> Tensor:
+def _scale(queries: Polar, bank: AnyBank, k: int) -> Tensor:
     """(rows,) logarithm of the length in whose units each query is searched.
 
     One for all where every length is then ordinary in float32. Else a query's own, or the k-th
@@ -256,7 +280,7 @@ def _scale(queries: Polar, bank: Bank, k: int) -> Tensor:
     return torch.maximum(queries.log_length, lengths[k - 1])
 
 
-def _exact(queries: Polar, bank: Bank, index: Tensor, k: int, scale: Tensor) -> Tensor:
+def _exact(queries: Polar, bank: AnyBank, index: Tensor, k: int, scale: Tensor) -> Tensor:
     """Distances to the k-th of the candidates, in float64, in units of `scale`."""
     parts: list[Tensor] = []
     rows = max(1, (1 << 22) // max(1, index.shape[1] * queries.unit.shape[1]))

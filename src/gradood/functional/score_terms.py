@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gradood.functional.neighbors import Bank, Polar
+from gradood.functional.codes import rotated
+from gradood.functional.neighbors import Bank, CodedPolar, Polar
 
 __all__ = ["kth_neighbor", "neighbor_terms", "norm_terms", "part_norm_terms"]
 
+AnyBank = Bank[Polar] | Bank[CodedPolar]
 _SPARE = 8
 _BLOCK = 1 << 14
 
@@ -37,16 +39,23 @@ def part_norm_terms(
     return vectors * ((part / torch.where(length > 0, length, 1.0)) @ operator.T)
 
 
-def neighbor_terms(queries: Polar, bank: Bank, k: int) -> Float[Tensor, "batch size"]:
-    """``(q_d − n_d)² / ‖q − n‖`` with n the k-th nearest in the bank; their sum is its distance."""
+def neighbor_terms(queries: Polar, bank: AnyBank, k: int) -> Float[Tensor, "batch size"]:
+    """``(q_d − n_d)² / ‖q − n‖`` with n the k-th nearest in the bank; their sum is its distance.
+
+    Of a coded bank the difference is turned back first, to the coordinates of the features.
+    """
     index = kth_neighbor(queries, bank, k)
     scale, own, other = _in_common_units(queries, bank, index[:, None])
-    squares = (own - other[:, 0]).square()
+    difference = own - other[:, 0]
+    if isinstance(bank.vectors, CodedPolar):
+        turned = rotated(torch.eye(own.shape[1], dtype=own.dtype, device=own.device))
+        difference = difference @ turned.T
+    squares = difference.square()
     length = squares.sum(1, keepdim=True).sqrt()
     return squares / torch.where(length > 0, length, 1.0) * scale.exp()[:, None]
 
 
-def kth_neighbor(queries: Polar, bank: Bank, k: int) -> Int[Tensor, " batch"]:
+def kth_neighbor(queries: Polar, bank: AnyBank, k: int) -> Int[Tensor, " batch"]:
     """Place in the bank of each query's k-th nearest vector; of equally near ones, any.
 
     Cost:
@@ -71,7 +80,7 @@ def kth_neighbor(queries: Polar, bank: Bank, k: int) -> Int[Tensor, " batch"]:
     return index.gather(1, distance.topk(k, 1, largest=False).indices[:, -1:])[:, 0]
 
 
-def _in_common_units(queries: Polar, bank: Bank, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _in_common_units(queries: Polar, bank: AnyBank, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log of the unit (batch,), queries in it (batch, size), some of the bank (batch, n, size)."""
     lengths = bank.vectors.log_length[index]
     scale = torch.maximum(queries.log_length, lengths.amax(1))

@@ -68,8 +68,7 @@ def save(
     stated = set(tensors)
     rule, fitted = state.rule, state.fitted
     tensors |= {} if rule is None else rule.tensors()
-    if fitted is not None:
-        tensors[KEYS] = fitted.keys.sort().values
+    tensors |= {} if fitted is None else {KEYS: fitted.keys.sort().values}
     records = {name for record in detectors for name in record.state.values()}
     arrays = tuple(sorted((stated | set(tensors)) - records))
     device = bound.binding.network.device
@@ -91,6 +90,7 @@ def save(
         arrays=arrays,
         numerics=settings or numerics(device),
         guard=state.guard,
+        notes=tuple(f"{name} {note}." for name, note in bound.notes()),
     )
     stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
 
@@ -133,7 +133,7 @@ def _detector(name: str, bound: DetectorSet, tensors: dict[str, Tensor]) -> Dete
             f"{detector!r} cannot be saved, as the registry knows another class as "
             f"{detector.name!r}; register it in the entry-point group gradood.detectors."
         )
-    options, more = pack(detector.options(), f"detectors/{name}/options")
+    options, more = pack(detector.saved_options(), f"detectors/{name}/options")
     reads, _ = pack(reads_to_plain(bound.binding.plans[name].reads), "")
     names = {key: f"detectors/{name}/state/{key}" for key in state}
     tensors |= more

@@ -6,7 +6,6 @@ A method that raises, or is interrupted, leaves the state as it was.
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 from gradood._engine.batches import Batch, Data, first_inputs
@@ -16,25 +15,24 @@ from gradood._engine.fitting import accumulate_batches, finish
 from gradood._engine.input_range import checked_range
 from gradood._engine.partials import (
     OVERLAP,
-    DataSummary,
     Partials,
     overlap_override,
     require_partials,
 )
 from gradood._engine.progress import on_terminal, shown_batches
-from gradood._engine.reproducibility import RowSample, tolerances
-from gradood._engine.scoring import finite_batches, score_batches
+from gradood._engine.reproducibility import tolerances
+from gradood._engine.scoring import score_batches
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
 from gradood.errors import (
     CalibrationError,
-    DataError,
     LabelMismatchWarning,
     NotFittedError,
     warn_caller,
 )
 from gradood.evidence import KEYS, LOGITS, Basic, Read
+from gradood.monitor._calibration_scores import CalibrationScores
 from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._state import MonitorOptions, MonitorState, kept_reads, summary
 from gradood.monitor._warnings import Stage, warn_of_change, warn_of_missing_classes
@@ -171,28 +169,29 @@ class Session:
         self, data: Data, promise: Promise, *, per_class: bool, allow_overlap: str | None
     ) -> None:
         """Thresholds that keep a promise; see `gradood.Monitor.calibrate`."""
-        before, unbound, content = self._fitted(), self.unbound, self._content()
-        summaries: list[DataSummary] = []
-        sample = RowSample()
-
-        def summarize(batch: Batch, scores: BatchScores) -> None:
-            summaries.append(DataSummary.of(batch.inputs, scores.keys))
-            sample.add(batch.inputs, scores.keys)
-
+        before, content = self.to_calibrate()
         batches = checked_range(self._batches(data, "calibrate"), before.fitted)
-        batches = finite_batches(batches, "calibration")
-        scores, bound = score_batches(unbound, before.bound, batches, (LOGITS, KEYS), summarize)
-        if not summaries or bound is None:
-            raise DataError("calibrate was given no sample; give held-out in-distribution data.")
-        samples = reduce(DataSummary.merge, summaries)
-        overlap = overlap_override(samples, before.fitted, allow_overlap)
-        rule = DecisionRule.of(
-            scores,
-            promise,
-            combine=unbound.combine,
-            per_class=per_class,
-            tolerances=tolerances(bound, sample, scores),
-        )
+        measured = CalibrationScores.of(self.unbound, before.bound, batches)
+        self.promise(promise, measured, before, content, per_class, allow_overlap)
+
+    def to_calibrate(self) -> tuple[MonitorState, ModelContent | None]:
+        """The state that is calibrated, and what the model holds now; for `promise`."""
+        return self._fitted(), self._content()
+
+    def promise(
+        self,
+        promise: Promise,
+        measured: CalibrationScores,
+        before: MonitorState,
+        content: ModelContent | None,
+        per_class: bool,
+        allow_overlap: str | None,
+    ) -> None:
+        """Thresholds by the scores of calibration data; see `gradood.Monitor.calibrate`."""
+        scores, bound = measured.scores, measured.bound
+        overlap = overlap_override(measured.samples, before.fitted, allow_overlap)
+        within, how = tolerances(bound, measured.sample, scores), self.unbound.combine
+        rule = DecisionRule.of(scores, promise, combine=how, per_class=per_class, tolerances=within)
         snapshot = self._calibrated_on(before, bound, content)
         warn_of_missing_classes(
             before, scores, "the calibration data", "The promise holds for the "
@@ -208,10 +207,10 @@ class Session:
                 self.state,
                 bound=bound,
                 rule=rule,
-                calibrated=samples,
+                calibrated=measured.samples,
                 overrides=(*others, *overlap),
                 calibration_model=snapshot,
-                guard=before.guard and before.guard.recalibrated(len(samples.keys)),
+                guard=before.guard and before.guard.recalibrated(len(measured.samples.keys)),
             )
 
     def _fitted(self) -> MonitorState:

@@ -21,7 +21,7 @@ class DetectorSummary:
         state: ``"fitted"``, ``"not fitted"``, or ``"needs no fit"``.
         threshold: a score above is out-of-distribution; None before `calibrate`, and where each
             predicted class has its own.
-        cost: passes and memory, in words.
+        cost: passes and memory, in words; once fitted, also how what it keeps was bounded.
     """
 
     name: str
@@ -114,9 +114,13 @@ def summary_of(options: MonitorOptions, state: MonitorState) -> MonitorSummary:
     chosen = bound or unbound
     unfitted = unbound.learners if bound is None else bound.unfitted
     calibrations = {} if rule is None else dict(rule.each)
+    notes = () if bound is None else tuple(bound.notes())
     rows = [
         DetectorSummary(
-            name, _state(name, chosen.learners, unfitted), _at(calibrations, name), detector.cost
+            name,
+            _state(name, chosen.learners, unfitted),
+            _at(calibrations, name),
+            "; ".join([detector.cost, *(note for fitted, note in notes if fitted == name)]),
         )
         for name, detector in chosen.detectors.items()
     ]

@@ -14,11 +14,11 @@ from gradood._io.optional import optional_module
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import ConfigError, TapError
 from gradood.evidence import (
-    INPUT_RANGE,
-    KEYS,
+    FEATURES,
     LOGITS,
     Activation,
     Gradient,
+    JacobianNorm,
     ParameterNorm,
     Perturbed,
     Read,
@@ -35,6 +35,7 @@ _LARGEST = 1 << 31
 """Bytes that a file of this format holds."""
 _WHY = {
     Gradient: "takes a gradient through inner layers, and a graph has no backward pass",
+    JacobianNorm: "takes derivatives of blocks, and a graph has no backward pass",
     ParameterNorm: "takes gradients by parameters, and a graph has no backward pass",
     Perturbed: "perturbs the input along a gradient, and a graph has no backward pass",
 }
@@ -57,8 +58,8 @@ def refusal(reads: tuple[Read, ...], part: str = "model") -> str | None:
         for kind, why in _WHY.items():
             if isinstance(read, kind):
                 return why
-        if read in (KEYS, INPUT_RANGE):
-            return f"reads the {getattr(read, 'name', '')} of inputs, which a graph does not have"
+        if read not in (FEATURES, LOGITS) and not isinstance(read, Activation):
+            return f"reads {getattr(read, 'name', read)}, which a graph does not have"
         if part == "head" and isinstance(read, Activation):
             return "reads inner layers, and this graph begins at the features"
     return None

@@ -2,24 +2,21 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, final
+from typing import Any
 
 from torch.utils.data import Dataset, Subset
 
 from gradood.data import RowDataset
 from gradood.data._copies import shared_images
-from gradood.data._worker_pool import run_chunks
-from gradood.data._workers import RowTask
-from gradood.errors import DataError, GradoodWarning
+from gradood.data._usable_rows import faults_in, shown_faults
+from gradood.errors import BadRowError, DataError, GradoodWarning
 from gradood.training._inputs import is_finite, sample_of
 from gradood.training._samples import label_of
 from gradood.training.data import TrainingData
 
 __all__ = ["warn_of_copies", "without_bad_images"]
 
-_CHUNK = 64
 _SHOWN = 3
 _log = logging.getLogger(__name__)
 
@@ -70,13 +67,10 @@ def _sound(
     dataset: Dataset[Any], purpose: str, fraction: float, workers: int
 ) -> tuple[Dataset[Any], int]:
     size = len(dataset)  # type: ignore[arg-type]
-    chunks = [range(at, min(at + _CHUNK, size)) for at in range(0, size, _CHUNK)]
-    task = _Check(dataset, labeled=purpose == "id")
-    found = [fault for faults in run_chunks(task, chunks, workers=workers) for fault in faults]
-    bad = {index: why for index, why in found if why is not None}
+    bad = faults_in(dataset, _check_labeled if purpose == "id" else _check_finite, workers=workers)
     if not bad:
         return dataset, 0
-    told = "; ".join(list(bad.values())[:_SHOWN]) + ("; …" if len(bad) > _SHOWN else "")
+    told = shown_faults(bad)
     if len(bad) > fraction * size:
         raise DataError(
             f"{len(bad)} of {size} {purpose} images cannot be used, more than {fraction:g} of "
@@ -89,27 +83,11 @@ def _sound(
     return Subset(dataset, good), len(bad)
 
 
-@final
-class _Check(RowTask[tuple[int, str | None], list[tuple[int, str | None]]]):
-    """Whether items of a data set can be used; if not, why."""
+def _check_finite(item: Any) -> None:
+    if not is_finite(sample_of(item)):
+        raise BadRowError("it holds NaN or infinity", "nonfinite_input")
 
-    def __init__(self, dataset: Dataset[Any], *, labeled: bool) -> None:
-        self.dataset = dataset
-        self.labeled = labeled
 
-    def decode(self, row: int) -> tuple[int, str | None]:
-        try:
-            item = self.dataset[row]
-            if not is_finite(sample_of(item)):
-                return row, f"image {row} holds NaN or infinity"
-            if self.labeled:
-                label_of(item)
-        except (DataError, OSError, ValueError) as error:
-            return row, str(error).rstrip(".")
-        return row, None
-
-    def stand_in(self, row: int, status: str, reason: str) -> tuple[int, str | None]:
-        return row, f"image {row}: {reason}"
-
-    def collate(self, items: Sequence[tuple[int, str | None]]) -> list[tuple[int, str | None]]:
-        return list(items)
+def _check_labeled(item: Any) -> None:
+    _check_finite(item)
+    label_of(item)

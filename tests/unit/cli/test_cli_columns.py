@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from gradood.cli import main
@@ -160,3 +161,63 @@ def test_options_that_do_not_go_together(tmp_path, capsys, words, message):
     full = ["fit", "--model", "column_nets:encoder", "--data", source, "--methods", "energy"]
     assert main([*full, "--out", str(tmp_path / "d.safetensors"), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def without_bad_rows(tmp_path, name, count, seed):
+    """The same rows as `texts` with the bad ones of `BAD` taken out."""
+    table = pq.read_table(texts(tmp_path, name, count, seed)).to_pylist()
+    kept = [row for index, row in enumerate(table) if index not in dict(BAD)]
+    pq.write_table(pa.Table.from_pylist(kept), tmp_path / name)
+    return str(tmp_path / name)
+
+
+BAD = [(3, None), (5, [1, 99])]
+
+
+def test_broken_rows_are_counted_and_left_out_up_to_a_share(tmp_path, capsys):
+    detector, model = tmp_path / "d.safetensors", ["--model", "column_nets:encoder"]
+    limit = ["--max-bad-fraction", 0.05, "--json"]
+    words = ["fit", *model, "--methods", "energy,knn", "--input-column", "ids", "--out", detector]
+    source = texts(tmp_path, "f.parquet", 60, 1, BAD)
+    told = json.loads(said(capsys, [*words, "--data", source, *limit]))["fit"]
+    assert (told["n"], told["unusable"]) == (58, {"empty": 1, "out_of_vocabulary": 1})
+    words = ["calibrate", *model, "--detector", detector, "--out", tmp_path / "c.safetensors"]
+    held = texts(tmp_path, "h.parquet", 80, 2, BAD)
+    told = json.loads(said(capsys, [*words, "--data", held, *limit]))
+    assert told["data"]["unusable"] == {"empty": 1, "out_of_vocabulary": 1}
+    # As if they had never been there.
+    same = without_bad_rows(tmp_path, "r.parquet", 80, 2)
+    said(capsys, [*words[:-1], tmp_path / "e.safetensors", "--data", same])
+    one, other = load_file(tmp_path / "c.safetensors"), load_file(tmp_path / "e.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_more_broken_rows_than_the_share_end_it(tmp_path, capsys):
+    source = texts(tmp_path, "fit.parquet", 60, 1, BAD)
+    words = ["fit", "--model", "column_nets:encoder", "--data", source, "--methods", "energy"]
+    words += ["--input-column", "ids", "--out", str(tmp_path / "d"), "--max-bad-fraction", "0.01"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "2 of 60 rows cannot be used, more than 0.01 of them" in told and "row 3 of" in told
+
+
+def test_a_bench_leaves_out_rows_without_cell_or_label(tmp_path, capsys):
+    def csv(name, shift, broken):
+        lines = ["a,b,kind,label"]
+        lines += [f"{i % 3 + shift},{-i % 3},{'xyz'[i % 3]},{i % 3}" for i in range(30)]
+        for row, line in broken.items():
+            lines[row + 1] = line
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return str(tmp_path / name)
+
+    words = ["bench", "--model", "column_nets:mixed", "--methods", "energy,knn", "--no-cache"]
+    words += ["--feature-columns", "a,b", "--category-columns", "kind", "--no-costs"]
+    known = csv("id.csv", 0, {4: "nan,1,x,0", 6: "1,1,x,"})
+    words += ["--id", known, "--fit", csv("fit.csv", 0.1, {2: "word,1,y,1"})]
+    words += ["--ood", f"far={csv('far.csv', 30, {9: ',1,x,0'})}", "--out", tmp_path / "b"]
+    said(capsys, [*words, "--max-bad-fraction", 0.1])
+    suite = json.loads((tmp_path / "b" / "arena.json").read_text())["suite"]
+    assert suite["id"]["n"] == 28
+    assert suite["id"]["unusable"] == {"no_label": 1, "nonfinite_input": 1}
+    assert suite["id"]["fit"][0]["unusable"] == {"wrong_type": 1}
+    assert suite["ood"][0]["unusable"] == {"empty": 1}

@@ -126,7 +126,7 @@ def test_flags_that_agree_with_the_detector(made, tmp_path):
         (["--resize", "9"], 2, "--resize is 9, but the detector was fitted with 8; leave it out"),
         (["--mode", "RGB"], 2, "--mode is 'RGB', but the detector was fitted with 'L'"),
         (["--max-bad-fraction", "2"], 2, "max-bad-fraction"),
-        (["--out", "s3://bucket/x"], 2, "expected a folder of this machine"),
+        (["--out", "nosuch://bucket/x"], 2, "which fsspec does not know"),
         (["--detector", "absent"], 2, "absent"),
         (["--num-classes", "3"], 2, "weights"),
         (["--model", "gradood.models:convnet_mnist"], 2, "weights"),

@@ -42,6 +42,8 @@ WRONG = [
     (gradood.GROOD, {"k": 0}),
     (gradood.KNN, {"k": 0}),
     (gradood.KNN, {"k": 1.0}),
+    (gradood.KNN, {"bits": 8}),
+    (gradood.KNN, {"samples": 0}),
 ]
 
 
@@ -84,7 +86,13 @@ def test_the_defaults():
         "score": "neighbour",
         "bank": "correct",
         "k": 1,
+        "samples": None,
     }
-    assert gradood.KNN().options() == {"k": "auto", "normalize": True}
+    assert gradood.KNN().options() == {
+        "k": "auto",
+        "normalize": True,
+        "bits": "auto",
+        "samples": None,
+    }
     assert gradood.GAIAZ().options() == {"layers": None, "path": "auto"}
     assert gradood.GAIAA().options() == {"layers": None, "last": None}

@@ -10,6 +10,10 @@ from torch import nn
 
 import gradood
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
+from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
+from gradood.evidence.requests import Basic
+from gradood.onnx._graph import refusal
+from gradood.taps import Site
 
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "gradood[onnx]"')
 pytest.importorskip("onnxscript", reason='needs pip install "gradood[onnx]"')
@@ -154,3 +158,19 @@ def test_the_shell_says_what_a_graph_is(exported, capsys):
     assert main(["verify", str(exported[1])]) == 0
     assert "energy, knn, gaia-z; fisher" in capsys.readouterr().out
     assert main(["verify", str(exported[1]), "--model", "resnet20"]) == 2
+
+
+def test_whatever_is_no_layer_features_or_logits_is_in_no_graph():
+    """A new kind of reading is refused by name until a graph can hold it."""
+    site = Site("0", "output", 0)
+    jacobian = JacobianNorm((site, site), None, 1)
+    readings = {
+        "derivatives": jacobian,
+        "parameters": ParameterNorm(("0.weight",), 1.0, 1.0),
+        "keys": KEYS,
+        "range": INPUT_RANGE,
+        "unknown": Basic("unknown"),
+    }
+    for words, read in readings.items():
+        assert words in str(refusal((LOGITS, FEATURES, read)))
+    assert refusal((LOGITS, FEATURES)) is None

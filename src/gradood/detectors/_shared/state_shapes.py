@@ -11,6 +11,7 @@ __all__ = ["misfits"]
 _KINDS = {
     "float": (torch.float64, torch.float32, torch.float16, torch.bfloat16),
     "bool": (torch.bool,),
+    "byte": (torch.uint8,),
     "int": (torch.int64,),
 }
 _ANY = "_"

@@ -1,0 +1,61 @@
+"""Rows of a data set as batches, in ranges that depend on nothing else."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from gradood.data import RowDataset, loader
+from gradood.errors import ConfigError
+from gradood.scale._tasks import Task
+
+__all__ = ["Loading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How each worker reads its rows.
+
+    Attributes:
+        batch_size: rows at once. What is computed depends on it in its last bits.
+        workers: processes of each worker that decode; 0 decodes in the worker, where no time limit
+            holds.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    batch_size: int = 128
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise ConfigError(
+                f"batch_size is {self.batch_size} and workers {self.workers}; expected at least 1 "
+                "and 0."
+            )
+
+    def ranges(self, count: int, most: int) -> list[range]:
+        """Rows in ranges of whole batches; those of a batch are the same as in one pass.
+
+        Args:
+            count: rows.
+            most: ranges at most.
+
+        >>> Loading(batch_size=4).ranges(10, 64)
+        [range(0, 4), range(4, 8), range(8, 10)]
+        """
+        batched = -(-count // self.batch_size)
+        ranges = min(most, batched)
+        edges = [*(self.batch_size * (n * batched // ranges) for n in range(ranges)), count]
+        return [range(start, stop) for start, stop in pairwise(edges)]
+
+    def loaded(self, data: RowDataset, task: Task) -> Any:
+        """The batches of a task's rows.
+
+        Args:
+            data: all rows.
+            task: which of them.
+        """
+        workers = max(1, self.workers) if task.careful else self.workers
+        rows = data[task.rows.start : task.rows.stop]
+        return loader(rows, batch_size=self.batch_size, workers=workers)

@@ -1,0 +1,167 @@
+"""Shards made by a process for each device, here CPUs: there is no GPU where the tests run."""
+
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import gradood
+from gradood.artifact import read
+from gradood.batch import Settings, list_images, load_predictor
+from gradood.batch import score_images as score_here
+from gradood.cli import main
+from gradood.data import Preprocess
+from gradood.errors import ConfigError
+from gradood.scale import Devices, Subject, score_images
+from gradood.scale._process_pool import process_pool
+from gradood.scale._tasks import Task
+from gradood.scale._worker import answered
+
+SETTINGS = Settings(batch_size=4, shard_rows=10, progress=False)
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    from scale_samples import network
+
+    file = tmp_path_factory.mktemp("devices") / "detector.safetensors"
+    preprocess = Preprocess().to_dict()
+    monitor = gradood.Monitor(network(), "energy", preprocess=preprocess, progress=False)
+    monitor.calibrate(torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    monitor.save(file)
+    return Subject(model="scale_samples:network", detector=str(file))
+
+
+@pytest.fixture
+def images(tmp_path):
+    for i in range(37):
+        path = tmp_path / "in" / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (5 * i, 0, 255 - 5 * i)).save(path)
+    (tmp_path / "in" / "13.png").write_bytes(b"no image")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes by fork, which start at once; they load no GPU here."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+
+
+def shards(out):
+    return {path.name: path.read_bytes() for path in out.glob("*.parquet")}
+
+
+def score_local(subject, images, out):
+    predictor = load_predictor(read(Path(subject.detector)), subject.load().model)
+    return score_here(
+        predictor.monitor,
+        list_images(str(images)),
+        out,
+        preprocess=Preprocess(),
+        identity=predictor.identity(Preprocess().to_dict(), "cpu"),
+        settings=SETTINGS,
+    )
+
+
+def test_shards_are_the_same_bytes_for_any_number_of_devices(subject, images, tmp_path, forked):
+    here = score_local(subject, images, tmp_path / "here")
+    for text in ("cpu", "cpu:3"):
+        out = tmp_path / text
+        rows = list_images(str(images))
+        there = score_images(subject, rows, out, settings=SETTINGS, cluster=Devices.named(text))
+        assert shards(out) == shards(tmp_path / "here")
+        assert there.statuses == here.statuses == {"not_an_image": 1, "ok": 36}
+        assert (out / "_job.json").read_bytes() == (tmp_path / "here" / "_job.json").read_bytes()
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Work whose process ends at some tasks, once each."""
+
+    folder: Path
+    subject: Subject
+    device = "cpu"
+
+    def opened(self):
+        return self
+
+    def run(self, task):
+        mark = self.folder / str(task.index)
+        if task.index % 3 == 0 and not mark.exists():
+            mark.write_text("")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task.index, self.subject.device
+
+
+def test_a_process_that_is_killed_is_replaced_on_its_device(tmp_path, forked):
+    work = Ends(tmp_path, Subject(model="none"))
+    with process_pool(Devices(names=("cpu", "cpu:0")), work) as pool:
+        tasks = [Task(n, range(n, n + 1)) for n in range(8)]
+        done = [answer.value for _, answer in answered(pool, tasks)]
+    assert sorted(index for index, _ in done) == list(range(8))
+    assert {device for _, device in done} <= {"cpu", "cpu:0"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "6"]
+    assert not [p for p in multiprocessing.active_children() if p.name.startswith("gradood ")]
+
+
+def test_what_a_process_cannot_open_is_said_here(subject, images, tmp_path, forked):
+    from gradood.scale._scoring import ScoreWork, scored
+
+    predictor = load_predictor(read(Path(subject.detector)), subject.load().model)
+    work = ScoreWork.of(
+        Subject(model="scale_samples:absent", detector=subject.detector),
+        predictor,
+        Preprocess(),
+        SETTINGS,
+    )
+    rows, identity = list_images(str(images)), predictor.identity({}, "cpu")
+    pool_of = partial(process_pool, Devices.named("cpu:2"))
+    with pytest.raises(ConfigError, match="no factory 'absent'"):
+        scored(work, predictor.monitor, rows, tmp_path / "out", identity, pool_of)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cpu", ("cpu",)),
+        ("cpu:3", ("cpu", "cpu", "cpu")),
+        ("cuda:0, cuda:1", ("cuda:0", "cuda:1")),
+        ("cuda:0,cuda:0", ("cuda:0", "cuda:0")),
+    ],
+)
+def test_devices_are_named_by_a_list(text, names):
+    devices = Devices.named(text)
+    assert devices.names == names and devices.kind == text[:4].strip(":")
+
+
+@pytest.mark.parametrize("text", ["", "cpu:0", "tpu:x", "cpu,cuda:0", "cuda:0,", "cpu:-1", "2"])
+def test_devices_that_are_none_are_refused(text):
+    with pytest.raises(ConfigError, match="expected"):
+        Devices.named(text)
+
+
+def test_the_command_spreads_over_devices(subject, images, tmp_path, forked, capsys):
+    words = [
+        *("score", str(images), "--detector", str(subject.detector), "--workers", "0"),
+        *("--model", subject.model, "--batch-size", "4", "--shard-rows", "10"),
+    ]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 4
+    assert main([*words, "--out", str(tmp_path / "b"), "--devices", "cpu:2"]) == 4
+    assert shards(tmp_path / "a") == shards(tmp_path / "b") != {}
+    capsys.readouterr()
+    for more, said in (
+        (("--devices", "cpu:2", "--on", "ray"), "--devices and --on"),
+        (("--devices", "cpu:2", "--device", "cuda"), "--devices and --device"),
+        (("--devices", "cpu:2", "--actors", "2"), "--actors is of --on"),
+        (("--devices", "gpu"), "expected such as cuda:0,cuda:1"),
+    ):
+        assert main([*words, "--out", str(tmp_path / "c"), *more]) == 2
+        assert said in capsys.readouterr().err
