@@ -15,7 +15,6 @@ import io
 import json
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,10 +30,10 @@ from torch import Tensor, nn
 
 import gradood
 from gradood.attribution._cuts import default_places
-from gradood.attribution._explained import Explained, explained
 from gradood.attribution._grid import upsampled
+from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._passes import gradient_at, seen_at
-from gradood.attribution._path import contributions
+from gradood.attribution._path import position_contributions
 from gradood.attribution._pooled import pooled_place
 from gradood.errors import GradoodError
 from gradood.models import build
@@ -200,17 +199,18 @@ def maps_of(judge: Judge, study: Study) -> Iterator[tuple[str, Maps]]:
     monitor = judge.monitor if isinstance(judge, gradood.Guard) else judge
     session = monitor._session
     bound = session.state.bound
-    what = explained(bound, session.state.rule, None)
+    what = mapped_score(bound, session.state.rule, None)
     network = bound.binding.network
 
     def library(**options: Any) -> Maps:
         return lambda x: gradood.region_map(judge, x, **options).pixels
 
+    known = study.inputs(study.fit[0][:300])
     yield "path (default)", library()
     yield "path from the mean alone", lambda x: whole_path(network, what, x)
     some = list(default_places(network, study.inputs(study.known[:1])))
     yield f"path at one layer, {some[len(some) // 2]}", library(layers=[some[len(some) // 2].layer])
-    yield "channels", library(method="channels")
+    yield "channels", library(method="channels", known=known)
     yield "occlusion", library(method="occlusion")
     yield (
         "gradient of the input, its size",
@@ -219,10 +219,10 @@ def maps_of(judge: Judge, study: Study) -> Iterator[tuple[str, Maps]]:
     yield "gradient × input", lambda x: (gradient_at(network, x, what, INPUT, x) * x).sum(1)
     yield "Grad-CAM at the last map", lambda x: grad_cam(network, what, x)
     yield "scores of the last map's positions", lambda x: position_scores(network, what, x)
-    yield "known", library(method="known", known=study.inputs(study.fit[0][:300]))
+    yield "known", library(method="known", known=known)
 
 
-def grad_cam(network: Any, what: Explained, x: Tensor) -> Tensor:
+def grad_cam(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """Positive part of the map weighed by the mean gradient of each channel."""
     site, grid = pooled_place(network, x)
     tensor = seen_at(network, x, what, (site,)).seen[site]
@@ -231,7 +231,7 @@ def grad_cam(network: Any, what: Explained, x: Tensor) -> Tensor:
     return upsampled(grid.folded(low), (x.shape[2], x.shape[3]))
 
 
-def position_scores(network: Any, what: Explained, x: Tensor) -> Tensor:
+def position_scores(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """The score of an input that would look everywhere as this one does at each position."""
     site, grid = pooled_place(network, x)
     values = grid.positions(seen_at(network, x, what, (site,)).seen[site]).double().clamp_min(0)
@@ -245,11 +245,11 @@ def position_scores(network: Any, what: Explained, x: Tensor) -> Tensor:
     return upsampled(grid.folded(torch.cat(parts).reshape(values.shape[:2])), (x.shape[2],) * 2)
 
 
-def whole_path(network: Any, what: Explained, x: Tensor) -> Tensor:
+def whole_path(network: Any, what: MappedScore, x: Tensor) -> Tensor:
     """As the default, from activations that are mixed entirely."""
     total = torch.zeros(len(x), x.shape[2], x.shape[3], dtype=torch.float64)
     for place in default_places(network, x).items():
-        low = contributions(network, x, what, place, 1.0).values
+        low = position_contributions(network, x, what, place, 1.0).values
         total += upsampled(low, (x.shape[2], x.shape[3])) * place[1].size
     return total
 
@@ -264,45 +264,43 @@ def hits(maps: Tensor, corners: Tensor, side: int) -> Tensor:
     return ((at >= corners) & (at < corners + side)).all(1)
 
 
-def pointing(study: Study, names: list[str], images: int, methods: str) -> dict[str, Any]:
-    """Figures of one network."""
-    record: dict[str, Any] = {"candidates": len(study.new), "rows": []}
-    made = judges(study, names)
-    for area in AREAS:
-        patched, corners, side = planted(study.new, study.foreign, area)
-        chance = (side / patched.shape[-1]) ** 2
-        for name, judge in made.items():
-            before, after = flags(judge, study, study.new), flags(judge, study, patched)
-            by_patch = (after & ~before).nonzero()[:, 0][:images]
-            any_ = torch.arange(len(patched))[:images]
-            row = {"area": area, "detector": name, "chance": chance}
-            row |= {
-                "flagged": float(after.double().mean()),
-                "before": float(before.double().mean()),
+def pointing(study: Study, names: list[str], images: int, methods: str, file: Path) -> None:
+    """Figures of one network, written after each row of them."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        judge = judges(study, [name])[name]
+        before = flags(judge, study, study.new)
+        for area in AREAS:
+            patched, corners, side = planted(study.new, study.foreign, area)
+            after = flags(judge, study, patched)
+            groups = {
+                "by patch": (after & ~before).nonzero()[:, 0][:images],
+                "any": torch.arange(len(patched))[:images],
             }
-            row |= {"by patch": len(by_patch), "any": len(any_), "methods": {}}
+            row = {"area": area, "detector": name, "chance": (side / patched.shape[-1]) ** 2}
+            row |= {"flagged": float(after.double().mean())}
+            row |= {"before": float(before.double().mean()), "methods": {}}
+            row |= {group: len(places) for group, places in groups.items()}
             for method, maps in maps_of(judge, study):
                 if methods and not any(method.startswith(m) for m in methods.split(",")):
                     continue
-                start, found = time.perf_counter(), {}
+                found: dict[str, Any] = {}
                 try:
-                    for group, rows in (("by patch", by_patch), ("any", any_)):
-                        parts = [
-                            hits(maps(study.inputs(patched[r])), corners[r], side)
-                            for r in rows.split(20)
-                        ]
-                        found[group] = int(torch.cat(parts).sum()) if len(rows) else 0
+                    for group, places in groups.items():
+                        found[group] = sum(
+                            int(hits(maps(study.inputs(patched[r])), corners[r], side).sum())
+                            for r in places.split(20)
+                            if len(r)
+                        )
                 except GradoodError as error:
-                    row["methods"][method] = {"refused": str(error)}
-                    continue
-                taken = (time.perf_counter() - start) / max(1, len(by_patch) + len(any_))
-                row["methods"][method] = {**found, "seconds": taken}
-                print(study.name, area, name, method, found, f"{taken:.2f} s", flush=True)
-            record["rows"].append(row)
-    return record
+                    found = {"refused": str(error)}
+                row["methods"][method] = found
+                print(study.name, area, name, method, found, flush=True)
+            rows.append(row)
+            file.write_text(json.dumps({"candidates": len(study.new), "rows": rows}) + "\n")
 
 
-def text_study(images: int) -> dict[str, Any]:
+def text_study(names: list[str], images: int, file: Path) -> None:
     """Foreign words and questions planted in texts of CLINC150."""
     from any_networks import minilm
 
@@ -326,7 +324,7 @@ def text_study(images: int) -> dict[str, Any]:
     for kind in ("word", "question"):
         texts, spans = mixed_texts(rows["test", True][:1000], rows["test", False], kind)
         chance = float(np.mean([(b - a) / len(t) for t, (a, b) in zip(texts, spans, strict=True)]))
-        for name in (*SINGLES, "guard"):
+        for name in names:
             judge: Judge
             if name == "guard":
                 judge = gradood.guard(model, known, fit=fit, progress=False)
@@ -346,7 +344,7 @@ def text_study(images: int) -> dict[str, Any]:
             row |= {group: len(places) for group, places in groups.items()}
             for method, options in (
                 ("path (default)", {}),
-                ("channels", {"method": "channels"}),
+                ("channels", {"method": "channels", "known": fit[:10]}),
                 ("occlusion", {"method": "occlusion"}),
                 ("known", {"method": "known", "known": fit[:10]}),
             ):
@@ -364,7 +362,7 @@ def text_study(images: int) -> dict[str, Any]:
                 row["methods"][method] = found
                 print("minilm", kind, name, method, found, flush=True)
             record["rows"].append(row)
-    return record
+            file.write_text(json.dumps(record) + "\n")
 
 
 def mixed_texts(
@@ -459,15 +457,15 @@ def main() -> None:
         options.write.write_text(text)
         return
     name, names = options.network, options.detectors.split(",")
+    file = options.work / f"{name}.json"
     if name == "minilm":
-        record = text_study(options.images)
-    elif name == "mobilenet":
+        text_study(names, options.images, file)
+        return
+    if name == "mobilenet":
         study = photo_study(options.candidates, options.design)
-        record = pointing(study, names, options.images, options.methods)
     else:
         study = cifar_study(name, options.vit, options.candidates, options.design)
-        record = pointing(study, names, options.images, options.methods)
-    (options.work / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    pointing(study, names, options.images, options.methods, file)
 
 
 if __name__ == "__main__":

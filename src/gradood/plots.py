@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from gradood._io.optional import optional_module
+from gradood.attribution.region import RegionMap
 from gradood.calibration.results import Result, Results
 from gradood.errors import ConfigError, DataError
 from gradood.metrics import auroc
 from gradood.metrics._outlines import histogram_edges, roc_points
 from gradood.metrics.counts import Counts, Scores, checked
 
-__all__ = ["plot_curve", "plot_roc", "plot_scores"]
+__all__ = ["plot_curve", "plot_regions", "plot_roc", "plot_scores"]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
@@ -145,6 +146,53 @@ def plot_curve(results: _Several, *, ax: Any = None) -> Any:
     axes.set_axisbelow(True)
     axes.legend(fontsize="small")
     return axes
+
+
+def plot_regions(found: RegionMap, images: Any, *, row: int = 0, ax: Any = None) -> Any:
+    """One image in gray, with where its score comes from over it.
+
+    Orange raises the score, toward out-of-distribution, blue lowers it; the less of either, the
+    clearer, from the 99 % quantile of sizes down. A cross marks the largest value.
+
+    Args:
+        found: of `gradood.region_map`, of images.
+        images: (N, channels, height, width), the same, in any range.
+        row: which of them.
+        ax: matplotlib axes; None for a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        DataError: the images are of another number or size, or the map is of sequences.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    pixels = found.pixels
+    shape: tuple[int, ...] = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4 or shape[:1] + shape[2:] != tuple(pixels.shape):
+        raise DataError(
+            f"images of shape {shape}; expected the {len(pixels)} of the map, (N, channels, "
+            f"{pixels.shape[1]}, {pixels.shape[2]})."
+        )
+    values = pixels[row].nan_to_num(0.0).numpy()
+    gray = np.asarray(images[row], dtype=np.float64).mean(0)
+    spread = gray.max() - gray.min()
+    gray = (gray - gray.min()) / (spread if spread > 0 else 1.0)
+    size = np.abs(values)
+    strength = np.minimum(size / max(float(np.quantile(size, 0.99)), 1e-300), 1.0)
+    colors = np.where(values[..., None] > 0, _rgb(_COLORS[1]), _rgb(_COLORS[0]))
+    axes = _axes(ax)
+    axes.imshow(gray, cmap="gray", vmin=-0.2, vmax=1.2)
+    axes.imshow(np.concatenate([colors, 0.75 * strength[..., None]], 2))
+    top, left = (int(place) for place in found.peak[row].unbind())
+    axes.plot(left, top, marker="x", color="white", markersize=9, markeredgewidth=3.5)
+    axes.plot(left, top, marker="x", color="black", markersize=8, markeredgewidth=1.5)
+    axes.set_axis_off()
+    return axes
+
+
+def _rgb(color: str) -> list[float]:
+    return [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
 def _axes(given: Any) -> Any:

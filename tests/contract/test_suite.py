@@ -28,6 +28,7 @@ class Plain(Detector):
     needs: ClassVar[tuple[str, ...]] = ("logits",)
     cost: ClassVar[str] = "one forward"
     fails_when: ClassVar[str] = "Never."
+    attribution: ClassVar[str] = "logit path: the score is of the logits"
 
     def plan(self, network, probe):
         return Plan((LOGITS,))

@@ -46,6 +46,7 @@ class LeeMahalanobis(Learner[Layers]):
     needs = ("layers", "labels", "gradient of the input")
     cost = "a pass of its own: three forwards and two backwards; one fit pass"
     fails_when = "The step does not suit the network and its preprocessing."
+    attribution = "none: the score is of layers after a step of the input"
 
     def __init__(self, *, layers: Sequence[str] = ("conv2", "relu2"), noise: float = 0.01) -> None:
         require(len(layers) == 2, "layers", layers, "two module names")

@@ -125,3 +125,19 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ModuleNotFoundError, match="pip install matplotlib"):
         plots.plot_roc(KNOWN, FAR)
+
+
+def test_regions_are_drawn_over_the_image_with_a_cross_at_the_peak(ax):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    images = torch.rand(3, 3, 8, 8, generator=GENERATOR)
+    found = gradood.region_map(gradood.Monitor(model, "energy"), images)
+    assert plots.plot_regions(found, images, row=1, ax=ax) is ax
+    picture, overlay = (image.get_array() for image in ax.images)
+    assert picture.shape == (8, 8) and overlay.shape == (8, 8, 4)
+    row, column = found.peak[1].tolist()
+    assert ax.lines[0].get_xydata().tolist() == [[column, row]]
+    assert overlay[row, column, 3] <= 0.75
+    with pytest.raises(DataError, match="expected the 3 of the map"):
+        plots.plot_regions(found, images[:2], ax=ax)

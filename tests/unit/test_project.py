@@ -52,9 +52,9 @@ def test_public_names_are_listed_sorted_and_exist(name):
 def test_the_names_beside_the_detectors_are_these():
     """A detector is added by its file alone; any other public name is added here on purpose."""
     assert sorted({*gradood.__all__} - {*gradood.detectors.__all__}) == [
-        *("Detector", "Guard", "Learner", "Monitor", "OnnxJudge", "Result", "Results"),
-        *("Table", "Watch", "choose", "errors", "evaluate", "export", "guard", "inspect", "load"),
-        *("methods", "metrics", "plots", "zero_shot"),
+        *("Detector", "Guard", "Learner", "Monitor", "OnnxJudge", "RegionMap", "Result"),
+        *("Results", "Table", "Watch", "choose", "errors", "evaluate", "export", "guard"),
+        *("inspect", "load", "methods", "metrics", "plots", "region_map", "zero_shot"),
     ]
 
 

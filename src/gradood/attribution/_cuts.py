@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gradood.attribution._grid import Grid, grid_of
+from gradood.attribution._grid import Grid, grid_of, image_size
 from gradood.attribution._mixing import mixed
 from gradood.attribution._passes import seen_at
 from gradood.detectors._shared.blocks import block_outputs, repeated_blocks
 from gradood.errors import TapError
 from gradood.taps import Inputs, Network, Site, attended, joined, shifted
 
-__all__ = ["cuts", "default_places", "grids_of", "image_size"]
+__all__ = ["cuts", "default_places", "grids_of"]
 
 _ROUNDING = 1e-5
 """Relative to the largest logit; the two rows of a trial may be rounded apart."""
@@ -42,7 +42,7 @@ def grids_of(network: Network, names: Sequence[str], x: Inputs) -> dict[Site, Gr
     return found
 
 
-def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
+def default_places(network: Network, x: Inputs, *, pixels: bool = False) -> dict[Site, Grid]:
     """At most six of the `cuts`, evenly spread, at which the places of things matter.
 
     They do not at a map that is averaged next, nor where only a class token is taken from.
@@ -50,6 +50,8 @@ def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
     Args:
         network: the observed model.
         x: at least one row, on its device.
+        pixels: whether maps with a position for each pixel are among them, even if there are
+            others; gradients there differ from pixel to pixel.
 
     Raises:
         TapError: there is none; says why.
@@ -68,6 +70,9 @@ def default_places(network: Network, x: Inputs) -> dict[Site, Grid]:
             "no layer of this model holds places that its answer depends on but those of the map "
             'that is averaged last; take method="channels" for that one, or method="occlusion".'
         )
+    size = image_size(x)
+    coarse = [s for s in found if size is None or places[s].size < size[0] * size[1]]
+    found = found if pixels else coarse or found
     count = min(_MAPPED, len(found))
     chosen = [found[-(-(i + 1) * len(found) // count) - 1] for i in range(count)]
     return {site: places[site] for site in chosen}
@@ -106,12 +111,6 @@ def cuts(network: Network, x: Inputs) -> dict[Site, Grid]:
         )
     place = {name: i for i, name in enumerate(order)}
     return dict(sorted(found.items(), key=lambda item: (place[item[0].layer], item[0].port)))
-
-
-def image_size(x: Inputs) -> tuple[int, int] | None:
-    """Height and width of a batch of images; None of anything else."""
-    images = isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point()
-    return (x.shape[2], x.shape[3]) if images and isinstance(x, Tensor) else None
 
 
 def _tried(network: Network, rows: Inputs, sites: Sequence[Site]) -> dict[Site, Grid]:

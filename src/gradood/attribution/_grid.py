@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Grid", "grid_of", "upsampled"]
+from gradood.taps import Inputs
+
+__all__ = ["Grid", "grid_of", "image_size", "upsampled"]
 
 _MOST_TOKENS = 16
 """Tokens before the patches at most: a class token, a distillation token, registers."""
@@ -27,6 +29,15 @@ class Grid:
     first: int
     rows: int
     columns: int
+
+    def over(self, tensor: Tensor, image: tuple[int, int] | None) -> "Grid":
+        """The grid of a tensor of the same layer, of inputs of another size.
+
+        Args:
+            tensor: (batch, …).
+            image: height and width of these inputs, or None for sequences.
+        """
+        return grid_of(tuple(tensor.shape[1:]), self.channels, image) or self
 
     @property
     def size(self) -> int:
@@ -80,6 +91,12 @@ def _rows(count: int, image: tuple[int, int]) -> int:
         if count % rows == 0 and rows * width == (count // rows) * height:
             return rows
     return 0
+
+
+def image_size(x: Inputs) -> tuple[int, int] | None:
+    """Height and width of a batch of images; None of anything else."""
+    images = isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point()
+    return (x.shape[2], x.shape[3]) if images and isinstance(x, Tensor) else None
 
 
 def upsampled(low: Tensor, size: tuple[int, int]) -> Tensor:

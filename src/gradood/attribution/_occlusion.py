@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from gradood.attribution._cuts import image_size
-from gradood.attribution._explained import Explained
-from gradood.attribution._path import LayerContributions
+from gradood.attribution._grid import image_size
+from gradood.attribution._mapped_score import MappedScore
+from gradood.attribution._path import LayerMap
 from gradood.errors import TapError
 from gradood.taps import Arguments, Inputs, attended, is_mask
 
@@ -15,7 +15,7 @@ _CELLS = 8
 """Windows per side, whose side is a quarter of the image's."""
 
 
-def occlusion(x: Inputs, explained: Explained) -> LayerContributions:
+def occlusion(x: Inputs, explained: MappedScore) -> LayerMap:
     """How much the score falls where a window of an image, or a token of a text, is taken away.
 
     Windows of a quarter of height and width, around the centers of 8 × 8 cells, are `covered`;
@@ -40,7 +40,7 @@ def occlusion(x: Inputs, explained: Explained) -> LayerContributions:
             for columns in _windows(size[1])
         ]
         values = torch.stack(falls, 1).unflatten(1, (_cells(size[0]), _cells(size[1])))
-        return LayerContributions(values, score, torch.full_like(score, torch.nan))
+        return LayerMap(values, score, torch.full_like(score, torch.nan))
     mask = attended(x)
     if mask is None or isinstance(x, Tensor):
         raise TapError(
@@ -49,7 +49,7 @@ def occlusion(x: Inputs, explained: Explained) -> LayerContributions:
         )
     falls = [score - explained.of_inputs(_without(x, place)) for place in range(mask.shape[1])]
     values = torch.where(mask.cpu(), torch.stack(falls, 1), 0.0)[:, None]
-    return LayerContributions(values, score, torch.full_like(score, torch.nan))
+    return LayerMap(values, score, torch.full_like(score, torch.nan))
 
 
 def covered(x: Tensor, window: tuple[slice, slice]) -> Tensor:

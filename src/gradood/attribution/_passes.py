@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradood.attribution._explained import Explained
+from gradood.attribution._mapped_score import MappedScore
 from gradood.errors import TapError
 from gradood.taps import HeadReading, Inputs, Network, Site, Tap
 
@@ -17,7 +17,7 @@ class Pass:
     """What one pass gave.
 
     Attributes:
-        score: (batch,) float64, the explained score.
+        score: (batch,) float64; or, where no score was asked for, the logits (batch, classes).
         seen: site → the tensor there, a copy.
     """
 
@@ -28,7 +28,7 @@ class Pass:
 def seen_at(
     network: Network,
     x: Inputs,
-    explained: Explained | None,
+    explained: MappedScore | None,
     sites: tuple[Site, ...] = (),
     replaced: tuple[Site, Tensor] | None = None,
 ) -> Pass:
@@ -37,7 +37,7 @@ def seen_at(
     Args:
         network: the observed model.
         x: of a batch, on its device.
-        explained: None for the sum of the logits in place of the score.
+        explained: the score; None for the logits in its place.
         sites: to look at.
         replaced: a site, and what takes the place of the tensor there.
     """
@@ -53,7 +53,7 @@ def seen_at(
 
 
 def gradient_at(
-    network: Network, x: Inputs, explained: Explained, site: Site, tensor: Tensor
+    network: Network, x: Inputs, explained: MappedScore, site: Site, tensor: Tensor
 ) -> Tensor:
     """Gradient of the score with respect to what is at a site, with `tensor` there.
 
@@ -70,7 +70,9 @@ def gradient_at(
     return found[0]
 
 
-def _head(network: Network, tap: Tap, x: Inputs, explained: Explained | None) -> HeadReading | None:
+def _head(
+    network: Network, tap: Tap, x: Inputs, explained: MappedScore | None
+) -> HeadReading | None:
     needed = explained is not None and explained.reads_features
     return network.watch_head(tap, x) if needed else None
 
@@ -79,7 +81,7 @@ def _score(
     network: Network,
     tap: Tap,
     x: Inputs,
-    explained: Explained | None,
+    explained: MappedScore | None,
     reading: HeadReading | None,
 ) -> Tensor:
     logits = network.logits_of(tap.run(x.clone() if network.overwrites else x))

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradood.attribution._explained import Explained
-from gradood.attribution._grid import Grid
+from gradood.attribution._grid import Grid, image_size
+from gradood.attribution._mapped_score import MappedScore
 from gradood.attribution._mixing import mixed
 from gradood.attribution._passes import gradient_at, seen_at
 from gradood.taps import Inputs, Network, Site, attended
 
-__all__ = ["LayerContributions", "contributions"]
+__all__ = ["LayerMap", "position_contributions"]
 
 _STEPS = 8
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class LayerContributions:
-    """What each position of a layer adds to a score.
+class LayerMap:
+    """A value for each position of a layer.
 
     Attributes:
         values: (batch, rows, columns) float64.
@@ -31,13 +31,13 @@ class LayerContributions:
     reference: Tensor
 
 
-def contributions(
+def position_contributions(
     network: Network,
     x: Inputs,
-    explained: Explained,
+    explained: MappedScore,
     place: tuple[Site, Grid],
     mixing: float = 0.5,
-) -> LayerContributions:
+) -> LayerMap:
     """Aumann–Shapley values of the positions of a layer, from activations that are mixed in part.
 
     ``c_p = Σ_u (a_pu − r_pu) · ∫₀¹ ∂s/∂a_pu (r + t (a − r)) dt`` with ``r = a + m (mixed − a)``,
@@ -56,6 +56,7 @@ def contributions(
     site, grid = place
     original = seen_at(network, x, explained, (site,))
     tensor = original.seen[site]
+    grid = grid.over(tensor, image_size(x))
     step = (tensor - mixed(tensor, grid, attended(x))) * mixing
     reference = tensor - step
     total = torch.zeros_like(tensor, dtype=torch.float64)
@@ -64,4 +65,4 @@ def contributions(
         total += gradient_at(network, x, explained, site, point).to(torch.float64)
     each = grid.positions(step.double() * total / _STEPS).sum(-1)
     start = seen_at(network, x, explained, replaced=(site, reference)).score
-    return LayerContributions(grid.folded(each), original.score, start)
+    return LayerMap(grid.folded(each), original.score, start)

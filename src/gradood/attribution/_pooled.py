@@ -1,17 +1,19 @@
 """Contributions of the positions whose mean is the features: the last map, unit by unit."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from gradood.attribution._cuts import image_size
-from gradood.attribution._explained import Explained
-from gradood.attribution._grid import Grid, grid_of
+from gradood.attribution._grid import Grid, grid_of, image_size
+from gradood.attribution._mapped_score import MappedScore
 from gradood.attribution._passes import seen_at
-from gradood.attribution._path import LayerContributions
-from gradood.errors import TapError
+from gradood.attribution._path import LayerMap
+from gradood.errors import DataError, TapError
+from gradood.evidence import FEATURES, gather
 from gradood.taps import Inputs, Network, Site, attended
 
-__all__ = ["pooled_contributions", "pooled_place"]
+__all__ = ["mean_features", "pooled_contributions", "pooled_place"]
 
 _ROUNDING = 1e-3
 _STEPS = 64
@@ -39,43 +41,56 @@ def pooled_place(network: Network, x: Inputs) -> tuple[Site, Grid]:
 
 
 def pooled_contributions(
-    network: Network, x: Inputs, explained: Explained, reference: Tensor | None = None
-) -> LayerContributions:
+    network: Network, x: Inputs, explained: MappedScore, reference: Tensor
+) -> LayerMap:
     """Shares of the positions of the last map in the contributions of the units.
 
-    ``c_p = Σ_u (a_pu − r_u) g_u / P`` with ``g_u = ∫₀¹ ∂s/∂h_u (r + t (h − r)) dt``: over the P
-    positions they sum to each unit's Aumann–Shapley value ``(h_u − r_u) g_u``, as h is the mean
-    of a.
+    ``c_p = 1/P Σ_u (c_u + (a_pu − h_u) g_u)`` with c_u the contribution of unit u by the rule of
+    the detector, and ``g_u = ∫₀¹ ∂s/∂h_u (r + t (h − r)) dt``. As h is the mean of a over the P
+    positions, these sum to c_u for each unit, whatever its rule; where that is Aumann–Shapley, with
+    ``c_u = (h_u − r_u) g_u``, they are ``(a_pu − r_u) g_u / P``.
 
     Args:
         network: the observed model.
         x: of a batch, finite, on its device.
         explained: the score.
-        reference: r, (width,) features; None for zero, at which no unit is active.
+        reference: r, (width,) features, such as the mean of known ones.
 
     Cost:
-        One forward, and 64 backwards through the detectors alone.
+        Two forwards, and 64 backwards through the detectors alone.
     """
-    values, weight, score = _last_values(network, x, explained)
+    values, weight, score, grid = _last_values(network, x, explained)
     h = (values * weight[..., None]).sum(1)
-    start = torch.zeros_like(h) if reference is None else reference.to(h).expand_as(h)
-    total = torch.zeros_like(h)
+    start = reference.to(h).expand_as(h)
+    slope = torch.zeros_like(h)
     for number in range(_STEPS):
         point = start + (number + 0.5) / _STEPS * (h - start)
-        total += _slope(network, explained, point)
-    each = ((values - start[:, None]) * (total / _STEPS)[:, None]).sum(-1) * weight
-    _, grid = pooled_place(network, x)
-    return LayerContributions(
-        grid.folded(each), score, explained.of_features(start, _logits(network, start)).detach()
-    )
+        slope += _slope(network, explained, point) / _STEPS
+    units, reached = explained.units(x, reference)
+    away = ((values - h[:, None]) * slope[:, None]).sum(-1)
+    return LayerMap(grid.folded((units.sum(1, keepdim=True) + away) * weight), score, reached)
+
+
+def mean_features(network: Network, batches: Iterable[Inputs]) -> Tensor:
+    """(width,) float64, the mean features of some inputs.
+
+    Raises:
+        DataError: there are none.
+    """
+    sums = [(gather(network, x, (FEATURES,)).features.double().sum(0), len(x)) for x in batches]
+    count = sum(size for _, size in sums)
+    if not count:
+        raise DataError("known= holds no input; give some that the model knows.")
+    return torch.stack([each for each, _ in sums]).sum(0) / count
 
 
 def _last_values(
-    network: Network, x: Inputs, explained: Explained
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (batch, positions, width) of the last map, (batch, positions) weights, and scores."""
-    site, grid = pooled_place(network, x)
+    network: Network, x: Inputs, explained: MappedScore
+) -> tuple[Tensor, Tensor, Tensor, Grid]:
+    """Values (batch, positions, width) of the last map, weights, scores, and how it lies."""
+    site, place = pooled_place(network, x)
     seen = seen_at(network, x, explained, (site, network.head.site))
+    grid = place.over(seen.seen[site], image_size(x))
     tensor = grid.positions(seen.seen[site]).double()
     mask = attended(x)
     features = network.head.features(seen.seen[network.head.site], None, mask).double()
@@ -86,14 +101,14 @@ def _last_values(
     for values in (tensor, tensor.clamp_min(0)):
         off = ((values * weight[..., None]).sum(1) - features).abs().max()
         if float(off) <= _ROUNDING * float(features.abs().max()):
-            return values, weight, seen.score
+            return values, weight, seen.score, grid
     raise TapError(
         "the features of this batch are not the mean of the last map, as they were on the first "
         'inputs; give a mask if positions are padding, or take method="path".'
     )
 
 
-def _slope(network: Network, explained: Explained, features: Tensor) -> Tensor:
+def _slope(network: Network, explained: MappedScore, features: Tensor) -> Tensor:
     with torch.enable_grad():
         point = features.detach().requires_grad_()
         score = explained.of_features(point, _logits(network, point))

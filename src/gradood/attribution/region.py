@@ -1,6 +1,6 @@
 """Maps of where in an input a score comes from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -10,30 +10,47 @@ from torch import Tensor
 from gradood._engine.batches import Data, batches
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
-from gradood.attribution._cuts import default_places, grids_of, image_size
-from gradood.attribution._explained import Explained, explained
-from gradood.attribution._grid import upsampled
-from gradood.attribution._known import known_positions
+from gradood.attribution._cuts import default_places, grids_of
+from gradood.attribution._grid import image_size, upsampled
+from gradood.attribution._known_positions import known_positions
+from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._occlusion import occlusion
-from gradood.attribution._path import LayerContributions, contributions
-from gradood.attribution._pooled import pooled_contributions, pooled_place
+from gradood.attribution._path import LayerMap, position_contributions
+from gradood.attribution._pooled import mean_features, pooled_contributions, pooled_place
+from gradood.attribution.known import KnownFeatures
+from gradood.detectors.base import Detector
 from gradood.errors import ConfigError, DataError, suggest
-from gradood.monitor import Monitor
 
 __all__ = ["Method", "RegionMap", "region_map"]
 
 Method: TypeAlias = Literal["path", "channels", "occlusion", "known"]
+"""How a score is led back to places.
+
+``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
+The path starts where each position holds half of its own vector and half of the mean over
+all positions of that input: what is explained is what the score owes to things being
+where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
+``"channels"``: shares of the positions of the last map in the contributions of the units,
+from the mean features of known inputs (`known`); exact where the features are a mean over
+positions. Coarse.
+``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
+detector; many forwards.
+``"known"``: how far the vector at each position of some layers lies from those of known
+inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best in
+images, and is no part of the score: it tells what is strange, not what the detector saw.
+"""
 _METHODS: tuple[Method, ...] = get_args(Method)
+_WITH_KNOWN = ("known", "channels")
 _ROWS = 32
 """Rows that are mapped at once."""
 
 
-class Guarding(Protocol):
-    """A guard: something with a monitor."""
+class Monitoring(Protocol):
+    """A `gradood.Monitor`, or a `gradood.Guard`, which has one."""
 
     @property
-    def monitor(self) -> Monitor[Any]:
-        """That decides."""
+    def detectors(self) -> dict[str, Detector]:
+        """By name."""
         ...
 
 
@@ -112,7 +129,7 @@ class RegionMap:
 
 
 def region_map(
-    monitor: Monitor[Any] | Guarding,
+    monitor: Monitoring,
     inputs: Data,
     *,
     method: Method = "path",
@@ -122,30 +139,18 @@ def region_map(
 ) -> RegionMap:
     """Where in each input a score comes from.
 
-    Methods:
-        ``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
-        The path starts where each position holds half of its own vector and half of the mean over
-        all positions of that input: what is explained is what the score owes to things being
-        where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
-        ``"channels"``: shares of the positions of the last map in the contributions of the units,
-        from features of zero; exact where the features are a mean over positions. Coarse.
-        ``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
-        detector; many forwards.
-        ``"known"``: how far the vector at each position of some layers lies from those of known
-        inputs (`known`), by one Gaussian for each layer; 1 is ordinary. It points best, and is
-        not a part of the score: it tells what is strange, not what the detector saw.
-
     Args:
         monitor: fitted; with several detectors calibrated, or see `detector`. Or a guard.
         inputs: images (N, channels, height, width), or sequences with an attention mask, as one
             batch or several of one shape.
-        method: see above.
+        method: see `gradood.attribution.Method`.
         detector: whose score; None for the only one, or of several the sum of their scores, each
             less its median and divided by what lies between that and its 95 % quantile on the
             calibration data.
         layers: of ``"path"`` and ``"known"``: names of layers that everything passes through; None
             finds them, and takes six, evenly spread.
-        known: of ``"known"``: in-distribution inputs, of which some hundred are enough.
+        known: of ``"known"`` and ``"channels"``: in-distribution inputs; some hundred are enough.
+            ``"channels"`` takes those that were remembered (`gradood.Monitor.remember`) without.
 
     Raises:
         ConfigError: no such method, or several detectors without a calibration.
@@ -155,9 +160,9 @@ def region_map(
 
     Cost:
         ``"path"``: for each layer 10 forwards and 8 truncated backwards; to find the layers a
-        forward of two inputs for each that is tried. ``"channels"``: one forward.
-        ``"occlusion"``: 64 forwards, or one for each token. ``"known"``: a pass over `known`, and
-        two forwards.
+        forward of two inputs for each that is tried. ``"channels"`` and
+        ``"known"``: a pass over `known`, and a forward or two. ``"occlusion"``: 64 forwards, or one
+        for each token.
 
     >>> import torch, gradood
     >>> net = torch.nn.Sequential(
@@ -169,16 +174,25 @@ def region_map(
     """
     if method not in _METHODS:
         raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
-    if (method == "known") != (known is not None):
+    if method not in _WITH_KNOWN if known is not None else method == "known":
         raise ConfigError(
-            'known= are in-distribution inputs for method="known", and for no other; '
-            f"method={method!r} was given {'none' if known is None else 'some'}."
+            'known= are in-distribution inputs for method="known" and "channels", and for no '
+            f"other; method={method!r} was given {'none' if known is None else 'some'}."
         )
-    given = monitor if isinstance(monitor, Monitor) else monitor.monitor
-    session = given._session
+    return _joined(list(_maps(monitor, inputs, (method, detector, layers), known)))
+
+
+def _maps(
+    monitor: Monitoring,
+    inputs: Data,
+    how: tuple[Method, str | None, Sequence[str] | None],
+    known: Data | None,
+) -> Iterator[RegionMap]:
+    """Maps of some rows after the other."""
+    given: Any = getattr(monitor, "monitor", monitor)
+    session, (method, detector, layers) = given._session, how
     state = session._fitted()
     form = session.unbound.form
-    parts: list[RegionMap] = []
     bound, work = state.bound, None
     for batch in batches(inputs, form=form):
         if not len(batch.inputs):
@@ -186,23 +200,25 @@ def region_map(
         if bound is None:
             bound = session.unbound.bind(session.unbound.moved(batch.inputs))
         x = bound.reader.ready(batch.inputs)
-        what = explained(bound, state.rule, detector)
+        what = mapped_score(bound, state.rule, detector)
         if work is None:
-            given_known = None if known is None else (b.inputs for b in batches(known, form=form))
-            work = _work(bound, x, what, (method, layers), given_known)
-        parts += [_mapped(rows, what, method, work) for rows in x.split(_ROWS)]
-    return _joined(parts)
+            others: Any = state.known
+            if known is not None:
+                others = (other.inputs for other in batches(known, form=form))
+            work = _work(bound, x, what, (method, layers), others)
+        for rows in x.split(_ROWS):
+            yield _mapped(rows, what, method, work)
 
 
-_Work: TypeAlias = Callable[[Inputs], dict[str, LayerContributions]]
+_Work: TypeAlias = Callable[[Inputs], dict[str, LayerMap]]
 
 
 def _work(
     bound: DetectorSet,
     x: Inputs,
-    what: Explained,
+    what: MappedScore,
     how: tuple[Method, Sequence[str] | None],
-    known: Iterable[Inputs] | None,
+    known: Iterable[Inputs] | KnownFeatures | None,
 ) -> _Work:
     """What maps rows, by layer."""
     network, (method, layers) = bound.binding.network, how
@@ -210,29 +226,40 @@ def _work(
         raise ConfigError(f'layers= are those of method="path" and "known", not of {method!r}.')
     if method == "occlusion":
         return lambda rows: {"": occlusion(rows, what)}
+    ready: Iterable[Inputs] = ()
+    if known is not None and not isinstance(known, KnownFeatures):
+        ready = (part for rows in known for part in bound.reader.ready(rows).split(_ROWS))
     if method == "channels":
         what.require_differentiable()
         last = str(pooled_place(network, x)[0])
-        return lambda rows: {last: pooled_contributions(network, rows, what)}
+        if known is None:
+            raise ConfigError(
+                'method="channels" takes contributions from the mean features of known inputs: '
+                "give some as known=, or call monitor.remember(known) first."
+            )
+        remembered = isinstance(known, KnownFeatures)
+        mean = known.mean if remembered else mean_features(network, ready)
+        return lambda rows: {last: pooled_contributions(network, rows, what, mean)}
     finite = selected(x, finite_rows(x))
-    places = default_places(network, finite) if layers is None else grids_of(network, layers, x)
-    if known is not None:
-        ready = (part for rows in known for part in bound.reader.ready(rows).split(_ROWS))
+    if layers is None:
+        places = default_places(network, finite, pixels=method == "known")
+    else:
+        places = grids_of(network, layers, x)
+    if method == "known":
         gaussians = known_positions(network, places, ready)
         return lambda rows: _with_score(gaussians.distances(rows), what.of_inputs(rows))
     what.require_differentiable()
     return lambda rows: {
-        str(place[0]): contributions(network, rows, what, place) for place in places.items()
+        str(place[0]): position_contributions(network, rows, what, place)
+        for place in places.items()
     }
 
 
-def _with_score(
-    found: dict[str, LayerContributions], score: Tensor
-) -> dict[str, LayerContributions]:
+def _with_score(found: dict[str, LayerMap], score: Tensor) -> dict[str, LayerMap]:
     return {name: replace(layer, score=score) for name, layer in found.items()}
 
 
-def _mapped(x: Inputs, what: Explained, method: Method, work: _Work) -> RegionMap:
+def _mapped(x: Inputs, what: MappedScore, method: Method, work: _Work) -> RegionMap:
     """The maps of some rows; NaN of those that are not finite."""
     finite = finite_rows(x)
     found = work(x if bool(finite.all()) else selected(x, finite))

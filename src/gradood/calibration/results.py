@@ -11,6 +11,7 @@ from gradood._io import html
 from gradood._io.dataframe import data_frame
 from gradood.calibration._batch_scores import BatchScores
 from gradood.calibration._rows import PREVIEW, Rows, positions, preview, share
+from gradood.calibration._why import Explained, source_of, with_source
 from gradood.errors import ConfigError, DataError, UnknownNameError, suggest
 
 __all__ = ["BatchScores", "Result", "Results", "Status", "benjamini_hochberg"]
@@ -59,7 +60,7 @@ Status = Literal["ok", "nonfinite_input", "nonfinite_score"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Result:
+class Result(Explained):
     """What one detector, or a combination of several, says of each sample.
 
     Attributes:
@@ -102,7 +103,7 @@ class Result:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         tensors = {n: value[places] for n, value in values.items() if isinstance(value, Tensor)}
         status = tuple(self.status[place] for place in places.tolist())
-        return replace(self, **tensors, status=status)
+        return with_source(replace(self, **tensors, status=status), source_of(self))
 
     def __iter__(self) -> Iterator["Result"]:
         return (self[row] for row in range(len(self)))
@@ -156,7 +157,7 @@ class Result:
         return benjamini_hochberg(self.p_value, fdr) | bad
 
 
-class Results(Mapping[str, Result]):
+class Results(Explained, Mapping[str, Result]):
     """A `Result` per detector, and where the monitor combines them the combined one.
 
     ``results["line"].is_ood`` is one detector's decision. With ``combine=``,
@@ -204,7 +205,7 @@ class Results(Mapping[str, Result]):
             combined = None if self.combined is None else self.combined[places]
             chosen = Results({n: each[places] for n, each in self._each.items()}, combined)
             chosen._chosen = True
-            return chosen
+            return with_source(chosen, source_of(self))
         known = self._all()
         if key not in known:
             raise UnknownNameError(f"no detector {key!r} here; {suggest(key, known)}")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.fit_data import check_finite, check_neighbors
 from gradood.detectors._shared.shaping import check_percentile
 from gradood.detectors.base import Learner, Plan, State, require
@@ -14,12 +15,17 @@ from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.actsub import (
     balanced_dimension,
     balanced_power,
+    bounded_energy,
+    bounded_nearness,
     decisive_score,
     insignificant_score,
     steady_percentile,
 )
 from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
+from gradood.functional.nnguide import guidance, nearest_guides
 from gradood.functional.samples import Selection
+from gradood.functional.shaping import stretched
 from gradood.functional.subspace import principal, residual
 from gradood.taps import Network
 
@@ -67,6 +73,11 @@ class ActSub(Learner[Selection]):
     fails_when = (
         "The head reads all directions of the features (no more features than classes), or the "
         "bank is so small that it misses classes (raise samples)."
+    )
+    attribution = (
+        "terms: the path of the features from the reference, with SCALE's factor and the "
+        "nearest of the bank as the sample has them; the reference value is that of the same "
+        "form"
     )
     labels = False
     state_shapes = (
@@ -163,3 +174,22 @@ class ActSub(Learner[Selection]):
         energy = decisive_score(parts, head.weight, head.bias, float(state["percentile"]))
         near = insignificant_score(features @ state["insignificant"], state["bank"], self.k)
         return -energy * near.pow(state["lam"])
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        head, wide = evidence.linear, evidence.features.double()
+        parts = wide @ state["decisive"]
+        stretch = stretched(parts, float(state["percentile"]))
+        outer = directions(wide @ state["insignificant"])
+        near = state["bank"].double()[nearest_guides(outer, state["bank"], self.k)].mean(1)
+        # Of the bank's own type, which 1 − u magnifies.
+        rounding = guidance(outer, state["bank"], self.k) - (outer * near).sum(1)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            decisive = points @ state["decisive"] * stretch[rows, None]
+            logits = linear_logits(decisive, head.weight, head.bias)
+            similar = (directions(points @ state["insignificant"]) * near[rows]).sum(1)
+            similar = similar + rounding[rows]
+            return -bounded_energy(logits) * bounded_nearness(similar).pow(state["lam"])
+
+        return feature_terms(score, reference.features, wide)

@@ -4,11 +4,13 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.scaling import SHIFT_SHAPES, AdaptiveScaling, Percentile, Shifts
-from gradood.detectors.base import Learner, Plan, State
+from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.evidence import Evidence
 from gradood.functional.gradnorm import linear_logits
 from gradood.functional.logits import energy
+from gradood.registry import resolved
 from gradood.taps import Network
 
 __all__ = ["AdaScaleA"]
@@ -64,6 +66,10 @@ class AdaScaleA(Learner[Shifts]):
         "of the least salient values move, so another device or batch size may change a score a "
         "little."
     )
+    attribution = (
+        "shaped: energy, by its own rule, on the features times exp(r); the reference is "
+        "taken times the sample's factor, as its perturbed features are not known"
+    )
     labels = False
     published: ClassVar = {"p_min": 75, "p_max": 85}
     state_shapes = SHIFT_SHAPES
@@ -114,6 +120,14 @@ class AdaScaleA(Learner[Shifts]):
         """Scores (batch,)."""
         ratio, head = self._scaling().ratio(evidence, state), evidence.linear
         return _scaled(evidence.features, ratio, head.weight, head.bias)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        ratio = self._scaling().ratio(sample, state)[:, None]
+        features = evidence.features.double() * ratio.exp()
+        return resolved("energy"), with_features(evidence, features)
 
 
 def _scaled(features: Tensor, ratio: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,12 +4,14 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     Percentile,
     check_percentile,
     check_score,
     chosen_share,
+    inner_score,
     measured,
     shaped_plan,
     share_reads,
@@ -54,6 +56,10 @@ class ASHB(Learner[Selection]):
         "Fewer units are active than are kept, so that zeros are raised to the mean, or features "
         "are signed, whose sum says little."
     )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
+    )
     rescores = True
 
     labels = False
@@ -91,3 +97,10 @@ class ASHB(Learner[Selection]):
         """Scores (batch,)."""
         features = binarized(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = binarized(evidence.features, share_removed(self, state))
+        return inner_score(self.score), with_features(evidence, features)

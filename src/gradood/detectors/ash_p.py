@@ -4,12 +4,14 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     Percentile,
     check_percentile,
     check_score,
     chosen_share,
+    inner_score,
     measured,
     shaped_plan,
     share_reads,
@@ -53,6 +55,10 @@ class ASHP(Learner[Selection]):
         "The small activations carry the classes (few or dense features), or features are signed, "
         "where strong negative ones are removed with the rest."
     )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
+    )
     rescores = True
 
     labels = False
@@ -90,3 +96,10 @@ class ASHP(Learner[Selection]):
         """Scores (batch,)."""
         features = pruned(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = pruned(evidence.features, share_removed(self, state))
+        return inner_score(self.score), with_features(evidence, features)

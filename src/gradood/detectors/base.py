@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Attributed
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors._shared.options import answering
 from gradood.detectors._shared.partials import Mergeable, merged, partial_tensors
@@ -44,7 +45,7 @@ _BUILT_IN = re.compile(r"gradood\.detectors\.[a-z]\w*")
 _CITED = re.compile(r"\[([a-z]+\d{4}[a-z]+)\]")
 
 
-class Detector(ABC):
+class Detector(Attributed, ABC):
     """An out-of-distribution score; higher means more out-of-distribution.
 
     The constructor only stores and checks its keyword-only options. A detector says what it reads
@@ -83,7 +84,7 @@ class Detector(ABC):
     published: ClassVar[Mapping[str, Any]] = {}
     later: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self) -> None:  # noqa: B027
+    def __init__(self) -> None:
         """A detector without options."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -51,6 +51,7 @@ class BLOOD(Detector):
         "The task is so simple that training changed the upper layers little, or the network is no "
         "transformer, on which the paper measured it to say less."
     )
+    attribution = "none: the score is of Jacobians between layers, which have no units"
     published: ClassVar[Mapping[str, Any]] = {"samples": 50, "projections": "two-sided"}
 
     def __init__(

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class
 from gradood.detectors._shared.labels import fill_absent
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
@@ -14,7 +16,7 @@ from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.entropies import generalized_entropy
 from gradood.functional.logits import energy, max_logit, max_softmax
 from gradood.functional.moments import ClassMoments
-from gradood.functional.relative import decoupled_errors
+from gradood.functional.relative import SHORTEST, decoupled_errors
 from gradood.taps import Network
 
 __all__ = ["CADRef"]
@@ -78,6 +80,10 @@ class CADRef(Learner[_Statistics]):
         "Logits are low or negative, so that the energy is no confidence to divide by (take "
         "score='gen'), or unknown inputs resemble one class (near-OOD)."
     )
+    attribution = (
+        "terms: |h − μ_ĉ|_d / ‖h‖₁, over S(z) where unit d raises the logit of ĉ and over S̄ "
+        "where it lowers it; the reference value is 0, at the class mean"
+    )
     labels = False
     state_shapes = ("means: float classes features", "confidence: float")
 
@@ -110,3 +116,18 @@ class CADRef(Learner[_Statistics]):
         raising, lowering = decoupled_errors(evidence.features, state["means"][predicted], weights)
         confidence = _CONFIDENCES[self.score](evidence.logits).clamp_min(_LEAST)
         return raising / confidence + lowering / state["confidence"].clamp_min(_LEAST)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        predicted = evidence.logits.argmax(1)
+        wide = evidence.features.double()
+        aligned = (wide - state["means"][predicted]) * evidence.linear.weight.double()[
+            predicted
+        ].sign()
+        aligned = aligned / wide.abs().sum(1, keepdim=True).clamp_min(SHORTEST)
+        confidence = _CONFIDENCES[self.score](evidence.logits).clamp_min(_LEAST)[:, None]
+        usual = state["confidence"].clamp_min(_LEAST)
+        units = torch.where(aligned > 0, aligned / confidence, -aligned / usual)
+        total = units.sum(1)
+        classes = at_class(total, predicted, evidence.classes)
+        return Terms(units, torch.zeros_like(total), classes=classes)

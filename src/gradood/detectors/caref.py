@@ -2,13 +2,15 @@
 
 from typing import final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class
 from gradood.detectors._shared.labels import fill_absent
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
-from gradood.functional.relative import relative_error
+from gradood.functional.relative import SHORTEST, relative_error
 from gradood.taps import Network
 
 __all__ = ["CARef"]
@@ -40,6 +42,7 @@ class CARef(Learner[ClassMoments]):
         "Unknown inputs resemble one class (near-OOD), or features are signed and sum to little, "
         "so that the division says nothing."
     )
+    attribution = "terms: |h − μ_ĉ|_d / ‖h‖₁; the reference value is 0, at the class mean"
     labels = False
     state_shapes = ("means: float classes features",)
 
@@ -60,3 +63,13 @@ class CARef(Learner[ClassMoments]):
         """Scores (batch,)."""
         centers = state["means"][evidence.logits.argmax(1)]
         return relative_error(evidence.features, centers)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        predicted = evidence.logits.argmax(1)
+        wide = evidence.features.double()
+        length = wide.abs().sum(1, keepdim=True).clamp_min(SHORTEST)
+        units = (wide - state["means"][predicted]).abs() / length
+        total = units.sum(1)
+        classes = at_class(total, predicted, evidence.classes)
+        return Terms(units, torch.zeros_like(total), classes=classes)

@@ -6,7 +6,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.shaping import check_score, measured, shaped_plan
+from gradood.detectors._shared.attributions import with_features
+from gradood.detectors._shared.shaping import check_score, inner_score, measured, shaped_plan
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import (
     FEATURES,
@@ -58,6 +59,10 @@ class DAVIS(Detector):
         "The last map has few positions, or none is averaged into the features, so that nothing is "
         "added to the score inside."
     )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the pooled features; the reference "
+        "stands for such as it is"
+    )
     rescores = True
 
     def __init__(
@@ -92,12 +97,22 @@ class DAVIS(Detector):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
+        return measured(self.score, evidence, features=self._pooled(evidence))
+
+    def _pooled(self, evidence: Evidence) -> Tensor:
         features = evidence.features.double()
         if "largest values" in evidence:
             features = evidence["largest values"].double()
         elif "standard deviations" in evidence:
             features = features + float(self.gamma) * evidence["standard deviations"].double()
-        return measured(self.score, evidence, features=features)
+        return features
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = self._pooled(evidence)
+        return inner_score(self.score), with_features(evidence, features)
 
 
 def _is_mean(network: Network, last: LastMap, probe: Tensor) -> bool:

@@ -1,15 +1,18 @@
 """DICE."""
 
+from dataclasses import replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.labels import present
 from gradood.detectors._shared.shaping import (
     Percentile,
     check_percentile,
     check_score,
+    inner_score,
     measured,
     shaped_plan,
 )
@@ -51,6 +54,7 @@ class DICE(Learner[ClassMoments]):
         "Features are so few that a percentile leaves nothing of some classes, or signed, whose "
         "mean says little of how much a weight contributes."
     )
+    attribution = "shaped: the inner score, by its own rule, on the masked head"
     labels = False
     published: ClassVar = {"percentile": 90}
     state_shapes = ("mask: bool classes features",)
@@ -88,3 +92,11 @@ class DICE(Learner[ClassMoments]):
         """Scores (batch,)."""
         head = evidence.linear
         return measured(self.score, evidence, head=Linear(head.weight * state["mask"], head.bias))
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        head = evidence.linear
+        masked = replace(evidence, head=Linear(head.weight * state["mask"], head.bias))
+        return inner_score(self.score), with_features(masked, evidence.features)

@@ -37,6 +37,10 @@ class Energy(Detector):
         "Training fixed the scale of the logits, or unknown inputs have long features (bright or "
         "high-contrast images on networks without clipping)."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         require(

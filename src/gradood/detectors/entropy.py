@@ -36,6 +36,10 @@ class Entropy(Detector):
         "The network is overconfident away from its data, or known inputs are ambiguous by nature "
         "(fine-grained classes), which is entropy too."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

@@ -42,6 +42,10 @@ class ExGrad(Detector):
         "multiplies, which alone (entropy, msp) ranks better. The paper's own finding is that "
         "gradients add little."
     )
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
 
     def __init__(self, *, order: float = 1, bias: bool = True) -> None:
         require(order >= 1, "order", order, "a number ≥ 1")

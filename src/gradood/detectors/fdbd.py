@@ -5,11 +5,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class, linear_terms, with_features
 from gradood.detectors._shared.centers import Center
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
-from gradood.functional.fdbd import boundary_distance, inverse_separations
+from gradood.functional.fdbd import SHORTEST, boundary_distance, inverse_separations
 from gradood.functional.gradnorm import linear_logits
 from gradood.taps import Network
 
@@ -45,6 +46,10 @@ class FDBD(Learner[Center]):
     fails_when = (
         "Unknown inputs land near the mean feature, where the division makes small distances to "
         "the boundaries look large."
+    )
+    attribution = (
+        "terms: of the mean over boundaries, linear in the logits, at the sample's class and "
+        "length; the reference value is the same sum at the reference, over the same length"
     )
     labels = False
     state_shapes = (
@@ -84,3 +89,15 @@ class FDBD(Learner[Center]):
         length = torch.linalg.vector_norm(features - origin, dim=1)
         logits = linear_logits(features, head.weight, head.bias)
         return -boundary_distance(logits, state["inverse"], length)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        head, features = evidence.linear, evidence.features.double()
+        origin = state["mean"] if self.distance_as_normalizer else 0.0
+        length = torch.linalg.vector_norm(features - origin, dim=1).clamp_min(SHORTEST)
+        logits = linear_logits(features, head.weight, head.bias)
+        predicted = logits.argmax(1)
+        scale = state["inverse"][predicted]
+        weights = scale / ((scale > 0).sum(1).clamp_min(1) * length)[:, None]
+        weights = weights - at_class(weights.sum(1), predicted, evidence.classes)
+        return linear_terms(weights, with_features(evidence, features, logits), reference)

@@ -59,6 +59,10 @@ class GAIAA(Detector):
         "The network is so confident that O underflows for most inputs, in- and out-of-"
         "distribution alike, or the inner layers are chosen too early."
     )
+    attribution = (
+        "none: the score is of gradients at inner layers, whose channels are no units of the "
+        "features"
+    )
 
     def __init__(self, *, layers: Sequence[str] | None = None, last: str | None = None) -> None:
         require(layers is None or not isinstance(layers, str), "layers", layers, "module names")

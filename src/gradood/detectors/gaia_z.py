@@ -64,6 +64,10 @@ class GAIAZ(Detector):
         "Gradients are dense: no ReLU follows the normalization layers (GELU, SiLU, linear "
         "bottlenecks), as in transformers and most mobile networks; the score is then constant."
     )
+    attribution = (
+        "none: the score is of zero gradients at inner layers, whose channels are no units "
+        "of the features"
+    )
     links = ("softmax", "sigmoid")
 
     def __init__(

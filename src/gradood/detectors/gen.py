@@ -40,6 +40,10 @@ class GEN(Detector):
         "The probabilities of unlikely classes are noise (label smoothing, thousands of classes "
         "with a large M), or the network is overconfident away from its data."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
 
     def __init__(self, *, gamma: float = 0.1, M: int = 100) -> None:
         require(0 < gamma and isfinite(gamma), "gamma", gamma, "a number > 0")

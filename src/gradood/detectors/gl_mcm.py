@@ -1,10 +1,12 @@
 """GL-MCM."""
 
+from dataclasses import replace
 from math import isfinite
 from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, cosine_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors._shared.zero_shot import local_site
 from gradood.detectors.base import Detector, Plan, State, require
@@ -47,6 +49,10 @@ class GLMCM(Detector):
         "The image encoder returns no local features in the space of the texts (refused), or known "
         "objects beside unknown ones should count as unknown."
     )
+    attribution = (
+        "terms: the path of the cosines with the classes, Σ_c t̂_cd (ĥ_d − r̂_d) ∫ "
+        "∂s/∂cos_c, from the reference's; the local features' matching is a part"
+    )
 
     def __init__(self, *, temperature: float = 1.0, weight: float = 1.0) -> None:
         ok = 0 < temperature and isfinite(temperature)
@@ -67,3 +73,14 @@ class GLMCM(Detector):
         whole = max_softmax(cosines(evidence.features, texts) / temperature)
         local = local_matching(evidence["maps"], texts, temperature)
         return whole + float(self.weight) * local
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+
+        def score(matching: Tensor, rows: Tensor) -> Tensor:
+            return max_softmax(matching / float(self.temperature))
+
+        found = cosine_terms(score, evidence, reference)
+        texts, maps = evidence.linear.weight, evidence["maps"]
+        local = float(self.weight) * local_matching(maps, texts, float(self.temperature))
+        return replace(found, parts={**found.parts, "local features": local}, classes=None)

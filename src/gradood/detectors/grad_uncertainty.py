@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, refuse_parameters
 from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
@@ -47,6 +49,11 @@ class GradUncertainty(Detector):
         "Where gradnorm fails: features are signed or normalized, as in transformers, or the "
         "network is small and confident. Without labeled unknown inputs its direction is a guess."
     )
+    attribution = (
+        "terms: of the squared norm by the entries of h, −C² ‖p − u‖² h_d²; the input that "
+        "is always one, of the bias, is a part; the reference value is 0. Norms over other "
+        "parameters have no units"
+    )
 
     def __init__(self, *, parameters: Sequence[str] | None = None) -> None:
         require(
@@ -80,3 +87,13 @@ class GradUncertainty(Detector):
             norm = last_layer_gradient_norm(evidence.features, logits, order=2.0, bias=bias)
         # The loss is C times the divergence whose gradient that is.
         return -(evidence.classes * norm).square()
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        refuse_parameters(self.name, self.parameters)
+        head, wide = evidence.linear, evidence.features.double()
+        logits = linear_logits(wide, head.weight, head.bias)
+        left = last_layer_gradient_norm(wide.new_ones(len(wide), 1), logits, order=2.0)
+        factor = -(evidence.classes * left).square()
+        parts = {} if head.bias is None else {"bias": factor}
+        return Terms(factor[:, None] * wide.square(), torch.zeros_like(factor), parts)

@@ -6,6 +6,7 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, gradient_terms, refuse_parameters
 from gradood.detectors._shared.layers import attention_caveat, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import FEATURES, Evidence, ParameterNorm, Read, gather
@@ -46,6 +47,11 @@ class GradNorm(Detector):
         "Features are signed or normalized, as in transformers (below chance on ViT-B/16), or the "
         "network is small and confident (near chance on CIFAR-10 ResNet-18: OpenOOD v1.5 near/far "
         "AUROC 54.90/57.55)."
+    )
+    attribution = (
+        "terms: of the gradient's norm by the entries of h, −‖p − u‖_q |h_d|^q / ‖h‖_q^(q−1) "
+        "/ T; the input that is always one, of the bias, is a part; the reference value is "
+        "0. Norms over other parameters have no units"
     )
 
     def __init__(
@@ -93,3 +99,12 @@ class GradNorm(Detector):
             order=float(self.order),
             bias=self.bias,
         )
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        refuse_parameters(self.name, self.parameters)
+        head, ones = evidence.linear, evidence.features.new_ones(evidence.size, 1)
+        logits = linear_logits(evidence.features, head.weight, head.bias)
+        order, temperature = float(self.order), float(self.temperature)
+        left = last_layer_gradient_norm(ones, logits, temperature=temperature, order=order)
+        return gradient_terms(-left, evidence.features, order, bias=self.bias)

@@ -52,6 +52,10 @@ class GradOrth(Learner[ClassMoments]):
         "gradnorm fails: features are signed or normalized, as in transformers, or the network is "
         "small and confident, as most of the score is the length of the gradient."
     )
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
     labels = False
     state_shapes = ("projection: float features features",)
 

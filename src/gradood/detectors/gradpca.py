@@ -6,11 +6,12 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.labels import check_labels, present
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError
 from gradood.evidence import FEATURES, LOGITS, Evidence
-from gradood.functional.gradpca import head_gradients, retained_share, subspace
+from gradood.functional.gradpca import head_gradients, retained_share, retained_terms, subspace
 from gradood.functional.moments import ClassMoments
 from gradood.taps import Network
 
@@ -55,6 +56,10 @@ class GradPCA(Learner[ClassMoments]):
     fails_when = (
         "The features have about as few dimensions as there are classes, so that the class means "
         "span all of them, or the network was trained too little for its classes to align."
+    )
+    attribution = (
+        "terms: −y_d (Tᵀ T y)_d / (‖T y‖ ‖y‖) of the centered gradient y; its entries of the "
+        "bias and of other classes are parts; the reference value is 0"
     )
     state_shapes = (
         "center: float outputs columns",
@@ -113,6 +118,14 @@ class GradPCA(Learner[ClassMoments]):
         gradients = head_gradients(evidence.features)
         block, _ = self._blocks(evidence)
         return -retained_share(gradients, block, state["center"], state["operator"])
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        gradients = head_gradients(evidence.features)
+        block, _ = self._blocks(evidence)
+        own, rest = retained_terms(gradients, block, state["center"], state["operator"])
+        parts = {"bias": -own[:, -1], "other classes": -rest}
+        return Terms(-own[:, :-1], torch.zeros_like(rest), parts)
 
     def _blocks(self, evidence: Evidence) -> tuple[Tensor, int]:
         """Which block of the head's rows the gradient is in, and how many there are."""

@@ -79,6 +79,10 @@ class Gram(Learner[Ranges]):
         "unknown inputs have a known texture: CIFAR-100 on the authors' CIFAR-10 ResNet-34 has "
         "AUROC 79.0, SVHN 99.5."
     )
+    attribution = (
+        "none: the score is of Gram matrices of inner layers, whose channels are no units of "
+        "the features"
+    )
     labels = False
     published: ClassVar[Mapping[str, Any]] = {"samples": None}
     state_shapes = (

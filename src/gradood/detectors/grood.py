@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.banks import (
     bounded_rows,
     check_samples,
@@ -34,6 +35,7 @@ from gradood.functional.grood import gradient_bank, ood_gradient, prototype_dist
 from gradood.functional.kept_rows import KeptRows
 from gradood.functional.moments import ClassMoments, Extremes
 from gradood.functional.neighbors import Bank, Polar, kth_distance
+from gradood.functional.score_terms import neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["GROOD"]
@@ -108,6 +110,11 @@ class GROOD(Learner[_Statistics]):
     fails_when = (
         "The OOD prototype falls among the class prototypes (their mean, on networks whose unknown "
         "inputs do not gather there), or features are so long that π_o vanishes for every input."
+    )
+    attribution = (
+        "terms: (g_d − n_d)² / ‖g − n‖ of the gradient g and its k-th nearest n of the bank; "
+        "the reference value is 0, at n. With score='norm', the path of the features from "
+        "the reference"
     )
     state_shapes = (
         "prototypes: float seen features",
@@ -228,6 +235,19 @@ class GROOD(Learner[_Statistics]):
             return gradient.log_length.exp()
         bank = Bank(Polar(state["unit"], state["log_length"]))
         return kth_distance(gradient, bank, int(state["k"]) if "k" in state else self.k)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        if self.score == "norm":
+
+            def norm(points: Tensor, rows: Tensor) -> Tensor:
+                return ood_gradient(points, state["prototypes"], state["ood"]).log_length.exp()
+
+            return feature_terms(norm, reference.features, evidence.features)
+        gradient = ood_gradient(evidence.features, state["prototypes"], state["ood"])
+        bank = Bank(Polar(state["unit"], state["log_length"]))
+        units = neighbor_terms(gradient, bank, int(state["k"]) if "k" in state else self.k)
+        return Terms(units, units.new_zeros(len(units)))
 
 
 def _check_kind(ood_prototype: _Kind) -> None:

@@ -56,6 +56,10 @@ class IODIN(Detector):
         "gradients, or inputs are whole numbers. One value moves the logits little, so that most "
         "of the score is the tempered softmax of the input as it is."
     )
+    attribution = (
+        "none: the score reads the logits of a perturbed input, not its features; msp is the "
+        "same score without the step"
+    )
 
     def __init__(
         self,

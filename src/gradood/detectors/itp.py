@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, contribution_terms
 from gradood.detectors._shared.labels import check_labels, fill_absent
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, Evidence
@@ -52,6 +54,10 @@ class ITP(Learner[ClassSpreads]):
         "Unknown inputs contribute less than known ones, not more (near-OOD), or λ is so small "
         "that the contributions of known inputs are cut as well."
     )
+    attribution = (
+        "terms: by the contributions c_kd that count, the path of the logits from the "
+        "reference's: Σ_k (c_kd − c_kd(r)) ∫ ∂s/∂z_k"
+    )
     state_shapes = ("limits: float classes features",)
     published: ClassVar[Mapping[str, Any]] = {"percentile": 10}
 
@@ -89,3 +95,13 @@ class ITP(Learner[ClassSpreads]):
         head = evidence.linear
         limits = state["limits"]
         return energy(limited_logits(evidence.features, head.weight, head.bias, limits))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        weight, limits = evidence.linear.weight.double(), state["limits"].double()
+
+        def made(some: Evidence, row: int) -> Tensor:
+            products = some.features[row].double() * weight
+            return torch.where(products < limits, products, 0.0)
+
+        return contribution_terms(energy, made, evidence, reference)

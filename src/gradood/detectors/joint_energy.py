@@ -38,6 +38,10 @@ class JointEnergy(Detector):
         "Known inputs differ in how many labels hold, so that the sum counts labels; or the model "
         "ends in a softmax, whose logits are known up to a constant only."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
     links = ("softmax", "sigmoid")
 
     def plan(self, network: Network, probe: Tensor) -> Plan:

@@ -43,6 +43,10 @@ class KLMatching(Learner[ClassMoments]):
         "The fit data is what the network was trained on and fits perfectly, so that every d_k is "
         "one-hot and the score is only a confidence; or there are few classes to be confused."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features; the nearest template may change on the way, a kink"
+    )
     labels = False
     held_out = True
     state_shapes = ("logs: float seen classes",)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.banks import (
     Bits,
     KeptDirections,
@@ -29,6 +30,7 @@ from gradood.functional.neighbors import (
     kth_distance,
     polar,
 )
+from gradood.functional.score_terms import neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["KNN"]
@@ -77,6 +79,10 @@ class KNN(Learner[KeptDirections]):
     fails_when = (
         "The fit data is not what the network will see (other augmentation, other camera), or a k "
         "that is named reaches across its classes (warned of)."
+    )
+    attribution = (
+        "terms: (ĥ_d − n_d)² / ‖ĥ − n‖ with n the k-th nearest of the bank, of directions or "
+        "of vectors as they are; the reference value is 0, at n"
     )
     labels = False
     state_shapes = (
@@ -153,17 +159,28 @@ class KNN(Learner[KeptDirections]):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
+        return kth_distance(*self._search(evidence, state))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        units = neighbor_terms(*self._search(evidence, state))
+        return Terms(units, units.new_zeros(len(units)))
+
+    def _search(
+        self, evidence: Evidence, state: State
+    ) -> tuple[Polar, Bank[Polar] | Bank[CodedPolar], int]:
+        """Queries, what they are compared with, and which neighbor counts."""
         query = self._vectors(evidence.features)
         k = int(state["k"]) if "k" in state else int(self.k)
         if "codes" not in state:
-            return kth_distance(query, Bank(Polar(state["unit"], state["log_length"])), k)
+            return query, Bank(Polar(state["unit"], state["log_length"])), k
         width = evidence.features.shape[1]
         lengths = state.get("log_length")
         if lengths is None:
             lengths = query.log_length.new_zeros(len(state["codes"]))
         codes = Codes(state["codes"], width, int(state["bits"]))
         bank = Bank(CodedPolar(codes, lengths))
-        return kth_distance(Polar(rotated(query.unit), query.log_length), bank, k)
+        return Polar(rotated(query.unit), query.log_length), bank, k
 
 
 def _exact_bank(table: dict[str, Tensor]) -> dict[str, Tensor]:

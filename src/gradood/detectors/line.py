@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, contribution_terms
 from gradood.detectors._shared.automatic import CLIPS, ROW_READS, chosen, fit_rows, fitted_rows
 from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels, fill_absent
@@ -88,6 +89,10 @@ class LINe(Learner[_Statistics]):
     fails_when = (
         "A given clip does not fit the network's activations (it is absolute), the features are "
         "few, so that 90 % pruning leaves none, or they are signed."
+    )
+    attribution = (
+        "terms: by the contributions that the predicted class's masks leave, the path of the "
+        "logits from the reference's, as of itp"
     )
     published: ClassVar = {"activation_percentile": 90, "clip": 1.0}
     state_shapes = (
@@ -179,9 +184,29 @@ class LINe(Learner[_Statistics]):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        head = evidence.linear
-        features = evidence.features.clamp(max=float(state["clip"]))
-        predicted = linear_logits(features, head.weight, head.bias).argmax(1)
-        weight = head.weight.to(features.dtype)
-        logits = pruned_logits(features, weight, None, state["thresholds"], predicted).double()
-        return energy(logits if head.bias is None else logits + head.bias.double())
+        return energy(_logits(evidence, state))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        weight, clip = evidence.linear.weight, float(state["clip"])
+        predicted = [
+            linear_logits(some.features.clamp(max=clip), weight, some.linear.bias).argmax(1)
+            for some in (evidence, reference)
+        ]
+
+        def made(some: Evidence, row: int) -> Tensor:
+            thresholds = state["thresholds"][predicted[some is reference][row]]
+            kept = torch.where(weight > thresholds, weight, 0.0).double()
+            return kept * some.features[row].double().clamp(max=clip)
+
+        return contribution_terms(energy, made, evidence, reference, _logits(evidence, state))
+
+
+def _logits(evidence: Evidence, state: State) -> Tensor:
+    """(batch, classes) of what the masks of each sample's predicted class leave."""
+    head = evidence.linear
+    features = evidence.features.clamp(max=float(state["clip"]))
+    predicted = linear_logits(features, head.weight, head.bias).argmax(1)
+    weight = head.weight.to(features.dtype)
+    logits = pruned_logits(features, weight, None, state["thresholds"], predicted).double()
+    return logits if head.bias is None else logits + head.bias.double()

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, linear_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import LOGITS, Evidence
@@ -46,6 +48,10 @@ class LogitGap(Detector):
         "Unknown inputs resemble one class, so that its logit stands out as for known ones, or the "
         "network is overconfident away from its data."
     )
+    attribution = (
+        "terms: Σ_c k_c W_cd (h_d − r_d), k −1 for the largest logit and 1/(N − 1) for the "
+        "next ones; the reference value is that of the same classes"
+    )
     published: ClassVar[Mapping[str, Any]] = MappingProxyType({"N": 89})
 
     def __init__(self, *, N: int | Literal["auto"] = "auto") -> None:
@@ -64,3 +70,12 @@ class LogitGap(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return logit_gap(evidence.logits, self._largest(evidence.classes))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        largest = min(self._largest(evidence.classes), evidence.classes)
+        order = evidence.logits.topk(largest, 1).indices
+        share = evidence.logits.new_full((largest,), 1.0 / max(1, largest - 1))
+        share[0] = -1.0
+        weights = torch.zeros_like(evidence.logits).scatter(1, order, share.expand_as(order))
+        return linear_terms(weights, evidence, reference)

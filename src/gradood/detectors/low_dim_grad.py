@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.fit_data import auto_neighbors, check_finite, check_neighbors
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
@@ -16,6 +17,7 @@ from gradood.functional.gradnorm import linear_logits
 from gradood.functional.low_dim_grad import gradient_products, mean_directions
 from gradood.functional.neighbors import Bank, Polar, kth_distance
 from gradood.functional.samples import Selection
+from gradood.functional.score_terms import kth_neighbor
 from gradood.taps import Network
 
 __all__ = ["LowDimGrad"]
@@ -62,6 +64,10 @@ class LowDimGrad(Learner[Selection]):
         "There are fewer than three classes (refused: two leave one direction), the kept samples "
         "are few per class (raise samples with the classes), or what tells "
         "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
+    )
+    attribution = (
+        "terms: the path of the features from the reference, of the distance to the neighbor "
+        "that answers; the reference value is its distance to that neighbor"
     )
     state_shapes = (
         "p: float samples classes",
@@ -132,6 +138,22 @@ class LowDimGrad(Learner[Selection]):
         bank = Bank(Polar(state["unit"], state["log_length"]))
         k = int(state["k"]) if self.k == "auto" else self.k
         return kth_distance(_polar(units), bank, k)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        bank = Bank(Polar(state["unit"], state["log_length"]))
+        k = int(state["k"]) if self.k == "auto" else self.k
+        units = _polar(_coordinates(evidence.features, evidence.linear, state))
+        near = bank.vectors.unit[kth_neighbor(units, bank, k)].double()
+        exact = _coordinates(evidence.features, evidence.linear, state)
+        # Of the bank's own type.
+        rounding = kth_distance(units, bank, k) - torch.linalg.vector_norm(exact - near, dim=1)
+
+        def distance(points: Tensor, rows: Tensor) -> Tensor:
+            own = _coordinates(points, evidence.linear, state)
+            return torch.linalg.vector_norm(own - near[rows], dim=1) + rounding[rows]
+
+        return feature_terms(distance, reference.features, evidence.features)
 
 
 def _directions(features: Tensor, labels: Tensor, head: Linear) -> dict[str, Tensor]:

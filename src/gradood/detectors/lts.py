@@ -4,6 +4,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     SPARSE_FAILURE,
@@ -11,6 +12,7 @@ from gradood.detectors._shared.shaping import (
     check_percentile,
     check_score,
     chosen_share,
+    inner_score,
     measured,
     shaped_plan,
     share_reads,
@@ -18,6 +20,7 @@ from gradood.detectors._shared.shaping import (
 )
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.evidence import LOGITS, Evidence
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.samples import Selection
 from gradood.functional.shaping import logit_scale
 from gradood.taps import Network
@@ -53,6 +56,10 @@ class LTS(Learner[Selection]):
     needs = ("features", "head")
     cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}or the largest logit is negative."
+    attribution = (
+        "shaped: the inner score, by its own rule, on the features times the factor of the "
+        "logits; that factor times the bias, less the bias, is beyond the head"
+    )
     rescores = True
 
     labels = False
@@ -92,3 +99,12 @@ class LTS(Learner[Selection]):
         """Scores (batch,)."""
         factor = logit_scale(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, factor=factor)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        head, wide = evidence.linear, evidence.features.double()
+        factor = logit_scale(evidence.features, share_removed(self, state))[:, None]
+        logits = factor * linear_logits(wide, head.weight, head.bias)
+        return inner_score(self.score), with_features(evidence, factor * wide, logits)

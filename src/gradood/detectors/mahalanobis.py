@@ -5,11 +5,13 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.gaussians import (
     CLASS_SHAPES,
     Shrinkage,
     check_shrinkage,
     class_distance,
+    class_distance_terms,
     class_gaussians,
     class_moments,
 )
@@ -48,6 +50,10 @@ class Mahalanobis(Learner[ClassMoments]):
         "Features are far from Gaussian (sparse ReLU features of small CNNs), or fewer samples "
         "than dimensions were given, so that shrinkage decides."
     )
+    attribution = (
+        "terms: (h − μ)_d (Σ⁻¹ (h − μ))_d of the class that answers; the reference value is "
+        "0, at its mean"
+    )
     state_shapes = CLASS_SHAPES
     published = MappingProxyType({"shrinkage": "none"})
     links = ("softmax", "sigmoid", "none")
@@ -70,3 +76,7 @@ class Mahalanobis(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return class_distance(evidence.features, state)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        return class_distance_terms(evidence.features, state, evidence.classes)

@@ -5,11 +5,13 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.gaussians import (
     CLASS_SHAPES,
     Shrinkage,
     check_shrinkage,
     class_distance,
+    class_distance_terms,
     class_gaussians,
     class_moments,
 )
@@ -52,6 +54,10 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart (often on small CNNs), as it is "
         "left out, or fewer samples than dimensions were given, so that shrinkage decides."
     )
+    attribution = (
+        "terms: (h − μ)_d (Σ⁻¹ (h − μ))_d of the class that answers; the reference value is "
+        "0, at its mean; units of the direction ĥ"
+    )
     state_shapes = CLASS_SHAPES
     published = MappingProxyType({"shrinkage": "none"})
     links = ("softmax", "sigmoid", "none")
@@ -74,3 +80,7 @@ class MahalanobisPlusPlus(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return class_distance(directions(evidence.features), state)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        return class_distance_terms(directions(evidence.features), state, evidence.classes)

@@ -5,6 +5,7 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, cosine_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors._shared.zero_shot import zero_shot_name
 from gradood.detectors.base import Detector, Plan, State, require
@@ -45,6 +46,10 @@ class MCM(Detector):
         "The model is no zero-shot classifier (refused), the texts do not say what the classes "
         "look like, or an unknown object is close to one of them in meaning."
     )
+    attribution = (
+        "terms: the path of the cosines with the classes, Σ_c t̂_cd (ĥ_d − r̂_d) ∫ "
+        "∂s/∂cos_c, from the reference's"
+    )
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         ok = 0 < temperature and isfinite(temperature)
@@ -60,3 +65,11 @@ class MCM(Detector):
         """Scores (batch,)."""
         matching = cosines(evidence.features, evidence.linear.weight)
         return max_softmax(matching / float(self.temperature))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+
+        def score(matching: Tensor, rows: Tensor) -> Tensor:
+            return max_softmax(matching / float(self.temperature))
+
+        return cosine_terms(score, evidence, reference)

@@ -35,6 +35,10 @@ class MSP(Detector):
         "The network is overconfident away from its data, as most are: far inputs can have "
         "probabilities near one."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Logits."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.layers import hook_layers, last_norms, one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError, TapError
@@ -23,7 +24,13 @@ from gradood.evidence import (
     Gradient,
     Read,
 )
-from gradood.functional.coverage import covered, mean_coverage, steepness, uniform_kl_gradient
+from gradood.functional.coverage import (
+    covered,
+    mean_coverage,
+    steepness,
+    uniform_kl_gradient,
+    unit_coverage,
+)
 from gradood.functional.samples import Selection
 from gradood.taps import Network, Site
 
@@ -80,6 +87,10 @@ class NAC(Learner[Selection]):
         "which fit data has too, so that doubtful inputs pass (near-OOD on small networks), or "
         "layers are read that come long before the last: on ResNet-56 the stages before it are no "
         "better than chance. α, r and bins matter, and are published for few networks."
+    )
+    attribution = (
+        "terms: −coverage / (layers · width) of each unit of the features; inner layers are "
+        "a part each; the reference value is 0"
     )
     labels = False
     published: ClassVar[Mapping[str, Any]] = {
@@ -158,6 +169,18 @@ class NAC(Learner[Selection]):
             for i, product in enumerate(_products(evidence))
         ]
         return -torch.stack(means).mean(0)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        alphas, found = state["alpha"].tolist(), list(_products(evidence))
+        means = [
+            mean_coverage(product, alphas[i], state[f"coverage_{i}"]) / -len(found)
+            for i, product in enumerate(found)
+        ]
+        last = len(found) - 1
+        units = unit_coverage(found[-1], alphas[last], state[f"coverage_{last}"])
+        parts = {f"layer {i}": mean for i, mean in enumerate(means[:-1])}
+        return Terms(-units / (len(found) * units.shape[1]), torch.zeros_like(means[0]), parts)
 
 
 def _check_products(products: Sequence[Tensor]) -> None:

@@ -6,9 +6,11 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.subspaces import check_fit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, LOGITS, Evidence
+from gradood.functional.directions import directions
 from gradood.functional.moments import ClassMoments
 from gradood.functional.nci import weight_proximity
 from gradood.taps import Network
@@ -46,6 +48,7 @@ class NCI(Learner[ClassMoments]):
         "The network is far from neural collapse (little trained, or low training accuracy), or "
         "alpha does not fit the length of the features, which it weighs absolutely."
     )
+    attribution = "terms: −w_ĉd (h − μ)_d / ‖h − μ‖ − α |h_d|; the reference value is 0"
     labels = False
     state_shapes = ("mean: float features",)
 
@@ -72,3 +75,10 @@ class NCI(Learner[ClassMoments]):
         near = weight_proximity(features, state["mean"], evidence.linear.weight, predicted)
         length = torch.linalg.vector_norm(features.double(), 1, dim=1)
         return -(near + float(self.alpha) * length)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        weight = evidence.linear.weight.double()[evidence.logits.argmax(1)]
+        wide = evidence.features.double()
+        units = -(weight * directions(wide - state["mean"]) + float(self.alpha) * wide.abs())
+        return Terms(units, units.new_zeros(len(units)))

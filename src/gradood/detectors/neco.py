@@ -6,12 +6,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.subspaces import check_fit, principal_dimension, warn_of_full_space
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.functional.neco import inside_share, spread
+from gradood.functional.score_terms import part_norm_terms
 from gradood.functional.subspace import explained_dimension, principal
 from gradood.taps import Network
 
@@ -64,6 +66,10 @@ class NECO(Learner[ClassMoments]):
         "The network is far from neural collapse, so that its features fill their space (few "
         "features, many classes, short training); with max_logit, where largest logits are "
         "negative."
+    )
+    attribution = (
+        "terms: −z_d (P P z)_d / (‖P z‖ ‖z‖), times the largest logit where that is used; "
+        "the reference value is 0, where nothing lies inside"
     )
     labels = False
     published = MappingProxyType({"standardize": True})
@@ -139,3 +145,13 @@ class NECO(Learner[ClassMoments]):
         if LOGITS in evidence.reads:
             share = share * evidence.logits.amax(1)
         return -share
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        vectors = (evidence.features.double() - state["mean"]) / state["scale"]
+        units = -part_norm_terms(vectors, state["principal"])
+        length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        units = units / torch.where(length > 0, length, 1.0)
+        if LOGITS in evidence.reads:
+            units = units * evidence.logits.amax(1, keepdim=True)
+        return Terms(units, units.new_zeros(len(units)))

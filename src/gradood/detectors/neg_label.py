@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, cosine_terms
 from gradood.detectors._shared.zero_shot import negative_site
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.errors import TapError
@@ -51,6 +52,11 @@ class NegLabel(Detector):
         "The classifier has no negative labels (refused), or these are near to the classes, or far "
         "from what unknown images show."
     )
+    attribution = (
+        "terms: the path of the cosines with the classes, Σ_c t̂_cd (ĥ_d − r̂_d) ∫ "
+        "∂s/∂cos_c, from the reference's; the cosines with the negative labels are the "
+        "sample's throughout"
+    )
     published: ClassVar[Mapping[str, Any]] = {"groups": 100}
 
     def __init__(
@@ -82,3 +88,13 @@ class NegLabel(Detector):
         groups = in_groups(negative.shape[1], self._groups(negative.shape[1]))
         positive = cosines(evidence.features, evidence.linear.weight)
         return negative_share(positive, negative, groups, float(self.temperature))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        negative = evidence["maps"].double()
+        groups = in_groups(negative.shape[1], self._groups(negative.shape[1]))
+
+        def score(positive: Tensor, rows: Tensor) -> Tensor:
+            return negative_share(positive, negative[rows], groups, float(self.temperature))
+
+        return cosine_terms(score, evidence, reference)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.banks import (
     bounded_rows,
     check_samples,
@@ -18,9 +19,10 @@ from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.kept_rows import KeptRows
 from gradood.functional.logits import energy
-from gradood.functional.nnguide import guidance
+from gradood.functional.nnguide import guidance, nearest_guides
 from gradood.functional.samples import Selection
 from gradood.taps import Network
 
@@ -70,6 +72,11 @@ class NNGuide(Learner[_Statistics]):
     fails_when = (
         "The log-sum-exp of the logits has no common sign, so that the product of two of them "
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
+    )
+    attribution = (
+        "terms: the path of the features from the reference, of the energy times the mean "
+        "similarity to the guides that answer; the reference value is that of the same "
+        "guides"
     )
     labels = False
     state_shapes = ("guides: float samples features", "kept?: int", "seen?: int")
@@ -138,3 +145,19 @@ class NNGuide(Learner[_Statistics]):
         k = self._k(len(state["guides"]))
         similar = guidance(directions(evidence.features), state["guides"], k)
         return energy(evidence.logits) * similar
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        units, k = directions(evidence.features), self._k(len(state["guides"]))
+        near = state["guides"].double()[nearest_guides(units, state["guides"], k)].mean(1)
+        head = evidence.linear
+        beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
+        # Of the guides' own type.
+        rounding = guidance(units, state["guides"], k) - (units * near).sum(1)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = linear_logits(points, head.weight, head.bias) + beyond[rows]
+            similar = (directions(points) * near[rows]).sum(1) + rounding[rows]
+            return energy(logits) * similar
+
+        return feature_terms(score, reference.features, evidence.features)

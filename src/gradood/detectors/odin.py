@@ -54,6 +54,10 @@ class ODIN(Detector):
         "out-of-distribution data), the network has few classes or masks its gradients, or inputs "
         "are whole numbers."
     )
+    attribution = (
+        "none: the score reads the logits of a perturbed input, not its features; "
+        "temperature-scaling is the same score without the step"
+    )
 
     def __init__(
         self,

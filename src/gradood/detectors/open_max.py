@@ -84,6 +84,11 @@ class OpenMax(Learner[KeptRows]):
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features; where the order of two classes changes on the way the score "
+        "jumps, which is the part jump"
+    )
     published = MappingProxyType({"tailsize": 20})
     state_shapes = (
         "centers: float classes classes",

@@ -5,6 +5,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class, head_terms, with_features
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
@@ -51,6 +52,10 @@ class OptFS(Learner[Selection]):
     cost = "one forward; one fit pass, which keeps the features of 20,000 samples; small state"
     fails_when = (
         "Unknown inputs excite the same ranges of activation as known ones, only in other units."
+    )
+    attribution = (
+        "terms: −w_ĉd θ(h_d) h_d, from 0; with score='energy', the path of the shaped "
+        "features from the reference's"
     )
     labels = False
     state_shapes = ("theta: float _", "low: float", "high: float")
@@ -106,3 +111,17 @@ class OptFS(Learner[Selection]):
             return energy(linear_logits(shaped, head.weight, head.bias))
         predicted = linear_logits(evidence.features, head.weight, head.bias).argmax(1)
         return -(head.weight.double()[predicted] * shaped).sum(1)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        bounds = state["theta"], float(state["low"]), float(state["high"])
+        shaped = stepwise(evidence.features, *bounds)
+        if self.score == "energy":
+            start = with_features(reference, stepwise(reference.features, *bounds))
+            return head_terms(energy, with_features(evidence, shaped), start)
+        head = evidence.linear
+        predicted = linear_logits(evidence.features, head.weight, head.bias).argmax(1)
+        units = -head.weight.double()[predicted] * shaped
+        total = units.sum(1)
+        classes = at_class(total, predicted, evidence.classes)
+        return Terms(units, torch.zeros_like(total), classes=classes)

@@ -3,14 +3,21 @@
 from math import pi
 from typing import final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.centers import Center
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.gradnorm import linear_logits
-from gradood.functional.ora import boundary_angle, squared_separations
+from gradood.functional.ora import (
+    angle_between,
+    boundary_angle,
+    squared_separations,
+    widest_boundary,
+)
 from gradood.taps import Network
 
 __all__ = ["ORA"]
@@ -43,6 +50,10 @@ class ORA(Learner[Center]):
         "Unknown inputs are told by the length of their features, which angles leave out, or "
         "resemble one class (near-OOD)."
     )
+    attribution = (
+        "terms: the path from the sample's projection on the boundary that answers, where "
+        "the angle is 0, along its normal; the reference value is 0"
+    )
     labels = False
     state_shapes = ("mean: float features", "separations: float classes classes")
 
@@ -70,3 +81,24 @@ class ORA(Learner[Center]):
         projected = linear_logits(centered, head.weight, None)
         length = centered.square().sum(1)
         return -boundary_angle(logits, projected, length, state["separations"]) / pi
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        head, wide = evidence.linear, evidence.features.double()
+        logits = linear_logits(wide, head.weight, head.bias)
+        centered = wide - state["mean"]
+        projected = linear_logits(centered, head.weight, None)
+        other = widest_boundary(logits, projected, centered.square().sum(1), state["separations"])
+        weight = head.weight.double()
+        predicted = logits.argmax(1)
+        normal = weight[predicted] - weight[other]
+        size = normal.square().sum(1)
+        gap = logits.gather(1, predicted[:, None])[:, 0] - logits.gather(1, other[:, None])[:, 0]
+        shift = torch.where(size > 0, gap / torch.where(size > 0, size, 1.0), 0.0)
+        foot = wide - shift[:, None] * normal
+
+        def angle(points: Tensor, rows: Tensor) -> Tensor:
+            base, own = foot[rows] - state["mean"], points - foot[rows]
+            return -angle_between(base, own, normal[rows]) / pi
+
+        return feature_terms(angle, foot, wide)

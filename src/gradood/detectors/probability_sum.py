@@ -35,6 +35,10 @@ class ProbabilitySum(Detector):
         "The probability of some label is near 1 for known and unknown inputs alike, as it then "
         "hides the others; the joint energy does not saturate."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
     links = ("softmax", "sigmoid")
 
     def plan(self, network: Network, probe: Tensor) -> Plan:

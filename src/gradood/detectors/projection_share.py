@@ -49,6 +49,10 @@ class ProjectionShare(Learner[ClassMoments]):
         "Features fill their space, so that the subspace holds most of any (few features, many "
         "classes), or unknown inputs share the known ones' directions, as near ones do."
     )
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
     labels = False
     state_shapes = ("projection: float features features",)
 

@@ -5,9 +5,11 @@ from typing import Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.gaussians import (
     CLASS_SHAPES,
     class_distance,
+    class_distance_terms,
     class_gaussians,
     class_moments,
 )
@@ -79,6 +81,10 @@ class RadialMahalanobis(Learner[_Moments]):
         "Fewer samples than dimensions were given, so that shrinkage decides, or unknown inputs "
         "lie inside a class in every scaling (near-OOD)."
     )
+    attribution = (
+        "terms: (h − μ)_d (Σ⁻¹ (h − μ))_d of the class that answers; the reference value is "
+        "0, at its mean; units of h / ‖h‖^β"
+    )
     state_shapes = (*CLASS_SHAPES, "beta: float")
     links = ("softmax", "sigmoid", "none")
 
@@ -116,3 +122,9 @@ class RadialMahalanobis(Learner[_Moments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return class_distance(radially_scaled(evidence.features, float(state["beta"])), state)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        return class_distance_terms(
+            radially_scaled(evidence.features, float(state["beta"])), state, evidence.classes
+        )

@@ -4,8 +4,9 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.fit_data import check_finite
-from gradood.detectors._shared.shaping import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import check_score, inner_score, measured, shaped_plan
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
@@ -49,6 +50,10 @@ class RAS(Learner[ClassMoments]):
         "Unknown inputs are told by the length of their features alone, which is taken from them, "
         "or features are few, so that their order says little."
     )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
+    )
     labels = False
     state_shapes = ("profile: float features",)
     rescores = True
@@ -80,3 +85,10 @@ class RAS(Learner[ClassMoments]):
         """Scores (batch,)."""
         features = rank_shifted(evidence.features.double(), state["profile"])
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = rank_shifted(evidence.features.double(), state["profile"])
+        return inner_score(self.score), with_features(evidence, features)

@@ -7,8 +7,15 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import CLIPS, ROW_READS, chosen, fit_rows, fitted_rows
-from gradood.detectors._shared.shaping import Percentile, check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import (
+    Percentile,
+    check_score,
+    inner_score,
+    measured,
+    shaped_plan,
+)
 from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
@@ -58,6 +65,10 @@ class ReAct(Learner[_Activations]):
     fails_when = (
         "Unknown inputs have small activations, so that there is nothing to clip, or features are "
         "signed (transformers), where large negative ones are left alone."
+    )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
     )
     labels = False
     published: ClassVar = {"percentile": 90}
@@ -122,3 +133,10 @@ class ReAct(Learner[_Activations]):
         """Scores (batch,)."""
         features = evidence.features.double().clamp(max=state["clip"])
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = evidence.features.double().clamp(max=state["clip"])
+        return inner_score(self.score), with_features(evidence, features)

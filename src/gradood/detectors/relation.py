@@ -6,12 +6,14 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 from gradood.functional.directions import directions
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.relation import balanced_weights, relation
 from gradood.functional.samples import Selection
 from gradood.taps import Network
@@ -53,6 +55,10 @@ class Relation(Learner[Selection]):
     fails_when = (
         "Unknown inputs look like those of one class in all the network keeps of them (near-OOD), "
         "or the softmax is so flat that every relation falls below the cut."
+    )
+    attribution = (
+        "terms: the path of the features from the reference, of the relations that are above "
+        "the cut for the sample; the reference value is that of the same relations"
     )
     labels = False
     state_shapes = (
@@ -117,3 +123,23 @@ class Relation(Learner[Selection]):
             temperature=float(self.temperature),
             cut=float(self.cut),
         )
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        head, bank = evidence.linear, state["unit"].double().T
+        known = state["probability"].double().T
+        beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
+
+        def found(points: Tensor, logits: Tensor) -> Tensor:
+            alike = (directions(points) @ bank).clamp_min(0.0)
+            return alike * (torch.softmax(logits, 1) @ known)
+
+        counts = found(evidence.features, evidence.logits) > float(self.cut)
+        weight = torch.where(counts, state["weight"].double(), 0.0)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = linear_logits(points, head.weight, head.bias) + beyond[rows]
+            powers = found(points, logits).pow(float(self.temperature))
+            return -(powers * weight[rows]).sum(1)
+
+        return feature_terms(score, reference.features, evidence.features)

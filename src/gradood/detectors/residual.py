@@ -52,6 +52,10 @@ class Residual(Learner[ClassMoments]):
         "The features have no fewer directions than dimensions (small or narrow networks), or "
         "unknown inputs have short features: the length outside shrinks with the whole."
     )
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
     labels = False
     state_shapes = (
         "origin: float features",

@@ -5,12 +5,14 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.gaussians import (
     RELATIVE_SHAPES,
     Shrinkage,
     check_shrinkage,
     class_moments,
     relative_distance,
+    relative_distance_terms,
     relative_gaussians,
 )
 from gradood.detectors.base import Learner, Plan, State
@@ -50,6 +52,10 @@ class RMDS(Learner[ClassMoments]):
         "Unknown inputs leave the space that the classes differ in: what both Gaussians find far "
         "cancels. Made for near-OOD, and for two classes or more."
     )
+    attribution = (
+        "terms: (h − μ)_d (Σ⁻¹ (h − μ))_d of the class that answers, less the same of all "
+        "samples' Gaussian; the reference value is 0, each at its mean"
+    )
     state_shapes = RELATIVE_SHAPES
     published = MappingProxyType({"shrinkage": "none"})
 
@@ -71,3 +77,7 @@ class RMDS(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return relative_distance(evidence.features, state)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        return relative_distance_terms(evidence.features, state, evidence.classes)

@@ -5,12 +5,14 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.gaussians import (
     RELATIVE_SHAPES,
     Shrinkage,
     check_shrinkage,
     class_moments,
     relative_distance,
+    relative_distance_terms,
     relative_gaussians,
 )
 from gradood.detectors.base import Learner, Plan, State
@@ -54,6 +56,11 @@ class RMDSPlusPlus(Learner[ClassMoments]):
         "The length of the features tells unknown inputs apart, as it is left out, or unknown "
         "inputs leave the space that the classes differ in, where the two distances cancel."
     )
+    attribution = (
+        "terms: (h − μ)_d (Σ⁻¹ (h − μ))_d of the class that answers, less the same of all "
+        "samples' Gaussian; the reference value is 0, each at its mean; units of the "
+        "direction ĥ"
+    )
     state_shapes = RELATIVE_SHAPES
     published = MappingProxyType({"shrinkage": "none"})
 
@@ -75,3 +82,7 @@ class RMDSPlusPlus(Learner[ClassMoments]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return relative_distance(directions(evidence.features), state)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        return relative_distance_terms(directions(evidence.features), state, evidence.classes)

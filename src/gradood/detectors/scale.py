@@ -4,6 +4,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     SIGNED_RATIO,
@@ -12,6 +13,7 @@ from gradood.detectors._shared.shaping import (
     check_percentile,
     check_score,
     chosen_share,
+    inner_score,
     measured,
     shaped_plan,
     share_reads,
@@ -53,6 +55,10 @@ class SCALE(Learner[Selection]):
     needs = ("features", "head")
     cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}features are few or signed."
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
+    )
     rescores = True
 
     labels = False
@@ -86,3 +92,10 @@ class SCALE(Learner[Selection]):
         """Scores (batch,)."""
         features = scaled(evidence.features, share_removed(self, state))
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = scaled(evidence.features, share_removed(self, state))
+        return inner_score(self.score), with_features(evidence, features)

@@ -2,13 +2,17 @@
 
 from typing import final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class
 from gradood.detectors._shared.labels import check_labels, fill_absent
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, LOGITS, Evidence
+from gradood.functional.directions import directions
 from gradood.functional.moments import ClassMoments
+from gradood.functional.score_terms import norm_terms
 from gradood.functional.she import Similarity, pattern_agreement
 from gradood.taps import Network
 
@@ -45,6 +49,10 @@ class SHE(Learner[ClassMoments]):
     fails_when = (
         "Unknown inputs have long features, as the score grows with their length, or features are "
         "normalized, as in transformers, so that length says nothing."
+    )
+    attribution = (
+        "terms: −h_d S_ĉd, −ĥ_d Ŝ_ĉd or (h − S_ĉ)²_d / ‖h − S_ĉ‖, by the similarity; the "
+        "reference value is 0"
     )
     state_shapes = ("patterns: float classes features",)
 
@@ -83,3 +91,17 @@ class SHE(Learner[ClassMoments]):
         """Scores (batch,)."""
         predicted = evidence.logits.argmax(1)
         return -pattern_agreement(evidence.features, state["patterns"], predicted, self.similarity)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        predicted = evidence.logits.argmax(1)
+        wide, own = evidence.features.double(), state["patterns"][predicted].double()
+        if self.similarity == "euclidean":
+            units = norm_terms(wide - own, 2.0)
+        elif self.similarity == "cosine":
+            units = -directions(wide) * directions(own)
+        else:
+            units = -wide * own
+        total = units.sum(1)
+        classes = at_class(total, predicted, evidence.classes)
+        return Terms(units, torch.zeros_like(total), classes=classes)

@@ -48,6 +48,10 @@ class TemperatureScaling(Learner[LikelihoodSlope]):
         "The temperature was fitted on the training data, or the network is overconfident on far "
         "inputs, which no temperature changes."
     )
+    attribution = (
+        "logit path: the score is of the logits, whose straight path from the reference's is "
+        "that of the features"
+    )
     held_out = True
     state_shapes = ("temperature: float",)
 

@@ -96,6 +96,10 @@ class ViM(Learner[_Statistics]):
         "The features have no fewer directions than dimensions (small or narrow networks), or the "
         "largest logit is mostly negative, which turns the residual around."
     )
+    attribution = (
+        "feature path: the straight path of the features from the reference, on which the "
+        "logits follow"
+    )
     labels = False
     state_shapes = (
         "origin: float features",

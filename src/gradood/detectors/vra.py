@@ -5,9 +5,10 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import with_features
 from gradood.detectors._shared.automatic import chosen, fitted_rows
 from gradood.detectors._shared.fit_data import check_finite
-from gradood.detectors._shared.shaping import check_score, measured, shaped_plan
+from gradood.detectors._shared.shaping import check_score, inner_score, measured, shaped_plan
 from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
@@ -58,6 +59,10 @@ class VRA(Learner[Selection]):
     fails_when = (
         "Most units are active on few classes, so that the lower quantile removes what is typical "
         "of a class, or features are signed, where η_α cuts into negative ones."
+    )
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
     )
     labels = False
     published: ClassVar = {"eta_alpha": 0.6, "eta_beta": 0.9}
@@ -129,6 +134,13 @@ class VRA(Learner[Selection]):
         bounds = state["low"], state["high"]
         features = rectified(evidence.features, *bounds, float(self.gamma))
         return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = rectified(evidence.features, state["low"], state["high"], float(self.gamma))
+        return inner_score(self.score), with_features(evidence, features)
 
 
 def _candidates(alpha: Quantile, beta: Quantile) -> list[tuple[float, float]]:

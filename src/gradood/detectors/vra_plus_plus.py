@@ -1,11 +1,13 @@
 """VRA++."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, head_terms, with_features
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.evidence import FEATURES, KEYS, Evidence, Linear, gather
@@ -60,6 +62,10 @@ class VRAPlusPlus(Learner[Selection]):
     fails_when = (
         "Unknown inputs have activations as strong as known ones (near-OOD), or a given m and a do "
         "not fit the scale of the features, so that the quadratic term alone decides."
+    )
+    attribution = (
+        "terms: of the energy, along the path of the rectified features from the "
+        "reference's; and a (h_d − m)² less a (r_d − m)²"
     )
     labels = False
     state_shapes = ("low: float features", "high: float features", "a: float", "m: float")
@@ -120,6 +126,20 @@ class VRAPlusPlus(Learner[Selection]):
         features = evidence.features
         score = _rectified_energy(features, state["low"], state["high"], evidence.linear)
         return score + state["a"] * _squared_distance(features, float(state["m"]))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        bounds, m = (state["low"], state["high"], 0.0), float(state["m"])
+        rows, start = (
+            with_features(some, rectified(some.features.double(), *bounds))
+            for some in (evidence, reference)
+        )
+        found = head_terms(energy, rows, start)
+        squares, before = (
+            state["a"] * (some.features.double() - m).square() for some in (evidence, reference)
+        )
+        value = found.reference + before.sum(1)
+        return replace(found, units=found.units + squares - before, reference=value, classes=None)
 
 
 def _rectified_energy(features: Tensor, low: Tensor, high: Tensor, head: Linear) -> Tensor:

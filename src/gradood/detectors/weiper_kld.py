@@ -4,17 +4,25 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, ClassVar, Literal, final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.fit_data import check_finite
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
 from gradood.functional.balance import balancing_weight
+from gradood.functional.gradnorm import linear_logits
+from gradood.functional.path_integrals import path_integral, values_of
 from gradood.functional.samples import Selection
 from gradood.functional.weiper import (
+    EPSILON,
     Reference,
+    densities,
+    density_terms,
+    divergence,
     divergence_terms,
     perturbed_weight,
     reference_densities,
@@ -68,6 +76,11 @@ class WeiPerKLD(Learner[Selection]):
     fails_when = (
         "The features are few (64): the histogram of one sample is then mostly noise, and the MSP "
         "of the perturbed logits decides. Or the weights are published ones of another network."
+    )
+    attribution = (
+        "terms: of D(h), the path of the density of the features, each a mass of 1 / width; "
+        "of the MSP, the path of the perturbed logits, at the classes that answer; D of the "
+        "perturbed logits, whose density has no units, is a part"
     )
     labels = False
     state_shapes = (
@@ -163,6 +176,33 @@ class WeiPerKLD(Learner[Selection]):
         )
         first, second = state["weights"]
         return terms[:, 0] + first * terms[:, 1] - second * terms[:, 2]
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        weight, classes = state["weight"], evidence.classes
+        bias = _repeated(evidence.linear.bias, weight)
+        known = Reference(state["low"], state["high"], state["density"])
+        first, second = state["weights"]
+        h, r = evidence.features.double(), reference.features.double()
+        z, y = linear_logits(h, weight, bias), linear_logits(r, weight, bias)
+        top = z.unflatten(1, (-1, classes)).argmax(2, keepdim=True)
+
+        def confidence(points: Tensor, rows: Tensor) -> Tensor:
+            p = torch.softmax(points.unflatten(1, (-1, classes)), 2)
+            return -second * p.gather(2, top[rows])[..., 0].mean(1)
+
+        units, value, error = density_terms(r, h, known, self.smoothing[0])
+        apart, before = (first * self._perturbed(some, known) for some in (z, y))
+        found = path_integral(values_of(confidence), y, z)
+        units = units + (h - r) * (found.gradient @ weight.double())
+        parts = {"perturbed logits": apart - before}
+        return Terms(units, value + before + found.start, parts, None, error + found.error)
+
+    def _perturbed(self, logits: Tensor, known: Reference) -> Tensor:
+        """D of the perturbed logits."""
+        low, high = float(known.low[1]), float(known.high[1])
+        density = densities(logits, low, high, self.bins)
+        return divergence(density, known.density[1], self.smoothing[1], EPSILON[1])
 
 
 def _repeated(bias: Tensor | None, weight: Tensor) -> Tensor | None:

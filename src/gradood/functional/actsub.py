@@ -13,6 +13,8 @@ from gradood.functional.subspace import equal_groups
 __all__ = [
     "balanced_dimension",
     "balanced_power",
+    "bounded_energy",
+    "bounded_nearness",
     "decisive_score",
     "insignificant_score",
     "steady_percentile",
@@ -72,7 +74,17 @@ def decisive_score(
         percentile: of SCALE.
     """
     logits = scaled(decisive, percentile) @ weight.double().T
-    return -energy(logits if bias is None else logits + bias.double()).clamp_max(-_LEAST)
+    return bounded_energy(logits if bias is None else logits + bias.double())
+
+
+def bounded_energy(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """``logsumexp(z)``, 1e-6 at least."""
+    return -energy(logits).clamp_max(-_LEAST)
+
+
+def bounded_nearness(similar: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """``−log(1 − u)``, 1e-6 at least."""
+    return -(1.0 - similar).clamp_min(_NEAREST).log().clamp_max(-_LEAST)
 
 
 def insignificant_score(
@@ -100,7 +112,7 @@ def insignificant_score(
     similar = guidance(units, bank, k + own)
     if own:
         similar = (similar * (k + 1) - units.square().sum(1)) / k
-    return -(1.0 - similar).clamp_min(_NEAREST).log().clamp_max(-_LEAST)
+    return bounded_nearness(similar)
 
 
 def steady_percentile(

@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["bin_edges", "covered", "mean_coverage", "steepness", "uniform_kl_gradient"]
+__all__ = [
+    "bin_edges",
+    "covered",
+    "mean_coverage",
+    "steepness",
+    "uniform_kl_gradient",
+    "unit_coverage",
+]
 
 _BASE = 1e3
 _TYPICAL = 0.7
@@ -91,9 +98,16 @@ def mean_coverage(
         alpha: α of the sigmoid.
         table: from `covered`.
     """
+    return unit_coverage(products, alpha, table).mean(1)
+
+
+def unit_coverage(
+    products: Float[Tensor, "batch width"], alpha: float, table: Float[Tensor, "width _"]
+) -> Float[Tensor, "batch width"]:
+    """Of each neuron, what `mean_coverage` averages."""
     place = _places(products, alpha, table.shape[1] + 2)
     padded = torch.nn.functional.pad(table, (0, 1))
-    return padded.T.gather(0, place).mean(1)
+    return padded.T.gather(0, place)
 
 
 def _places(products: Tensor, alpha: float, bins: int) -> Tensor:

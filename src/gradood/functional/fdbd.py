@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["boundary_distance", "inverse_separations"]
+__all__ = ["SHORTEST", "boundary_distance", "inverse_separations"]
 
-_SHORTEST = torch.finfo(torch.float32).tiny
+SHORTEST = torch.finfo(torch.float32).tiny
+"""Of what is divided by."""
 
 
 def inverse_separations(
@@ -42,4 +43,4 @@ def boundary_distance(
     scale = inverse[predicted]
     distances = (largest[:, None] - logits) * scale
     mean = distances.sum(1) / (scale > 0).sum(1).clamp_min(1)
-    return mean / length.clamp_min(_SHORTEST)
+    return mean / length.clamp_min(SHORTEST)

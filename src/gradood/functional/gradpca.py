@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradood.evidence.tracing import tracing
 
-__all__ = ["head_gradients", "retained_share", "subspace"]
+__all__ = ["head_gradients", "retained_share", "retained_terms", "subspace"]
 
 
 def head_gradients(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch _"]:
@@ -95,3 +95,27 @@ def _dense_share(gradients: Tensor, block: Tensor, center: Tensor, operator: Ten
     total = own.square().sum(1) + (sizes.sum() - sizes[block]).clamp_min(0.0)
     share = projected.square().sum(1) / total.clamp_min(torch.finfo(torch.float64).tiny)
     return share.clamp_max(1.0).sqrt()
+
+
+def retained_terms(
+    gradients: Float[Tensor, "batch width"],
+    block: Int[Tensor, " batch"],
+    center: Float[Tensor, "blocks width"],
+    operator: Float[Tensor, "classes blocks width"],
+) -> tuple[Float[Tensor, "batch width"], Float[Tensor, " batch"]]:
+    """`retained_share` by entries of y = g − ḡ: ``y_d (Tᵀ T y)_d / (‖T y‖ ‖y‖)``.
+
+    Returns:
+        Of the entries in each sample's own block, and the sum of the others.
+    """
+    own, rest = [], []
+    for i, b in enumerate(block.tolist()):
+        whole = -center.clone()
+        whole[b] += gradients[i]
+        inside = torch.einsum("cbw,bw->c", operator, whole)
+        length = torch.linalg.vector_norm(inside) * torch.linalg.vector_norm(whole)
+        made = whole * torch.einsum("cbw,c->bw", operator, inside)
+        made = made / torch.where(length > 0, length, 1.0)
+        own.append(made[b])
+        rest.append(made.sum() - made[b].sum())
+    return torch.stack(own), torch.stack(rest)

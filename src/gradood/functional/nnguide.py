@@ -1,12 +1,12 @@
 """Nearest neighbor guidance [park2023nnguide]: similarity to a bank scaled by energies."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gradood.functional.precision import full_products
 
-__all__ = ["guidance"]
+__all__ = ["guidance", "nearest_guides"]
 
 _BLOCK = 1 << 15
 
@@ -34,3 +34,22 @@ def guidance(
             near = torch.cat([best, units @ block.T], 1)
             best = near.topk(min(k, near.shape[1]), 1).values
     return best.double().mean(1)
+
+
+def nearest_guides(
+    directions: Float[Tensor, "batch width"], guides: Float[Tensor, "bank width"], k: int
+) -> Int[Tensor, "batch k"]:
+    """Places of the guides that `guidance` averages over."""
+    units = directions.to(guides.dtype)
+    best, index = units.new_empty(len(units), 0), None
+    start = 0
+    with full_products():
+        for block in guides.split(_BLOCK):
+            place = torch.arange(start, start + len(block), device=units.device)
+            place = place.expand(len(units), -1)
+            place = place if index is None else torch.cat([index, place], 1)
+            near = torch.cat([best, units @ block.T], 1)
+            best, order = near.topk(min(k, near.shape[1]), 1)
+            index, start = place.gather(1, order), start + len(block)
+    assert index is not None
+    return index

@@ -1,12 +1,12 @@
 """Relative angles of decision boundaries [demirel2025ora]."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gradood.evidence.tracing import tracing
 
-__all__ = ["boundary_angle", "squared_separations"]
+__all__ = ["angle_between", "boundary_angle", "squared_separations", "widest_boundary"]
 
 
 def squared_separations(
@@ -43,6 +43,43 @@ def boundary_angle(
         ``max_c θ_c`` in radians, high for in-distribution samples; classes whose rows equal the
         predicted one's have no boundary with it.
     """
+    return _angles(logits, projected, squared_length, separations).amax(1)
+
+
+def widest_boundary(
+    logits: Float[Tensor, "batch classes"],
+    projected: Float[Tensor, "batch classes"],
+    squared_length: Float[Tensor, " batch"],
+    separations: Float[Tensor, "classes classes"],
+) -> Int[Tensor, " batch"]:
+    """The class c whose boundary with the predicted one is seen under the largest angle."""
+    return _angles(logits, projected, squared_length, separations).argmax(1)
+
+
+def angle_between(
+    base: Float[Tensor, "batch width"],
+    added: Float[Tensor, "batch width"],
+    normal: Float[Tensor, "batch width"],
+) -> Float[Tensor, " batch"]:
+    """The angle between `base` and ``base + added``, positive where `added` is along `normal`.
+
+    Args:
+        base: the projection on a boundary, from the origin.
+        added: from there.
+        normal: of the boundary.
+    """
+    size = torch.linalg.vector_norm(normal, dim=1).clamp_min(torch.finfo(base.dtype).tiny)
+    unit = normal / size[:, None]
+    across = (base * unit).sum(1)
+    flat = base - across[:, None] * unit
+    side = torch.linalg.vector_norm(flat, dim=1)
+    return torch.atan2((added * unit).sum(1) * side, (base * (base + added)).sum(1))
+
+
+def _angles(
+    logits: Tensor, projected: Tensor, squared_length: Tensor, separations: Tensor
+) -> Tensor:
+    """(batch, classes) θ_c."""
     largest, predicted = logits.max(1)
     squared = separations[predicted]
     along = projected.gather(1, predicted[:, None]) - projected
@@ -50,7 +87,7 @@ def boundary_angle(
     length = squared_length[:, None]
     area = shift * (length * squared - along.square()).clamp_min(0.0).sqrt()
     angle = _angle if tracing() else torch.atan2
-    return angle(area, length - shift * along).amax(1)
+    return angle(area, length - shift * along)
 
 
 def _angle(y: Tensor, x: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["decoupled_errors", "relative_error"]
+__all__ = ["SHORTEST", "decoupled_errors", "relative_error"]
 
-_SHORTEST = torch.finfo(torch.float32).tiny
+SHORTEST = torch.finfo(torch.float32).tiny
+"""Of what is divided by."""
 
 
 def relative_error(
@@ -44,4 +45,4 @@ def decoupled_errors(
 
 
 def _length(features: Tensor) -> Tensor:
-    return features.abs().sum(1).clamp_min(_SHORTEST)
+    return features.abs().sum(1).clamp_min(SHORTEST)

@@ -16,6 +16,7 @@ __all__ = [
     "rectified",
     "scaled",
     "sharpened",
+    "stretched",
     "top_units",
     "unit_quantiles",
 ]
@@ -80,6 +81,11 @@ def logit_scale(
     """LTS: the square of the sum of the positive units over that of the largest among them."""
     positive = features.clamp_min(0.0)
     return _ratio(positive, kept_count(features.shape[1], percentile)).square()
+
+
+def stretched(features: Float[Tensor, "batch width"], percentile: float) -> Float[Tensor, " batch"]:
+    """The factor by which `scaled` and `sharpened` multiply."""
+    return _stretch(features, kept_count(features.shape[1], percentile))
 
 
 def _stretch(features: Tensor, count: int) -> Tensor:

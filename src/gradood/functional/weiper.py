@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from gradood.evidence.tracing import tracing
 from gradood.functional.gradnorm import linear_logits
+from gradood.functional.path_integrals import path_integral, values_of
 
 __all__ = [
     "EPSILON",
     "Reference",
     "densities",
+    "density_terms",
     "divergence",
     "divergence_terms",
     "perturbed_softmax",
@@ -79,14 +81,54 @@ def densities(
     rows = max(1, _CHUNK // max(1, values.shape[1]))
     found: list[Tensor] = []
     for part in [values.double()] if tracing() else values.double().split(rows):
-        place = ((part - low) / (high - low) * bins).floor()
-        place = torch.where(part == high, bins - 1.0, place)
-        outside = (place < 0) | (place >= bins) | place.isnan()
-        index = torch.where(outside, float(bins), place).long()
+        index = _bins(part, low, high, bins)
         count = part.new_zeros(part.shape[0], bins + 1)
         count.scatter_add_(1, index, torch.ones_like(part))
         found.append(count[:, :bins] / part.shape[1])
     return torch.cat(found)
+
+
+def _bins(values: Tensor, low: float | Tensor, high: float | Tensor, bins: int) -> Tensor:
+    """The bin of each value; one past the last for those in none."""
+    place = ((values - low) / (high - low) * bins).floor()
+    place = torch.where(values == high, bins - 1.0, place)
+    outside = (place < 0) | (place >= bins) | place.isnan()
+    return torch.where(outside, float(bins), place).long()
+
+
+def density_terms(
+    start: Float[Tensor, "batch units"],
+    stop: Float[Tensor, "batch units"],
+    reference: Reference,
+    smoothing: int,
+) -> tuple[Float[Tensor, "batch units"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Aumann-Shapley values of the features' divergence, each unit a mass that changes its bin.
+
+    Along the straight path between the densities q of both, with ``G_j = ∫ ∂D/∂q_j``, a unit has
+    ``(G_j − G_i) / units`` for its bins i at the start and j at the end; outside of all, G is 0.
+
+    Args:
+        start: features of the reference.
+        stop: of the samples.
+        reference: whose first row is of features.
+        smoothing: of the features.
+
+    Returns:
+        The values, the divergence at the start, and the estimated error.
+    """
+    low, high, density = float(reference.low[0]), float(reference.high[0]), reference.density[0]
+    bins = len(density)
+
+    def value(points: Tensor, rows: Tensor) -> Tensor:
+        return divergence(points, density, smoothing, EPSILON[0])
+
+    ends = [densities(values, low, high, bins) for values in (start, stop)]
+    found = path_integral(values_of(value), ends[0], ends[1])
+    gradient = F.pad(found.gradient, (0, 1))
+    before, after = (
+        gradient.gather(1, _bins(values.double(), low, high, bins)) for values in (start, stop)
+    )
+    return (after - before) / start.shape[1], found.start, found.error
 
 
 def smoothed(density: Float[Tensor, "batch bins"], size: int) -> Float[Tensor, "batch bins"]:

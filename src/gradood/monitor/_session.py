@@ -22,7 +22,6 @@ from gradood._engine.partials import (
 from gradood._engine.progress import on_terminal, shown_batches
 from gradood._engine.reproducibility import tolerances
 from gradood._engine.scoring import score_batches
-from gradood.artifact import GuardRecord
 from gradood.calibration import Promise
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores, Results
@@ -289,10 +288,10 @@ class Session:
         if doubt is not None:
             warn_caller(doubt, LabelMismatchWarning)
 
-    def mark(self, record: GuardRecord) -> None:
-        """Note how the guard was made whose monitor this is."""
+    def mark(self, **notes: Any) -> None:
+        """Note how the guard was made whose monitor this is, or the known samples."""
         with _SWAP:
-            self.state = replace(self.state, guard=record)
+            self.state = replace(self.state, **notes)
 
     def _keep(self, bound: DetectorSet | None) -> None:
         """A binding, unless another thread was first."""

@@ -12,6 +12,7 @@ from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import Detectors, combination, roster
 from gradood.artifact import GuardRecord, Override
+from gradood.attribution import KnownFeatures
 from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.detectors.base import State
@@ -131,6 +132,7 @@ class MonitorState:
         fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
         calibration_model: the model as it was calibrated on, likewise.
         guard: how the guard was made whose monitor this is; None for any other.
+        known: features of known samples to explain others by; None unless they were asked for.
     """
 
     bound: DetectorSet | None = None
@@ -143,6 +145,7 @@ class MonitorState:
     fit_model: ModelSnapshot | None = None
     calibration_model: ModelSnapshot | None = None
     guard: GuardRecord | None = None
+    known: KnownFeatures | None = None
 
     @property
     def snapshots(self) -> tuple[ModelSnapshot, ...]:

@@ -18,6 +18,7 @@ from gradood.calibration import Promise
 from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector, State
+from gradood.monitor._explaining import Explaining
 from gradood.monitor._saving import save
 from gradood.monitor._session import Session, copied
 from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
@@ -28,7 +29,7 @@ __all__ = ["Monitor"]
 
 
 @labels_in_pairs
-class Monitor(Generic[R]):
+class Monitor(Explaining, Generic[R]):
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
@@ -275,7 +276,7 @@ class Monitor(Generic[R]):
             DataError: the input has another shape or type than the first batch seen.
             TapError: the features are to be kept, and no head was found.
         """
-        results: Any = self._session.predict(data, keep)
+        results: Any = self._with_source(self._session.predict(data, keep))
         return next(iter(results.values())) if self._session.options.bare else results
 
     def save(self, path: str | os.PathLike[str], *, override: str | None = None) -> None:

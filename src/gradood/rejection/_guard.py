@@ -1,7 +1,7 @@
 """The guard: a classifier that says -1 where it does not know, with a promised false-alarm rate."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, final
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradood._engine.batches import Data
 from gradood._engine.forms import ModelInput
 from gradood._engine.roster import Detectors
+from gradood.attribution import Explanation
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
@@ -24,7 +25,12 @@ __all__ = ["Guard", "GuardKeywords", "guard"]
 
 
 class GuardKeywords(TypedDict, total=False):
-    """Options of `gradood.guard` that are those of `gradood.Monitor`, for type checkers."""
+    """Options of `gradood.guard`, most of which are those of `gradood.Monitor`.
+
+    Attributes:
+        explain: keep the mean features of the known data, from which `Guard.explain` counts.
+        ids: keep all of them, and call each known sample so where it is near one explained.
+    """
 
     head: str | None
     output: Output | None
@@ -32,6 +38,8 @@ class GuardKeywords(TypedDict, total=False):
     model_input: ModelInput | None
     preprocess: Mapping[str, Any] | None
     progress: bool | None
+    explain: bool
+    ids: Sequence[str | int] | None
 
 
 @final
@@ -99,6 +107,25 @@ class Guard:
             DataError: as a call.
         """
         return self._monitor.predict(images, keep=keep)
+
+    def explain(
+        self, images: Data, *, reference: Tensor | None = None, neighbors: int = 3
+    ) -> tuple[Explanation, ...]:
+        """Why each input is decided on as it is: p-values, units, its class and what is near it.
+
+        Args:
+            images: as for a call.
+            reference: (width,) feature vector from which contributions count; None for the mean of
+                the known features, which a guard made with ``explain=True`` or ``ids=`` keeps.
+            neighbors: how many of the nearest known samples are named; none without ``ids=``.
+
+        Raises:
+            NotFittedError: there is no reference; says how to have one.
+
+        Cost:
+            Two passes over the images, and what contributions take; see docs/explain.md.
+        """
+        return self._monitor.explain(images, reference=reference, neighbors=neighbors)
 
     def summary(self) -> MonitorSummary:
         """Model, promise, and every detector's state, threshold and cost, as a table to print."""
@@ -205,8 +232,8 @@ def guard(
         confidence: of ``"pac"``.
         combine: how several detectors make one decision; None for ``"fisher"``.
         accuracy: on data that the model was not trained on, as its record states, to compare with.
-        options: `head`, `output`, `link`, `model_input`, `preprocess` and `progress` of
-            `gradood.Monitor`. With ``link="none"`` the label of what is known is 0.
+        options: those of `gradood.Monitor`, and ``explain=True`` or ``ids=…`` for `Guard.explain`;
+            see `GuardKeywords`. With ``link="none"`` the label of what is known is 0.
 
     Raises:
         CalibrationError: too few samples for the promise (says how many), or some are in `fit` too.
@@ -220,7 +247,7 @@ def guard(
 
     Cost:
         Three passes over the known data, one of them without the model, a forward of 2,000 rows,
-        and a pass over `fit`.
+        and a pass over `fit`; one more over the known data to explain by it.
     """
     promise = Promise(fpr, mode, confidence)
     monitor = make(

@@ -68,6 +68,7 @@ def make(
 ) -> Monitor[Any]:
     """The monitor of a guard; see `gradood.guard`."""
     module = unwrap(model)
+    explain, ids = options.pop("explain", False), options.pop("ids", None)
     check_output(options.get("output"))
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
@@ -109,7 +110,8 @@ def make(
         accuracy=seen.accuracy,
         doubts=found,
     )
-    monitor._session.mark(record)
+    _remember(monitor, data, explain, ids)
+    monitor._session.mark(guard=record)
     for doubt in found:
         warn_caller(doubt, TrainingDataWarning)
     return monitor
@@ -202,6 +204,11 @@ def _first_labels(data: Data, form: InputForm) -> Tensor | None:
     """Labels of the first batch of the data, or None."""
     first = next(batches(data, labels=True, form=form), None)
     return None if first is None else first.labels
+
+
+def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> None:
+    if explain or ids is not None:
+        monitor.remember(known.data, ids=ids)
 
 
 def _doubts(seen: LabelFit, fit: Data | None, accuracy: float | None) -> tuple[str, ...]:

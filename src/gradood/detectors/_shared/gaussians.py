@@ -3,8 +3,10 @@
 import logging
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, at_class
 from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels, present
 from gradood.detectors.base import State, require
@@ -24,9 +26,11 @@ __all__ = [
     "Shrinkage",
     "check_shrinkage",
     "class_distance",
+    "class_distance_terms",
     "class_gaussians",
     "class_moments",
     "relative_distance",
+    "relative_distance_terms",
     "relative_gaussians",
 ]
 
@@ -153,6 +157,35 @@ def relative_distance(features: Tensor, state: State) -> Tensor:
     center = state["background_center"][None]
     background = squared_distances(features, state["background_transform"], center)[:, 0]
     return class_distance(features, state) - background
+
+
+def class_distance_terms(features: Tensor, state: State, classes: int) -> Terms:
+    """`class_distance` as ``Σ_d (h − μ)_d (T T (h − μ))_d`` of the class that answers.
+
+    Classes are given where all of them were fitted, whose places are then those of the centers.
+    """
+    transform, centers = state["transform"], state["centers"]
+    nearest = squared_distances(features, transform, centers).argmin(1)
+    units = _quadratic_terms(features, transform, centers[nearest])
+    total = units.sum(1)
+    table = at_class(total, nearest, classes) if len(centers) == classes else None
+    return Terms(units, torch.zeros_like(total), classes=table)
+
+
+def relative_distance_terms(features: Tensor, state: State, classes: int) -> Terms:
+    """`relative_distance` as terms of both distances."""
+    found = class_distance_terms(features, state, classes)
+    center = state["background_center"].expand(len(features), -1)
+    background = _quadratic_terms(features, state["background_transform"], center)
+    return Terms(found.units - background, found.reference)
+
+
+def _quadratic_terms(features: Tensor, transform: Tensor, centers: Tensor) -> Tensor:
+    """(batch, width); the mean is taken from its transform, which may have no inverse."""
+    wide = features.double()
+    white = wide @ transform - centers
+    means = centers @ torch.linalg.pinv(transform, hermitian=True)
+    return (wide - means) * (white @ transform)
 
 
 def _whitened(

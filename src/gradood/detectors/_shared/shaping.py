@@ -21,6 +21,7 @@ __all__ = [
     "check_percentile",
     "check_score",
     "chosen_share",
+    "inner_score",
     "measured",
     "share_reads",
     "share_removed",
@@ -99,7 +100,7 @@ def check_score(score: str | Detector) -> None:
         ConfigError: it names no detector, or one that must be fitted: that would have to learn
             from shaped features, which its fit does not see.
     """
-    if _inner(score).must_fit:
+    if inner_score(score).must_fit:
         raise ConfigError(
             f"score={score!r} must be fitted; expected a detector that learns nothing and reads "
             "logits or features alone, such as 'energy'."
@@ -131,7 +132,7 @@ def shaped_plan(
     Cost:
         One forward of eight inputs.
     """
-    inner = _inner(detector.score)
+    inner = inner_score(detector.score)
     plan = inner.plan(network, probe)
     if not set(plan.reads) <= set(inner_reads):
         allowed = " or ".join(str(getattr(read, "name", read)) for read in inner_reads)
@@ -174,10 +175,10 @@ def measured(
         logits = linear_logits(features, head.weight, head.bias)
         values[LOGITS] = logits if factor is None else factor[:, None] * logits
     shaped = Evidence(evidence.size, evidence.classes, head, None, evidence.reads, values)
-    return _inner(score).measure(shaped, {})
+    return inner_score(score).measure(shaped, {})
 
 
-def _inner(score: str | Detector) -> Detector:
+def inner_score(score: str | Detector) -> Detector:
     """The inner score; one that would choose its percentile in a fit has a number by name."""
     found = resolved(score)
     if isinstance(score, str) and score in _INNER:

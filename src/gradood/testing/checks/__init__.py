@@ -1,5 +1,6 @@
 """Every check, by theme."""
 
+from gradood.testing.checks._attribution import ATTRIBUTION
 from gradood.testing.checks._deciding import DECIDING
 from gradood.testing.checks._declaration import DECLARATION
 from gradood.testing.checks._graph import GRAPH
@@ -27,5 +28,6 @@ CHECKS: dict[str, Check] = {
     **GRAPH,
     **ISOLATION,
     **THREADS,
+    **ATTRIBUTION,
 }
 """Name → check, in the order in which they run."""

@@ -1,27 +1,29 @@
 """The score that is explained: of one detector, or of several on a common scale."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from gradood._engine.batches import Batch
-from gradood._engine.detector_set import DetectorSet
+from gradood._engine.detector_set import DetectorSet, detached
 from gradood._engine.rows import Inputs
 from gradood._engine.scoring import score_batch
+from gradood.attribution.contribution import contributions
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import ConfigError, TapError, UnknownNameError, suggest
-from gradood.evidence import FEATURES, KEYS, LOGITS, Basic, Evidence, Linear, Read
+from gradood.evidence import FEATURES, KEYS, LOGITS, Basic, Evidence, Linear, Read, gather
 from gradood.evidence.tracing import traced
 
-__all__ = ["Explained", "explained"]
+__all__ = ["MappedScore", "mapped_score"]
 
 _DIFFERENTIABLE = (LOGITS, FEATURES, KEYS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Explained:
+class MappedScore:
     """A weighted sum of scores less a constant, as a function of features and logits.
 
     Attributes:
@@ -85,6 +87,38 @@ class Explained:
                 total = total + weight * self.detectors.detectors[name].measure(own, state)
         return total
 
+    def units(self, x: Inputs, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, width) contributions of the units, each by its detector's rule, and their start.
+
+        Args:
+            x: of a batch, finite, on the model's device.
+            reference: (width,) features from which contributions count.
+
+        Returns:
+            The contributions, and (batch,) the scores at the reference with all that is due to no
+            unit; float64.
+
+        Raises:
+            TapError: a detector's score has no contributions of units; says why.
+        """
+        network = self.detectors.binding.network
+        own = [self.detectors.reads(name) for name in self.weights]
+        evidence = gather(network, x, tuple(dict.fromkeys(chain(*own, (FEATURES, LOGITS)))))
+        units = torch.zeros(evidence.features.shape, dtype=torch.float64, device="cpu")
+        start = torch.full_like(units[:, 0], -self.constant)
+        for name, weight in self.weights.items():
+            rows = replace(evidence, reads=self.detectors.reads(name))
+            with detached(evidence.device):
+                found = contributions(
+                    self.detectors.detectors[name],
+                    rows,
+                    reference,
+                    self.detectors.states.get(name),
+                )
+            units += weight * found.units
+            start += weight * (found.reference + sum(found.parts.values()))
+        return units.to(evidence.device), start.to(evidence.device)
+
     def require_differentiable(self) -> None:
         """Refuse detectors that read more than features and logits.
 
@@ -103,7 +137,9 @@ class Explained:
                 )
 
 
-def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str | None) -> Explained:
+def mapped_score(
+    detectors: DetectorSet, rule: DecisionRule | None, detector: str | None
+) -> MappedScore:
     """What to explain of a monitor.
 
     Of several detectors, ``Σ (s − median) / (q95 − median)`` with the median and the 95 % quantile
@@ -123,7 +159,7 @@ def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str |
         raise UnknownNameError(f"no detector {detector!r}; {suggest(detector, names)}")
     if detector is not None or len(names) == 1:
         name = detector or names[0]
-        return Explained(name, detectors, {name: 1.0}, 0.0)
+        return MappedScore(name, detectors, {name: 1.0}, 0.0)
     if rule is None:
         raise ConfigError(
             f"the monitor has {len(names)} detectors and no calibration, by which their scores "
@@ -138,4 +174,4 @@ def explained(detectors: DetectorSet, rule: DecisionRule | None, detector: str |
         weight = 1.0 / max(float(high - median), 1e-12)
         weights[name] = weight
         constant += weight * float(median)
-    return Explained(" + ".join(names), detectors, weights, constant)
+    return MappedScore(" + ".join(names), detectors, weights, constant)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradood.attribution._grid import Grid
+from gradood.attribution._grid import Grid, image_size
 from gradood.attribution._passes import seen_at
-from gradood.attribution._path import LayerContributions
+from gradood.attribution._path import LayerMap
 from gradood.errors import DataError
 from gradood.taps import Inputs, Network, Site, attended
 
@@ -34,22 +34,23 @@ class KnownPositions:
     places: Mapping[Site, Grid]
     gaussians: Mapping[Site, tuple[Tensor, Tensor]]
 
-    def distances(self, x: Inputs) -> dict[str, LayerContributions]:
-        """Squared Mahalanobis distance by width, for each layer: 1 is ordinary.
+    def distances(self, x: Inputs) -> dict[str, LayerMap]:
+        """Squared Mahalanobis distance by width, for each layer: at most about 1 is ordinary.
 
         Cost: one forward, and width² multiplications for each position.
         """
         seen = seen_at(self.network, x, None, tuple(self.places)).seen
         mask = attended(x)
         nan = torch.full((len(x),), torch.nan, dtype=torch.float64)
-        found: dict[str, LayerContributions] = {}
-        for site, grid in self.places.items():
+        found: dict[str, LayerMap] = {}
+        for site, place in self.places.items():
+            grid = place.over(seen[site], image_size(x))
             mean, precision = (each.to(seen[site].device) for each in self.gaussians[site])
             away = grid.positions(seen[site]).double() - mean
             distance = ((away @ precision) * away).sum(-1) / len(mean)
             if mask is not None and mask.shape == distance.shape:
                 distance = distance.masked_fill(~mask.to(distance.device), 0.0)
-            found[str(site)] = LayerContributions(grid.folded(distance), nan, nan)
+            found[str(site)] = LayerMap(grid.folded(distance), nan, nan)
         return found
 
 
@@ -71,7 +72,8 @@ def known_positions(
     for x in batches:
         seen = seen_at(network, x, None, tuple(places)).seen
         mask = attended(x)
-        for site, grid in places.items():
+        for site, place in places.items():
+            grid = place.over(seen[site], image_size(x))
             vectors = grid.positions(seen[site])
             counted = torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
             if mask is not None and mask.shape == counted.shape:

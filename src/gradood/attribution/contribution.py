@@ -1,0 +1,162 @@
+"""Contributions of units, and of classes, to scores less a reference value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from gradood.attribution._rules import RULES, rule_of
+from gradood.detectors._shared.attributions import Terms
+from gradood.detectors.base import Detector, State
+from gradood.errors import DataError, TapError
+from gradood.evidence import FEATURES, LOGITS, Evidence, Read, Reads
+from gradood.evidence.named_reads import default_name
+from gradood.functional.gradnorm import linear_logits
+
+__all__ = ["Contribution", "contributions", "reference_evidence"]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Contribution:
+    """What the scores of one detector are made of, for each of N samples.
+
+    ``score = reference + units.sum(1) + Σ parts + gap``, and nothing is rescaled to make it so.
+
+    Attributes:
+        detector: its name.
+        rule: by which units have what they have, in words.
+        score: (N,) float64, as the detector gives it.
+        reference: (N,) the value from which the contributions count.
+        units: (N, width) of each unit of the features; positive is toward out-of-distribution.
+        classes: (N, classes) the same sum by classes, or None where the score is of none.
+        parts: name → (N,) what is due to no unit.
+        gap: (N,) what is left between the score and all of that; rounding, where a rule is exact.
+        error: (N,) estimated error of the integrals, summed over the units.
+
+    Rows of samples whose score or features are not finite are NaN.
+    """
+
+    detector: str
+    rule: str
+    score: Tensor
+    reference: Tensor
+    units: Tensor
+    classes: Tensor | None
+    parts: Mapping[str, Tensor]
+    gap: Tensor
+    error: Tensor
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, rows: slice | Tensor) -> "Contribution":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {n: value[rows] for n, value in values.items() if isinstance(value, Tensor)}
+        parts = {name: value[rows] for name, value in self.parts.items()}
+        return replace(self, **chosen, parts=parts)
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """(N,) size of the gap relative to ``score − reference``; 0 where both are 0."""
+        moved = (self.score - self.reference).abs()
+        return torch.where(self.gap == 0, 0.0, self.gap.abs() / moved)
+
+    def leading(self, count: int = 5) -> Tensor:
+        """(N, count) places of the units with the largest contributions, the largest first."""
+        return self.units.topk(min(count, self.units.shape[1]), 1).indices
+
+
+def contributions(
+    detector: Detector, evidence: Evidence, reference: Tensor, state: State | None = None
+) -> Contribution:
+    """Each unit's contribution to the scores of a detector, by the rule that it declares.
+
+    Args:
+        detector: that says how, as `Detector.attribution`.
+        evidence: what the detector reads, and features, logits and head.
+        reference: (width,) the feature vector from which contributions count, where the rule takes
+            one: the mean of the known features, if there is no better.
+        state: what the detector has learned; None where it learns nothing.
+
+    Raises:
+        TapError: the detector says why its scores have no contributions of units, or nothing; or
+            the evidence has no features.
+        DataError: the reference is of another width.
+
+    Cost:
+        Closed forms a product or two; integrals some 24 evaluations of the score for each row, and
+        more at kinks. Memory for a few (N, width), and (classes, width) for itp and line.
+    """
+    name, _ = rule_of(detector)
+    if FEATURES not in evidence._read or LOGITS not in evidence._read:
+        raise TapError(
+            f"{detector.name} is explained by units of the features, and the evidence has none; "
+            "read FEATURES and LOGITS with what the detector reads."
+        )
+    missing = [read for read in Reads(evidence.reads) if read not in evidence._read]
+    if missing:
+        raise TapError(
+            f"{detector.name} reads {default_name(missing[0])}, which the evidence does not hold, "
+            "as results keep logits and features alone; guard.explain(images) reads it again."
+        )
+    own = {} if state is None else {k: v.to(evidence.device) for k, v in state.items()}
+    score = detector.measure(evidence.only(evidence.reads), own)
+    sound = score.isfinite() & evidence.features.isfinite().all(1) & evidence.sound
+    places = sound.nonzero()[:, 0]
+    some = _rows(evidence, places)
+    start = reference_evidence(evidence, reference, len(places))
+    made = RULES[name](detector, some, own, start) if len(places) else _nothing(some)
+    return _contribution(detector, score, sound, made)
+
+
+def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evidence:
+    """A feature vector, and its logits ``W h + b``, as evidence of `size` equal rows.
+
+    Raises:
+        DataError: it has another width than the features, or is not finite.
+    """
+    width = evidence.features.shape[1]
+    vector = reference.detach().to(evidence.device, torch.float64)
+    if vector.shape != (width,) or not bool(vector.isfinite().all()):
+        raise DataError(
+            f"reference of shape {tuple(reference.shape)}; expected one finite feature vector "
+            f"({width},), such as the mean of the known features."
+        )
+    head, rows = evidence.linear, vector.expand(size, -1)
+    logits = linear_logits(vector[None], head.weight, head.bias).expand(size, -1)
+    values: dict[Read, Tensor] = {FEATURES: rows, LOGITS: logits}
+    return Evidence(size, evidence.classes, head, None, tuple(values), values)
+
+
+def _rows(evidence: Evidence, places: Tensor) -> Evidence:
+    values = {read: tensor[places] for read, tensor in evidence._read.items()}
+    return replace(evidence, size=len(places), labels=None, _read=values)
+
+
+def _nothing(evidence: Evidence) -> Terms:
+    empty = evidence.features.new_zeros(0, dtype=torch.float64)
+    return Terms(evidence.features.double(), empty)
+
+
+def _contribution(detector: Detector, score: Tensor, sound: Tensor, made: Terms) -> Contribution:
+    def placed(values: Tensor) -> Tensor:
+        table = values.new_full((len(score), *values.shape[1:]), torch.nan)
+        table[sound] = values
+        return table.cpu()
+
+    found = made.reference + made.units.sum(1)
+    for part in made.parts.values():
+        found = found + part
+    error = made.error if isinstance(made.error, Tensor) else torch.zeros_like(found)
+    return Contribution(
+        detector=detector.name,
+        rule=detector.attribution,
+        score=score.cpu(),
+        reference=placed(made.reference),
+        units=placed(made.units),
+        classes=None if made.classes is None else placed(made.classes),
+        parts={name: placed(part) for name, part in made.parts.items()},
+        gap=placed(score[sound] - found),
+        error=placed(error),
+    )

@@ -1,0 +1,216 @@
+"""What a monitor does to explain decisions: known features that it keeps, and reasons it gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradood._engine.batches import Batch, Data
+from gradood._engine.detector_set import DetectorSet
+from gradood._engine.rows import row_count
+from gradood._engine.scoring import finite_batches
+from gradood.attribution import (
+    Explanation,
+    KnownFeatures,
+    explained,
+    read_evidence,
+)
+from gradood.calibration._why import with_source
+from gradood.calibration.results import Result, Results
+from gradood.errors import NotFittedError
+from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
+from gradood.monitor._session import Session
+
+__all__ = ["Explaining"]
+
+_NEIGHBORS = 3
+_NO_REFERENCE = (
+    "contributions count from a reference, and no known features are kept to take their mean: call "
+    "monitor.remember(known) first, make the guard with explain=True or ids=, or give reference= a "
+    "feature vector."
+)
+_NO_IDS = "The nearest known samples are not named: no ids= were given to be kept."
+
+
+class Explaining:
+    """The part of a monitor that explains; see `gradood.Monitor`."""
+
+    _session: Session
+
+    @property
+    def known(self) -> KnownFeatures | None:
+        """The known features that were remembered; None until `remember`, and after a fit."""
+        return self._session.state.known
+
+    def remember(self, data: Data, *, ids: Sequence[str | int] | None = None) -> "Explaining":
+        """Keep features of known samples, by which decisions are explained; returns this monitor.
+
+        Kept are their mean, those of the predicted classes, and each sample's distance to the
+        latter; with `ids` the features too. They are in no file that `save` writes.
+
+        Args:
+            data: known samples, such as those of the calibration. Labels are ignored.
+            ids: what to call each sample, in their order, to name the nearest ones.
+
+        Raises:
+            DataError: no sample, one that is not finite, or another number of ids.
+            TapError: the model has no head, and so no features.
+
+        Cost:
+            One pass over the data; its features in memory while it lasts.
+        """
+        session = self._session
+        features, labels, classes = [], [], 1
+        for batch in finite_batches(session._batches(data, "remember"), "known"):
+            reading = _bound(session, batch).reader.read(Batch(batch.inputs), (FEATURES, LOGITS))
+            reading.refuse_unsound("known")
+            features.append(reading.evidence.features.cpu())
+            labels.append(reading.predicted(reading.lost))
+            classes = reading.evidence.classes
+        width = features[0].shape[1] if features else 0
+        known = KnownFeatures.of(
+            torch.cat(features) if features else torch.zeros(0, width),
+            torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
+            classes,
+            ids,
+        )
+        session.mark(known=known)
+        return self
+
+    def explain(
+        self, data: Data, *, reference: Tensor | None = None, neighbors: int = _NEIGHBORS
+    ) -> tuple[Explanation, ...]:
+        """Why each sample is decided on as it is, with all that the detectors read.
+
+        Args:
+            data: as for `predict`.
+            reference: (width,) feature vector from which contributions count; None for the mean of
+                the known features (`remember`).
+            neighbors: how many of the nearest known samples are named, where ids were kept.
+
+        Raises:
+            NotFittedError: no reference is known.
+            CalibrationError: as `predict`.
+
+        Cost:
+            Two passes over the data, and `gradood.attribution.contributions` of each detector.
+        """
+        session, found = self._session, []
+        for batch in session._batches(data, "explain"):
+            if row_count(batch.inputs):
+                results = session.predict(batch, ("logits", "features"))  # type: ignore[arg-type]
+                bound = session.state.bound
+                assert bound is not None
+                evidence = read_evidence(bound, batch.inputs)
+                source = _Source(bound, session.state.known)
+                found += source.explanations(results, evidence, reference, neighbors, len(found))
+        return tuple(found)
+
+    def _with_source(self, results: Results) -> Results:
+        """The same results, which know by what they are explained."""
+        state = self._session.state
+        if state.bound is None:
+            return results
+        source = _Source(state.bound, state.known)
+        for name, result in results.items():
+            with_source(result, replace(source, name=name))
+        if results.combined is not None:
+            with_source(results.combined, source)
+        return with_source(results, source)
+
+
+def _bound(session: Session, batch: Batch) -> DetectorSet:
+    if session.state.bound is None:
+        session._keep(session.unbound.bind(session.unbound.moved(batch.inputs)))
+    bound = session.state.bound
+    assert bound is not None
+    return bound
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Source:
+    """What explains results: the detectors that made them, and known features.
+
+    Attributes:
+        bound: with what was learned.
+        known: to compare with, or None.
+        name: of the detector whose result it is; None for all of them.
+    """
+
+    bound: DetectorSet
+    known: KnownFeatures | None
+    name: str | None = None
+
+    def why(self, result: Result | Results, place: int, reference: Tensor | None) -> Explanation:
+        """Of one sample, by what the result keeps."""
+        size = len(result.status)
+        if not -size <= place < size:
+            raise IndexError(f"sample {place} of {size}.")
+        if result.logits is None or result.features is None:
+            raise NotFittedError(
+                "this result did not keep the features and logits that explain it; ask for them: "
+                "monitor.predict(images, keep=('logits', 'features')), then why(i); or "
+                "guard.explain(images), which reads them again."
+            )
+        row = slice(place % size, place % size + 1)
+        head = self.bound.binding.network.head.linear()
+        linear = Linear(*(None if part is None else part.detach().cpu() for part in head))  # type: ignore[arg-type]
+        values: dict[Any, Tensor] = {FEATURES: result.features[row], LOGITS: result.logits[row]}
+        classes = result.logits.shape[1]
+        evidence = Evidence(1, classes, linear, None, tuple(values), values)
+        (found,) = self.explanations(result[row], evidence, reference, _NEIGHBORS, place % size)
+        return found
+
+    def explanations(
+        self,
+        results: Result | Results,
+        evidence: Evidence,
+        reference: Tensor | None,
+        neighbors: int,
+        first: int,
+    ) -> list[Explanation]:
+        """Of every sample of some results."""
+        if reference is None and self.known is None:
+            raise NotFittedError(_NO_REFERENCE)
+        start = reference if self.known is None or reference is not None else self.known.mean
+        assert start is not None
+        bound = self.bound
+        if self.name is not None:
+            others = {name: "" for name in bound.detectors if name != self.name}
+            bound = replace(bound.without(others), left_out=bound.left_out)
+        each, reasons = explained(bound, evidence, start)
+        named = _named(results, self.name)
+        deciding = results if isinstance(results, Result) else results.combined
+        found = []
+        for i in range(len(results.status)):
+            flagged = named if deciding is None else {"": deciding}
+            label = int(results.label[i])
+            feature = evidence.features[i]
+            known = self.known
+            notes = () if known is None or known.ids is not None else (_NO_IDS,)
+            sound = bool(feature.isfinite().all())
+            found.append(
+                Explanation(
+                    place=first + i,
+                    label=label,
+                    is_ood=any(bool(result.is_ood[i]) for result in flagged.values()),
+                    p_values={n: float(result.p_value[i]) for n, result in named.items()},
+                    scores={n: float(result.score[i]) for n, result in named.items()},
+                    contributions={n: c[i : i + 1] for n, c in each.items()},
+                    unexplained=reasons,
+                    typicality=known.typicality(feature, label) if known and sound else None,
+                    neighbors=known.nearest(feature, neighbors) if known and sound else None,
+                    notes=notes,
+                )
+            )
+        return found
+
+
+def _named(results: Result | Results, name: str | None) -> Mapping[str, Result]:
+    """Results by detector, the combination last."""
+    if isinstance(results, Result):
+        return {name or "combined": results}
+    combined = {} if results.combined is None else {"combined": results.combined}
+    return {**results, **combined}

@@ -1,0 +1,184 @@
+"""Contributions of units to scores, and explanations made of them."""
+
+import json
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import gradood
+from gradood.attribution import KnownFeatures, contributions, explained, read_evidence
+from gradood.errors import DataError, NotFittedError, TapError
+from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
+from gradood.functional.path_integrals import path_integral, values_of
+
+
+def ends(*pairs):
+    return (
+        torch.tensor([list(point) for point in side], dtype=torch.float64)
+        for side in zip(*pairs, strict=True)
+    )
+
+
+def test_a_smooth_integral_is_that_of_the_closed_form():
+    start, stop = ends(((0.0, 1.0), (2.0, 3.0)))
+    found = path_integral(values_of(lambda x, rows: x[:, 0].pow(3) * x[:, 1]), start, stop)
+    # ∫ 3 (2t)² (1 + 2t) dt = 10 and ∫ (2t)³ dt = 2
+    assert found.gradient[0].tolist() == pytest.approx([10.0, 2.0], abs=1e-12)
+    assert float(found.jump) == 0 and float(found.error) < 1e-9
+
+
+def test_kinks_are_found_wherever_they_are():
+    start, stop = ends(((-1.0, 0.3), (2.0, -0.7)), ((0.1, 5.0), (0.2, 7.0)))
+    found = path_integral(values_of(lambda x, rows: x.abs().sum(1)), start, stop)
+    moved = (stop - start) * found.gradient
+    expected = stop.abs() - start.abs()
+    assert torch.allclose(moved, expected, atol=1e-8, rtol=0)
+
+
+def test_a_jump_is_a_part_of_its_own():
+    start, stop = ends(((0.0, 0.0), (1.0, 3.0)))
+    score = values_of(lambda x, rows: x[:, 0] + torch.where(x[:, 1] > 1.0, 5.0, 0.0))
+    found = path_integral(score, start, stop)
+    assert float(found.jump) == pytest.approx(5.0, abs=1e-9)
+    assert ((stop - start) * found.gradient)[0].tolist() == pytest.approx([1.0, 0.0], abs=1e-9)
+
+
+def test_what_is_no_number_ends():
+    start, stop = ends(((-1.0,), (1.0,)))
+    found = path_integral(values_of(lambda x, rows: x[:, 0].sqrt()), start, stop)
+    assert found.start.isnan().all()
+
+
+def evidence_of(features, weight, bias=None, beyond=0.0):
+    logits = features.double() @ weight.double().T + beyond
+    logits = logits if bias is None else logits + bias.double()
+    values = {FEATURES: features, LOGITS: logits}
+    head = Linear(weight, bias)
+    return Evidence(len(features), len(weight), head, None, (LOGITS,), values)
+
+
+def test_energy_sums_by_units_and_by_classes_and_what_is_beyond_the_head_is_apart():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(5, 6, generator=generator)
+    weight = torch.randn(3, 6, generator=generator)
+    evidence = evidence_of(features, weight, beyond=0.5)
+    found = contributions(gradood.Energy(), evidence, torch.zeros(6))
+    moved = found.score - found.reference
+    assert float(found.parts["beyond head"].max()) == pytest.approx(-0.5)
+    assert torch.allclose(found.units.sum(1) + found.parts["beyond head"], moved, rtol=1e-9)
+    assert torch.allclose(found.classes.sum(1), moved, rtol=1e-9)
+    assert float(found.relative_gap.max()) < 1e-9
+
+
+def test_the_largest_logit_is_explained_by_its_own_weights():
+    weight = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    found = contributions(
+        gradood.MaxLogit(), evidence_of(torch.tensor([[3.0, 1.0]]), weight), torch.ones(2)
+    )
+    assert found.units.tolist() == [[-2.0, 0.0]] and found.reference.tolist() == [-3.0]
+    assert found.classes.tolist() == [[-2.0, 0.0]]
+    assert found.leading(1).tolist() == [[1]]
+
+
+def test_rows_without_a_finite_score_are_nan_and_others_are_not():
+    features = torch.tensor([[torch.nan, 1.0], [1.0, 2.0]])
+    found = contributions(gradood.MSP(), evidence_of(features, torch.eye(2)), torch.zeros(2))
+    assert found.units[0].isnan().all() and found.units[1].isfinite().all()
+
+
+def test_what_cannot_be_explained_says_why():
+    evidence = evidence_of(torch.ones(1, 2), torch.eye(2))
+    with pytest.raises(TapError, match="perturbed input"):
+        contributions(gradood.ODIN(), evidence, torch.zeros(2))
+    with pytest.raises(DataError, match=r"expected one finite feature vector \(2,\)"):
+        contributions(gradood.MSP(), evidence, torch.zeros(3))
+
+
+@pytest.fixture(scope="module")
+def known():
+    return torch.randn(120, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+@pytest.fixture(scope="module")
+def guard(model, known):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ids = [f"image {i}" for i in range(len(known))]
+        return gradood.guard(model, known, detectors=["energy", "knn"], ids=ids)
+
+
+def test_a_guard_explains_in_words_and_in_plain_values(guard, known):
+    found = guard.explain(known[5:7], neighbors=2)
+    assert [each.place for each in found] == [0, 1]
+    assert found[0].neighbors[0].id == "image 5" and len(found[0].neighbors) == 2
+    assert found[0].neighbors[0].distance == pytest.approx(0, abs=1e-5)
+    plain = json.loads(json.dumps(found[0].to_dict()))
+    assert plain["p_values"].keys() == {"energy", "knn", "combined"}
+    assert plain["contributions"].keys() == {"energy", "knn"}
+    assert 0 <= plain["typicality"]["share"] <= 1
+    assert "It was taken for class" in str(found[0]) and "image 5" in str(found[0])
+
+
+def test_a_result_says_why_if_it_kept_what_that_takes(guard, known):
+    results = guard.predict(known[:4], keep=("logits", "features"))
+    whole, one = results.why(2), results["knn"].why(2)
+    assert whole.contributions.keys() == {"energy", "knn"} and one.contributions.keys() == {"knn"}
+    assert float(whole.contributions["knn"].score[0]) == float(results["knn"].score[2])
+    assert results[2:].why(0).scores == whole.scores
+    with pytest.raises(IndexError):
+        results.why(4)
+    with pytest.raises(NotFittedError, match="keep="):
+        guard.predict(known[:4]).why(0)
+    with pytest.raises(NotFittedError, match=r"guard\.explain"):
+        pickle.loads(pickle.dumps(results["knn"])).why(0)
+
+
+def test_without_known_features_it_says_how_to_have_them(model, known):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        guard = gradood.guard(model, known, detectors="energy")
+    with pytest.raises(NotFittedError, match="explain=True"):
+        guard.explain(known[:1])
+    assert guard.explain(known[:1], reference=torch.zeros(8))[0].typicality is None
+    monitor = guard.monitor
+    assert monitor.known is None
+    monitor.remember(known)
+    (found,) = monitor.explain(known[:1])
+    assert found.neighbors is None and "no ids=" in str(found)
+
+
+def test_known_samples_are_compared_within_their_class():
+    features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [10.0, 0.0]])
+    known = KnownFeatures.of(features, torch.tensor([0, 0, 1]), 3)
+    found = known.typicality(torch.tensor([3.0, 0.0]), 0)
+    assert (found.distance, found.share, found.samples) == (2.0, 0.0, 2)
+    assert known.typicality(torch.tensor([1.0, 1.0]), 0).share == 1.0
+    assert known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(2), 1) is None
+    with pytest.raises(DataError, match="2 entries for 3"):
+        KnownFeatures.of(features, torch.tensor([0, 0, 1]), 3, ids=["a", "b"])
+
+
+def test_a_coded_bank_is_explained_in_the_coordinates_of_the_features(model, known):
+    monitor = gradood.Monitor(model, gradood.KNN(k=3, bits=4), progress=False).fit([known])
+    (found,) = explained_scores(monitor, 3 * known[:5])
+    assert float(found.relative_gap.max()) < 1e-9 and bool((found.units >= 0).all())
+    plain = gradood.Monitor(model, gradood.KNN(k=3, bits=32), progress=False).fit([known])
+    (exact,) = explained_scores(plain, 3 * known[:5])
+    assert torch.allclose(found.units.sum(1), exact.units.sum(1), rtol=0.5)
+
+
+def explained_scores(monitor, inputs):
+    bound = monitor._session.state.bound
+    evidence = read_evidence(bound, inputs)
+    found, refused = explained(bound, evidence, evidence.features.mean(0))
+    assert not refused
+    return found.values()
