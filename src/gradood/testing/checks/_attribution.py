@@ -14,8 +14,13 @@ _EXACT = 1e-6
 
 @ATTRIBUTION.check(once=True)
 def says_how_it_is_attributed(case: Case) -> None:
-    """`attribution` names a rule and says what it means here, or says why there is none."""
+    """`attribution` names a rule and says what it means here, or says why there is none.
+
+    A detector that leaves it empty is not explained, and nothing else is asked of it.
+    """
     kind = type(case.detector)
+    if not kind.attribution:
+        return
     rule, _, meaning = kind.attribution.partition(":")
     known = (*RULES, "none")
     assert rule in known, f"attribution is {kind.attribution!r}; expected one of {known}, and ': …'"
