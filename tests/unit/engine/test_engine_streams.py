@@ -15,7 +15,8 @@ from gradood._engine.progress import on_terminal
 from gradood.detectors import KNN, Mahalanobis
 from gradood.errors import DataError
 from gradood.functional.samples import Chunks, Rows
-from gradood.training._samples import image_of, label_of
+from gradood.training._sample_form import label_of
+from gradood.training._samples import image_of
 
 GENERATOR = torch.Generator().manual_seed(5)
 X = torch.randn(60, 3, 4, 4, generator=GENERATOR)
