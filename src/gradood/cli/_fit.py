@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
+from gradood.cli._kept_fit import KeptFitOptions, kept, merge_fit, partials_line
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
@@ -95,17 +96,23 @@ def fit(
     preprocessing: PreprocessOptions,
     loading: LoadingOptions,
     guard: GuardOptions,
+    partials: KeptFitOptions,
     files: FitFiles,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
     The file needs calibration before it decides: gradood calibrate. Without --methods, make a guard
     instead: methods chosen for the model, fitted and calibrated on images that it was not trained
-    on, ready to decide.
+    on, ready to decide. With --merge, add data to a fit that was kept.
     """
     changes = preprocessing.values()
+    named = methods.methods is not None
+    partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
+    if partials.merge is not None:
+        merge_fit(model, loading, partials, files)
+        return
     methods.check()
-    guard.check(named=methods.methods is not None)
+    guard.check(named=named)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -113,7 +120,10 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    monitor.fit(loading.loader(images))
+    batches = loading.loader(images)
+    size = None if partials.keep is None else kept(monitor, batches, partials.keep)
+    if size is None:
+        monitor.fit(batches)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -127,12 +137,10 @@ def fit(
             "labels": images.labeled,
             "passed_over": dict(images.passed_over),
         },
+        "partials": partials.to_dict(size),
         "subject": loaded.to_dict(),
     }
-    if files.json:
-        document(result)
-    else:
-        data(_fit_lines(result))
+    document(result) if files.json else data(_fit_lines(result))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +280,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
         "fitted on": fitted if learned["n"] else "nothing, as these methods do not learn",
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
+        **partials_line(result["partials"]),
         "calibrated": "no: it scores but does not decide until gradood calibrate",
     }
     return pairs(lines)
