@@ -60,7 +60,7 @@ MOVED = {
     "calibration.selection": "calibration.results",
     "cli.app": "cli._app",
     "cli.bench": "cli._bench",
-    "cli.calibrate": "cli._fit",
+    "cli.calibrate": "cli._calibrate",
     "cli.card": "cli._artifact",
     "cli.compare": "cli._records",
     "cli.contest": "cli._entries",

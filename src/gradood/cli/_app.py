@@ -12,9 +12,10 @@ import typer
 import gradood
 from gradood.cli._artifact import card, verify
 from gradood.cli._bench import bench
+from gradood.cli._calibrate import calibrate
 from gradood.cli._demo import demo
 from gradood.cli._exits import broken_pipe, explain
-from gradood.cli._fit import calibrate, fit
+from gradood.cli._fit import fit
 from gradood.cli._graph import export
 from gradood.cli._groups import spread
 from gradood.cli._methods import inspect, methods
@@ -23,13 +24,14 @@ from gradood.cli._records import compare, report
 from gradood.cli._score import score
 from gradood.cli._serve import serve
 from gradood.cli._train import train
+from gradood.cli._triage import triage
 from gradood.cli._watch import watch
 
 __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, watch, serve, export, verify, card, train),
+    *(fit, calibrate, score, triage, watch, serve, export, verify, card, train),
 )
 """In the order in which the help lists them."""
 

@@ -1,18 +1,17 @@
-"""Commands that make a saved detector: ``gradood fit`` and ``gradood calibrate``."""
+"""``gradood fit``: from data to a saved detector."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
-from gradood.cli._groups import flag, option
-from gradood.cli._guard import GUARANTEE, GuardOptions, fit_guard
+from gradood.cli._groups import option
+from gradood.cli._guard import GuardOptions, fit_guard
 from gradood.cli._kept_fit import KeptFitOptions, kept, merge_fit, partials_line
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
-    BoundModelOptions,
     Force,
     Json,
     LoadingOptions,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,104 +142,6 @@ def fit(
     document(result) if files.json else data(_fit_lines(result))
 
 
-@dataclass(frozen=True, kw_only=True)
-class GuaranteeOptions:
-    """The false-alarm rate that is promised."""
-
-    PANEL: ClassVar[str] = GUARANTEE
-
-    fpr: Annotated[
-        float,
-        option("SHARE", "Share of in-distribution inputs that may be flagged."),
-    ] = 0.05
-    mode: Annotated[
-        str,
-        option(
-            "marginal|pac",
-            "marginal: on average over calibrations; pac: for this one, with --confidence.",
-        ),
-    ] = "marginal"
-    confidence: Annotated[float, option("SHARE", "Of mode pac.")] = 0.95
-    per_class: Annotated[
-        bool,
-        flag("Keep it within each predicted class that has images enough; rare ones share."),
-    ] = False
-    allow_overlap: Annotated[
-        str | None,
-        option("REASON", "Calibrate although some data was fitted on; kept in the file."),
-    ] = None
-
-    def check(self) -> str:
-        """The promise in words.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
-        from gradood.calibration import Promise
-
-        promise = Promise(self.fpr, cast(Any, self.mode), self.confidence)
-        return f"{promise}{', for each predicted class' if self.per_class else ''}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateFiles:
-    """What a calibration reads and writes."""
-
-    detector: Annotated[Path, option("FILE", "A fitted detector.")]
-    source: Annotated[
-        str,
-        option(
-            "PATH",
-            "In-distribution images that neither the detector was fitted on nor the network "
-            "trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
-            "classes.",
-            "--data",
-        ),
-    ]
-    out: Annotated[Path, option("FILE", "Where the result goes; may be the same file.")]
-    force: Force = False
-
-    def __post_init__(self) -> None:
-        check_target(self.out, force=self.force, source=self.detector)
-
-
-def calibrate(
-    model: BoundModelOptions,
-    guarantee: GuaranteeOptions,
-    loading: LoadingOptions,
-    files: CalibrateFiles,
-    json: Json = False,
-) -> None:
-    """Set a saved detector's thresholds so that its false-alarm rate keeps a promise.
-
-    Images are preprocessed as they were in the fit.
-    """
-    promise = guarantee.check()
-    from gradood.artifact import check
-    from gradood.monitor import load
-
-    check(files.detector)  # Before the model is built, as that may take long.
-    loaded = model.load(columns=loading.choice())
-    monitor = load(files.detector, loaded.model, override=model.override)
-    preprocess = loaded.preprocess_like(monitor.preprocess)
-    images = loading.open(files.source, preprocess, labeled=False)
-    say_passed_over(images)
-    monitor.calibrate(loading.loader(images), **asdict(guarantee))
-    monitor.save(files.out)
-    result = {
-        **saved(files.out),
-        "data": {
-            "path": files.source,
-            "n": len(images),
-            "passed_over": dict(images.passed_over),
-        },
-    }
-    if json:
-        document(result)
-    else:
-        data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
-
-
 def _monitor(
     loaded: "LoadedModel",
     images: "RowDataset",
@@ -283,18 +184,4 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
         **partials_line(result["partials"]),
         "calibrated": "no: it scores but does not decide until gradood calibrate",
     }
-    return pairs(lines)
-
-
-def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
-    lines = {
-        "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
-        "sha256": result["sha256"],
-        "detectors": ", ".join(result["detectors"]),
-        "combined": result["combine"] or "no",
-        "promise": promise,
-        "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}",
-    }
-    if result["overrides"]:
-        lines["overridden"] = "; ".join(result["overrides"])
     return pairs(lines)

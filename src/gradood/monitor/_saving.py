@@ -65,8 +65,7 @@ def save(
     settings = next((s.content.numerics for s in state.snapshots), None)
     tensors: dict[str, Tensor] = {}
     detectors = tuple(_detector(name, bound, tensors) for name in bound.detectors)
-    stated = set(tensors)
-    rule, fitted = state.rule, state.fitted
+    stated, rule, fitted = set(tensors), state.rule, state.fitted
     tensors |= {} if rule is None else rule.tensors()
     if fitted is not None:
         tensors[KEYS] = fitted.keys.sort().values
@@ -87,6 +86,7 @@ def save(
         fit=None if fitted is None else _summary(fitted),
         seeds={"canary": _SEED} | _split_seed(rule),
         overrides=overrides,
+        notes=state.notes,
         canary=canary,
         arrays=arrays,
         numerics=settings or numerics(device),

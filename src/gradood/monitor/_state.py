@@ -131,6 +131,7 @@ class MonitorState:
         fit_model: the model as it was fitted on; None where nothing was learned, or unknown.
         calibration_model: the model as it was calibrated on, likewise.
         guard: how the guard was made whose monitor this is; None for any other.
+        notes: on the calibration, for the card.
     """
 
     bound: DetectorSet | None = None
@@ -143,6 +144,7 @@ class MonitorState:
     fit_model: ModelSnapshot | None = None
     calibration_model: ModelSnapshot | None = None
     guard: GuardRecord | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def snapshots(self) -> tuple[ModelSnapshot, ...]:
