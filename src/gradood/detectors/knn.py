@@ -132,7 +132,7 @@ class KNN(Learner[KeptDirections]):
 
     def finish(self, kept: KeptDirections, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
-        table = kept.tensors()
+        table = kept.rows.table()
         check_finite(table["log_length"], self.name)
         state = _coded_bank(table, kept.bits) if kept.coded else _exact_bank(table)
         samples, seen = len(table["key"]), kept.rows.seen
