@@ -62,6 +62,11 @@ class Contribution:
         moved = (self.score - self.reference).abs()
         return torch.where(self.gap == 0, 0.0, self.gap.abs() / moved)
 
+    @property
+    def by_units(self) -> bool:
+        """Whether units have shares; otherwise all is in `parts`, one for each layer."""
+        return not self.rule.startswith("layers:")
+
     def leading(self, count: int = 5) -> Tensor:
         """(N, count) places of the units with the largest contributions, the largest first."""
         return self.units.topk(min(count, self.units.shape[1]), 1).indices

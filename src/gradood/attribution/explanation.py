@@ -94,6 +94,10 @@ class Explanation:
 
 def _score_text(found: Contribution, count: int) -> str:
     score, reference = float(found.score[0]), float(found.reference[0])
+    if not found.by_units:
+        order = sorted(found.parts, key=lambda name: -abs(float(found.parts[name][0])))[:count]
+        named = ", ".join(f"{name} ({float(found.parts[name][0]):+.3g})" for name in order)
+        return f"{found.detector}: score {score:.4g}, the sum over layers. Most by {named}."
     leading = found.leading(count)[0].tolist()
     named = ", ".join(f"{unit} ({float(found.units[0, unit]):+.3g})" for unit in leading)
     total = float(found.units[0].sum())
@@ -107,7 +111,7 @@ def _score_text(found: Contribution, count: int) -> str:
 
 
 def _plain(found: Contribution, count: int) -> dict[str, Any]:
-    leading = found.leading(count)[0].tolist()
+    leading = found.leading(count)[0].tolist() if found.by_units else []
     classes = None
     if found.classes is not None:
         order = found.classes[0].abs().topk(min(count, found.classes.shape[1])).indices.tolist()
