@@ -170,7 +170,9 @@ def test_known_samples_are_compared_within_their_class():
     found = known.typicality(torch.tensor([3.0, 0.0]), 0)
     assert (found.distance, found.share, found.samples) == (2.0, 0.0, 2)
     assert known.typicality(torch.tensor([1.0, 1.0]), 0).share == 1.0
-    assert known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(2), 1) is None
+    assert (
+        known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(1, 2), 1) is None
+    )
     with pytest.raises(DataError, match="2 entries for 3"):
         KnownFeatures.of(features, torch.tensor([0, 0, 1]), 3, ids=["a", "b"])
 
