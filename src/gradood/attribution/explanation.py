@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from gradood.attribution.contribution import Contribution
 from gradood.attribution.known import Neighbor, Typicality
 
@@ -27,6 +29,7 @@ class Explanation:
         neighbors: the nearest known samples; None where no ids were kept.
         notes: what was left out, and how to have it.
         classes: whether the label is a class; not where the output has another meaning.
+        features: (width,) of the sample; None where there is no answer.
 
     ``str(explanation)`` is a text, `lines` its lines, `to_dict` plain values.
     """
@@ -42,6 +45,7 @@ class Explanation:
     neighbors: tuple[Neighbor, ...] | None = None
     notes: tuple[str, ...] = ()
     classes: bool = True
+    features: Tensor | None = None
 
     def __str__(self) -> str:
         return self.text()

@@ -215,6 +215,7 @@ class _Source:
                     neighbors=near[i] if near is not None and sound else None,
                     notes=notes,
                     classes=classes,
+                    features=feature.cpu() if sound else None,
                 )
             )
         return found
