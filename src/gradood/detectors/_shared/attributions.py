@@ -95,7 +95,12 @@ class Attributed:
         )
 
 
-def head_terms(score: Callable[[Tensor], Tensor], evidence: Evidence, reference: Evidence) -> Terms:
+def head_terms(
+    score: Callable[[Tensor], Tensor] | None,
+    evidence: Evidence,
+    reference: Evidence,
+    of_row: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Terms:
     """Aumann-Shapley values of a score of logits, along the straight path between logits.
 
     Logits are ``W h + b + δ``. With ``G_c = ∫ ∂s/∂z_c dt``, unit d has
@@ -103,12 +108,16 @@ def head_terms(score: Callable[[Tensor], Tensor], evidence: Evidence, reference:
     path that is straight in h is straight in z, so that this is the path of the features too.
 
     Args:
-        score: (rows, classes) in float64 → (rows,).
+        score: (m, classes) in float64 → (m,).
         evidence: features, logits and head of the samples.
         reference: likewise.
+        of_row: in its place where each sample has a score of its own: (points (m, classes), which
+            rows (m,)) → (m,).
     """
     start, stop = reference.logits.double(), evidence.logits.double()
-    found = path_integral(values_of(lambda logits, rows: score(logits)), start, stop)
+    function = of_row if score is None else lambda logits, rows: score(logits)
+    assert function is not None
+    found = path_integral(values_of(function), start, stop)
     moved = evidence.features.double() - reference.features.double()
     weight = evidence.linear.weight.double()
     beyond = ((stop - start - moved @ weight.T) * found.gradient).sum(1)
