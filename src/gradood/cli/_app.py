@@ -14,7 +14,9 @@ from gradood.cli._artifact import card, verify
 from gradood.cli._bench import bench
 from gradood.cli._calibrate import calibrate
 from gradood.cli._demo import demo
-from gradood.cli._exits import broken_pipe, explain
+from gradood.cli._exits import broken_pipe
+from gradood.cli._exits import explain as told
+from gradood.cli._explain import explain
 from gradood.cli._fit import fit
 from gradood.cli._graph import export
 from gradood.cli._groups import spread
@@ -32,7 +34,7 @@ __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, triage, watch, serve, export, pack, verify, card, train),
+    *(fit, calibrate, score, explain, triage, watch, serve, export, pack, verify, card, train),
 )
 """In the order in which the help lists them."""
 
@@ -81,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             _invoke(root, arguments)
         except BaseException as error:
-            code, text = explain(error, _options(root, arguments))
+            code, text = told(error, _options(root, arguments))
             if text:
                 say(f"error: {text}")
             if broken_pipe(error):

@@ -118,6 +118,15 @@ class RowDataset(Dataset[Any], ABC):
         return _printable(self._source.name(self._rows[index]))
 
     @final
+    def id(self, index: int) -> str:
+        """What tells an item from the others of its source, as in the results of a scoring job.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        return self._source.id(self._rows[index])
+
+    @final
     def where(self, index: int) -> str:
         """An item as an error message names it.
 

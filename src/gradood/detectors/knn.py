@@ -30,12 +30,14 @@ from gradood.functional.neighbors import (
     kth_distance,
     polar,
 )
-from gradood.functional.score_terms import neighbor_terms
+from gradood.functional.score_terms import followed_distance, neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["KNN"]
 
 _MOST = 50
+_DENSE = 1 << 26
+"""Numbers in a bank up to which a gradient goes through all of it at once."""
 
 
 @final
@@ -159,7 +161,10 @@ class KNN(Learner[KeptDirections]):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return kth_distance(*self._search(evidence, state))
+        query, bank, k = self._search(evidence, state)
+        if query.unit.requires_grad and len(bank.vectors.unit) * query.unit.shape[1] > _DENSE:
+            return followed_distance(query, bank, k)
+        return kth_distance(query, bank, k)
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
