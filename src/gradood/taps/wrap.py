@@ -107,7 +107,7 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
         found = found.flatten(1)
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
         if isinstance(found, Tensor) and found.ndim > 2 and found.is_floating_point():
-            raise TapError(_positional(tuple(found.shape)))
+            raise TapError(_positional(described_output(returned), tuple(found.shape)))
         if output is None:
             raise TapError(
                 f"the model returned {described_output(returned)}; expected logits: a floating "
@@ -122,18 +122,23 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
     return found
 
 
-def _positional(shape: tuple[int, ...]) -> str:
-    """What to do with logits at every position, as of tokens or pixels."""
-    what, mean = "logits[:, i]", "logits.mean(1)"
+def _positional(given: str, shape: tuple[int, ...]) -> str:
+    """What to do with logits at every position, as of tokens or pixels.
+
+    Args:
+        given: what the model returned, in words.
+        shape: of the logits.
+    """
+    one, mean = "logits[:, i]", "logits.mean(1)"
     if len(shape) > 3:
-        what, mean = "logits[:, :, i, j]", "logits.mean((2, 3))"
+        one, mean = "logits[:, :, i, j]", "logits.mean((2, 3))"
     return (
-        f"the logits have shape {shape}: some at every position, as of a model that classifies "
-        "tokens or pixels; expected (batch, classes), as a score and a decision are of a whole "
-        f"input. Choose by output= what stands for an input: one position, "
-        f"output=lambda out: out.{what}, or a mean, output=lambda out: out.{mean} (of a bare "
-        "tensor without .logits); or let a module take one token with its context as an input and "
-        "return that token's logits, for a decision about every token."
+        f"the model returned {given}, with logits {shape} at every position, as a classifier of "
+        "tokens or pixels does; expected (batch, classes), as a score and a decision are of a "
+        f"whole input. Choose what stands for it: one position, output=lambda out: out.{one}, or "
+        f"a mean, output=lambda out: out.{mean}; of a bare tensor without .logits. Wrap the model "
+        "in a module that takes one token with its context as an input, and returns that token's "
+        "logits, for a decision about every token."
     )
 
 
