@@ -106,7 +106,7 @@ class Cells:
         return len(self.scores) - np.searchsorted(self.scores[::-1], least, "left")
 
     def _equal(self, values: Vector | float) -> Vector:
-        equal = values == self.scores  # As inf − inf is NaN.
+        equal: Vector = np.equal(values, self.scores)  # As inf − inf is NaN.
         if self.tolerance:
             with np.errstate(invalid="ignore"):
                 equal |= np.abs(values - self.scores) <= self.tolerance
