@@ -322,9 +322,10 @@ class Bench:
         limit = float(os.environ.get("SCALE_LIMIT", "inf"))
         folder, file = self.work / "million", self.stub_detector()
         _million(folder, rows)
+        figures = {"listing": _listed(folder)}
         base = ("score", folder, *STUB, "--detector", file, "--batch-size", 256, "--workers", 0)
         job = (*base, "--shard-rows", 5000, "--out", self.work / "r6", "--on", "ray", "--actors", 2)
-        errors, figures = self.work / "r6.log", {}
+        errors = self.work / "r6.log"
         for name in ("first run", "after kill -9"):
             before, began = len(lines(self.work / "r6")), time.monotonic()
             driver = begun(*job, errors=errors)
@@ -420,6 +421,20 @@ def _memory(process):
         return 0
     found = [line for line in text.splitlines() if line.startswith("VmHWM")]
     return int(found[0].split()[1]) // 1024 if found else 0
+
+
+def _listed(folder):
+    """Seconds and memory of a listing by itself."""
+    code = (
+        "import json, resource, sys, time; from gradood.batch import list_images\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "before, began = peak(), time.monotonic()\n"
+        "rows = len(list_images(sys.argv[1]))\n"
+        "found = {'rows': rows, 'seconds': round(time.monotonic() - began, 1)}\n"
+        "print(json.dumps({**found, 'MB before': before, 'MB at most': peak()}))"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    return json.loads(subprocess.run(command, env=ENVIRONMENT, capture_output=True).stdout)
 
 
 def _million(folder, rows):

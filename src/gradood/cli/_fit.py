@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
-    from gradood.scale import Cluster
+    from gradood.scale._pools import Place
 
 __all__ = ["fit"]
 
@@ -52,16 +52,23 @@ class FusedMethodOptions(MethodOptions):
         ),
     ] = None
 
-    def on_cluster(self, loading: ClusterLoadingOptions) -> "Cluster | None":
+    def spread(self, loading: ClusterLoadingOptions, device: str) -> "Place | None":
         """Where the fit is made; None for this process.
+
+        Args:
+            loading: options of the command.
+            device: that the model was asked for on.
 
         Raises:
             ConfigError: a guard, which is made in this process.
         """
-        cluster = loading.cluster()
-        if cluster is not None and self.methods is None:
-            raise ConfigError("--on was given without --methods; a guard is made in this process.")
-        return cluster
+        place = loading.spread(device)
+        if place is not None and self.methods is None:
+            given = "--on" if loading.on is not None else "--devices"
+            raise ConfigError(
+                f"{given} was given without --methods; a guard is made in this process."
+            )
+        return place
 
     def check(self) -> None:
         """Refuse what cannot be meant, before the model is built, as that may take long.
@@ -118,7 +125,7 @@ def fit(
     changes = preprocessing.values()
     methods.check()
     guard.check(named=methods.methods is not None)
-    cluster = methods.on_cluster(loading)
+    place = methods.spread(loading, model.device)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -127,12 +134,12 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    if cluster is None:
+    if place is None:
         monitor.fit(loading.loader(images))
     else:
         from gradood import scale
 
-        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=place)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)

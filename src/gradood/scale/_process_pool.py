@@ -1,6 +1,8 @@
 """Processes of this machine as a pool of workers, one for each device."""
 
+import io
 import multiprocessing
+import pickle
 import signal
 import sys
 import threading
@@ -12,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from gradood.data._workers import end_with_parent
 from gradood.scale._environment import environment
@@ -87,7 +90,7 @@ class ProcessPool:
         number = next(n for n, one in self._processes.items() if one.connection in found)
         process = self._processes[number]
         try:
-            answer = process.connection.recv()
+            answer = pickle.loads(process.connection.recv_bytes())
         except (EOFError, OSError):
             return self._lost(number)
         if isinstance(answer, Failure):
@@ -139,6 +142,30 @@ def _serve(connection: Connection, work: Work, driver: Mapping[str, str], thread
     warnings.simplefilter("ignore")  # The parent says them, each once.
     worker = Worker()
     with suppress(ConnectionError, EOFError):  # The parent is gone.
-        connection.send(worker.open(work, driver, threads, sys.path))
+        connection.send_bytes(_pickled(worker.open(work, driver, threads, sys.path)))
         while True:
-            connection.send(worker.run(connection.recv()))
+            connection.send_bytes(_pickled(worker.run(connection.recv())))
+
+
+@final
+class _Pickler(pickle.Pickler):
+    """Tensors as bytes of the CPU.
+
+    What `Connection.send` would do with them takes a file descriptor of the parent for each, and
+    the process for as long as they are in use.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            return _itself, (value.cpu(),)
+        return NotImplemented
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
+
+
+def _pickled(value: Any) -> bytes:
+    content = io.BytesIO()
+    _Pickler(content, pickle.HIGHEST_PROTOCOL).dump(value)
+    return content.getvalue()
