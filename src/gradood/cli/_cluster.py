@@ -35,7 +35,7 @@ class ClusterOptions:
         int | None,
         option(
             "N",
-            "Processes that hold the model; as many as have room if not given.",
+            "Processes that hold a model; as many as have room if not given.",
             panel=CLUSTER,
             least=1,
         ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, final
 
@@ -129,6 +129,10 @@ class CalibrationWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    def on(self, device: str) -> "CalibrationWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""

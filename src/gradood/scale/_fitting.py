@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from gradood._engine.batches import batches, first_inputs
@@ -92,6 +92,10 @@ class FitWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    def on(self, device: str) -> "FitWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, final
 
@@ -68,7 +68,7 @@ class ProcessPool:
 
     def __init__(self, devices: Devices, work: Work) -> None:
         self._threads = devices.threads or torch.get_num_threads()
-        self._work: Any = work
+        self._work = work
         self._processes: dict[int, _Process] = {}
         self._free = list(devices.names)
         self._started = 0
@@ -106,9 +106,7 @@ class ProcessPool:
         device = self._free.pop(0)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        subject = replace(self._work.subject, device=device)
-        work = replace(self._work, subject=subject)
-        arguments = (theirs, work, environment(), self._threads)
+        arguments = (theirs, self._work.on(device), environment(), self._threads)
         process = context.Process(target=_serve, args=arguments, name=f"gradood {device}")
         process.start()
         theirs.close()

@@ -142,6 +142,10 @@ class ScoreWork:
         """Where the model runs."""
         return self.subject.device
 
+    def on(self, device: str) -> "ScoreWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
+
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""
         assert self.source is not None

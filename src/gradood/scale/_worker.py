@@ -37,6 +37,10 @@ class Work(Protocol):
         """Where the model runs."""
         ...
 
+    def on(self, device: str) -> "Work":
+        """The same with the model elsewhere."""
+        ...
+
     def opened(self) -> Runner:
         """The work, with model and files opened here.
 

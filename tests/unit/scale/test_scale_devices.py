@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +90,9 @@ class Ends:
     folder: Path
     subject: Subject
     device = "cpu"
+
+    def on(self, device):
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self):
         return self
