@@ -302,7 +302,7 @@ class Bench:
         same = differing["actors-1"] == differing["actors-2"] == 0
         return figures, same and max(off.values()) <= 1e-6
 
-    def r5(self, rounds=5, rows=4000, shard=500):
+    def r5(self, rounds=3, rows=3000, shard=500):
         """Images per second of one actor and of one process, in turns, after the first shard."""
         source, errors = f"{self.data / 'cifar10_test.parquet'}[0:{rows}]", self.work / "r5.log"
         found = {"local": [], "actor": []}

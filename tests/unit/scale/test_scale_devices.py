@@ -83,6 +83,41 @@ def test_shards_are_the_same_bytes_for_any_number_of_devices(subject, images, tm
         assert (out / "_job.json").read_bytes() == (tmp_path / "here" / "_job.json").read_bytes()
 
 
+def test_input_and_results_may_be_in_an_object_storage(subject, images, tmp_path, forked):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")  # Of this process; forked ones have what was in it.
+    for path in images.glob("*.png"):
+        memory.pipe_file(f"/photos/{path.name}", path.read_bytes())
+    try:
+        rows, out = list_images("memory://photos"), "memory://scored/job"
+        options = {"settings": SETTINGS, "cluster": Devices.named("cpu:2")}
+        summary = score_images(subject, rows, out, **options)
+        assert summary.statuses == {"not_an_image": 1, "ok": 36} and summary.complete
+        found = {path.rpartition("/")[2]: memory.cat_file(path) for path in memory.find("/scored")}
+        kept = {name: data for name, data in found.items() if name.endswith(".parquet")}
+        assert len(kept) == 4
+        memory.rm_file(f"/scored/job/{min(kept)}")
+        again = score_images(subject, rows, out, **options)
+        assert again.resumed == 3
+        assert memory.cat_file(f"/scored/job/{min(kept)}") == kept[min(kept)]
+        local = list_images("memory://photos")
+        predictor = load_predictor(read(Path(subject.detector)), subject.load().model)
+        identity = predictor.identity(Preprocess().to_dict(), "cpu")
+        score_here(
+            predictor.monitor,
+            local,
+            tmp_path / "here",
+            preprocess=Preprocess(),
+            identity=identity,
+            settings=SETTINGS,
+        )
+        assert shards(tmp_path / "here") == kept
+    finally:
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+
+
 @dataclass(frozen=True)
 class Ends:
     """Work whose process ends at some tasks, once each."""
