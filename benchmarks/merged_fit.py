@@ -35,19 +35,24 @@ def main() -> None:
     """Measure every learner, and write what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    out: Path = parser.parse_args().out
-    found: dict[str, Any] = {}
-    for name in LEARNERS:
+    parser.add_argument("--only", help="methods, by commas; others keep what the file says")
+    given = parser.parse_args()
+    out: Path = given.out
+    found: dict[str, Any] = json.loads(out.read_text("utf-8")) if out.exists() else {}
+    for name in given.only.split(",") if given.only else LEARNERS:
         for network, (model, first, second) in settings().items():
             try:
                 make = partial(gradood.Monitor, model, [name], progress=False)
                 found[name] = {"network": network} | compared(make, first, second)
             except GradoodError as error:
-                found.setdefault(name, {"refused": f"{type(error).__name__}: {error}"[:200]})
+                found.setdefault(
+                    name, {"network": None, "refused": f"{type(error).__name__}: {error}"[:200]}
+                )
                 continue
             break
         print(json.dumps({name: found[name]}), flush=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    ordered = {name: found[name] for name in sorted(found)}
+    out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 def settings() -> dict[str, tuple[torch.nn.Module, Range, Range]]:
@@ -99,6 +104,7 @@ def apart(ours: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> float:
         if not tensor.numel() or torch.equal(ours[key], tensor):
             continue
         difference = (ours[key].double() - tensor.double()).abs()
+        difference = difference.where(ours[key] != tensor, 0.0)  # Equal infinities
         scale = tensor.double().abs()[tensor.isfinite()].amax() if tensor.isfinite().any() else 1.0
         worst = max(worst, float(difference.nan_to_num(torch.inf).amax() / scale))
     return worst

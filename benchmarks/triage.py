@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 SETS = ("cifar10_test", "svhn_test", "textures10_test", "cifar100_test", "mnist_test")
@@ -157,6 +158,7 @@ def look(tab: Any, out: Path) -> dict[str, Any]:
     told["seconds to open"] = round(time.perf_counter() - begin, 2)
     told["note"] = tab.locator("#note").inner_text()
     tab.screenshot(path=out / "light.png")
+    Image.open(out / "light.png").save(out / "triage.webp", quality=85)
     tab.locator("#theme").click()
     tab.screenshot(path=out / "dark.png")
     tab.locator("#theme").click()
