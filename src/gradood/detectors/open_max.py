@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
@@ -26,7 +25,6 @@ from gradood.functional.openmax import (
     bounded,
     class_models,
     distances_to,
-    own_distances,
     tail_models,
     unknown_log_odds,
 )
@@ -140,13 +138,12 @@ class OpenMax(Learner[FarthestRows]):
         rows = bounded(logits[kept])
         columns = {"key": evidence[KEYS][kept], "labels": labels[kept], "rows": rows}
         size = self.tail_samples or rows_within(rows.shape[1] * rows.element_size())
-        distance = partial(own_distances, kind=self.distance)
-        return FarthestRows.of(size, distance, evidence.classes, columns)
+        return FarthestRows.of(size, self.distance, evidence.classes, columns)
 
     def finish(self, rows: FarthestRows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
         rows = rows.trimmed()
-        table, bound = rows.tensors(), self._bound(rows)
+        table, bound = rows.table(), self._bound(rows)
         logits, labels = table["rows"], table["labels"]
         tailsize = None if self.tailsize == "auto" else self.tailsize
         translation = float(self.translation)
