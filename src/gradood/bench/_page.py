@@ -2,13 +2,14 @@
 
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gradood._bibliography import CITATION, Reference, bibliography, reference
 from gradood._io import markdown as markdown
 from gradood._io.markdown import cell
+from gradood.bench._measured import kinds
 from gradood.detectors.base import Detector, Learner
 from gradood.registry import Method, built_in, detector_class, methods
 
@@ -48,6 +49,7 @@ class Page:
         references: the papers it cites, its own first.
         published: how to make one with the authors' options, in Python; empty where the defaults
             are theirs.
+        measured: mean AUROC in percent by kind of network, of those in docs/results/kinds.md.
     """
 
     method: Method
@@ -57,6 +59,7 @@ class Page:
     example: str
     references: tuple[Reference, ...]
     published: str
+    measured: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Values for `gradood.bench.json_text`."""
@@ -67,6 +70,7 @@ class Page:
             "options": [asdict(option) for option in self.options],
             "references": [asdict(paper) for paper in self.references],
             "published": self.published,
+            "measured": dict(self.measured),
         }
 
     @property
@@ -89,6 +93,7 @@ class Page:
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",
             *self._explained(),
+            *self._measured(),
             "",
             "## Use",
             "",
@@ -111,6 +116,11 @@ class Page:
         """How its scores are attributed (`gradood.Guard.explain`); nothing if it does not say."""
         rule, _, meaning = detector_class(self.method.name).attribution.partition(": ")
         return [f"- **Explained by:** {rule}: {_escaped(meaning)}."] if meaning else []
+
+    def _measured(self) -> list[str]:
+        """Mean AUROC by kind of network, where it was measured."""
+        figures = [f"{kind} {value:.1f}" for kind, value in self.measured.items()]
+        return [f"- **Measured:** AUROC in percent: {', '.join(figures)}"] if figures else []
 
     def _given(self) -> list[str]:
         """Where the names of the example come from, for readers and for what runs it."""
@@ -163,6 +173,7 @@ def method_page(name: str) -> Page:
         published=f"gradood.{chosen(**chosen.published)!r}" if chosen.published else "",
         # A detector of another package may cite papers that are not ours.
         references=tuple(reference(key) for key in keys if key in bibliography()),
+        measured={k: one.auroc[name] for k, one in kinds().items() if name in one.auroc},
     )
 
 

@@ -27,13 +27,14 @@ from gradood.cli._records import compare, report
 from gradood.cli._score import score
 from gradood.cli._serve import serve
 from gradood.cli._train import train
+from gradood.cli._triage import triage
 from gradood.cli._watch import watch
 
 __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, explain, watch, serve, export, pack, verify, card, train),
+    *(fit, calibrate, score, explain, triage, watch, serve, export, pack, verify, card, train),
 )
 """In the order in which the help lists them."""
 

@@ -1,4 +1,4 @@
-"""``gradood fit``."""
+"""``gradood fit``: from data to a saved detector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._guard import GuardOptions, fit_guard
+from gradood.cli._kept_fit import KeptFitOptions, kept, merge_fit, partials_line
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
@@ -107,17 +108,25 @@ def fit(
     preprocessing: PreprocessOptions,
     loading: ClusterLoadingOptions,
     guard: GuardOptions,
+    partials: KeptFitOptions,
     files: FitFiles,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
     The file needs calibration before it decides: gradood calibrate. Without --methods, make a guard
     instead: methods chosen for the model, fitted and calibrated on images that it was not trained
-    on, ready to decide.
+    on, ready to decide. With --merge, add data to a fit that was kept.
     """
     changes = preprocessing.values()
+    named = methods.methods is not None
+    partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
+    if loading.cluster() is not None:
+        partials.check_place()
+    if partials.merge is not None:
+        merge_fit(model, loading, partials, files)
+        return
     methods.check()
-    guard.check(named=methods.methods is not None)
+    guard.check(named=named)
     cluster = methods.on_cluster(loading)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
@@ -127,12 +136,15 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    if cluster is None:
-        monitor.fit(loading.loader(images))
-    else:
+    size = None
+    if cluster is not None:
         from gradood import scale
 
         scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
+    elif partials.keep is not None:
+        size = kept(monitor, loading.loader(images), partials.keep)
+    else:
+        monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -145,12 +157,10 @@ def fit(
             "n": learned,
             "labels": images.labeled,
         },
+        "partials": partials.to_dict(size),
         "subject": loaded.to_dict(),
     }
-    if files.json:
-        document(result)
-    else:
-        data(_fit_lines(result))
+    document(result) if files.json else data(_fit_lines(result))
 
 
 def _monitor(
@@ -192,6 +202,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
         "fitted on": fitted if learned["n"] else "nothing, as these methods do not learn",
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
+        **partials_line(result["partials"]),
         "calibrated": "no: it scores but does not decide until gradood calibrate",
     }
     return pairs(lines)

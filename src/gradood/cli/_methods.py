@@ -11,6 +11,8 @@ from gradood.cli._output import data, document
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from gradood.models._load import LoadedModel
@@ -22,20 +24,30 @@ _BATCH = 32
 
 _BEGIN = """\
 All methods asked for at once share one forward pass, and one backward pass per objective; "own
-passes" are on top. Begin with knn, nci, mahalanobis++ and energy, which need no more than the
-forward pass and were the most reliable on the networks measured (docs/results), and gradpca among
-those that read gradients; then let gradood bench compare all of them on your model.
-gradood methods NAME says more of one."""
+passes" are on top. Begin with knn, mahalanobis++, gradpca and energy, which need no more than the
+forward pass: the first three were the least far behind the best of each kind of network measured
+(docs/results/kinds.md), energy learns nothing. gradood methods --kind text sorts by what was
+measured on texts; then let gradood bench compare all on your model. gradood methods NAME says more
+of one."""
 
 
 def methods(
     name: Annotated[str | None, argument("[NAME]", "A method, for its page.")] = None,
+    kind: Annotated[
+        str | None,
+        option("KIND", "Those measured on networks of one kind, the best first.", "--kind"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the methods; or with a name: what it computes, needs and costs, and when it fails."""
     from gradood.bench._page import method_page
     from gradood.registry import methods as known
 
+    if name is not None and kind is not None:
+        raise ConfigError("a method and --kind were both given; give one.")
+    if kind is not None:
+        _by_kind(kind, json)
+        return
     if name is not None:
         page = method_page(name)
         if json:
@@ -51,12 +63,36 @@ def methods(
     rows += [
         (p.method.name, _cost(p.method), p.fit, _links(p.method), p.method.title) for p in pages
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
+    data("\n".join([*_columns(rows), "", _BEGIN]))
+
+
+def _by_kind(kind: str, json: bool) -> None:
+    """Methods that were measured on a kind of network."""
+    from gradood.bench._measured import measured
+
+    found = measured(kind)
+    if json:
+        document({"kind": found.kind, "networks": found.networks, "auroc": dict(found.auroc)})
+        return
+    from gradood.registry import methods as known
+
+    by_name = {method.name: method for method in known()}
+    rows = [("METHOD", "AUROC", "COST", "MEASURES")]
+    rows += [
+        (name, f"{value:.1f}", _cost(by_name[name]), by_name[name].title)
+        for name, value in found.auroc.items()
+    ]
+    told = f"AUROC in percent on {found.networks} (docs/results/kinds.md): where to begin, no more."
+    data("\n".join([*_columns(rows), "", told]))
+
+
+def _columns(rows: "Sequence[tuple[str, ...]]") -> list[str]:
+    """Lines of cells, all but the last padded."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return [
         "  ".join((*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]))
         for row in rows
     ]
-    data("\n".join([*lines, "", _BEGIN]))
 
 
 def _links(method: "Method") -> str:

@@ -134,7 +134,7 @@ class KNN(Learner[KeptDirections]):
 
     def finish(self, kept: KeptDirections, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
-        table = kept.tensors()
+        table = kept.rows.table()
         check_finite(table["log_length"], self.name)
         state = _coded_bank(table, kept.bits) if kept.coded else _exact_bank(table)
         samples, seen = len(table["key"]), kept.rows.seen
@@ -176,7 +176,8 @@ class KNN(Learner[KeptDirections]):
     ) -> tuple[Polar, Bank[Polar] | Bank[CodedPolar], int]:
         """Queries, what they are compared with, and which neighbor counts."""
         query = self._vectors(evidence.features)
-        k = int(state["k"]) if "k" in state else int(self.k)
+        stated = self.k == "auto" or "kept" in state
+        k = int(state["k"]) if stated else int(self.k)
         if "codes" not in state:
             return query, Bank(Polar(state["unit"], state["log_length"])), k
         width = evidence.features.shape[1]

@@ -139,7 +139,7 @@ class OpenMax(Learner[KeptRows]):
 
     def finish(self, rows: KeptRows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
-        table = rows.tensors()
+        table = rows.table()
         logits, labels = bounded(table["logits"]), table["labels"]
         bound = sample_state(rows, self.name, self.tail_samples, "tail_samples")
         tailsize = None if self.tailsize == "auto" else self.tailsize

@@ -99,7 +99,7 @@ class Relation(Learner[Selection]):
 
     def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """The bank, and how much each sample counts."""
-        bank = kept.tensors()
+        bank = kept.columns
         unit, probability = bank["unit"], bank["probability"]
         check_finite(unit, self.name)
         check_finite(probability, self.name, "logits")

@@ -222,6 +222,25 @@ def test_methods_are_listed(capsys):
     assert "Begin with knn" in begin
 
 
+def test_methods_of_a_kind_are_sorted_by_what_was_measured(capsys):
+    assert main(["methods", "--kind", "text"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines[1 : lines.index("")]]
+    aurocs = [float(line.split()[1]) for line in lines[1 : lines.index("")]]
+    assert aurocs == sorted(aurocs, reverse=True) and len(names) > 40
+    assert {*names} <= {method.name for method in gradood.methods()}
+    assert main(["methods", "--kind", "text", "--json"]) == 0
+    assert [*json.loads(capsys.readouterr().out)["auroc"]] == names
+    assert main(["methods", "--kind", "txt"]) == 2
+    assert "did you mean 'text'" in capsys.readouterr().err
+    assert main(["methods", "knn", "--kind", "text"]) == 2
+
+
+def test_figures_by_kind_are_those_of_the_results():
+    script = Path(__file__).parents[3] / "docs" / "kinds.py"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+
+
 def test_methods_as_json(capsys):
     assert main(["methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["methods"]
