@@ -96,7 +96,8 @@ def why(names: list[str]) -> Path:
     found = gradood.region_map(guard, inputs)
     figure, axes = plt.subplots(3, len(photos), figsize=(9, 6.4))
     for column, reasons in enumerate(guard.explain(inputs, neighbors=1)):
-        near = (reasons.neighbors or ())[0]
+        assert reasons.neighbors
+        near = reasons.neighbors[0]
         axes[0, column].imshow(photos[column])
         gradood.plots.plot_regions(found, inputs, row=column, ax=axes[1, column])
         axes[2, column].imshow(shown[rows.index(int(near.id))])
