@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 import gradood
+from gradood.cli import main
+from gradood.data import Preprocess
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
 from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
 from gradood.evidence.requests import Basic
@@ -174,3 +176,38 @@ def test_whatever_is_no_layer_features_or_logits_is_in_no_graph():
     for words, read in readings.items():
         assert words in str(refusal((LOGITS, FEATURES, read)))
     assert refusal((LOGITS, FEATURES)) is None
+
+
+def test_a_folder_is_scored_by_the_graph_alone(exported, tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monitor, path, _ = exported
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 9, 11, 3), dtype=np.uint8)
+    for row, own in enumerate(pixels):
+        image.fromarray(own).save(tmp_path / "in" / f"{row:02}.png")
+    (tmp_path / "in" / "x.png").write_bytes(b"none")
+    given = ["score", str(tmp_path / "in"), "--onnx", str(path), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert "does not say how images" in capsys.readouterr().err
+    given += ["--resize", "8,8", "--batch-size", "8", "--shard-rows", "12", "--workers", "0"]
+    assert main([*given, "--model", "resnet20"]) == 2
+    assert "leave out --model" in capsys.readouterr().err
+    assert main(given) == 4
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    preprocess = Preprocess(resize=(8, 8))
+    own = monitor.predict(torch.stack([preprocess(image.fromarray(p)) for p in pixels]))
+    assert [row["is_ood"] for row in rows[:-1]] == own.combined.is_ood.tolist()
+    assert [row["label"] for row in rows[:-1]] == own.label.tolist()
+    for name in own:
+        scores = [row[f"{name}.score"] for row in rows[:-1]]
+        np.testing.assert_allclose(scores, own[name].score, rtol=1e-4)
+    assert rows[-1]["status"] != "ok" and rows[-1]["is_ood"]
+    assert {row["artifact"] for row in rows} == {gradood.OnnxJudge(path).sha256}
+    assert main(given) == 4  # Nothing is left to do.
+    assert "20" in capsys.readouterr().out
+
+
+def test_score_without_detector_or_graph_says_what_to_give(tmp_path, capsys):
+    assert main(["score", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "missing option '--detector'" in capsys.readouterr().err
