@@ -14,6 +14,7 @@ from gradood.data import Preprocess
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
 from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
 from gradood.evidence.requests import Basic
+from gradood.onnx import exportable, recalibrate
 from gradood.onnx._graph import refusal
 from gradood.taps import Site
 
@@ -211,3 +212,61 @@ def test_a_folder_is_scored_by_the_graph_alone(exported, tmp_path, capsys):
 def test_score_without_detector_or_graph_says_what_to_give(tmp_path, capsys):
     assert main(["score", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "missing option '--detector'" in capsys.readouterr().err
+
+
+def test_the_column_of_methods_is_what_plans_say():
+    known = {method.name: method.exportable for method in gradood.methods()}
+    monitor = gradood.Monitor(classifier(), list(known), skip_unusable=True, progress=False)
+    x = drawn(60, 1)
+    with torch.no_grad():
+        monitor.fit([(x, monitor.model(x).argmax(1))])
+    for part in ("model", "head"):
+        for name, why in exportable(monitor, part=part).items():
+            assert (part in known[name]) == (not why), (name, part, why)
+    assert len(monitor.left_out) < 12
+
+
+def quantized(path, out, *, dynamic):
+    """A graph with its convolution in whole numbers, by the tools of onnxruntime."""
+    tools = pytest.importorskip("onnxruntime.quantization")
+    if dynamic:
+        return tools.quantize_dynamic(path, out, op_types_to_quantize=["Conv"])
+
+    class Ranges(tools.CalibrationDataReader):
+        def __init__(self):
+            self.left = [{"input": drawn(32, 9).numpy()}]
+
+        def get_next(self):
+            return self.left.pop() if self.left else None
+
+    return tools.quantize_static(path, out, Ranges(), op_types_to_quantize=["Conv"])
+
+
+def test_a_quantized_graph_promises_nothing_until_it_is_calibrated_again(exported, tmp_path):
+    _, path, _ = exported
+    file, out = tmp_path / "int8.onnx", tmp_path / "again.onnx"
+    quantized(path, file, dynamic=False)
+    with pytest.raises(ArtifactError, match=r"quantized after its export.*recalibrate"):
+        gradood.OnnxJudge(file)
+    parity = recalibrate(file, out, drawn(300, 2), fpr=0.1)
+    assert parity.holds
+    judge = gradood.OnnxJudge(out)
+    assert "300 inputs after it was quantized" in judge.record.quantized
+    assert "10 %" in judge.record.promise and judge.record.artifact == ""
+    x = drawn(2000, 77)
+    x[3, 0, 0, 0] = torch.nan
+    found = judge.predict(x.numpy())
+    assert found.combined.status[3] == "nonfinite_input" and found.combined.is_ood[3]
+    for result in (found.combined, *found.values()):
+        assert 0.04 < result.is_ood.mean() < 0.14
+    with pytest.raises(CalibrationError):
+        recalibrate(file, tmp_path / "few.onnx", drawn(5, 2), fpr=0.1)
+    assert not (tmp_path / "few.onnx").exists()
+
+
+def test_a_dynamically_quantized_graph_is_refused(exported, tmp_path):
+    file = tmp_path / "int8.onnx"
+    quantized(exported[1], file, dynamic=True)
+    with pytest.raises(ExportError, match="depends on the others of its batch"):
+        recalibrate(file, tmp_path / "out.onnx", drawn(300, 2), fpr=0.1)
+    assert not (tmp_path / "out.onnx").exists()
