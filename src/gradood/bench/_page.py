@@ -80,6 +80,13 @@ class Page:
             return "nothing"
         return "in-distribution data with labels" if self.labels else "in-distribution data"
 
+    @property
+    def _graph(self) -> str:
+        kinds = self.method.exportable
+        if "head" in kinds:
+            return 'of the whole model, or from the features on (`part="head"`)'
+        return "of the whole model" if kinds else "none, as it needs what a graph does not have"
+
     def markdown(self) -> str:
         """The page, ending in a newline."""
         name = self.method.name
@@ -89,6 +96,7 @@ class Page:
         lines += [
             f"- **Reads:** {', '.join(self.method.needs)}",
             f"- **Outputs (`link=`):** {', '.join(self.method.links)}",
+            f"- **Graph (`gradood export`):** {self._graph}",
             f"- **Learns from:** {self.fit}",
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",
