@@ -21,7 +21,7 @@ from gradood.onnx._graph import converted
 from gradood.onnx._judge import OnnxResults, record_of, results_of, session_of
 from gradood.onnx._lookup import RuleLookup
 from gradood.onnx._parity import SIZES, STEP_LIMIT, Parity, compared, in_batches
-from gradood.onnx._record import KEY, SENTINEL, GraphRecord
+from gradood.onnx._record import KEY, SENTINEL, GraphRecord, TensorSpec
 
 __all__ = ["recalibrate"]
 
@@ -94,7 +94,7 @@ def _checked(record: GraphRecord, held_out: Any) -> tuple[GraphRecord, Any]:
         raise CalibrationError("a graph with a promise per class cannot be calibrated again yet.")
     if len(record.inputs) > 1 or not isinstance(held_out, Tensor) or not len(held_out):
         raise DataError("held_out is one tensor of the graph's inputs; give such.")
-    given = record.inputs[0]
+    given: TensorSpec = next(iter(record.inputs))
     array = np.ascontiguousarray(held_out.numpy())
     if array.shape[1:] != given.shape[1:] or str(array.dtype) != given.dtype:
         raise DataError(
