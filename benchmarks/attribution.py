@@ -1,59 +1,88 @@
 """Whether contributions sum to the scores, and whether the leading units carry them.
 
-    python benchmarks/attribution.py FOLDER [--fit 2000] [--rows 500] [--write FILE.json]
-    python benchmarks/attribution.py --page FILE.json ... > PAGE.md
+    python benchmarks/attribution.py --work FOLDER --vit small_vit.safetensors
+        --write docs/results/attribution.md [--networks A,B] [--fit 2000] [--rows 200] [--heads]
 
-FOLDER holds readings of one network made before, as benchmarks/guard.py describes: ``head.npz``,
-``fit`` (training images), ``test`` (held-out images) and ``svhn`` (unknown ones). The model is the
-head on these features; methods that read other layers, or steps of the input, are left out. The
-methods are fitted on `fit`, whose mean feature is the reference; nothing is chosen on the others.
+On ResNet-20 and DenseNet-101 of ../shared and the ViT of benchmarks/cifar_networks.py. Figures of
+each network are kept in the work folder; those that are there are not made again. With --heads,
+methods that read more of the network than features and logits are left out. The methods are
+fitted on the first images of `cifar10_train_a`, whose mean feature is the reference. Known images
+are the first of `cifar10_test`, unknown ones the first of `svhn_test`; nothing was chosen on them.
 
 Gap: the largest of ``|score − reference − units − parts|`` relative to ``|score − reference|``.
-Removal: of each unknown image, the tenth of the units that contribute the most are set to the
-reference, and the score is computed again; what it falls by is given in standard deviations of the
-known images' scores, beside that for as many random units (mean of five draws), and for those with
-the largest gradient × input.
+Removal: of each unknown image, the tenth of the units that contribute the most is removed, and the
+score is computed again; what it falls by is given in standard deviations of the known images'
+scores, beside that for as many random units (mean of five draws), and for those with the largest
+gradient × input. A removed unit is set to its mean over the fitted images, or to what the units
+that stay predict of it there, by linear regression. Methods that are sums over layers, which have
+no units to remove, are fitted on the first tenth, and their gap is that of as few images.
 """
 
 import argparse
 import json
 import sys
+import time
 import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from pointing import SHARED, STATISTICS, cifar_network, decoded
+from torch import Tensor
 
 import gradood
 from gradood.attribution import contributions, read_evidence, unexplained
-from gradood.evidence import FEATURES, LOGITS, Evidence, own_pass
+from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 
-SHARE, DRAWS = 0.1, 5
-
-
-def network(folder: Path) -> nn.Module:
-    """The head, as a model that takes features."""
-    stored = np.load(folder / "head.npz")
-    weight, bias = torch.from_numpy(stored["weight"]), torch.from_numpy(stored["bias"])
-    head = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        head.weight.copy_(weight)
-        head.bias.copy_(bias)
-    return nn.Sequential(nn.Identity(), head)
+NETWORKS = ("resnet20", "densenet101", "small_vit")
+SHARE, DRAWS, BATCH = 0.1, 5, 100
+RIDGE = 1e-6
+"""Of the mean variance, added to each."""
+REMOVALS = ("mean", "predicted")
+Score = Callable[[Tensor, Tensor], Tensor]
 
 
-def some(folder: Path, name: str, rows: int) -> tuple[Tensor, Tensor]:
-    """Features and labels of one set, evenly spaced in its order."""
-    stored = np.load(folder / f"{name}.npz")
-    every = max(1, len(stored["features"]) // rows)
-    features = torch.from_numpy(stored["features"]).float()[::every][:rows]
-    return features, torch.from_numpy(stored["labels"].astype(np.int64))[::every][:rows]
+def images_of(network: str, name: str, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs of a network and their labels: the first of a set."""
+    images, labels = decoded(SHARED / "data" / f"{name}.parquet", range(count), 32)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in STATISTICS[network])
+    return (images.float() / 255 - mean) / std, labels
 
 
-def score_of(detector: Any, evidence: Evidence, state: Any) -> Any:
+@dataclass(frozen=True)
+class Removal:
+    """What takes the place of removed units.
+
+    Attributes:
+        mean: (width,) of the fitted features.
+        precision: (width, width) inverse of their covariance.
+    """
+
+    mean: Tensor
+    precision: Tensor
+
+    @staticmethod
+    def of(features: Tensor) -> "Removal":
+        """From features (n, width)."""
+        spread = torch.cov(features.T)
+        ridge = RIDGE * spread.diagonal().mean() * torch.eye(len(spread), dtype=spread.dtype)
+        return Removal(features.mean(0), torch.linalg.inv(spread + ridge))
+
+    def without(self, features: Tensor, units: Tensor, how: str) -> Tensor:
+        """Features (n, width) without the units (n, count)."""
+        away = features - self.mean
+        if how == "mean":
+            return features.scatter(1, units, self.mean.expand_as(features).gather(1, units))
+        # Given the others, units S of a Gaussian have the mean h_S − P_SS⁻¹ (P (h − μ))_S.
+        among = self.precision[units[:, :, None], units[:, None, :]]
+        fall = torch.linalg.solve(among, (away @ self.precision).gather(1, units)[..., None])
+        return features.scatter_add(1, units, -fall[..., 0])
+
+
+def score_of(detector: Any, evidence: Evidence, state: Any) -> Score:
     """The score as a function of features (m, width) of rows (m,)."""
     head = evidence.linear
     weight, bias = head.weight.double(), head.bias
@@ -69,115 +98,202 @@ def score_of(detector: Any, evidence: Evidence, state: Any) -> Any:
     return score
 
 
-def drop(score: Any, evidence: Evidence, reference: Tensor, units: Tensor) -> Tensor:
-    """(rows,) how much the scores fall where these units are set to the reference."""
-    rows = torch.arange(evidence.size)
-    before = evidence.features.double()
-    after = before.scatter(1, units, reference.expand_as(before).gather(1, units))
-    return score(before, rows) - score(after, rows)
-
-
-def removal(
-    detector: Any, evidence: Evidence, state: Any, reference: Tensor, leading: Tensor
-) -> dict[str, float]:
-    """Mean falls: of the leading units, of random ones, of those by gradient × input."""
-    score, count = score_of(detector, evidence, state), leading.shape[1]
-    found = {"units": float(drop(score, evidence, reference, leading).mean())}
+def removed(
+    score: Score, evidence: Evidence, removal: Removal, leading: Tensor
+) -> dict[str, dict[str, float]]:
+    """Mean falls by how units are removed: the leading ones, random ones, by gradient × input."""
+    before, rows = evidence.features.double(), torch.arange(evidence.size)
+    start = score(before, rows)
     generator = torch.Generator().manual_seed(0)
-    draws = []
-    for _ in range(DRAWS):
-        order = torch.rand(evidence.features.shape, generator=generator)
-        draws.append(drop(score, evidence, reference, order.topk(count, 1).indices).mean())
-    found["random"] = float(torch.stack(draws).mean())
-    leaf = evidence.features.double().detach().requires_grad_()
+    chosen = {"units": [leading]}
+    draws = [torch.rand(before.shape, generator=generator) for _ in range(DRAWS)]
+    chosen["random"] = [order.topk(leading.shape[1], 1).indices for order in draws]
+    leaf = before.detach().requires_grad_()
     try:
         with torch.enable_grad():
-            total = score(leaf, torch.arange(evidence.size)).sum()
-            (slope,) = torch.autograd.grad(total, leaf)
+            (slope,) = torch.autograd.grad(score(leaf, rows).sum(), leaf)
+        order = slope.nan_to_num() * before
+        chosen["gradient"] = [order.topk(leading.shape[1], 1).indices]
     except RuntimeError:  # It has none.
-        return found
-    order = (slope.nan_to_num() * leaf.detach()).topk(count, 1).indices
-    found["gradient"] = float(drop(score, evidence, reference, order).mean())
+        pass
+    found: dict[str, dict[str, float]] = {}
+    for how in REMOVALS:
+        falls = {
+            name: [start - score(removal.without(before, units, how), rows) for units in each]
+            for name, each in chosen.items()
+        }
+        found[how] = {name: float(torch.stack(each).mean()) for name, each in falls.items()}
     return found
 
 
-def measured(folder: Path, fit: int, rows: int) -> dict[str, Any]:
-    """All figures of one network."""
-    model, (x, y) = network(folder), some(folder, "fit", fit)
+def measured(network: str, vit: Path, fit: int, rows: int, heads: bool) -> dict[str, Any]:
+    """All figures of one network; with `heads` of methods of features and logits."""
+    model, (x, y) = cifar_network(network, vit), images_of(network, "cifar10_train_a", fit)
     names = [method.name for method in gradood.methods()]
     monitor = gradood.Monitor(model, names, skip_unusable=True, progress=False)
-    monitor.bind(x[:64])
-    bound = monitor._session.state.bound
-    assert bound is not None
-    # Without those that no unit explains, and steps of inputs, which are features here.
-    stepped = {n for n, plan in bound.binding.plans.items() if any(map(own_pass, plan.reads))}
-    keep = [n for n in bound.detectors if n not in stepped | unexplained(bound).keys()]
-    monitor = gradood.Monitor(model, keep, skip_unusable=True, progress=False).fit([(x, y)])
-    bound = monitor._session.state.bound
-    assert bound is not None
-    reference = x.double().mean(0)
-    both = [read_evidence(bound, some(folder, name, rows)[0]) for name in ("test", "svhn")]
+    monitor.bind(x[:2])
+    left = dict(monitor.left_out) | unexplained(bound_of(monitor))
+    groups: dict[bool, list[str]] = {False: [], True: []}
+    for name, detector in monitor.detectors.items():
+        reads = {*bound_of(monitor).reads(name)}
+        if heads and not reads <= {FEATURES, LOGITS, KEYS}:
+            left[name] = "reads more"
+        if name not in left:
+            groups[detector.attribution.startswith("layers")].append(name)
+    whole = gradood.Monitor(model, "energy", progress=False)
+    whole.bind(x[:2])
+    features = torch.cat([read(bound_of(whole), part).features for part in x.split(BATCH)])
+    removal = Removal.of(features.double())
     table: dict[str, Any] = {}
-    width = both[0].features.shape[1]
-    count = max(1, round(SHARE * width))
+    for by_layer, names in groups.items():
+        if not names:
+            continue
+        small = 10 if by_layer else 1
+        chosen = gradood.Monitor(model, names, progress=False)
+        chosen.fit([(x[: fit // small], y[: fit // small])] if by_layer else batches(x, y))
+        each = (
+            images_of(network, name, rows // small)[0] for name in ("cifar10_test", "svhn_test")
+        )
+        known, unknown = (read(bound_of(chosen), images) for images in each)
+        table |= figures(network, bound_of(chosen), known, unknown, removal)
+    width = features.shape[1]
+    return {"fit": fit, "rows": rows, "width": width, "removed": count_of(width)} | {
+        "methods": table,
+        "left out": left,
+    }
+
+
+def batches(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of images and labels."""
+    return list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+
+
+def read(bound: Any, images: Tensor) -> Evidence:
+    """What the detectors read of images, a few at a time."""
+    parts = [read_evidence(bound, part) for part in images.split(BATCH // 2)]
+    values = {r: torch.cat([p._read[r] for p in parts]) for r in parts[0]._read}
+    return replace(parts[0], size=len(images), _read=values)
+
+
+def count_of(width: int) -> int:
+    """Units that are removed."""
+    return max(1, round(SHARE * width))
+
+
+def figures(
+    network: str, bound: Any, known: Evidence, unknown: Evidence, removal: Removal
+) -> dict[str, Any]:
+    """Of each method."""
+    count, rows = count_of(len(removal.mean)), known.size
+    table: dict[str, Any] = {}
     for name, detector in bound.detectors.items():
-        state = bound.states.get(name, {})
-        own = [replace(part, reads=bound.reads(name)) for part in both]
-        made = [contributions(detector, part, reference, state) for part in own]
-        gaps = torch.cat([m.relative_gap[m.gap.isfinite()] for m in made])
-        errors = torch.cat([(m.error / m.units.abs().sum(1))[m.gap.isfinite()] for m in made])
+        begun, state = time.perf_counter(), bound.states.get(name, {})
+        own = [replace(part, reads=bound.reads(name)) for part in (known, unknown)]
+        made = [contributions(detector, part, removal.mean, state) for part in own]
+        seconds = time.perf_counter() - begun
+        sound = [m.gap.isfinite() for m in made]
+        gaps = torch.cat([m.relative_gap[s] for m, s in zip(made, sound, strict=True)])
+        parts = [torch.zeros_like(m.score) + sum(m.parts.values()) for m in made]
+        share = torch.cat([p / (m.score - m.reference) for p, m in zip(parts, made, strict=True)])
         spread = float(made[0].score.std())
-        falls = removal(detector, own[1], state, reference, made[1].leading(count))
-        table[name] = {"gap": float(gaps.max()), "error": float(errors.max())}
-        table[name] |= {key: fall / spread for key, fall in falls.items()}
-        print(name, table[name], file=sys.stderr, flush=True)
-    return {"network": folder.name, "fit": fit, "rows": rows, "width": width, "methods": table}
+        falls: dict[str, dict[str, float]] = {}
+        if made[1].by_units:
+            score, leading = score_of(detector, own[1], state), made[1].leading(count)
+            falls = removed(score, own[1], removal, leading)
+        table[name] = {
+            "rule": detector.attribution.partition(":")[0],
+            "gap": float(gaps.max()),
+            "parts": float(share.abs().nanmedian()),
+            "milliseconds": 1e3 * seconds / (2 * rows),
+            "removed": {
+                how: {key: fall / spread for key, fall in each.items()}
+                for how, each in falls.items()
+            },
+        }
+        print(network, name, table[name], file=sys.stderr, flush=True)
+    return table
 
 
-def page(files: list[Path]) -> str:
+def bound_of(monitor: gradood.Monitor[Any]) -> Any:
+    """Its detectors, bound."""
+    bound = monitor._session.state.bound
+    assert bound is not None
+    return bound
+
+
+def page(work: Path, networks: list[str]) -> str:
     """The results as a page."""
-    lines = []
-    for file in files:
-        found = json.loads(file.read_text())
-        table = found["methods"]
-        lines += [f"\n## {found['network']}\n"]
-        full = [m for m in table.values() if "gradient" in m]
-        better = sum(m["units"] > m["random"] for m in table.values())
-        beats = sum(m["units"] > m["gradient"] for m in full)
-        lines += [
-            f"{len(table)} methods; fitted on {found['fit']} samples; {found['rows']} known and "
-            f"{found['rows']} unknown test samples; {found['width']} units, of which "
-            f"{max(1, round(SHARE * found['width']))} are removed. Largest gap "
-            f"{max(m['gap'] for m in table.values()):.1e}. The leading units lower the score more "
-            f"than random ones with {better} of {len(table)} methods, and more than those by "
-            f"gradient × input with {beats} of {len(full)}.\n"
-        ]
-        lines += ["| method | largest gap | leading units | random | gradient × input |"]
-        lines += ["|---|---|---|---|---|"]
-        for name, m in table.items():
-            gradient = f"{m['gradient']:.2f}" if "gradient" in m else "none"
+    found = {name: json.loads((work / f"{name}.json").read_text()) for name in networks}
+    lines = ["## Summary", ""]
+    lines += ["| network | methods | largest gap | above 1e-6 | removed by | more than random |"]
+    lines[-1] += " no less than gradient × input |"
+    lines += ["|---|---:|---:|---|---|---:|---:|"]
+    for name, record in found.items():
+        table = record["methods"]
+        high = [n for n, m in table.items() if m["gap"] > 1e-6]
+        for how in REMOVALS:
+            falls = [m["removed"].get(how, {}) for m in table.values()]
+            falls = [f for f in falls if any(f.values())]
+            full = [f for f in falls if "gradient" in f]
             lines += [
-                f"| {name} | {m['gap']:.0e} | {m['units']:.2f} | {m['random']:.2f} | {gradient} |"
+                f"| {name} | {len(table)} | {max(m['gap'] for m in table.values()):.1e} | "
+                f"{', '.join(high) or 'none'} | {how} | "
+                f"{sum(f['units'] > f['random'] for f in falls)} of {len(falls)} | "
+                f"{sum(f['units'] >= f['gradient'] for f in full)} of {len(full)} |"
             ]
-    return "\n".join(lines)
+    for name, record in found.items():
+        lines += ["", f"## {name}", ""]
+        lines += [
+            f"{record['width']} units, of which {record['removed']} are removed; fitted on "
+            f"{record['fit']} images; {record['rows']} known and {record['rows']} unknown ones.",
+            "",
+            "| method | rule | largest gap | in no unit | set to the mean: units / random / "
+            "gradient × input | set to what is predicted | ms |",
+            "|---|---|---:|---:|---|---|---:|",
+        ]
+        for method, m in record["methods"].items():
+            cells = " | ".join(_falls(m["removed"].get(how)) for how in REMOVALS)
+            lines += [
+                f"| {method} | {m['rule']} | {m['gap']:.0e} | {100 * m['parts']:.0f} % | {cells} | "
+                f"{m['milliseconds']:.1f} |"
+            ]
+        absent = "; ".join(f"{n}" for n in record["left out"])
+        lines += ["", f"Not for this network: {absent}."]
+    return "\n".join(lines) + "\n"
+
+
+def _falls(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    if not any(found.values()):
+        return "reads other features"
+    gradient = f"{found['gradient']:.2f}" if "gradient" in found else "none"
+    return f"{found['units']:.2f} / {found['random']:.2f} / {gradient}"
 
 
 def main() -> None:
-    """Measure one network, or write the page."""
+    """Measure the networks that are not measured yet, and write the page."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--vit", type=Path, default=Path("small_vit.safetensors"))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--fit", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--heads", action="store_true", help="features and logits alone")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--page", type=Path, nargs="+")
     given = parser.parse_args()
-    if given.page:
-        print(page(given.page))
-        return
     warnings.simplefilter("ignore")
-    found = measured(given.folder, given.fit, given.rows)
-    text = json.dumps(found, indent=1)
-    print(text) if given.write is None else given.write.write_text(text)
+    given.work.mkdir(parents=True, exist_ok=True)
+    networks = given.networks.split(",")
+    for name in networks:
+        file = given.work / f"{name}.json"
+        if not file.exists():
+            found = measured(name, given.vit, given.fit, given.rows, given.heads)
+            file.write_text(json.dumps(found | {"date": str(date.today())}, indent=1) + "\n")
+    if given.write is not None:
+        before = given.write.read_text() if given.write.exists() else "# Attribution\n"
+        head = before.split("\n## Summary", 1)[0].rstrip("\n")
+        given.write.write_text(f"{head}\n\n{page(given.work, networks)}")
 
 
 if __name__ == "__main__":

@@ -96,9 +96,8 @@ def decoded(path: Path, rows: range, size: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
 
-def cifar_study(name: str, vit: Path, candidates: int, design: bool) -> Study:
-    """A network of CIFAR-10; design takes other images and patches than the report."""
-    folder = SHARED / "data"
+def cifar_network(name: str, vit: Path) -> nn.Module:
+    """A network of CIFAR-10 by name; `vit` are the weights of small_vit."""
     if name == "small_vit":
         from cifar_networks import small_vit
 
@@ -107,6 +106,12 @@ def cifar_study(name: str, vit: Path, candidates: int, design: bool) -> Study:
     else:
         model = build(name)
         model.load_state_dict(load_file(SHARED / "weights" / f"{name}_cifar10.safetensors"))
+    return model.eval()
+
+
+def cifar_study(name: str, vit: Path, candidates: int, design: bool) -> Study:
+    """A network of CIFAR-10; design takes other images and patches than the report."""
+    folder = SHARED / "data"
     start, sources = 0, ["textures10_test", "svhn_test", "cifar10_test"]
     if design:
         start, sources = 5000, ["tinyimagenet_aux"]
@@ -119,7 +124,7 @@ def cifar_study(name: str, vit: Path, candidates: int, design: bool) -> Study:
     )
     return Study(
         name,
-        model.eval(),
+        cifar_network(name, vit),
         decoded(folder / "cifar10_train_a.parquet", range(3000), 32),
         decoded(folder / "cifar10_test.parquet", range(3000, 4000), 32)[0],
         decoded(folder / "cifar10_test.parquet", range(start, start + candidates), 32)[0],
@@ -265,8 +270,10 @@ def hits(maps: Tensor, corners: Tensor, side: int) -> Tensor:
 
 
 def pointing(study: Study, names: list[str], images: int, methods: str, file: Path) -> None:
-    """Figures of one network, written after each row of them."""
+    """Figures of one network, written after each row of them; those of other detectors stay."""
     rows: list[dict[str, Any]] = []
+    if file.exists():
+        rows = [r for r in json.loads(file.read_text())["rows"] if r["detector"] not in names]
     for name in names:
         judge = judges(study, [name])[name]
         before = flags(judge, study, study.new)

@@ -60,21 +60,83 @@ def main() -> int:
 
 def photographs(names: list[str]) -> Path:
     """Photographs of classes that ImageNet lacks, which MobileNet-V2 finds hard to tell."""
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.photo_network import PREPROCESS, mobilenet_v2
-
+    model, preprocess = photo_network()
     folder = SHARED / "photos"
-    model = load_weights(mobilenet_v2(), str(folder / "mobilenet_v2_imagenet.safetensors"))
     order = torch.randperm(990, generator=torch.Generator().manual_seed(SEED)).tolist()
-    known, _ = batch(folder / "id_caltech.parquet", order[:495], PREPROCESS)
-    guard = gradood.guard(model.float(), known.split(64))
+    known, _ = batch(folder / "id_caltech.parquet", order[:495], preprocess)
+    guard = gradood.guard(model, known.split(64))
     rows = []
     for file, among in (("id_caltech", order[495:]), ("ood_caltech", None)):
         table = pq.read_table(folder / f"{file}.parquet")
         chosen = spread(table["name"].to_pylist(), 6, among)
-        images, photos = batch(folder / f"{file}.parquet", chosen, PREPROCESS)
+        images, photos = batch(folder / f"{file}.parquet", chosen, preprocess)
         rows.append((photos, guard.predict(images)))
     return saved(decided(rows, names or [f"class {i}" for i in range(1000)]), "photographs.webp")
+
+
+def why(names: list[str]) -> Path:
+    """Where the scores of photographs come from, and the known ones that are nearest to them.
+
+    Two known photographs with a patch of a scene, at a place that the seed chose, and three of
+    classes that ImageNet lacks: of 24 drawn by the seed those with the smallest p-values.
+    """
+    model, preprocess = photo_network()
+    folder = SHARED / "photos"
+    order = torch.randperm(990, generator=torch.Generator().manual_seed(SEED)).tolist()
+    rows, new = order[:200], order[400:402]
+    known, shown = batch(folder / "id_caltech.parquet", rows, preprocess)
+    guard = gradood.guard(model, known.split(64), ids=rows)
+    patched, photos = planted(*batch(folder / "id_caltech.parquet", new, preprocess))
+    table = pq.read_table(folder / "ood_caltech.parquet")
+    chosen = spread(table["name"].to_pylist(), 24, None)
+    unknown, others = batch(folder / "ood_caltech.parquet", chosen, preprocess)
+    first = guard.predict(unknown).p_value.argsort(stable=True)[:3].tolist()
+    inputs = torch.cat([patched, unknown[first]])
+    photos = [*photos, *(others[i] for i in first)]
+    found = gradood.region_map(guard, inputs)
+    figure, axes = plt.subplots(3, len(photos), figsize=(9, 6.4))
+    for column, reasons in enumerate(guard.explain(inputs, neighbors=1)):
+        assert reasons.neighbors
+        near = reasons.neighbors[0]
+        axes[0, column].imshow(photos[column])
+        gradood.plots.plot_regions(found, inputs, row=column, ax=axes[1, column])
+        axes[2, column].imshow(shown[rows.index(int(near.id))])
+        p_value = reasons.p_values.get("combined", min(reasons.p_values.values()))
+        verdict = "unknown" if reasons.is_ood else "known"
+        label = names[reasons.label] if names else f"class {reasons.label}"
+        color = UNKNOWN if reasons.is_ood else KNOWN
+        text = f"“{label}”\np = {p_value:.3f}, {verdict}"
+        axes[0, column].set_title(text, fontsize=9, color=color)
+    for line, name in enumerate(("photograph", "where the score\ncomes from", "nearest known")):
+        axes[line, 0].set_ylabel(name, fontsize=10)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.axis("on")
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.92, bottom=0.01, wspace=0.04, hspace=0.05)
+    return saved(figure, "why.webp")
+
+
+def planted(images: torch.Tensor, photos: list[Any]) -> tuple[torch.Tensor, list[Any]]:
+    """A ninth of each image is taken from a scene, at a place that the seed chose."""
+    _, preprocess = photo_network()
+    scenes, views = batch(SHARED / "photos" / "ood_scenes.parquet", [0, 1], preprocess)
+    out, size = images.clone(), images.shape[-1]
+    side = round(size / 3)
+    places = torch.randint(size - side, (2, 2), generator=torch.Generator().manual_seed(SEED))
+    for row, (top, left) in enumerate(places.tolist()):
+        out[row, :, top : top + side, left : left + side] = scenes[row, :, :side, :side]
+        photos[row].paste(views[row].crop((0, 0, side, side)), (left, top))
+    return out, photos
+
+
+@cache
+def photo_network() -> tuple[torch.nn.Module, dict[str, Any]]:
+    """MobileNet-V2, and how its inputs are made."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.photo_network import PREPROCESS, mobilenet_v2
+
+    weights = SHARED / "photos" / "mobilenet_v2_imagenet.safetensors"
+    return load_weights(mobilenet_v2(), str(weights)).float(), PREPROCESS
 
 
 def decision(names: list[str]) -> Path:
@@ -209,6 +271,7 @@ PICTURES: dict[str, Callable[[list[str]], Path]] = {
     "histogram": histogram,
     "photographs": photographs,
     "promise": promise,
+    "why": why,
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The picture of docs/where.md: foreign patches in known images, and where their score comes from.
 
-    PYTHONPATH=src:benchmarks python scripts/picture_where.py docs/where.png
+    PYTHONPATH=src:benchmarks python scripts/picture_where.py docs/pictures/where.png
 
 Needs the images and weights of ../shared (GRADOOD_SHARED overrides). The first images that the
 energy flags with a patch and not without it; none is picked by its map.

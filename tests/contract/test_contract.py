@@ -21,7 +21,11 @@ def pytest_generate_tests(metafunc):
     """The covering array; with ``--full`` the product of all variants, networks and checks."""
     if "row" in metafunc.fixturenames:
         rows = full_product() if metafunc.config.getoption("--full") else covering_array()
-        metafunc.parametrize("row", rows, ids="-".join)
+        apart = {variant.name: [pytest.mark.options] for variant in OPTIONS}
+        metafunc.parametrize(
+            "row",
+            [pytest.param(row, id="-".join(row), marks=apart.get(row[0], ())) for row in rows],
+        )
 
 
 def test_contract(row):

@@ -3,6 +3,7 @@
 import json
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 import gradood
 import gradood.detectors
 from gradood.attribution import KnownFeatures, contributions, explained, read_evidence
-from gradood.errors import DataError, NotFittedError, TapError
+from gradood.errors import ConfigError, DataError, NotFittedError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.functional.path_integrals import path_integral, values_of
 
@@ -96,10 +97,11 @@ def test_every_detector_of_the_package_says_how_it_is_attributed():
     assert len(kinds) > 40 and all(kind.attribution for kind in kinds)
 
 
-def test_what_cannot_be_explained_says_why():
+def test_what_cannot_be_explained_says_why(monkeypatch):
     evidence = evidence_of(torch.ones(1, 2), torch.eye(2))
-    with pytest.raises(TapError, match="perturbed input"):
-        contributions(gradood.ODIN(), evidence, torch.zeros(2))
+    monkeypatch.setattr(gradood.Energy, "attribution", "none: the score is of something else")
+    with pytest.raises(TapError, match="not explained by units: the score is of something else"):
+        contributions(gradood.Energy(), evidence, torch.zeros(2))
     with pytest.raises(DataError, match=r"expected one finite feature vector \(2,\)"):
         contributions(gradood.MSP(), evidence, torch.zeros(3))
 
@@ -169,7 +171,9 @@ def test_known_samples_are_compared_within_their_class():
     found = known.typicality(torch.tensor([3.0, 0.0]), 0)
     assert (found.distance, found.share, found.samples) == (2.0, 0.0, 2)
     assert known.typicality(torch.tensor([1.0, 1.0]), 0).share == 1.0
-    assert known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(2), 1) is None
+    assert (
+        known.typicality(torch.zeros(2), 2) is None and known.nearest(torch.zeros(1, 2), 1) is None
+    )
     with pytest.raises(DataError, match="2 entries for 3"):
         KnownFeatures.of(features, torch.tensor([0, 0, 1]), 3, ids=["a", "b"])
 
@@ -189,3 +193,87 @@ def explained_scores(monitor, inputs):
     found, refused = explained(bound, evidence, evidence.features.mean(0))
     assert not refused
     return found.values()
+
+
+def test_inputs_without_an_answer_have_no_reasons(guard, known):
+    inputs = known[:3].clone()
+    inputs[1, 0, 0, 0] = torch.nan
+    first, lost, _ = guard.explain(inputs)
+    assert lost.is_ood and lost.label == -1 and lost.neighbors is None and lost.features is None
+    assert bool(lost.contributions["knn"].units.isnan().all())
+    assert lost.lines()[1:] == ["The model gave no answer: its input or output is not finite."]
+    assert json.loads(json.dumps(lost.to_dict(), allow_nan=False))["scores"]["knn"] is None
+    assert first.features.shape == (8,) and bool(first.contributions["knn"].units.isfinite().all())
+    assert guard.explain(known[:0]) == ()
+
+
+def test_a_loaded_guard_remembers_when_asked(guard, model, known, tmp_path):
+    guard.save(tmp_path / "guard.safetensors")
+    loaded = gradood.load(tmp_path / "guard.safetensors", model)
+    with pytest.raises(NotFittedError, match=r"no file .* call remember\(known\)"):
+        loaded.explain(known[:1])
+    paths = [Path("known") / f"{i}.png" for i in range(len(known))]
+    (found,) = loaded.remember(known, ids=paths).explain(known[4:5], neighbors=1)
+    assert found.neighbors[0].id == str(paths[4])
+    assert found.scores == guard.explain(known[4:5])[0].scores
+
+
+@pytest.mark.parametrize("ids", ["abc", {1, 2, 3}, [None] * 3, [[1]] * 3, iter("abc"), [True] * 3])
+def test_what_names_no_samples_is_refused(ids):
+    with pytest.raises(DataError, match="ids= "):
+        KnownFeatures.of(torch.eye(3), torch.zeros(3, dtype=torch.int64), 1, ids)
+
+
+def test_the_nearest_are_found_a_part_at_a_time_and_equal_ones_in_their_order(monkeypatch):
+    features = torch.tensor([[1.0], [0.0], [1.0], [0.0], [2.0], [0.0]])
+    known = KnownFeatures.of(features, torch.zeros(6, dtype=torch.int64), 1, torch.arange(6))
+    whole = known.nearest(torch.tensor([[0.0], [2.0]]), 4)
+    monkeypatch.setattr("gradood.attribution.known._ROWS", 2)
+    assert known.nearest(torch.tensor([[0.0], [2.0]]), 4) == whole
+    assert [[n.id for n in one] for one in whole] == [[1, 3, 5, 0], [4, 0, 2, 1]]
+
+
+def test_layers_and_steps_of_the_input_are_parts():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    model = nn.Sequential(body, nn.Flatten(), nn.Linear(6, 3)).eval()
+    x = torch.randn(40, 3, 5, 5)
+    monitor = gradood.Monitor(model, ["gaia-z", "odin"], combine="fisher", progress=False)
+    monitor.calibrate(x).remember(x)
+    found = monitor.explain(x[:2], reference=torch.zeros(6).tolist())[0]
+    gaia, odin = found.contributions["gaia-z"], found.contributions["odin"]
+    assert not gaia.by_units and "0.1" in gaia.parts and float(gaia.units.abs().max()) == 0
+    assert "step of the input" in odin.parts and odin.by_units
+    assert all(float(c.relative_gap.max()) < 1e-6 for c in found.contributions.values())
+    assert "the sum over layers. Most by 0.1 " in str(found)
+    assert found.to_dict()["contributions"]["gaia-z"]["units"] == []
+    with pytest.raises(ConfigError, match="neighbors=-1"):
+        monitor.explain(x[:1], neighbors=-1)
+
+
+def test_where_no_unit_raises_a_score_those_that_lower_it_are_named(model, known):
+    monitor = gradood.Monitor(model, "gradnorm", progress=False).calibrate(known).remember(known)
+    found = monitor.explain(known[:1])[0]
+    units = found.contributions["gradnorm"].units[0]
+    assert f"No unit raises it; it is lowered most by units {int(units.argmin())} (-" in str(found)
+
+
+def test_outputs_that_are_no_classes_are_not_called_so():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+    x = torch.randn(60, 4)
+    monitor = gradood.Monitor(model, "knn", link="none", progress=False).fit([x[:30]])
+    monitor.calibrate(x[30:]).remember(x[:30], ids=range(30))
+    assert "class" not in str(monitor.explain(x[:1])[0])
+
+
+def test_entropy_of_the_largest_classes_is_that_of_the_sample_on_all_of_the_path():
+    """With a choice that follows the path there is a kink wherever two classes change order."""
+    weight = torch.randn(400, 4, generator=torch.Generator().manual_seed(0)).double()
+    evidence = evidence_of(torch.tensor([[1.0, -2.0, 0.5, 1.0]]), weight)
+    found = contributions(gradood.GEN(M=20), evidence, torch.full((4,), 0.2))
+    chosen = (evidence.logits[0].topk(20)).indices
+    start = torch.softmax(weight @ torch.full((4,), 0.2, dtype=torch.float64), 0)[chosen]
+    value = (start * (1 - start)).pow(0.1).sum()
+    assert float(found.reference[0]) == pytest.approx(float(value))
+    assert float(found.relative_gap[0]) < 1e-9 and float(found.error[0]) < 1e-6

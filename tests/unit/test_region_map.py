@@ -307,6 +307,37 @@ def test_what_cannot_be_mapped_says_so(pooled, images):
         gradood.region_map(gradood.Monitor(flat, "energy"), images)
 
 
+@pytest.mark.parametrize(("bits", "method"), [(8, "path"), (32, "channels")])
+def test_banks_too_large_for_one_product_are_mapped_as_others(images, monkeypatch, bits, method):
+    """Coded or not: a bank has a gradient, whether it is searched at once or by blocks."""
+    torch.manual_seed(0)
+    fit = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    monitor = gradood.Monitor(Pooled().eval(), gradood.KNN(k=3, bits=bits), progress=False)
+    monitor.fit([fit])
+    known = {"known": fit} if method == "channels" else {}
+    whole = gradood.region_map(monitor, images[:3], method=method, **known)
+    monkeypatch.setattr("gradood.detectors.knn._DENSE", 0)
+    parts = gradood.region_map(monitor, images[:3], method=method, **known)
+    assert bool((whole.pixels != 0).any())
+    assert torch.allclose(whole.pixels, parts.pixels, rtol=1e-4, atol=1e-7)
+
+
+def test_scores_with_roots_of_zero_have_maps(images):
+    """The angle with the predicted class's own boundary is a root of zero, at any input."""
+    torch.manual_seed(0)
+    model = Pooled().eval()
+    monitor = gradood.Monitor(model, "ora", progress=False).fit([images])
+    found = gradood.region_map(monitor, images[:3])
+    assert bool(found.pixels.isfinite().all()) and bool((found.pixels != 0).any())
+
+
+def test_a_sum_over_layers_is_no_share_of_the_last_map(images):
+    monitor = gradood.Monitor(Pooled().eval(), "gram", progress=False)
+    monitor.fit([images])
+    with pytest.raises(TapError, match=r'gram reads more than.*method="occlusion"'):
+        gradood.region_map(monitor, images, method="channels", known=images)
+
+
 def test_branches_are_no_cuts_and_the_pooled_map_is_no_default(pooled, images):
     network = pooled.bind(images).network
     assert {"block1", "block2"} == set(map(str, cuts(network, images)))

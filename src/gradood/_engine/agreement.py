@@ -1,11 +1,14 @@
 """Labels of known data against what the model predicts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
 import torch
 from torch import Tensor
 
+from gradood.errors import DataError
+from gradood.functional._tensor_shapes import checked, integer
 from gradood.functional.samples import Chunks
 
 __all__ = ["Agreement"]
@@ -44,6 +47,24 @@ class Agreement:
     def merge(self, other: "Agreement") -> "Agreement":
         """The pairs of both."""
         return Agreement(self.chunks + other.chunks, self.classes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The pairs in the order in which they were seen, and the number of classes."""
+        classes = torch.tensor(self.classes, dtype=torch.int64, device="cpu")
+        return {"pairs": torch.cat(tuple(self.chunks)), "classes": classes}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Agreement":
+        """What `tensors` gave; more beside it may be among them.
+
+        Raises:
+            DataError: they are others.
+        """
+        what, classes = "an agreement", integer("an agreement", tensors, "classes")
+        pairs = checked(what, {"pairs": tensors["pairs"]}, "pairs: int samples")["pairs"]
+        if not bool(((pairs >= 0) & (pairs < classes * classes)).all()):
+            raise DataError(f"{what} cannot be made of pairs that are none of {classes} classes.")
+        return cls(Chunks.of(pairs), classes)
 
     @property
     def accuracy(self) -> float:

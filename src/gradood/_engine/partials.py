@@ -12,6 +12,7 @@ from gradood._engine.mistakes import type_named
 from gradood._engine.rows import Inputs
 from gradood.artifact import Override
 from gradood.errors import CalibrationError, ConfigError, DataError
+from gradood.functional._tensor_shapes import checked
 from gradood.functional.samples import Chunks
 from gradood.taps import Arguments, attended, positions, sequences
 
@@ -108,6 +109,28 @@ class DataSummary:
             predicted,
             agreement,
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; the keys in the order in which they were seen."""
+        named = {"keys": self.keys, "low": self.low, "high": self.high}
+        known = {"counts": self.counts, "predicted": self.predicted}
+        named |= {name: tensor for name, tensor in known.items() if tensor is not None}
+        return named if self.agreement is None else {**named, **self.agreement.tensors()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "DataSummary":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        sides = "tensors columns" if tensors.get("low", torch.zeros(1)).ndim == 2 else "channels"
+        shapes = ("keys: int samples", f"low: float64 {sides}", f"high: float64 {sides}")
+        more = ("counts?: int classes", "predicted?: int labels")
+        checked("a summary", tensors, *shapes, *more, "pairs?: int _", "classes?: int")
+        agreement = Agreement.from_tensors(tensors) if "pairs" in tensors else None
+        chunks, low, high = Chunks.of(tensors["keys"]), tensors["low"], tensors["high"]
+        return cls(chunks, tensors.get("counts"), low, high, tensors.get("predicted"), agreement)
 
 
 _CATEGORIES = 64

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from gradood.artifact.card import card
 from gradood.artifact.container import Spec, Stored
-from gradood.artifact.file import Artifact, Verified, check, read, write
+from gradood.artifact.file import (
+    Artifact,
+    Verified,
+    check,
+    read,
+    read_partials,
+    write,
+    write_partials,
+)
 from gradood.artifact.identity import Fingerprint, differences, mismatch
 from gradood.artifact.manifest import (
     FORMAT,
@@ -23,6 +31,7 @@ from gradood.artifact.manifest import (
     Override,
 )
 from gradood.artifact.numerics import NumericsRecord, numeric_differences
+from gradood.artifact.partials import PartialsManifest, PartialsRecord
 from gradood.artifact.rejection import GuardRecord
 
 if TYPE_CHECKING:
@@ -41,6 +50,8 @@ __all__ = [
     "ModelRecord",
     "NumericsRecord",
     "Override",
+    "PartialsManifest",
+    "PartialsRecord",
     "Spec",
     "Stored",
     "Verified",
@@ -52,8 +63,10 @@ __all__ = [
     "mismatch",
     "numeric_differences",
     "read",
+    "read_partials",
     "tensors",
     "write",
+    "write_partials",
 ]
 
 

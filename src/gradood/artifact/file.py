@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gradood._io.atomic import replace
 from gradood.artifact.container import (
@@ -21,9 +21,10 @@ from gradood.artifact.container import (
     unseal,
 )
 from gradood.artifact.manifest import Manifest, check_version
+from gradood.artifact.partials import PartialsManifest
 from gradood.errors import ArtifactError, DataError
 
-__all__ = ["Artifact", "Verified", "check", "read", "write"]
+__all__ = ["Artifact", "Verified", "check", "read", "read_partials", "write", "write_partials"]
 
 _CHUNK = 4 * 2**20
 
@@ -77,23 +78,19 @@ def read(path: str | Path) -> Artifact:
 
     Cost: the file is read once; its size in memory.
     """
-    with _opened(path) as file:
-        header, manifest, size = _read_header(file)
-        payload = bytearray(header.payload_size)
-        view = memoryview(payload)
-        digest = hashlib.sha256()
-        for begin in range(0, len(payload), _CHUNK):
-            part = view[begin : begin + _CHUNK]
-            if _fill(file, part) < len(part):
-                raise ArtifactError("the file shrank while it was read; try again.")
-            digest.update(part)
-        verified = _verified(header, manifest, size, digest.hexdigest())
-    arrays: dict[str, Stored] = {}
-    end = 0
-    for name, spec in header.specs.items():
-        begin, end = end, end + spec.size
-        arrays[name] = Stored(spec, view[begin:end])
-    return Artifact(verified, arrays)
+    return _read(path, Manifest)
+
+
+def read_partials(path: str | Path) -> tuple[PartialsManifest, Mapping[str, Stored]]:
+    """The partials of a fit: what they are, and their tensors; verified as `read` does.
+
+    Raises:
+        DataError: there is no file.
+        ArtifactError: it is damaged, changed, too new, or holds no partials; says which.
+    """
+    artifact = _read(path, PartialsManifest)
+    manifest: Any = artifact.verified.manifest
+    return manifest, artifact.arrays
 
 
 def check(path: str | Path) -> Verified:
@@ -106,7 +103,7 @@ def check(path: str | Path) -> Verified:
     Cost: the file is read once; a few megabytes of memory.
     """
     with _opened(path) as file:
-        return _check(file)
+        return _check(file, Manifest)
 
 
 def write(
@@ -129,6 +126,44 @@ def write(
 
     Cost: the tensors are hashed once, written once and read back once.
     """
+    return _write(path, manifest, arrays, loadable)
+
+
+def write_partials(
+    path: str | Path, manifest: PartialsManifest, arrays: Mapping[str, Stored]
+) -> int:
+    """Save the partials of a fit atomically, as `write` does; returns the bytes of the file.
+
+    Raises:
+        ArtifactError: manifest and tensors do not fit together, or cannot be stored.
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    return _write(path, manifest, arrays, lambda manifest: None).size
+
+
+def _read(path: str | Path, kind: Any) -> Artifact:
+    with _opened(path) as file:
+        header, manifest, size = _read_header(file, kind)
+        payload = bytearray(header.payload_size)
+        view = memoryview(payload)
+        digest = hashlib.sha256()
+        for begin in range(0, len(payload), _CHUNK):
+            part = view[begin : begin + _CHUNK]
+            if _fill(file, part) < len(part):
+                raise ArtifactError("the file shrank while it was read; try again.")
+            digest.update(part)
+        verified = _verified(header, manifest, size, digest.hexdigest())
+    arrays: dict[str, Stored] = {}
+    end = 0
+    for name, spec in header.specs.items():
+        begin, end = end, end + spec.size
+        arrays[name] = Stored(spec, view[begin:end])
+    return Artifact(verified, arrays)
+
+
+def _write(
+    path: str | Path, manifest: Any, arrays: Mapping[str, Stored], loadable: Callable[[Any], None]
+) -> Verified:
     _match(manifest, arrays)
     ordered = ordered_specs({name: stored.spec for name, stored in arrays.items()})
     for name, stored in arrays.items():
@@ -142,7 +177,7 @@ def write(
     found: list[Verified] = []
 
     def verify(file: BinaryIO) -> None:
-        verified = _check(file)
+        verified = _check(file, type(manifest))
         if verified.sha256 != header.sha256:
             raise ArtifactError("what was read back is not what was written; is the disk failing?")
         loadable(verified.manifest)
@@ -152,8 +187,8 @@ def write(
     return found[0]
 
 
-def _check(file: BinaryIO) -> Verified:
-    header, manifest, size = _read_header(file)
+def _check(file: BinaryIO, kind: Any) -> Verified:
+    header, manifest, size = _read_header(file, kind)
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(min(_CHUNK, header.payload_size)))
     left = header.payload_size
@@ -192,7 +227,7 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
         os.close(handle)
 
 
-def _read_header(file: BinaryIO) -> tuple[Header, Manifest, int]:
+def _read_header(file: BinaryIO, kind: Any) -> tuple[Header, Any, int]:
     """Header and manifest, once all sizes add up; the file then stands at its payload."""
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
@@ -208,7 +243,14 @@ def _read_header(file: BinaryIO) -> tuple[Header, Manifest, int]:
     document, content = unseal(raw)
     check_version(content)
     header = understand(raw, document)
-    manifest = Manifest.from_dict(content)
+    if ("kind" in content) != (kind is PartialsManifest):
+        raise ArtifactError(
+            "it is a saved detector without the partials of its fit; those are in the file of "
+            "gradood fit --keep-partials."
+            if kind is PartialsManifest
+            else "it holds the partials of a fit, and no detector: gradood fit --merge takes it."
+        )
+    manifest = kind.from_dict(content)
     _match(manifest, header.specs)
     expected = len(raw) + header.payload_size
     if size != expected:
@@ -217,7 +259,7 @@ def _read_header(file: BinaryIO) -> tuple[Header, Manifest, int]:
     return header, manifest, size
 
 
-def _verified(header: Header, manifest: Manifest, size: int, found: str) -> Verified:
+def _verified(header: Header, manifest: Any, size: int, found: str) -> Verified:
     if found != header.payload_sha256:
         raise ArtifactError(
             f"the tensors do not match their SHA-256 (says {header.payload_sha256[:12]}…, is "
@@ -227,7 +269,7 @@ def _verified(header: Header, manifest: Manifest, size: int, found: str) -> Veri
     return Verified(manifest, header.specs, header.sha256, text, found, size)
 
 
-def _match(manifest: Manifest, names: Iterable[str]) -> None:
+def _match(manifest: Any, names: Iterable[str]) -> None:
     missing = sorted(manifest.tensors.difference(names))
     stray = sorted(set(names) - manifest.tensors)
     if missing or stray:

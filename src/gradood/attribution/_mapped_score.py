@@ -115,6 +115,11 @@ class MappedScore:
                     reference,
                     self.detectors.states.get(name),
                 )
+            if not found.by_units:
+                raise TapError(
+                    f"{name} is a sum over layers, in which units of the last map have no share; "
+                    'take method="occlusion", which maps any detector, or name another detector.'
+                )
             units += weight * found.units
             start += weight * (found.reference + sum(found.parts.values()))
         return units.to(evidence.device), start.to(evidence.device)

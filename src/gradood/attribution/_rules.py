@@ -78,5 +78,6 @@ RULES: dict[str, Rule] = {
     "feature path": _feature_path,
     "terms": _terms,
     "shaped": _shaped,
+    "layers": _terms,
 }
 """Name → rule."""

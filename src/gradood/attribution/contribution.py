@@ -56,11 +56,31 @@ class Contribution:
         parts = {name: value[rows] for name, value in self.parts.items()}
         return replace(self, **chosen, parts=parts)
 
+    def sound(self, rows: Tensor) -> "Contribution":
+        """The same, with NaN of all other rows.
+
+        Args:
+            rows: (N,) which are kept.
+        """
+
+        def kept(values: Tensor) -> Tensor:
+            mask = rows.reshape(-1, *(1 for _ in values.shape[1:]))
+            return torch.where(mask, values, torch.nan)
+
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {n: kept(value) for n, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **chosen, parts={n: kept(part) for n, part in self.parts.items()})
+
     @property
     def relative_gap(self) -> Tensor:
         """(N,) size of the gap relative to ``score − reference``; 0 where both are 0."""
         moved = (self.score - self.reference).abs()
         return torch.where(self.gap == 0, 0.0, self.gap.abs() / moved)
+
+    @property
+    def by_units(self) -> bool:
+        """Whether units have shares; otherwise all is in `parts`, one for each layer."""
+        return not self.rule.startswith("layers:")
 
     def leading(self, count: int = 5) -> Tensor:
         """(N, count) places of the units with the largest contributions, the largest first."""
@@ -117,10 +137,13 @@ def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evid
         DataError: it has another width than the features, or is not finite.
     """
     width = evidence.features.shape[1]
-    vector = reference.detach().to(evidence.device, torch.float64)
+    try:
+        vector = torch.as_tensor(reference).detach().to(evidence.device, torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"reference is no feature vector: {error}.") from error
     if vector.shape != (width,) or not bool(vector.isfinite().all()):
         raise DataError(
-            f"reference of shape {tuple(reference.shape)}; expected one finite feature vector "
+            f"reference of shape {tuple(vector.shape)}; expected one finite feature vector "
             f"({width},), such as the mean of the known features."
         )
     head, rows = evidence.linear, vector.expand(size, -1)

@@ -1,16 +1,23 @@
 """Known samples in feature space, with which a sample that is explained is compared."""
 
-from collections.abc import Hashable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradood.errors import DataError
 
-__all__ = ["KnownFeatures", "Neighbor", "Typicality"]
+__all__ = ["Id", "Ids", "KnownFeatures", "Neighbor", "Typicality", "named"]
 
 Id = str | int
+Ids = Sequence[Id | os.PathLike[str]]
+"""What samples are called; also a tensor, an array or a column of such."""
+_ROWS = 8192
+"""Known samples whose distances are computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class KnownFeatures:
 
     @staticmethod
     def of(
-        features: Tensor, label: Tensor, classes: int, ids: Sequence[Id] | None = None
+        features: Tensor, label: Tensor, classes: int, ids: Ids | None = None
     ) -> "KnownFeatures":
         """From the features of known samples.
 
@@ -85,20 +92,18 @@ class KnownFeatures:
         label = label.cpu()
         if len(wide) == 0:
             raise DataError("no known sample was given to compare with; give some.")
-        if ids is not None and (isinstance(ids, str) or len(ids) != len(wide)):
+        names = None if ids is None else named(ids)
+        if names is not None and len(names) != len(wide):
             raise DataError(
-                f"ids= has {len(ids)} entries for {len(wide)} known samples; give one for each, in "
-                "their order, such as their paths."
+                f"ids= has {len(names)} entries for {len(wide)} known samples; give one for each, "
+                "in their order, such as their paths."
             )
-        if ids is not None and not all(isinstance(given, Hashable) for given in ids):
-            raise DataError("ids= holds something that is no name; expected texts or numbers.")
         count = torch.bincount(label, minlength=classes)
         sums = wide.new_zeros(classes, wide.shape[1]).index_add(0, label, wide)
         means = sums / count.clamp_min(1)[:, None]
         distance = torch.linalg.vector_norm(wide - means[label], dim=1)
         kept = None if ids is None else features.float().cpu().clone()
-        named = None if ids is None else tuple(ids)
-        return KnownFeatures(wide.mean(0), means, label, distance, named, kept)
+        return KnownFeatures(wide.mean(0), means, label, distance, names, kept)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -121,18 +126,53 @@ class KnownFeatures:
         share = float((own >= distance).double().mean())
         return Typicality(label, float(distance), share, len(own))
 
-    def nearest(self, feature: Tensor, count: int) -> tuple[Neighbor, ...] | None:
-        """The nearest known samples, the nearest first; None without ids.
+    def nearest(self, features: Tensor, count: int) -> list[tuple[Neighbor, ...]] | None:
+        """The nearest known samples of each, the nearest first; None without ids.
+
+        Of equally near ones those that came first.
 
         Args:
-            feature: (width,).
+            features: (N, width).
             count: how many.
         """
         if self.features is None or self.ids is None:
             return None
-        away = torch.linalg.vector_norm(self.features.double() - feature.double().cpu(), dim=1)
-        places = away.sort(stable=True).indices[:count].tolist()
-        return tuple(
-            Neighbor(self.ids[place], float(away[place]), int(self.label[place]))
-            for place in places
+        wide = features.double().cpu()
+        best, places = wide.new_zeros(len(wide), 0), torch.zeros(len(wide), 0, dtype=torch.int64)
+        for start in range(0, len(self.features), _ROWS):
+            some = self.features[start : start + _ROWS].double()
+            exact = "donot_use_mm_for_euclid_dist"
+            away = torch.cat([best, torch.cdist(wide, some, compute_mode=exact)], 1)
+            of = torch.arange(start, start + len(some)).expand(len(wide), -1)
+            best, order = away.sort(dim=1, stable=True)
+            places = torch.cat([places, of], 1).gather(1, order)[:, :count]
+            best = best[:, :count]
+        found = zip(best.tolist(), places.tolist(), strict=True)
+        return [
+            tuple(
+                Neighbor(self.ids[place], distance, int(self.label[place]))
+                for distance, place in zip(*pair, strict=True)
+            )
+            for pair in found
+        ]
+
+
+def named(ids: Any) -> tuple[Id, ...]:
+    """Texts and whole numbers of what was given to name samples; paths as texts.
+
+    Raises:
+        DataError: it has no order, or holds something else.
+    """
+    given = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise DataError(
+            f"ids= is of type {type(ids).__name__}; give a list with one text or number for each "
+            "known sample, in their order, such as their paths."
         )
+    found: list[Id] = []
+    for one in given:
+        name = os.fspath(one) if isinstance(one, os.PathLike) else one
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
+            raise DataError(f"ids= holds {one!r}; expected texts, whole numbers or paths.")
+        found.append(name if isinstance(name, str) else int(name))
+    return tuple(found)

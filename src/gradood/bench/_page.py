@@ -100,6 +100,7 @@ class Page:
             f"- **Learns from:** {self.fit}",
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",
+            *self._explained(),
             *self._measured(),
             "",
             "## Use",
@@ -118,6 +119,11 @@ class Page:
             *(f"- {_escaped(str(paper))}" for paper in self.references),
         ]
         return "\n".join(lines) + "\n"
+
+    def _explained(self) -> list[str]:
+        """How its scores are attributed (`gradood.Guard.explain`); nothing if it does not say."""
+        rule, _, meaning = detector_class(self.method.name).attribution.partition(": ")
+        return [f"- **Explained by:** {rule}: {_escaped(meaning)}."] if meaning else []
 
     def _measured(self) -> list[str]:
         """Mean AUROC by kind of network, where it was measured."""

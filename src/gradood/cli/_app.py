@@ -14,7 +14,9 @@ from gradood.cli._artifact import card, verify
 from gradood.cli._bench import bench
 from gradood.cli._calibrate import calibrate
 from gradood.cli._demo import demo
-from gradood.cli._exits import broken_pipe, explain
+from gradood.cli._exits import broken_pipe
+from gradood.cli._exits import explain as told
+from gradood.cli._explain import explain
 from gradood.cli._fit import fit
 from gradood.cli._graph import export
 from gradood.cli._groups import spread
@@ -25,13 +27,14 @@ from gradood.cli._records import compare, report
 from gradood.cli._score import score
 from gradood.cli._serve import serve
 from gradood.cli._train import train
+from gradood.cli._triage import triage
 from gradood.cli._watch import watch
 
 __all__ = ["app", "run"]
 
 COMMANDS = (
     *(demo, methods, inspect, bench, compare, report),
-    *(fit, calibrate, score, watch, serve, export, pack, verify, card, train),
+    *(fit, calibrate, score, explain, triage, watch, serve, export, pack, verify, card, train),
 )
 """In the order in which the help lists them."""
 
@@ -80,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             _invoke(root, arguments)
         except BaseException as error:
-            code, text = explain(error, _options(root, arguments))
+            code, text = told(error, _options(root, arguments))
             if text:
                 say(f"error: {text}")
             if broken_pipe(error):

@@ -1,7 +1,7 @@
-"""``gradood calibrate``."""
+"""``gradood calibrate``: thresholds that keep a promise."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
@@ -98,10 +98,12 @@ def calibrate(
 
     Images are preprocessed as they were in the fit.
     """
-    promise, cluster = guarantee.check(), loading.cluster()
+    promise, place = guarantee.check(), loading.spread(model.device)
     from gradood.artifact import read
     from gradood.batch import load_predictor
+    from gradood.triage import selection_of
 
+    selected = selection_of(files.source)
     artifact = read(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load(columns=loading.choice())
     predictor = load_predictor(
@@ -112,23 +114,36 @@ def calibrate(
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
     images = loading.usable(images)
-    if cluster is None:
+    if place is None:
         monitor.calibrate(loading.loader(images), **asdict(guarantee))
     else:
         from gradood.scale._calibrating import CalibrationWork, calibrated_on
 
         subject = subject_of(model, str(files.detector))
         work = CalibrationWork.of(subject, predictor, images, loading.loading())
-        calibrated_on(cluster, monitor, work, **guarantee.promised())
+        calibrated_on(place, monitor, work, **guarantee.promised())
+    session = monitor._session
+    session.state = replace(session.state, notes=tuple(map(_selected, selected)))
     monitor.save(files.out)
     result = {
         **saved(files.out),
-        "data": source_of(files.source, images),
+        "data": {**source_of(files.source, images), "selected": selected},
     }
     if json:
         document(result)
     else:
         data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
+
+
+def _selected(rule: Mapping[str, Any]) -> str:
+    """How a reviewed sample was selected, in a line of the card."""
+    told = rule.get("reviewed")
+    counts = ", ".join(f"{n} {name}" for name, n in told.items()) if isinstance(told, dict) else ""
+    return (
+        f"Calibration data: a random sample of {rule.get('size')} of {rule.get('among')} scored "
+        f"items (seed {rule.get('seed')}), reviewed whole by a person: {counts}; those marked "
+        f"unknown are left out. Ids: SHA-256 {str(rule.get('ids_sha256'))[:64]}."
+    )
 
 
 def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:

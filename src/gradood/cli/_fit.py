@@ -1,4 +1,4 @@
-"""``gradood fit``."""
+"""``gradood fit``: from data to a saved detector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from gradood.cli._cluster import ClusterLoadingOptions, subject_of
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._guard import GuardOptions, fit_guard
+from gradood.cli._kept_fit import KeptFitOptions, kept, merge_fit, partials_line
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
-    from gradood.scale import Cluster
+    from gradood.scale._pools import Place
 
 __all__ = ["fit"]
 
@@ -52,16 +53,23 @@ class FusedMethodOptions(MethodOptions):
         ),
     ] = None
 
-    def on_cluster(self, loading: ClusterLoadingOptions) -> "Cluster | None":
+    def spread(self, loading: ClusterLoadingOptions, device: str) -> "Place | None":
         """Where the fit is made; None for this process.
+
+        Args:
+            loading: options of the command.
+            device: that the model was asked for on.
 
         Raises:
             ConfigError: a guard, which is made in this process.
         """
-        cluster = loading.cluster()
-        if cluster is not None and self.methods is None:
-            raise ConfigError("--on was given without --methods; a guard is made in this process.")
-        return cluster
+        place = loading.spread(device)
+        if place is not None and self.methods is None:
+            given = "--on" if loading.on is not None else "--devices"
+            raise ConfigError(
+                f"{given} was given without --methods; a guard is made in this process."
+            )
+        return place
 
     def check(self) -> None:
         """Refuse what cannot be meant, before the model is built, as that may take long.
@@ -107,18 +115,26 @@ def fit(
     preprocessing: PreprocessOptions,
     loading: ClusterLoadingOptions,
     guard: GuardOptions,
+    partials: KeptFitOptions,
     files: FitFiles,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
 
     The file needs calibration before it decides: gradood calibrate. Without --methods, make a guard
     instead: methods chosen for the model, fitted and calibrated on images that it was not trained
-    on, ready to decide.
+    on, ready to decide. With --merge, add data to a fit that was kept.
     """
     changes = preprocessing.values()
+    named = methods.methods is not None
+    partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
+    if loading.spread(model.device) is not None:
+        partials.check_place("--on" if loading.on is not None else "--devices")
+    if partials.merge is not None:
+        merge_fit(model, loading, partials, files)
+        return
     methods.check()
-    guard.check(named=methods.methods is not None)
-    cluster = methods.on_cluster(loading)
+    guard.check(named=named)
+    place = methods.spread(loading, model.device)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -127,12 +143,15 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    if cluster is None:
-        monitor.fit(loading.loader(images))
-    else:
+    size = None
+    if place is not None:
         from gradood import scale
 
-        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=place)
+    elif partials.keep is not None:
+        size = kept(monitor, loading.loader(images), partials.keep)
+    else:
+        monitor.fit(loading.loader(images))
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -145,12 +164,10 @@ def fit(
             "n": learned,
             "labels": images.labeled,
         },
+        "partials": partials.to_dict(size),
         "subject": loaded.to_dict(),
     }
-    if files.json:
-        document(result)
-    else:
-        data(_fit_lines(result))
+    document(result) if files.json else data(_fit_lines(result))
 
 
 def _monitor(
@@ -192,6 +209,7 @@ def _fit_lines(result: Mapping[str, Any]) -> str:
         "fitted on": fitted if learned["n"] else "nothing, as these methods do not learn",
         "detectors": ", ".join(result["detectors"]),
         "combined": result["combine"] or "no",
+        **partials_line(result["partials"]),
         "calibrated": "no: it scores but does not decide until gradood calibrate",
     }
     return pairs(lines)

@@ -63,7 +63,7 @@ def score(
         raise ConfigError(
             f"missing option {missing!r}: give --detector FILE and --model SPEC, or --onnx FILE"
         )
-    job.spread(model)  # Says what is wrong with it.
+    job.spread(model.device)  # Says what is wrong with it.
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
@@ -103,7 +103,7 @@ def _scored(
     """The job, in this process or on a cluster."""
     from gradood.batch import score_images
 
-    spread = job.spread(model)
+    spread = job.spread(model.device)
     device = getattr(spread, "kind", None) or device_name(model.device)
     identity = predictor.identity(preprocess.to_dict(), device)
     if spread is None:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from gradood.data._sampling import SEED, even_sample
 from gradood.data.row_source import RowSource
-from gradood.errors import ConfigError, DataError
+from gradood.errors import BadRowError, ConfigError, DataError
 
 __all__ = ["RowDataset", "joint_sample", "stacked_labels"]
 
@@ -118,6 +118,15 @@ class RowDataset(Dataset[Any], ABC):
         return _printable(self._source.name(self._rows[index]))
 
     @final
+    def id(self, index: int) -> str:
+        """What tells an item from the others of its source, as in the results of a scoring job.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        return self._source.id(self._rows[index])
+
+    @final
     def where(self, index: int) -> str:
         """An item as an error message names it.
 
@@ -212,8 +221,11 @@ class RowDataset(Dataset[Any], ABC):
             return None
         try:
             every = self._source.labels()
-        except DataError:  # Of a row that may be none of these; else it says which.
-            return stacked_labels([self._source.label(row) for row in self._rows])
+        except DataError as of_all:
+            try:  # It may be of a row that is none of these.
+                return stacked_labels([self._source.label(row) for row in self._rows])
+            except BadRowError as of_row:
+                raise (of_all if len(self) == len(self._source) else of_row) from None
         return every[torch.tensor(list(self._rows), dtype=torch.int64)]
 
     @property

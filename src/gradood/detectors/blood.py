@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.blocks import representations
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.errors import TapError
@@ -51,7 +52,9 @@ class BLOOD(Detector):
         "The task is so simple that training changed the upper layers little, or the network is no "
         "transformer, on which the paper measured it to say less."
     )
-    attribution = "none: the score is of Jacobians between layers, which have no units"
+    attribution = (
+        "layers: ‖J‖² of each pair of layers, by the number of pairs; the reference value is 0"
+    )
     published: ClassVar[Mapping[str, Any]] = {"samples": 50, "projections": "two-sided"}
 
     def __init__(
@@ -93,3 +96,10 @@ class BLOOD(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return evidence["jacobian norms"].mean(1)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        norms = evidence["jacobian norms"].double()
+        (read,) = (read for read in evidence.reads if isinstance(read, JacobianNorm))
+        names = [f"{a} → {b}" for a, b in pairwise(read.sites)]
+        return layer_terms(names, (norms / norms.shape[1]).unbind(1), evidence)

@@ -6,6 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.layers import hook_layers, inner_layers, one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import (
@@ -25,6 +26,8 @@ from gradood.functional.gaia import abnormality_ratio, log_softmax_gradient
 from gradood.taps import Network
 
 __all__ = ["GAIAA"]
+
+_INNER = "feature sum gradients"
 
 
 @final
@@ -60,8 +63,8 @@ class GAIAA(Detector):
         "distribution alike, or the inner layers are chosen too early."
     )
     attribution = (
-        "none: the score is of gradients at inner layers, whose channels are no units of the "
-        "features"
+        "layers: sum over its channels of (|mean ∂Σh/∂inner| / O)², by the number of all channels; "
+        "the reference value is 0"
     )
 
     def __init__(self, *, layers: Sequence[str] | None = None, last: str | None = None) -> None:
@@ -104,9 +107,21 @@ class GAIAA(Detector):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,); +inf where the softmax is exactly uniform."""
-        outer = log_softmax_gradient(evidence.logits, evidence.linear.weight)
-        if "positions" in evidence:
-            outer = outer / evidence["positions"][:, None]
-        elif "log-softmax sum gradients" in evidence:
-            outer = evidence["log-softmax sum gradients"]
-        return abnormality_ratio(evidence.group("feature sum gradients"), outer)
+        return abnormality_ratio(evidence.group(_INNER), _outer_gradient(evidence))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        inner, outer = evidence.group(_INNER), _outer_gradient(evidence)
+        channels = sum(gradient.shape[1] for gradient in inner)
+        shares = [abnormality_ratio([g], outer) * (g.shape[1] / channels) for g in inner]
+        return layer_terms(evidence.sites(_INNER), shares, evidence)
+
+
+def _outer_gradient(evidence: Evidence) -> Tensor:
+    """(batch, channels) of the last map, or of the pooled features."""
+    outer = log_softmax_gradient(evidence.logits, evidence.linear.weight)
+    if "positions" in evidence:
+        outer = outer / evidence["positions"][:, None]
+    elif "log-softmax sum gradients" in evidence:
+        outer = evidence["log-softmax sum gradients"]
+    return outer

@@ -7,6 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.layers import hook_layers
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.errors import TapError
@@ -65,8 +66,8 @@ class GAIAZ(Detector):
         "bottlenecks), as in transformers and most mobile networks; the score is then constant."
     )
     attribution = (
-        "none: the score is of zero gradients at inner layers, whose channels are no units "
-        "of the features"
+        "layers: sum over its channels of (share of non-zero gradients)², by the number of all "
+        "channels; the reference value is 0"
     )
     links = ("softmax", "sigmoid")
 
@@ -129,6 +130,13 @@ class GAIAZ(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return zero_abnormality(evidence.group("shares"))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        shares = evidence.group("shares")
+        channels = sum(share.shape[1] for share in shares)
+        each = [zero_abnormality([share]) * (share.shape[1] / channels) for share in shares]
+        return layer_terms(evidence.sites("shares"), each, evidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from math import isfinite
 from typing import final
 
+import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, head_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import LOGITS, Evidence
-from gradood.functional.entropies import generalized_entropy
+from gradood.functional.entropies import generalized_entropy, log_probabilities
 from gradood.taps import Network
 
 __all__ = ["GEN"]
@@ -41,8 +43,8 @@ class GEN(Detector):
         "with a large M), or the network is overconfident away from its data."
     )
     attribution = (
-        "logit path: the score is of the logits, whose straight path from the reference's is "
-        "that of the features"
+        "terms: the path of the logits, which is that of the features, of the M classes that are "
+        "the largest for the sample; the reference value is that of the same classes"
     )
 
     def __init__(self, *, gamma: float = 0.1, M: int = 100) -> None:
@@ -58,3 +60,17 @@ class GEN(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return generalized_entropy(evidence.logits, float(self.gamma), self.M)
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        order = evidence.logits.sort(1, descending=True).indices
+        counted = torch.zeros_like(order, dtype=torch.bool)
+        counted.scatter_(1, order[:, : self.M], True)
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            order = points.sort(1, descending=True).indices
+            log_p, log_not = log_probabilities(points)
+            each = torch.exp(float(self.gamma) * (log_p + log_not))
+            return torch.where(counted[rows].gather(1, order), each, 0.0).sum(1)
+
+        return head_terms(None, evidence, reference, score)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
 from gradood.detectors._shared.layers import recorded_layers
 from gradood.detectors.base import Learner, Plan, State, require
@@ -80,8 +81,8 @@ class Gram(Learner[Ranges]):
         "AUROC 79.0, SVHN 99.5."
     )
     attribution = (
-        "none: the score is of Gram matrices of inner layers, whose channels are no units of "
-        "the features"
+        "layers: deviation / expected deviation / the largest softmax probability, of each layer; "
+        "the reference value is 0, inside of all ranges"
     )
     labels = False
     published: ClassVar[Mapping[str, Any]] = {"samples": None}
@@ -156,6 +157,13 @@ class Gram(Learner[Ranges]):
         confidence, predicted = torch.softmax(evidence.logits, 1).max(1)
         found = deviations(evidence.group("gram sums"), predicted, state["low"], state["high"])
         return (found / (state["expected"] + _LEAST)).sum(1) / confidence
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        confidence, predicted = torch.softmax(evidence.logits, 1).max(1)
+        found = deviations(evidence.group("gram sums"), predicted, state["low"], state["high"])
+        shares = found / (state["expected"] + _LEAST) / confidence[:, None]
+        return layer_terms(evidence.sites("gram sums"), shares.unbind(1), evidence)
 
 
 def _signed(network: Network, probe: Tensor, sites: Sequence[Site]) -> list[bool]:

@@ -195,7 +195,7 @@ class GROOD(Learner[_Statistics]):
         state = {"prototypes": prototypes, "ood": ood}
         if seen.bank is None:
             return state
-        features = seen.bank.tensors()["features"]
+        features = seen.bank.table()["features"]
         if seen.bank.seen < self.k:
             raise DataError(
                 f"grood with k={self.k}, bank={self.bank!r} has {len(features)} fit samples in its "

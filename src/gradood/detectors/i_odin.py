@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, perturbed_terms
 from gradood.detectors._shared.layers import one_logit
 from gradood.detectors._shared.perturbing import (
     Deviation,
@@ -57,8 +58,8 @@ class IODIN(Detector):
         "of the score is the tempered softmax of the input as it is."
     )
     attribution = (
-        "none: the score reads the logits of a perturbed input, not its features; msp is the "
-        "same score without the step"
+        "terms: the path of the logits, from the reference's to those of the input as it is; what "
+        "the step of the input adds is a part"
     )
 
     def __init__(
@@ -92,3 +93,11 @@ class IODIN(Detector):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         return max_softmax(evidence["perturbed logits"] / float(self.temperature))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+
+        def score(logits: Tensor) -> Tensor:
+            return max_softmax(logits / float(self.temperature))
+
+        return perturbed_terms(score, evidence["perturbed logits"], evidence, reference)

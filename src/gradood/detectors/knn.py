@@ -30,12 +30,14 @@ from gradood.functional.neighbors import (
     kth_distance,
     polar,
 )
-from gradood.functional.score_terms import neighbor_terms
+from gradood.functional.score_terms import followed_distance, neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["KNN"]
 
 _MOST = 50
+_DENSE = 1 << 26
+"""Numbers in a bank up to which a gradient goes through all of it at once."""
 
 
 @final
@@ -132,7 +134,7 @@ class KNN(Learner[KeptDirections]):
 
     def finish(self, kept: KeptDirections, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
-        table = kept.tensors()
+        table = kept.rows.table()
         check_finite(table["log_length"], self.name)
         state = _coded_bank(table, kept.bits) if kept.coded else _exact_bank(table)
         samples, seen = len(table["key"]), kept.rows.seen
@@ -159,7 +161,10 @@ class KNN(Learner[KeptDirections]):
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        return kth_distance(*self._search(evidence, state))
+        query, bank, k = self._search(evidence, state)
+        if query.unit.requires_grad and len(bank.vectors.unit) * query.unit.shape[1] > _DENSE:
+            return followed_distance(query, bank, k)
+        return kth_distance(query, bank, k)
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
@@ -171,7 +176,8 @@ class KNN(Learner[KeptDirections]):
     ) -> tuple[Polar, Bank[Polar] | Bank[CodedPolar], int]:
         """Queries, what they are compared with, and which neighbor counts."""
         query = self._vectors(evidence.features)
-        k = int(state["k"]) if "k" in state else int(self.k)
+        stated = self.k == "auto" or "kept" in state
+        k = int(state["k"]) if stated else int(self.k)
         if "codes" not in state:
             return query, Bank(Polar(state["unit"], state["log_length"])), k
         width = evidence.features.shape[1]

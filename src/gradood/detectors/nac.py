@@ -146,7 +146,7 @@ class NAC(Learner[Selection]):
 
     def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """α of each layer, and its neurons' coverage by bin."""
-        columns = kept.tensors()
+        columns = kept.columns
         products = [columns[f"layer_{i}"] for i in range(len(columns) - 1)]
         _check_products(products)
         count = len(products)

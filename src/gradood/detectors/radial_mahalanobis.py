@@ -1,5 +1,6 @@
 """Mahalanobis distance of radially scaled features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -14,6 +15,7 @@ from gradood.detectors._shared.gaussians import (
     class_moments,
 )
 from gradood.detectors.base import Learner, Plan, State, require
+from gradood.errors import DataError
 from gradood.evidence import FEATURES, Evidence
 from gradood.functional.moments import ClassMoments
 from gradood.functional.radial import effective_rank, radially_scaled
@@ -43,6 +45,22 @@ class _Moments:
             for i, moments in enumerate(self.each)
             for name, tensor in moments.tensors().items()
         }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "_Moments":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, number = name.rpartition("_")
+            groups.setdefault(number, {})[part] = tensor
+        numbers = [str(i) for i in range(len(groups))]
+        if not groups or groups.keys() != set(numbers):
+            raise DataError("moments for each β cannot be made of these tensors.")
+        return cls(tuple(ClassMoments.from_tensors(groups[number]) for number in numbers))
 
 
 @final

@@ -58,7 +58,8 @@ class Relation(Learner[Selection]):
     )
     attribution = (
         "terms: the path of the features from the reference, of the relations that are above "
-        "the cut for the sample; the reference value is that of the same relations"
+        "the cut for the sample; the reference value is that of the same relations, of either "
+        "sign there"
     )
     labels = False
     state_shapes = (
@@ -98,7 +99,7 @@ class Relation(Learner[Selection]):
 
     def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """The bank, and how much each sample counts."""
-        bank = kept.tensors()
+        bank = kept.columns
         unit, probability = bank["unit"], bank["probability"]
         check_finite(unit, self.name)
         check_finite(probability, self.name, "logits")
@@ -131,7 +132,9 @@ class Relation(Learner[Selection]):
         beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
 
         def found(points: Tensor, logits: Tensor) -> Tensor:
-            alike = (directions(points) @ bank).clamp_min(0.0)
+            alike = directions(points) @ bank
+            # On the way a likeness may fall below 0: a kink for each, where a power must be taken.
+            alike = alike if self.temperature == 1 else alike.clamp_min(0.0)
             return alike * (torch.softmax(logits, 1) @ known)
 
         counts = found(evidence.features, evidence.logits) > float(self.cut)

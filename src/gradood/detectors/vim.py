@@ -135,7 +135,7 @@ class ViM(Learner[_Statistics]):
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The origin, the projection onto the residual space, and α."""
-        moments, kept = seen.moments, seen.kept.tensors()
+        moments, kept = seen.moments, seen.kept.table()
         check_fit(moments, self.name)
         samples = int(moments.count.sum())
         dimension = principal_dimension(network, self.dimension, self.name, samples)

@@ -97,6 +97,10 @@ class Evidence:
         """Every reading of that name, in the order of the plan; none if it asked for none."""
         return tuple(self._read[read] for read in self._named.named(name))
 
+    def sites(self, name: str) -> tuple[str, ...]:
+        """Where each reading of `group` was taken, in words; "" of those of no layer."""
+        return tuple(str(getattr(read, "site", "")) for read in self._named.named(name))
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """One tensor, the batch first, per request in `reads`."""

@@ -1,11 +1,14 @@
 """Ranges of Gram matrices by predicted class, and deviations from them [sastry2020gram]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from gradood.errors import DataError
+from gradood.functional._tensor_shapes import checked, integer
 
 __all__ = ["Ranges", "deviations"]
 
@@ -100,9 +103,36 @@ class Ranges:
         return together._thinned()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of this state, by name."""
+        """Every tensor of this state, by name; its numbers too, as tensors on the CPU."""
         parts = {"count": self.count, "rows": self.rows, "sizes": self.sizes}
-        return {**parts, "low": self.low, "high": self.high}
+        numbers = {"classes": self.classes, "widths": self.widths}
+        numbers |= {} if self.enough is None else {"enough": self.enough}
+        kept = {
+            name: torch.tensor(value, dtype=torch.int64, device="cpu")
+            for name, value in numbers.items()
+        }
+        return {**parts, "low": self.low, "high": self.high, **kept}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Ranges":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        what = "ranges of Gram matrices"
+        shapes = ("count: int", "classes: int", "enough?: int", "rows: int present")
+        more = ("sizes: int present", "low: any two present width", "high: any two present width")
+        checked(what, tensors, *shapes, *more, "widths: int layers", two=2)
+        classes, rows = integer(what, tensors, "classes"), tensors["rows"]
+        enough = integer(what, tensors, "enough") if "enough" in tensors else None
+        widths = tuple(tensors["widths"].tolist())
+        ascending = bool((rows[1:] > rows[:-1]).all()) and bool((rows >= 0).all())
+        fits = sum(widths) == tensors["low"].shape[2] and min(widths, default=1) > 0
+        if not fits or not ascending or bool((rows >= classes * _GROUPS).any()):
+            raise DataError(f"{what} cannot be made of these tensors: rows or widths are others.")
+        low, high = tensors["low"], tensors["high"]
+        return cls(tensors["count"], classes, enough, rows, tensors["sizes"], low, high, widths)
 
     def _thinned(self) -> "Ranges":
         """Without the groups that are not needed to have enough of their class."""

@@ -1,5 +1,6 @@
 """Instance-aware test pruning [xu2025itp]: contributions that a class never made do not count."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gradood.evidence.tracing import tracing
+from gradood.functional._tensor_shapes import checked
 
 __all__ = ["ClassSpreads", "contribution_limits", "limited_logits"]
 
@@ -59,6 +61,17 @@ class ClassSpreads:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
         return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "ClassSpreads":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        shapes = ("count: int classes", "mean: float64 classes width")
+        checked("spreads", tensors, *shapes, "squares: float64 classes width")
+        return cls(tensors["count"], tensors["mean"], tensors["squares"])
 
     def deviations(self) -> Float[Tensor, "classes width"]:
         """Standard deviation (n − 1) of each unit in each class.

@@ -1,11 +1,13 @@
 """Rows kept during a fit, at most a number of them, joined without copying what is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gradood.errors import DataError
+from gradood.functional._tensor_shapes import integer, keyed_table
 from gradood.functional.samples import Chunks
 
 __all__ = ["KeptRows"]
@@ -61,6 +63,29 @@ class KeptRows:
         return replace(self, chunks=chunks)
 
     def tensors(self) -> dict[str, Tensor]:
+        """All columns, sorted by key, and `seen` and `size` on the CPU. Cost: a copy."""
+        counts = {"seen": self.seen} | ({} if self.size is None else {"size": self.size})
+        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in counts.items()}
+        return {**self.table(), **stated}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "KeptRows":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        what, counts = "a bank of rows", {"seen", "size"} & tensors.keys()
+        seen = integer(what, tensors, "seen")
+        size = integer(what, tensors, "size") if "size" in counts else None
+        table = keyed_table(what, {n: t for n, t in tensors.items() if n not in counts})
+        held = len(table["key"])
+        if held != (seen if size is None else min(size, seen)):
+            raise DataError(f"{what} of {seen} seen, at most {size} kept, cannot have {held}.")
+        bound = int(table["key"][-1]) if 0 < held < seen else _LAST
+        return cls(Chunks.of(table), size, seen, held, bound)
+
+    def table(self) -> dict[str, Tensor]:
         """All columns, sorted by key. Cost: a copy."""
         chunks = tuple(self.chunks)
         keys = torch.cat([chunk["key"] for chunk in chunks])

@@ -1,10 +1,13 @@
 """Class-wise means and pooled scatter, as mergeable state in float64."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from gradood.functional._tensor_shapes import checked
 
 __all__ = ["ClassMoments", "Extremes"]
 
@@ -69,6 +72,17 @@ class ClassMoments:
         named = {"count": self.count, "mean": self.mean}
         return named if self.scatter is None else {**named, "scatter": self.scatter}
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "ClassMoments":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        shapes = ("count: int classes", "mean: float64 classes width")
+        checked("moments", tensors, *shapes, "scatter?: float64 width width")
+        return cls(tensors["count"], tensors["mean"], tensors.get("scatter"))
+
     @property
     def overall_mean(self) -> Tensor:
         """(width,) mean over all samples."""
@@ -102,3 +116,13 @@ class Extremes:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
         return {"low": self.low, "high": self.high}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Extremes":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        checked("extremes", tensors, "low: any channels", "high: any channels")
+        return cls(tensors["low"], tensors["high"])

@@ -85,7 +85,9 @@ def _angles(
     along = projected.gather(1, predicted[:, None]) - projected
     shift = (largest[:, None] - logits) / torch.where(squared > 0, squared, torch.inf)
     length = squared_length[:, None]
-    area = shift * (length * squared - along.square()).clamp_min(0.0).sqrt()
+    square = length * squared - along.square()
+    wide = square > 0  # Elsewhere the root is 0, and has no derivative.
+    area = shift * torch.where(wide, torch.where(wide, square, 1.0).sqrt(), 0.0)
     angle = _angle if tracing() else torch.atan2
     return angle(area, length - shift * along)
 

@@ -1,10 +1,13 @@
 """Quantiles of a stream, as mergeable state: a histogram over the bits of float32."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 
 import torch
 from torch import Tensor
+
+from gradood.functional._tensor_shapes import checked
 
 __all__ = ["Histogram"]
 
@@ -39,6 +42,15 @@ class Histogram:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
         return {"counts": self.counts}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Histogram":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        return cls(checked("a histogram", tensors, "counts: int bins", bins=_BINS)["counts"])
 
     def quantile(self, share: float) -> float:
         """The value below which `share` (0 to 1) of the samples lie, linear between samples."""

@@ -1,11 +1,14 @@
 """Samples kept during a fit: all of them, or a seeded few; in an order that no sharding changes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from gradood.errors import DataError
+from gradood.functional._tensor_shapes import integer, keyed_table
 
 __all__ = ["Chunks", "Rows", "Selection"]
 
@@ -71,6 +74,15 @@ class Rows:
         order = torch.argsort(table["key"], stable=True)
         return {name: column[order] for name, column in table.items()}
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Rows":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        return cls.of(**keyed_table("rows", tensors))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Selection:
@@ -98,5 +110,18 @@ class Selection:
         return Selection.of(self.size, **both)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The columns."""
-        return dict(self.columns)
+        """The columns, and the size as a tensor on the CPU."""
+        return {**self.columns, "size": torch.tensor(self.size, dtype=torch.int64, device="cpu")}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Selection":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        size = integer("a selection", tensors, "size")
+        columns = keyed_table("a selection", {k: v for k, v in tensors.items() if k != "size"})
+        if len(columns["key"]) > size:
+            raise DataError(f"a selection of {size} cannot have {len(columns['key'])} rows.")
+        return cls(size, columns)

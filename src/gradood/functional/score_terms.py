@@ -11,7 +11,13 @@ from torch import Tensor
 from gradood.functional.codes import rotated
 from gradood.functional.neighbors import Bank, CodedPolar, Polar
 
-__all__ = ["kth_neighbor", "neighbor_terms", "norm_terms", "part_norm_terms"]
+__all__ = [
+    "followed_distance",
+    "kth_neighbor",
+    "neighbor_terms",
+    "norm_terms",
+    "part_norm_terms",
+]
 
 AnyBank = Bank[Polar] | Bank[CodedPolar]
 _SPARE = 8
@@ -53,6 +59,18 @@ def neighbor_terms(queries: Polar, bank: AnyBank, k: int) -> Float[Tensor, "batc
     squares = difference.square()
     length = squares.sum(1, keepdim=True).sqrt()
     return squares / torch.where(length > 0, length, 1.0) * scale.exp()[:, None]
+
+
+def followed_distance(queries: Polar, bank: AnyBank, k: int) -> Float[Tensor, " batch"]:
+    """`kth_distance` with its gradient, a block of the bank at a time.
+
+    Cost:
+        As `kth_neighbor`.
+    """
+    with torch.no_grad():
+        index = kth_neighbor(queries, bank, k)
+    scale, own, other = _in_common_units(queries, bank, index[:, None])
+    return torch.linalg.vector_norm(own - other[:, 0], dim=1) * scale.exp()
 
 
 def kth_neighbor(queries: Polar, bank: AnyBank, k: int) -> Int[Tensor, " batch"]:

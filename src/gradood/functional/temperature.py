@@ -1,11 +1,14 @@
 """The temperature that makes a softmax fit labels [guo2017calibration], from sums over samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from gradood.functional._tensor_shapes import checked
 
 __all__ = ["LikelihoodSlope"]
 
@@ -63,6 +66,17 @@ class LikelihoodSlope:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
         return {"slope": self.slope, "curvature": self.curvature}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "LikelihoodSlope":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        shapes = ("slope: float64 points", "curvature: float64 points")
+        checked("a likelihood", tensors, *shapes, points=_POINTS)
+        return cls(tensors["slope"], tensors["curvature"])
 
     def temperature(self) -> float | None:
         """The T of the highest likelihood, or None if it lies outside the range.

@@ -1,6 +1,7 @@
 """What a monitor does to explain decisions: known features that it keeps, and reasons it gives."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from gradood.attribution import (
     explained,
     read_evidence,
 )
+from gradood.attribution.known import Ids, named
 from gradood.calibration._why import with_source
 from gradood.calibration.results import Result, Results
-from gradood.errors import NotFittedError
+from gradood.errors import ConfigError, NotFittedError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.monitor._session import Session
 
@@ -27,9 +29,9 @@ __all__ = ["Explaining"]
 
 _NEIGHBORS = 3
 _NO_REFERENCE = (
-    "contributions count from a reference, and no known features are kept to take their mean: call "
-    "monitor.remember(known) first, make the guard with explain=True or ids=, or give reference= a "
-    "feature vector."
+    "contributions count from a reference, and no known features are kept to take their mean, as "
+    "no file and no new fit keeps them: call remember(known) of this monitor or guard first, make "
+    "the guard with explain=True or ids=, or give reference= a feature vector."
 )
 _NO_IDS = "The nearest known samples are not named: no ids= were given to be kept."
 
@@ -44,7 +46,7 @@ class Explaining:
         """The known features that were remembered; None until `remember`, and after a fit."""
         return self._session.state.known
 
-    def remember(self, data: Data, *, ids: Sequence[str | int] | None = None) -> "Explaining":
+    def remember(self, data: Data, *, ids: Ids | None = None) -> "Explaining":
         """Keep features of known samples, by which decisions are explained; returns this monitor.
 
         Kept are their mean, those of the predicted classes, and each sample's distance to the
@@ -62,6 +64,7 @@ class Explaining:
             One pass over the data; its features in memory while it lasts.
         """
         session = self._session
+        names = None if ids is None else named(ids)
         features, labels, classes = [], [], 1
         for batch in finite_batches(session._batches(data, "remember"), "known"):
             reading = _bound(session, batch).reader.read(Batch(batch.inputs), (FEATURES, LOGITS))
@@ -74,7 +77,7 @@ class Explaining:
             torch.cat(features) if features else torch.zeros(0, width),
             torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
             classes,
-            ids,
+            names,
         )
         session.mark(known=known)
         return self
@@ -93,10 +96,15 @@ class Explaining:
         Raises:
             NotFittedError: no reference is known.
             CalibrationError: as `predict`.
+            ConfigError: `neighbors` is no number of them.
+            DataError: `reference` is no vector of the features' width.
 
         Cost:
             Two passes over the data, and `gradood.attribution.contributions` of each detector.
         """
+        whole = isinstance(neighbors, int) and not isinstance(neighbors, bool)
+        if not whole or neighbors < 0:
+            raise ConfigError(f"neighbors={neighbors!r}; expected a whole number, 0 or more.")
         session, found = self._session, []
         for batch in session._batches(data, "explain"):
             if row_count(batch.inputs):
@@ -145,7 +153,7 @@ class _Source:
 
     def why(self, result: Result | Results, place: int, reference: Tensor | None) -> Explanation:
         """Of one sample, by what the result keeps."""
-        size = len(result.status)
+        size, place = len(result.status), operator.index(place)
         if not -size <= place < size:
             raise IndexError(f"sample {place} of {size}.")
         if result.logits is None or result.features is None:
@@ -181,28 +189,33 @@ class _Source:
             others = {name: "" for name in bound.detectors if name != self.name}
             bound = replace(bound.without(others), left_out=bound.left_out)
         each, reasons = explained(bound, evidence, start)
-        named = _named(results, self.name)
+        answered = torch.tensor([status == "ok" for status in results.status])
+        each = {name: made.sound(answered) for name, made in each.items()}
+        by_name = _named(results, self.name)
         deciding = results if isinstance(results, Result) else results.combined
-        found = []
+        flagged = by_name if deciding is None else {"": deciding}
+        classes = bound.binding.network.link != "none"
+        known, found = self.known, []
+        near = known.nearest(evidence.features, neighbors) if known else None
+        notes = () if known is None or known.ids is not None else (_NO_IDS,)
         for i in range(len(results.status)):
-            flagged = named if deciding is None else {"": deciding}
             label = int(results.label[i])
             feature = evidence.features[i]
-            known = self.known
-            notes = () if known is None or known.ids is not None else (_NO_IDS,)
-            sound = bool(feature.isfinite().all())
+            sound = bool(feature.isfinite().all()) and label >= 0
             found.append(
                 Explanation(
                     place=first + i,
                     label=label,
                     is_ood=any(bool(result.is_ood[i]) for result in flagged.values()),
-                    p_values={n: float(result.p_value[i]) for n, result in named.items()},
-                    scores={n: float(result.score[i]) for n, result in named.items()},
+                    p_values={n: float(result.p_value[i]) for n, result in by_name.items()},
+                    scores={n: float(result.score[i]) for n, result in by_name.items()},
                     contributions={n: c[i : i + 1] for n, c in each.items()},
                     unexplained=reasons,
                     typicality=known.typicality(feature, label) if known and sound else None,
-                    neighbors=known.nearest(feature, neighbors) if known and sound else None,
+                    neighbors=near[i] if near is not None and sound else None,
                     notes=notes,
+                    classes=classes,
+                    features=feature.cpu() if sound else None,
                 )
             )
         return found

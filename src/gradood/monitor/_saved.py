@@ -223,6 +223,7 @@ class Saved:
             fit_model=snapshot if self.states else None,
             calibration_model=None if self.rule is None else snapshot,
             guard=self.manifest.guard,
+            notes=self.manifest.notes,
         )
         allowed = tolerance(self.canary, module)
         return unbound, state, compare(self.canary, logits, scores, allowed)

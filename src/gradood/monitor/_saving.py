@@ -65,8 +65,7 @@ def save(
     settings = next((s.content.numerics for s in state.snapshots), None)
     tensors: dict[str, Tensor] = {}
     detectors = tuple(_detector(name, bound, tensors) for name in bound.detectors)
-    stated = set(tensors)
-    rule, fitted = state.rule, state.fitted
+    stated, rule, fitted = set(tensors), state.rule, state.fitted
     tensors |= {} if rule is None else rule.tensors()
     tensors |= {} if fitted is None else {KEYS: fitted.keys.sort().values}
     records = {name for record in detectors for name in record.state.values()}
@@ -75,6 +74,7 @@ def save(
     with applied_autocast(settings, device):
         canary, canary_tensors = _canary(bound, state).record()
     tensors |= canary_tensors
+    bounds = (f"{name} {note}." for name, note in bound.notes())
     manifest = Manifest(
         torch=str(torch.__version__),
         bare=options.bare,
@@ -86,11 +86,11 @@ def save(
         fit=None if fitted is None else _summary(fitted),
         seeds={"canary": _SEED} | _split_seed(rule),
         overrides=overrides,
+        notes=tuple(dict.fromkeys((*bounds, *state.notes))),
         canary=canary,
         arrays=arrays,
         numerics=settings or numerics(device),
         guard=state.guard,
-        notes=tuple(f"{name} {note}." for name, note in bound.notes()),
     )
     stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
 

@@ -211,6 +211,7 @@ class Session:
                 overrides=(*others, *overlap),
                 calibration_model=snapshot,
                 guard=before.guard and before.guard.recalibrated(len(measured.samples.keys)),
+                notes=(),
             )
 
     def _fitted(self) -> MonitorState:
@@ -272,8 +273,6 @@ class Session:
         changes = [] if snapshot is None else snapshot.changes()
         if changes:
             warn_of_change(f"the model is not as it was {what} on: {'; '.join(changes)}", what)
-
-    # -- swaps ----------------------------------------------------------------------------
 
     def _learn(self, bound: DetectorSet, partials: Partials, content: ModelContent | None) -> None:
         """A fit: nothing that was calibrated or overridden before holds any longer."""

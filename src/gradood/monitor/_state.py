@@ -133,6 +133,7 @@ class MonitorState:
         calibration_model: the model as it was calibrated on, likewise.
         guard: how the guard was made whose monitor this is; None for any other.
         known: features of known samples to explain others by; None unless they were asked for.
+        notes: on the calibration, for the card.
     """
 
     bound: DetectorSet | None = None
@@ -146,6 +147,7 @@ class MonitorState:
     calibration_model: ModelSnapshot | None = None
     guard: GuardRecord | None = None
     known: KnownFeatures | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def snapshots(self) -> tuple[ModelSnapshot, ...]:

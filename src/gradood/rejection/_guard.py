@@ -1,7 +1,7 @@
 """The guard: a classifier that says -1 where it does not know, with a promised false-alarm rate."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypedDict, Unpack, final
 
 import torch
@@ -11,6 +11,7 @@ from gradood._engine.batches import Data
 from gradood._engine.forms import ModelInput
 from gradood._engine.roster import Detectors
 from gradood.attribution import Explanation
+from gradood.attribution.known import Ids
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
@@ -39,7 +40,7 @@ class GuardKeywords(TypedDict, total=False):
     preprocess: Mapping[str, Any] | None
     progress: bool | None
     explain: bool
-    ids: Sequence[str | int] | None
+    ids: Ids | None
 
 
 @final
@@ -126,6 +127,21 @@ class Guard:
             Two passes over the images, and what contributions take; see docs/explain.md.
         """
         return self._monitor.explain(images, reference=reference, neighbors=neighbors)
+
+    def remember(self, known: Data, *, ids: Ids | None = None) -> "Guard":
+        """Keep known features to explain by, as ``explain=True`` does; returns this guard.
+
+        After `gradood.load`, as no file keeps them; see `gradood.Monitor.remember`.
+
+        Args:
+            known: in-distribution inputs, such as those of the calibration.
+            ids: what to call each, in their order, to name the nearest ones.
+
+        Raises:
+            DataError: no input, one that is not finite, or another number of ids.
+        """
+        self._monitor.remember(known, ids=ids)
+        return self
 
     def summary(self) -> MonitorSummary:
         """Model, promise, and every detector's state, threshold and cost, as a table to print."""

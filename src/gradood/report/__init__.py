@@ -3,7 +3,8 @@
 Needs ``gradood[report]`` when used, and ``gradood[data]`` for thumbnails.
 """
 
+from gradood.report import page_policy
 from gradood.report.pictures import Pictures
 from gradood.report.report import Report
 
-__all__ = ["Pictures", "Report"]
+__all__ = ["Pictures", "Report", "page_policy"]

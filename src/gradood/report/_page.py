@@ -1,12 +1,11 @@
 """Rendering of the content as one self-contained HTML file."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from gradood.report.page_policy import embedded, environment, hashed, themed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,16 +40,10 @@ def page(content: Mapping[str, Any], pictures: Mapping[str, Any] | None) -> str:
         # Not escaped once more: both are ours, and are checked by their hash.
         script=Markup(script),
         style=Markup(style),
-        script_hash=_hash(script),
-        style_hash=_hash(style),
-        data=Markup(_embedded({**content, "pictures": pictures})),
+        script_hash=hashed(script),
+        style_hash=hashed(style),
+        data=Markup(embedded({**content, "pictures": pictures})),
     )
-
-
-def _embedded(value: Any) -> str:
-    """JSON that no HTML parser takes for anything else, whatever names are in it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 @cache
@@ -62,43 +55,16 @@ def _script() -> str:
 
 @cache
 def _style() -> str:
-    dark = _read("dark.css")
-    return "\n".join(
-        [
-            _read("style.css"),
-            f"@media screen and (prefers-color-scheme: dark) "
-            f'{{ :root:not([data-theme="light"]) {{ {dark} }} }}',
-            f'@media screen {{ :root[data-theme="dark"] {{ {dark} }} }}',
-        ]
-    )
+    return themed(_read("style.css"), _read("dark.css"))
 
 
 def _read(name: str) -> str:
     return files("gradood.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    """As a content security policy names what it allows."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
 @cache
 def _environment() -> "Environment":
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "jinja2, which makes the page, is not installed: pip install 'gradood[report]'.",
-            name=error.name,
-        ) from error
-
-    made = Environment(
-        loader=PackageLoader("gradood.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment("gradood.report")
     made.filters["figure"] = _figure
     made.filters["interval"] = _interval
     made.filters["ratio"] = _ratio

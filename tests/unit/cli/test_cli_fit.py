@@ -319,3 +319,91 @@ def test_a_guard_with_training_images(gradood_, place, tmp_path):
 def test_options_of_a_guard_that_cannot_be_meant(gradood_, place, words, said):
     code, out, err = gradood_("fit", "--data", str(place / "held-out"), *words)
     assert (code, out) == (2, "") and said in err
+
+
+@pytest.fixture(scope="module")
+def halves(place) -> tuple[Path, Path]:
+    """Two folders that are the fit images together."""
+    for number, image in enumerate(sorted((place / "fit").rglob("*.png"))):
+        half = place / f"half-{number % 2}" / image.parent.name
+        half.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, half / f"{number:04d}.png")
+    return place / "half-0", place / "half-1"
+
+
+@pytest.fixture(scope="module")
+def kept(place, halves) -> tuple[Path, Path, str]:
+    """A detector of half the images, its kept fit, and what was printed."""
+    file, partials = place / "half.safetensors", place / "half-partials.safetensors"
+    model = ["--model", "digits_net", "--num-classes", str(CLASSES)]
+    model += ["--weights", str(place / "net.safetensors"), "--methods", "knn,mahalanobis,react"]
+    where = ["--data", str(halves[0]), "--out", str(file), "--keep-partials", str(partials)]
+    with one_thread():
+        code, out = _printed(["fit", *model, *where])
+    assert code == 0
+    return file, partials, out
+
+
+def _printed(words: list[str]) -> tuple[int, str]:
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        return main(words), out.getvalue()
+
+
+def test_a_kept_fit_says_its_size_and_is_no_detector(kept, gradood_):
+    _, partials, out = kept
+    assert f"{partials.stat().st_size:,} bytes" in out and "kept fit" in out
+    code, _, err = gradood_("calibrate", "--detector", str(partials), "--data", "x")
+    assert code == 3 and "partials of a fit, and no detector: gradood fit --merge" in err
+
+
+def test_a_merged_fit_is_a_fit_over_both_ranges(kept, halves, place, gradood_, tmp_path):
+    file, partials, _ = kept
+    more = tmp_path / "both.safetensors"
+    words = ["--merge", str(partials), "--detector", str(file), "--data", str(halves[1])]
+    code, out, err = gradood_("fit", *words, "--keep-partials", str(more))
+    assert code == 0, err
+    assert "240 images: 120 of" in out and "calibrated  no: what was promised before" in out
+    model = build("digits_net", num_classes=CLASSES).eval()
+    load_weights(model, place / "net.safetensors")
+    merged = gradood.load(tmp_path / "d.safetensors", model)
+    whole = gradood.Monitor(model, ["knn", "mahalanobis", "react"], progress=False)
+    first, second = (
+        whole.accumulate(loader(open_images(str(half), DIGITS), batch_size=128)) for half in halves
+    )
+    whole.finish(whole.merge(first, second))
+    for name, state in whole.states.items():
+        for key, tensor in state.items():
+            assert torch.equal(merged.states[name][key], tensor), f"{name}.{key}"
+    code, _, err = gradood_(
+        *("fit", "--merge", str(more), "--detector", str(tmp_path / "d.safetensors")),
+        *("--data", str(halves[0]), "--out", str(tmp_path / "again.safetensors")),
+    )
+    assert code == 2 and "120 of the 120 added samples are in the fit already" in err
+
+
+def test_a_merge_that_cannot_be_meant_is_refused(kept, fitted, halves, gradood_, tmp_path):
+    file, partials, _ = kept
+    data = ["--data", str(halves[1])]
+    code, _, err = gradood_("fit", "--merge", str(partials), *data)
+    assert code == 2 and "--merge and --detector go together" in err
+    both = ["--merge", str(partials), "--detector", str(file), *data]
+    code, _, err = gradood_("fit", *both, "--methods", "knn")
+    assert code == 2 and "leave --methods" in err
+    code, _, err = gradood_("fit", *data, "--keep-partials", str(tmp_path / "p"))
+    assert code == 2 and "--keep-partials is of a fit with --methods" in err
+    code, _, err = gradood_("fit", "--merge", str(partials), "--detector", str(fitted), *data)
+    assert code == 2 and "is of the detectors" in err
+    code, _, err = gradood_("fit", "--merge", str(file), "--detector", str(file), *data)
+    assert code == 3 and "without the partials of its fit" in err
+    code, _, err = gradood_("fit", *both, weights="other.safetensors")
+    assert code == 3
+    damaged = tmp_path / "damaged.safetensors"
+    content = bytearray(partials.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    both[1] = str(damaged)
+    code, _, err = gradood_("fit", *both)
+    assert code == 3 and "damaged" in err

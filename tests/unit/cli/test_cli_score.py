@@ -207,3 +207,29 @@ def test_ctrl_c_exits_130_and_the_next_run_goes_on(made, tmp_path):
 def test_there_is_no_bar_where_there_is_no_terminal(made, tmp_path, capsys):
     main(words(made, tmp_path / "out"))
     assert "image/s" not in capsys.readouterr().err
+
+
+def test_what_was_scored_is_explained_by_the_same_ids(made, tmp_path, capsys):
+    assert main([*words(made, tmp_path / "out"), "--workers", "1"]) == 0
+    flagged = [row["id"] for row in pq.read_table(tmp_path / "out").to_pylist() if row["is_ood"]]
+    model = ["--model", "digits_net", "--weights", str(made / "weights.safetensors")]
+    given = ["explain", *model, "--detector", str(made / "one.safetensors")]
+    given += ["--data", str(made / "images"), "--known", str(made / "images")]
+    capsys.readouterr()
+    file = tmp_path / "why.parquet"
+    assert main([*given, "--out", str(file), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    rows = pq.read_table(file).to_pylist()
+    assert [row["id"] for row in rows] == flagged == [item["id"] for item in said["items"]]
+    assert said["explained"] == len(flagged) and len(said["known"]) == 4
+    assert main([*given, "--all", "--out", str(file), "--force"]) == 0
+    (first, *_) = rows = pq.read_table(file).to_pylist()
+    assert len(rows) == 30 and len(first["features"]) == 64
+    assert "out-of-distribution; p-value of" in first["why"][0]
+    assert "Nearest known samples: 00.png" in first["why"][-1]
+    capsys.readouterr()
+    assert main([*given, "--all"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("00.png: ") and "explained  30 of 30 images" in err
+    assert main([*given, "--out", str(file)]) == 2
+    assert "give --force" in capsys.readouterr().err

@@ -146,4 +146,5 @@ def test_the_published_settings_are_beside_automatic_defaults():
         "distance": "eucos",
         "samples": "correct",
         "translation": 10_000.0,
+        "tail_samples": None,
     }

@@ -1,7 +1,7 @@
 """How a score is attributed to the units of the features: declared, and by terms of its own."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -27,7 +27,9 @@ __all__ = [
     "feature_terms",
     "gradient_terms",
     "head_terms",
+    "layer_terms",
     "linear_terms",
+    "perturbed_terms",
     "refuse_parameters",
     "with_features",
 ]
@@ -62,7 +64,8 @@ class Attributed:
         attribution: a rule, a colon, and what it means here. Rules are ``"logit path"`` and
             ``"feature path"`` (Aumann-Shapley along the straight path from the reference's logits
             or features; nothing to write), ``"terms"`` (by the method `terms`), ``"shaped"`` (by
-            another score on evidence that the method `shaped` makes) and ``"none"``, with a reason.
+            another score on evidence that the method `shaped` makes), ``"layers"`` (by the method
+            `terms`, by layer alone: no unit has a share) and ``"none"``, with a reason.
     """
 
     attribution: ClassVar[str] = ""
@@ -92,7 +95,12 @@ class Attributed:
         )
 
 
-def head_terms(score: Callable[[Tensor], Tensor], evidence: Evidence, reference: Evidence) -> Terms:
+def head_terms(
+    score: Callable[[Tensor], Tensor] | None,
+    evidence: Evidence,
+    reference: Evidence,
+    of_row: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Terms:
     """Aumann-Shapley values of a score of logits, along the straight path between logits.
 
     Logits are ``W h + b + δ``. With ``G_c = ∫ ∂s/∂z_c dt``, unit d has
@@ -100,12 +108,16 @@ def head_terms(score: Callable[[Tensor], Tensor], evidence: Evidence, reference:
     path that is straight in h is straight in z, so that this is the path of the features too.
 
     Args:
-        score: (rows, classes) in float64 → (rows,).
+        score: (m, classes) in float64 → (m,).
         evidence: features, logits and head of the samples.
         reference: likewise.
+        of_row: in its place where each sample has a score of its own: (points (m, classes), which
+            rows (m,)) → (m,).
     """
     start, stop = reference.logits.double(), evidence.logits.double()
-    found = path_integral(values_of(lambda logits, rows: score(logits)), start, stop)
+    function = of_row if score is None else lambda logits, rows: score(logits)
+    assert function is not None
+    found = path_integral(values_of(function), start, stop)
     moved = evidence.features.double() - reference.features.double()
     weight = evidence.linear.weight.double()
     beyond = ((stop - start - moved @ weight.T) * found.gradient).sum(1)
@@ -115,6 +127,37 @@ def head_terms(score: Callable[[Tensor], Tensor], evidence: Evidence, reference:
     classes = (stop - start) * found.gradient
     units = moved * (found.gradient @ weight)
     return Terms(units, found.start, parts, classes, found.error)
+
+
+def perturbed_terms(
+    score: Callable[[Tensor], Tensor], perturbed: Tensor, evidence: Evidence, reference: Evidence
+) -> Terms:
+    """`head_terms` at the input as it is; what the step of the input adds is a part.
+
+    Args:
+        score: (rows, classes) in float64 → (rows,).
+        perturbed: (batch, classes) logits after the step.
+        evidence: features, logits and head of the samples before it.
+        reference: likewise.
+    """
+    made = head_terms(score, evidence, reference)
+    step = score(perturbed) - score(evidence.logits.double())
+    return replace(made, parts={**made.parts, "step of the input": step})
+
+
+def layer_terms(names: Iterable[object], shares: Iterable[Tensor], evidence: Evidence) -> Terms:
+    """Terms of a sum over layers, from 0; no unit of the features has a share.
+
+    Args:
+        names: of the layers.
+        shares: (batch,) of each.
+        evidence: of the samples.
+    """
+    parts: dict[str, Tensor] = {}
+    for name, share in zip(names, shares, strict=True):
+        parts[str(name)] = parts[str(name)] + share if str(name) in parts else share
+    units = torch.zeros_like(evidence.features, dtype=torch.float64)
+    return Terms(units, units.sum(1), parts)
 
 
 def linear_terms(coefficients: Tensor, evidence: Evidence, reference: Evidence) -> Terms:

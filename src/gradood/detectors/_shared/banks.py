@@ -1,5 +1,6 @@
 """Bounds on the fit samples that a detector keeps: how many, and in how many bits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gradood.detectors.base import State, require
-from gradood.errors import BoundedFitWarning, warn_caller
+from gradood.errors import BoundedFitWarning, DataError, warn_caller
+from gradood.functional._tensor_shapes import integer
 from gradood.functional.codes import Codes
 from gradood.functional.kept_rows import KeptRows
 from gradood.functional.neighbors import Polar
@@ -69,17 +71,18 @@ def scaled_neighbor(k: int, kept: int, seen: int) -> int:
     return max(1, round(k * kept / max(1, seen)))
 
 
-def samples_note(state: State) -> tuple[str, ...]:
+def samples_note(state: State, chosen: str = "content") -> tuple[str, ...]:
     """What a detector says of itself that keeps a part of the fit samples.
 
     Args:
         state: with ``"kept"`` and ``"seen"``, if that is so.
+        chosen: by what.
     """
     if "seen" not in state:
         return ()
     kept, seen = int(state["kept"]), int(state["seen"])
     return (
-        f"keeps {kept:,} of {seen:,} fit samples, chosen by content: {100 * kept / seen:.2g} % of "
+        f"keeps {kept:,} of {seen:,} fit samples, chosen by {chosen}: {100 * kept / seen:.2g} % of "
         f"their memory, for what {_PAGE} tells of the AUROC",
     )
 
@@ -190,8 +193,27 @@ class KeptDirections:
         return replace(a, rows=a.rows.merge(b.rows))._settled()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The columns, sorted by key."""
-        return self.rows.tensors()
+        """The columns, sorted by key, and the counts, which are on the CPU."""
+        counts = {"bits": self.bits} | ({} if self.exact is None else {"exact": self.exact})
+        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in counts.items()}
+        return {**self.rows.tensors(), **stated}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "KeptDirections":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        what = "a bank of directions"
+        bits = integer(what, tensors, "bits")
+        exact = integer(what, tensors, "exact") if "exact" in tensors else None
+        own = {name: t for name, t in tensors.items() if name not in ("bits", "exact")}
+        rows = KeptRows.from_tensors(own)
+        columns = {"key", "log_length", "codes" if "codes" in own else "unit", "seen", "size"}
+        if bits not in (4, 8) or own.keys() | {"size"} != columns:
+            raise DataError(f"{what} of {bits} bits cannot be made of {sorted(own)[:6]}.")
+        return cls(rows, exact, 4 if bits == 4 else 8, "codes" in own)
 
     def _settled(self) -> "KeptDirections":
         """Coded, if that many samples are."""

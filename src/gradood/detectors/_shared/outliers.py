@@ -1,5 +1,6 @@
 """Outliers made from in-distribution data alone, for the detectors that need some."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,22 @@ class EarlyMixing:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of this state, by name."""
         return {**self.selection.tensors(), **self.means.tensors()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "EarlyMixing":
+        """What `tensors` gave.
+
+        Raises:
+            DataError: they are others.
+        """
+        means = {name: tensors[name] for name in ("count", "mean") if name in tensors}
+        columns = {name: tensor for name, tensor in tensors.items() if name not in means}
+        mixing = cls(Selection.from_tensors(columns), ClassMoments.from_tensors(means))
+        second = mixing.selection.columns.get("second", means["count"][:0])
+        known = bool(((second >= 0) & (second < len(means["count"]))).all())
+        if columns.keys() != {"key", "early", "second", "size"} or not known:
+            raise DataError("early activations cannot be made of these tensors.")
+        return mixing
 
     def outliers(self, mix: float) -> Tensor:
         """(n, …) mixed early activations.

@@ -22,7 +22,21 @@ class Mergeable(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by name, in an order that no sharding changes."""
+        """Its tensors by name, in an order that no sharding changes.
+
+        What `merge` needs beyond them is in them, as tensors of whole numbers.
+        """
+        ...
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], /) -> Self:
+        """What `tensors` gave: it merges, and learns, as the value itself, to the last bit.
+
+        Needed where a fit is saved, and no module is to be unpickled.
+
+        Raises:
+            DataError: they are of other names, types or shapes.
+        """
         ...
 
 

@@ -2,15 +2,17 @@
 
 import random
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.saved_partials import loaded_partial, saved_partial
 from gradood.detectors._shared.state_shapes import misfits
 from gradood.detectors.base import Learner, partial_tensors
-from gradood.errors import CalibrationError, DataError, GradoodError, NotFittedError
-from gradood.monitor import Monitor
+from gradood.errors import CalibrationError, ConfigError, DataError, GradoodError, NotFittedError
+from gradood.monitor import Monitor, Partials
 from gradood.testing.case import Case, Labeled
 from gradood.testing.checks.check import Collection
 
@@ -131,6 +133,38 @@ def merge_changes_nothing(case: Case) -> None:
     _same_state(_state(monitor), once, 0.0, "merged and finished again")
     for kept, part in zip(before, (a, b), strict=True):
         _same_state(_tensors(part), kept, 0.0, "a part after it was merged")
+
+
+@LEARNING.check(learners=True)
+def saved_partial_is_the_partial(case: Case) -> None:
+    """A partial made again of its tensors merges and learns the same bits, or is refused."""
+    monitor, learner = case.unfitted(), case.detector
+    assert isinstance(learner, Learner)
+    parts = [monitor.accumulate([batch]) for batch in case.data(batch=24)]
+    try:
+        saved_partial(learner, parts[0][learner.name])
+    except ConfigError as error:
+        assert "cannot be saved" in str(error), f"does not say so: {error}"
+        return
+
+    def again(partials: Partials) -> Partials:
+        tensors = saved_partial(learner, partials[learner.name])
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        made = loaded_partial(learner, copies)
+        found = partial_tensors(made)
+        assert list(found) == list(tensors), f"tensors: {list(found)}, not {list(tensors)}"
+        _same_state(found, tensors, 0.0, "the tensors of a partial made again")
+        return Partials({learner.name: made}, partials.seen, partials.refused, partials.models)
+
+    def learned(*each: Partials) -> dict[str, Tensor]:
+        monitor.finish(reduce(monitor.merge, each))
+        return _state(monitor)
+
+    first, *rest = parts
+    once = learned(*parts)
+    _same_state(learned(again(first), *rest), once, 0.0, "the first part saved")
+    _same_state(learned(*map(again, parts)), once, 0.0, "every part saved")
+    _same_state(learned(again(reduce(monitor.merge, parts))), once, 0.0, "all of it saved")
 
 
 @LEARNING.check(learners=True)

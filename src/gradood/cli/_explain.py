@@ -1,0 +1,143 @@
+"""``gradood explain``: why inputs are flagged."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from gradood.cli._bad_rows import TolerantLoadingOptions, source_of
+from gradood.cli._detector_file import check_target, noun_of, say_passed_over
+from gradood.cli._groups import flag, option
+from gradood.cli._options import BoundModelOptions, Force, Json
+from gradood.cli._output import data, document, pairs, say
+
+if TYPE_CHECKING:
+    from gradood.attribution import Explanation
+    from gradood.data import Preprocess, RowDataset
+    from gradood.monitor import Monitor
+
+__all__ = ["explain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainFiles:
+    """What is read and written."""
+
+    detector: Annotated[Path, option("FILE", "A calibrated detector.")]
+    source: Annotated[
+        str, option("PATH", "What to explain: a folder, Parquet, archive or list.", "--data")
+    ]
+    known: Annotated[
+        str,
+        option(
+            "PATH",
+            "In-distribution inputs such as those of the calibration, whose mean contributions "
+            "count from and of which the nearest are named; [:2000] draws so many.",
+        ),
+    ]
+    out: Annotated[
+        Path | None,
+        option(
+            "FILE",
+            "Parquet of id, why and features, for gradood triage --details; else it is printed.",
+        ),
+    ] = None
+    every: Annotated[bool, flag("Explain what is not flagged too.", "--all")] = False
+    force: Force = False
+
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            check_target(self.out, force=self.force)
+
+
+def explain(
+    model: BoundModelOptions,
+    loading: TolerantLoadingOptions,
+    files: ExplainFiles,
+    json: Json = False,
+) -> None:
+    """Say why inputs are flagged: p-values, contributions of units, the class, what is near.
+
+    Inputs are preprocessed as they were in the fit. Ids are those of gradood score.
+    """
+    from gradood.artifact import read
+    from gradood.batch import load_predictor
+
+    artifact = read(files.detector)  # Before the model is built, as that may take long.
+    loaded = model.load(columns=loading.choice())
+    predictor = load_predictor(
+        artifact, loaded.model, override=model.override, source=str(files.detector)
+    )
+    monitor = predictor.monitor
+    preprocess = loaded.preprocess_like(monitor.preprocess)
+    known = _opened(files.known, preprocess, loading)
+    monitor.remember(loading.loader(known), ids=[known.id(i) for i in range(len(known))])
+    images = _opened(files.source, preprocess, loading)
+    found = list(_explained(monitor, images, loading, every=files.every))
+    summary = {
+        "detector": str(files.detector),
+        "data": source_of(files.source, images),
+        "known": source_of(files.known, known),
+        "explained": len(found),
+    }
+    if files.out is not None:
+        _write(files.out, found)
+        summary["file"] = str(files.out)
+    if json:
+        document(summary | {"items": [{"id": name, **why.to_dict()} for name, why in found]})
+        return
+    if files.out is None:
+        data("\n\n".join(f"{name}: " + "\n".join(_lines(why)) for name, why in found))
+    noun = noun_of(preprocess.to_dict())
+    lines = {} if files.out is None else {"wrote": str(files.out)}
+    say(pairs(lines | {"explained": f"{len(found):,} of {len(images):,} {noun}"}))
+
+
+def _opened(
+    source: str, preprocess: "Preprocess | Any", loading: TolerantLoadingOptions
+) -> "RowDataset":
+    images = loading.open(source, preprocess, labeled=False)
+    say_passed_over(images)
+    return loading.usable(images)
+
+
+def _explained(
+    monitor: "Monitor[Any]",
+    images: "RowDataset",
+    loading: TolerantLoadingOptions,
+    *,
+    every: bool,
+) -> "Iterator[tuple[str, Explanation]]":
+    """Ids and explanations, a batch at a time."""
+    place = 0
+    for batch in loading.loader(images):
+        for why in monitor.explain([batch]):
+            if every or why.is_ood:
+                yield images.id(place), why
+            place += 1
+
+
+def _lines(why: "Explanation") -> list[str]:
+    """Without the place in its batch."""
+    first, *others = why.lines()
+    return [first.partition(": ")[2], *others]
+
+
+def _write(file: Path, found: "list[tuple[str, Explanation]]") -> None:
+    import numpy as np
+
+    from gradood.data._extras import arrow, parquet
+
+    pa: Any = arrow()
+    features = [
+        None if why.features is None else why.features.float().numpy().astype(np.float32)
+        for _, why in found
+    ]
+    table = pa.table(
+        {
+            "id": pa.array([name for name, _ in found], pa.string()),
+            "why": pa.array([_lines(why) for _, why in found], pa.list_(pa.string())),
+            "features": pa.array(features, pa.list_(pa.float32())),
+        }
+    )
+    parquet().write_table(table, file, compression="zstd")

@@ -1,0 +1,206 @@
+"""What marks may be used for: data to fit on, known unknowns to train with, a calibration sample.
+
+A false-alarm rate is promised for items drawn like those to come. Items that were looked at because
+they were flagged are not: a calibration on them would void the promise. So each file written here
+says how its items were selected, and `gradood calibrate` takes those of a random sample alone.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradood._io.atomic import replace
+from gradood.data import ImageSource
+from gradood.data._extras import arrow, parquet
+from gradood.errors import CalibrationError, DataError
+from gradood.triage._items import Items
+from gradood.triage._marks import Mark
+from gradood.triage._sample import ReviewSample, is_random
+
+__all__ = ["FeedBack", "feed_back", "selection_of"]
+
+_RULE = b"gradood.selection"
+"""Key of a Parquet file's metadata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedBack:
+    """What was written.
+
+    Attributes:
+        files: by what they are for: marks, known, unknown, sample.
+        counts: items in each.
+        guessed: known items whose class nobody named, which have that of the model.
+        open: items of the random sample that nobody marked; a sample is written once none is.
+    """
+
+    files: Mapping[str, str]
+    counts: Mapping[str, int]
+    guessed: int
+    open: int
+
+
+def feed_back(
+    items: Items,
+    marks: Mapping[str, Mark],
+    sample: ReviewSample,
+    images: ImageSource | None,
+    out: Path,
+) -> FeedBack:
+    """Write what the marks may be used for, as Parquet.
+
+    ``known`` has the items marked known that are not of the random sample, for ``gradood fit
+    --merge``; ``unknown`` those marked unknown, for ``gradood train --aux``; ``sample`` the items
+    of the random sample that are not marked unknown, for ``gradood calibrate``, once all of it is
+    marked. An item of the sample that a person is unsure of stays in it: without it, known items
+    that are hard to tell would be missing, and the thresholds too low.
+
+    Args:
+        items: of the job.
+        marks: by id.
+        sample: the random sample of the page.
+        images: where the job's images are; None writes the marks alone.
+        out: a folder.
+
+    Raises:
+        DataError: a mark is of no item of the job, or its image is not there any more.
+        OSError: the folder cannot be written.
+    """
+    places = {one: i for i, one in enumerate(items.ids)}
+    strangers = [one for one in marks if one not in places]
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} marks are of no item here, such as {strangers[0][:80]!r}."
+        )
+    reviewed = set(sample.ids)
+    picked = {"selected": "flagged", "job": items.job}
+    parts: dict[str, tuple[list[str], Mapping[str, Any]]] = {
+        "known": (_marked(marks, ("known",), but=reviewed), picked),
+        "unknown": (_marked(marks, ("unknown",)), picked),
+    }
+    unmarked = [one for one in sample.ids if one not in marks]
+    if sample.ids and not unmarked:
+        kept = [one for one in sample.ids if marks[one].mark != "unknown"]
+        told = {name: sum(marks[i].mark == name for i in sample.ids) for name in _NAMES}
+        parts["sample"] = (kept, {**sample.rule(), "reviewed": told})
+    out.mkdir(parents=True, exist_ok=True)
+    files = {"marks": str(out / "marks.parquet")}
+    counts = {"marks": len(marks)}
+    _write(Path(files["marks"]), _mark_table(items, marks, places, reviewed), picked)
+    if images is not None:
+        rows = {images.id(row): row for row in range(len(images))}
+        for name, (ids, rule) in parts.items():
+            if ids:
+                table = _image_table(items, marks, places, images, rows, ids)
+                files[name], counts[name] = str(out / f"{name}.parquet"), len(ids)
+                _write(Path(files[name]), table, rule)
+    guessed = sum(marks[one].label is None for one in parts["known"][0])
+    return FeedBack(files=files, counts=counts, guessed=guessed, open=len(unmarked))
+
+
+_NAMES = ("known", "unknown", "unsure")
+
+
+def selection_of(source: str) -> list[dict[str, Any]]:
+    """How the items of a calibration's data were selected, where its files say so.
+
+    Args:
+        source: a Parquet file or a folder of such, perhaps with a slice; anything else says
+            nothing.
+
+    Raises:
+        CalibrationError: some were picked, for being flagged.
+    """
+    path = Path(source.partition("[")[0])
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    rules = [rule for file in files if (rule := _rule(file)) is not None]
+    picked = [rule for rule in rules if not is_random(rule)]
+    if picked:
+        raise CalibrationError(
+            f"{source!r} has items that a person picked among those that were flagged. They are "
+            "not drawn like the items to come: a calibration on them would void the promise. "
+            "Review the random sample of the page, all of it, and calibrate on sample.parquet."
+        )
+    return rules
+
+
+def _rule(file: Path) -> dict[str, Any] | None:
+    if file.suffix != ".parquet" or not file.is_file():
+        return None
+    try:
+        text = (parquet().read_schema(file).metadata or {}).get(_RULE)
+        rule = None if text is None else json.loads(text)
+    except Exception:  # No Parquet of ours; whoever reads its rows says what is wrong.
+        return None
+    return rule if isinstance(rule, dict) else None
+
+
+def _marked(
+    marks: Mapping[str, Mark], wanted: Iterable[str], but: set[str] | None = None
+) -> list[str]:
+    return sorted(i for i, mark in marks.items() if mark.mark in wanted and i not in (but or ()))
+
+
+def _mark_table(
+    items: Items, marks: Mapping[str, Mark], places: Mapping[str, int], reviewed: set[str]
+) -> Any:
+    pa = arrow()
+    ids = list(marks)
+    at = [places[one] for one in ids]
+    tested = items.tested[at]
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.string()),
+            "uri": pa.array([items.uris[i] for i in at], pa.string()),
+            "mark": pa.array([marks[one].mark for one in ids], pa.string()),
+            "class": pa.array([marks[one].label for one in ids], pa.int64()),
+            "predicted": pa.array(items.label[at]),
+            "p_value": pa.array(items.p_value[at], mask=~tested),
+            "flagged": pa.array(items.flagged[at]),
+            "in_sample": pa.array([one in reviewed for one in ids]),
+        }
+    )
+
+
+def _image_table(
+    items: Items,
+    marks: Mapping[str, Mark],
+    places: Mapping[str, int],
+    images: ImageSource,
+    rows: Mapping[str, int],
+    ids: Sequence[str],
+) -> Any:
+    pa = arrow()
+    gone = [one for one in ids if one not in rows]
+    if gone:
+        raise DataError(
+            f"{len(gone)} marked images are not in {images.source!r}, such as {gone[0][:80]!r}; "
+            "name where they are by --images."
+        )
+    pictures: list[dict[str, Any]] = []
+    for one in ids:
+        encoded = images.encoded(rows[one])
+        content = encoded.read_bytes() if isinstance(encoded, Path) else encoded
+        pictures.append({"bytes": content, "path": None})
+    given = [marks[one].label for one in ids]
+    predicted = [int(items.label[places[one]]) for one in ids]
+    labels = [p if g is None else g for g, p in zip(given, predicted, strict=True)]
+    return pa.table(
+        {
+            "image": pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+            "label": pa.array(labels, pa.int64()),
+            "label_given": pa.array([label is not None for label in given]),
+            "name": pa.array(ids, pa.string()),
+        }
+    )
+
+
+def _write(file: Path, table: Any, rule: Mapping[str, Any]) -> None:
+    from io import BytesIO
+
+    text = json.dumps(rule, sort_keys=True).encode("ascii")
+    stream = BytesIO()
+    parquet().write_table(table.replace_schema_metadata({_RULE: text}), stream, compression="zstd")
+    replace(file, [stream.getvalue()], lambda written: None)

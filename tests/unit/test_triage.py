@@ -1,0 +1,205 @@
+"""Triage: the procedure, groups, the random sample, and what marks may be used for."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from gradood.data import list_images
+from gradood.errors import CalibrationError, DataError
+from gradood.triage import (
+    Details,
+    FeedBack,
+    Items,
+    PageOptions,
+    feed_back,
+    read_items,
+    read_marks,
+    review_sample,
+    selection_of,
+    steps,
+)
+from gradood.triage._groups import groups
+from gradood.triage._page import content, write_page
+
+NONE = Details({}, {}, {})
+
+
+def items(p: list[float], ids: list[str] | None = None, labels: list[int] | None = None) -> Items:
+    p_value = np.array(p, np.float64)
+    ids = [f"{i:03d}.png" for i in range(len(p))] if ids is None else ids
+    return Items(
+        ids=ids,
+        uris=[f"/in/{one}" for one in ids],
+        names=("energy", "knn"),
+        each=np.stack([p_value, np.minimum(1, 2 * p_value)]),
+        p_value=p_value,
+        score=-p_value,
+        flagged=~(p_value > 0.05),
+        label=np.array(labels or [0] * len(p)),
+        status=["ok"] * len(p),
+        artifact="a" * 64,
+        job="f" * 64,
+        place="",
+    )
+
+
+def slow(p: np.ndarray, rate: float) -> int:
+    ordered = sorted(p)
+    return max([k + 1 for k, v in enumerate(ordered) if v <= rate * (k + 1) / len(p)], default=0)
+
+
+def test_the_procedure_is_that_of_the_definition():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        p = generator.choice(np.arange(1, 102) / 101, 60) ** generator.integers(1, 4)
+        for step in steps(p):
+            assert step.count == slow(p, step.rate)
+            assert step.count == int((p <= step.largest).sum())
+    assert [s.count for s in steps(np.array([]))] == [0] * len(steps(np.array([])))
+
+
+def test_any_dependence_costs_the_harmonic_sum():
+    p = np.array([0.001, 0.02, 0.03])
+    assert steps(p, (0.05,))[0].count == 3
+    assert steps(p, (0.05,), any_dependence=True)[0].count == 1
+
+
+def test_the_false_discovery_rate_holds_on_conformal_p_values():
+    generator = np.random.default_rng(1)
+    shares = []
+    for _ in range(400):
+        known, scores = generator.normal(size=300), generator.normal(size=200)
+        scores[150:] += 3
+        p = (1 + (known[None] >= scores[:, None]).sum(1)) / 301
+        (step,) = steps(p, (0.2,))
+        called = p <= step.largest
+        shares.append(called[:150].sum() / max(1, called.sum()))
+    mean, error = float(np.mean(shares)), float(np.std(shares) / 20)
+    assert 0.1 < mean <= 0.2 * 0.75 + 3 * error
+
+
+def test_groups_of_features_are_seeded_and_know_no_order():
+    generator = np.random.default_rng(2)
+    centers = generator.normal(size=(3, 8)) * 4
+    rows = np.repeat(centers, 12, 0) + generator.normal(size=(36, 8)) / 10
+    one = items(list(generator.uniform(0, 0.05, 36)))
+    details = Details(dict(zip(one.ids, rows.astype(np.float32), strict=True)), {}, {})
+    found = groups(one, range(36), details, 0)
+    assert sorted(i for group in found for i in group.members) == list(range(36))
+    for group in found:  # No group has members of two centers.
+        assert len({i // 12 for i in group.members}) == 1
+        assert set(group.representatives) <= set(group.members)
+        assert list(one.p_value[list(group.members)]) == sorted(one.p_value[list(group.members)])
+    again = groups(one, list(range(36))[::-1], details, 0)
+    assert [g.members for g in again] == [g.members for g in found]
+
+
+def test_groups_without_features_are_by_class_and_detectors():
+    one = items([0.01, 0.02, 0.04, 0.03, np.nan], labels=[1, 1, 1, 2, 0])
+    found = groups(one, range(5), NONE, 0)
+    assert [group.members for group in found] == [(0, 1, 2), (3,), (4,)]
+    assert "Without a p-value" in found[-1].title and found[-1].members == (4,)
+
+
+def test_the_sample_depends_on_ids_alone():
+    ids = [f"{i}" for i in range(200)]
+    one = review_sample(ids, 50, 3, "job")
+    assert review_sample(ids[::-1], 50, 3, "job") == one
+    assert review_sample(ids, 50, 4, "job").ids != one.ids
+    assert review_sample(ids, 999, 3, "job").rule()["size"] == 200
+    assert one.ids[:20] == review_sample(ids, 20, 3, "job").ids
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "in"
+    place.mkdir()
+    for i in range(20):
+        Image.new("RGB", (8, 8), (i * 10, 0, 0)).save(place / f"{i:03d}.png")
+    return place
+
+
+def export(file: Path, rows: list[tuple[str, str, str]], job: str = "f" * 64) -> Path:
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["job", "id", "mark", "class"])
+        writer.writerows([job, *row] for row in rows)
+    return file
+
+
+def test_marks_become_files_that_say_how_they_were_selected(folder, tmp_path):
+    one, images = items([i / 40 for i in range(1, 21)]), list_images(str(folder))
+    sample = review_sample(one.ids, 6, 0, one.job)
+    others = [i for i in one.ids if i not in sample.ids]
+    rows = [(i, "known", "") for i in others[:4]] + [(others[5], "unknown", "")]
+    rows[0] = (others[0], "known", "7")
+    part = feed_back(
+        one, read_marks(export(tmp_path / "m.csv", rows), one.job), sample, images, tmp_path / "to"
+    )
+    assert isinstance(part, FeedBack) and part.open == 6 and part.guessed == 3
+    assert part.counts == {"marks": 5, "known": 4, "unknown": 1}
+    known = pq.read_table(part.files["known"])
+    assert known.column("label").to_pylist() == [7, 0, 0, 0]
+    assert known.column("image").to_pylist()[0]["bytes"] == (folder / others[0]).read_bytes()
+    with pytest.raises(CalibrationError, match="would void the promise"):
+        selection_of(part.files["known"])
+    with pytest.raises(CalibrationError, match="would void the promise"):
+        selection_of(str(tmp_path / "to"))
+    marks = ["known", "unsure", "unknown", "known", "known", "known"]
+    rows += [(i, mark, "") for i, mark in zip(sample.ids, marks, strict=True)]
+    whole = feed_back(
+        one, read_marks(export(tmp_path / "m.csv", rows), one.job), sample, images, tmp_path / "to"
+    )
+    assert whole.open == 0 and whole.counts["sample"] == 5 and whole.counts["known"] == 4
+    (rule,) = selection_of(f"{whole.files['sample']}[:3]")
+    assert rule["reviewed"] == {"known": 4, "unknown": 1, "unsure": 1}
+    assert rule["selected"] == "random" and rule["size"] == 6 and rule["among"] == 20
+    assert selection_of(str(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "job", "match"),
+    [
+        ([("000.png", "good", "")], "f" * 64, "the mark 'good'"),
+        ([("000.png", "known", "-1")], "f" * 64, "the class '-1'"),
+        ([("000.png", "known", ""), ("000.png", "known", "")], "f" * 64, "twice"),
+        ([("000.png", "known", "")], "0" * 64, "another job"),
+        ([], "f" * 64, "marks nothing"),
+    ],
+)
+def test_marks_that_no_page_exported_are_refused(tmp_path, rows, job, match):
+    with pytest.raises(DataError, match=match):
+        read_marks(export(tmp_path / "m.csv", rows, job), "f" * 64)
+
+
+def test_a_formula_is_an_id_again(tmp_path):
+    marks = read_marks(export(tmp_path / "m.csv", [("'=1+1", "known", "")]), "f" * 64)
+    assert list(marks) == ["=1+1"]
+    with pytest.raises(DataError, match="no item here"):
+        feed_back(items([0.1]), marks, review_sample([], 0, 0, "j"), None, tmp_path / "to")
+
+
+def test_the_page_holds_nothing_that_html_takes_for_its_own(tmp_path, folder):
+    hostile = "</script><img src=x onerror=alert(1)>&\u2028"
+    one = items([0.001, 0.5], [hostile, "001.png"])
+    details = Details({}, {hostile: hostile}, {hostile: [hostile]})
+    page = tmp_path / "page.html"
+    options = PageOptions(title=hostile, classes=(hostile,))
+    sample = review_sample(one.ids, 1, 0, one.job)
+    assert write_page(page, one, sample, details, list_images(str(folder)), options) > 1000
+    text = page.read_text("utf-8")
+    assert "<img" not in text and text.count("</script>") == 2
+    assert "http" not in text.replace('http-equiv="', "").replace("http://www.w3.org/2000/svg", "")
+    made = content(one, sample, details, None, options)
+    json.dumps(made, allow_nan=False)
+    assert made["items"][0]["id"] == hostile and made["tested"] == 2
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no finished results"):
+        read_items(tmp_path)
