@@ -1,12 +1,13 @@
 """The page of `banks.py`: `python benchmarks/bank_page.py FOLDER --out docs/results/banks.md`.
 
-FOLDER holds `choice.json`, `resnet20.json`, `big.json`, `forward.json` and `fit-*.json`, as the
-steps of `banks.py` wrote them.
+FOLDER holds `choice.json`, `resnet20.json`, `big.json`, `forward.json`, `beside.json` and
+`fit-*.json`, as the steps of `banks.py` wrote them.
 """
 
 import argparse
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HEAD = """# Bounded banks
@@ -36,9 +37,19 @@ memory-mapped bank loses nothing (below).
 NETWORK = """
 ## ResNet-20, 50,000 training images of CIFAR-10
 
-1,500 images of each set (1,200 textures). `k` is 50 for `knn`. Memory is that of the state; for
-`vim` and `open-max`, whose state is small, that of what a fit keeps. `grood` with the class means
-as prototype, all on the last layer alone.
+1,500 images of each set (1,200 textures). `k` is 50 for `knn`. `grood` with the class means as
+prototype, all on the last layer alone. Memory is that of the state; `vim` and `open-max` have a
+small one, and there it is that of what a fit keeps:
+
+| method | kept, exactly | kept, bounded |
+|---|---|---|
+| `knn` | all directions in float32, and lengths | all, in 4 or 8 bits per number, or a part |
+| `grood`, `nnguide` | all directions; `nnguide` of the share `alpha`, 1 % by default | a part |
+| `vim` | moments; all features until α is known | moments; for α, a part |
+| `open-max` | all logits until the fit ends | class means of all; of each class the farthest |
+
+A part is chosen by a hash of the content. The farthest logits of `open-max` hold the tails that
+are fitted, which are therefore those of all samples, whatever the part is.
 """
 BIG = """
 ## {rows:,} × {width:,} drawn features
@@ -55,11 +66,21 @@ makes {alone:.1f} images a second alone and {many:.1f} in batches of 16, by the 
 search of the whole bank, exact or coded, adds to a forward pass what the table says, and to one
 of an image alone several times its cost. There an eighth of the samples is the better bound.
 """
+BESIDE = """
+### In turns with a forward pass
+
+64 queries of the set above and 16 images of 224 × 224, {rounds} rounds of each, one after the other
+in one process and thread: the median per second of the CPU, and of the clock on the shared machine.
+
+| | per second of the CPU | of the clock | a query costs |
+|---|---:|---:|---:|
+"""
 FIT = """
 ## The fit
 
-`Monitor.fit` with `knn` on the same file, in batches of 1,024, as anybody runs it; a head of ten
-outputs.
+`Monitor.fit` on the same file, in batches of 1,024, as anybody runs it; a head of ten outputs for
+`knn`, of 1,000 for the others. "Most held" is memory of the process that is no file's, above what
+it had before. {rows:,} rows of 2,048 are {size:.1f} GiB in float32.
 """
 METHODS = {"vim": 8.0, "open-max": 8.0}
 """Methods whose fit alone is bounded: the ratio of what it keeps."""
@@ -132,21 +153,35 @@ def big(found: dict[str, Any], forward: dict[str, Any]) -> list[str]:
     return [*lines, FORWARD.format(size=size, alone=speed["batch 1"], many=speed["batch 16"])]
 
 
+def beside(found: dict[str, Any]) -> list[str]:
+    """The table of searches beside a forward pass."""
+    rounds = found["per_second_of_cpu_and_of_clock"]
+    names = list(rounds)
+    lines = [BESIDE.format(rounds=len(rounds[names[0]])).rstrip("\n")]
+    image = median(cpu for cpu, _ in rounds[names[0]])
+    for name in names:
+        cpu, clock = (median(pair[place] for pair in rounds[name]) for place in (0, 1))
+        cost = "1 image" if name == names[0] else f"{image / cpu:.1f} images"
+        lines.append(f"| {name} | {cpu:.1f} | {clock:.1f} | {cost} |")
+    return lines
+
+
 def fits(found: list[dict[str, Any]]) -> list[str]:
     """What fits took and said."""
+    most = max(row["rows"] for row in found)
     lines = [
-        FIT,
-        "| options | rows | CPU seconds | most held | after |",
-        "|---|---:|---:|---:|---:|",
+        FIT.format(rows=most, size=most * 2048 * 4 / 2**30),
+        "| method | options | rows | CPU seconds | most held | after |",
+        "|---|---|---:|---:|---:|---:|",
     ]
     for row in found:
-        options = ", ".join(map(_option, row["options"].items()))
+        options = ", ".join(map(_option, row["options"].items())) or "as they are"
         lines.append(
-            f"| {options} | {row['rows']:,} | {row['cpu_seconds']:.0f} | "
+            f"| `{row['method']}` | {options} | {row['rows']:,} | {row['cpu_seconds']:.0f} | "
             f"{row['peak_MiB'] / 1024:.2f} GiB | {row['after_MiB'] / 1024:.2f} GiB |"
         )
-    for row in found:
-        lines += ["", *(f"It warned: *{text}*" for text in row["warnings"])]
+    for text in dict.fromkeys(text for row in found for text in row["warnings"]):
+        lines += ["", f"It warned: *{text}*"]
     return lines
 
 
@@ -162,7 +197,9 @@ def main() -> None:
 
     lines = [HEAD, *choice(read("choice")), *network(read("resnet20"))]
     lines += big(read("big"), read("forward"))
-    lines += fits([json.loads(p.read_text()) for p in sorted(given.folder.glob("fit-*.json"))])
+    lines += beside(read("beside"))
+    done = [json.loads(p.read_text()) for p in given.folder.glob("fit-*.json")]
+    lines += fits(sorted(done, key=lambda row: (-row["rows"], row["method"])))
     given.out.write_text(
         "\n".join(line.rstrip("\n") for line in lines).replace("\n\n\n", "\n\n") + "\n"
     )

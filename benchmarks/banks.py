@@ -5,6 +5,8 @@
     python benchmarks/banks.py measure FOLDER --queries 1500 --out resnet20.json
     python benchmarks/banks.py draw BIG [--rows 1281167] [--width 2048] [--seed 2]
     python benchmarks/banks.py fit BIG [--bits 4] [--samples N] --out fit-4.json
+    python benchmarks/banks.py fit BIG --method vim --rows 200000 --out fit-vim.json
+    python benchmarks/banks.py beside BIG --out beside.json  # searches and a forward pass, in turns
     python benchmarks/banks.py search BIG [--queries 400] --out big.json
     python benchmarks/banks.py forward --out forward.json    # a network of ResNet-50's cost
 
@@ -223,27 +225,47 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def detector_of(given: argparse.Namespace) -> Any:
+    """What is fitted on the large set."""
+    if given.method == "knn":
+        return gradood.KNN(bits=given.bits or "auto", samples=given.samples)
+    return create(given.method, **BIG_OPTIONS.get(given.method, {}))
+
+
+BIG_OPTIONS: dict[str, dict[str, Any]] = {
+    "grood": {"ood_prototype": "class-mean"},
+    "nnguide": {"alpha": 1.0},
+}
+
+
 def fit_big(given: argparse.Namespace) -> dict[str, Any]:
-    """Time and memory of a fit of `knn` on the large set, as a monitor runs it."""
+    """Time and memory of a fit on the large set, as a monitor runs it."""
     fit, _, _ = big(given.folder)
     fit = fit[: given.rows]
-    head = torch.nn.Linear(fit.shape[1], 10).eval()
+    torch.manual_seed(0)
+    outputs = 10 if given.method == "knn" else 1000
+    head = torch.nn.Linear(fit.shape[1], outputs).eval()
 
-    def batches() -> Iterator[Tensor]:
-        yield from fit.split(1024)
+    def batches() -> Iterator[Any]:
+        for part in fit.split(1024):
+            with torch.inference_mode():
+                labels = head(part).argmax(1)
+            yield part if given.method == "knn" else (part, labels.clone())
 
     before = anonymous()
     peak = bank_data.Peak(anonymous)
     start = time.process_time()
     with peak, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        detector = gradood.KNN(bits=given.bits or "auto", samples=given.samples)
-        monitor = gradood.Monitor(head, detector).fit(batches())
+        monitor = gradood.Monitor(head, detector_of(given)).fit(batches())
     seconds = time.process_time() - start
     row = monitor.summary().detectors[0]
     return {
+        "method": given.method,
         "rows": len(fit),
-        "options": {"bits": given.bits or "auto", "samples": given.samples},
+        "options": {"bits": given.bits or "auto", "samples": given.samples}
+        if given.method == "knn"
+        else BIG_OPTIONS.get(given.method, {}),
         "cpu_seconds": round(seconds, 1),
         "peak_MiB": round(peak.most - before),
         "after_MiB": round(anonymous() - before),
@@ -251,6 +273,38 @@ def fit_big(given: argparse.Namespace) -> dict[str, Any]:
         "warnings": sorted({str(w.message) for w in caught}),
         "max_rss_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+
+
+def beside(given: argparse.Namespace) -> dict[str, Any]:
+    """Searches of each form of the bank and a forward pass of ResNet-50's size, in turns."""
+    fit, sets, facts = big(given.folder)
+    k, queries = auto(len(fit), facts["classes"]), polar_of(sets["test"][:64])
+    turned = polar_of(rotated(queries.unit))
+    codes = Codes(
+        torch.cat([Codes.of(part, 4).packed for part in fit.split(4096)]), fit.shape[1], 4
+    )
+    order = torch.randperm(len(fit), generator=torch.Generator().manual_seed(0))
+    part = fit[order[: len(fit) // SHARE].sort().values]
+    network = bank_data.bottleneck_network().eval()
+    images = torch.randn(16, 3, 224, 224)
+    coded = Bank(CodedPolar(codes, torch.zeros(len(fit), dtype=torch.float64)))
+    sample, exact = Bank(polar_of(part)), Bank(polar_of(fit))
+    jobs: dict[str, tuple[int, Any]] = {
+        "a forward pass": (len(images), lambda: network(images)),
+        "4 bits, rotated": (64, lambda: kth_distance(turned, coded, k)),
+        "sample, k scaled": (64, lambda: kth_distance(queries, sample, max(1, round(k / SHARE)))),
+        "exact, memory-mapped": (64, lambda: kth_distance(queries, exact, k)),
+    }
+    found: dict[str, list[list[float]]] = {name: [] for name in jobs}
+    with torch.inference_mode():
+        for _ in range(given.rounds):
+            for name, (count, job) in jobs.items():
+                clocks = time.process_time(), time.perf_counter()
+                job()
+                spent = time.process_time() - clocks[0], time.perf_counter() - clocks[1]
+                found[name].append([round(count / seconds, 2) for seconds in spent])
+                print(name, found[name][-1], flush=True)
+    return {"rows": len(fit), "width": fit.shape[1], "per_second_of_cpu_and_of_clock": found}
 
 
 def forward(given: argparse.Namespace) -> dict[str, Any]:
@@ -279,6 +333,7 @@ def main() -> None:
         "fit": fit_big,
         "search": search,
         "forward": forward,
+        "beside": beside,
     }
     for name in actions:
         step = steps.add_parser(name)
@@ -292,6 +347,8 @@ def main() -> None:
         step.add_argument("--seed", type=int, default=2)
         step.add_argument("--queries", type=int, default=400)
         step.add_argument("--bits", type=int)
+        step.add_argument("--method", default="knn")
+        step.add_argument("--rounds", type=int, default=3)
         step.add_argument("--samples", type=int)
     given = parser.parse_args()
     torch.set_num_threads(1)

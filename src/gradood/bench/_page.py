@@ -92,8 +92,8 @@ class Page:
             f"- **Learns from:** {self.fit}",
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",
-            *self._explained(),
             *self._measured(),
+            *self._explained(),
             "",
             "## Use",
             "",
@@ -112,15 +112,15 @@ class Page:
         ]
         return "\n".join(lines) + "\n"
 
-    def _explained(self) -> list[str]:
-        """How its scores are attributed (`gradood.Guard.explain`); nothing if it does not say."""
-        rule, _, meaning = detector_class(self.method.name).attribution.partition(": ")
-        return [f"- **Explained by:** {rule}: {_escaped(meaning)}."] if meaning else []
-
     def _measured(self) -> list[str]:
         """Mean AUROC by kind of network, where it was measured."""
         figures = [f"{kind} {value:.1f}" for kind, value in self.measured.items()]
         return [f"- **Measured:** AUROC in percent: {', '.join(figures)}"] if figures else []
+
+    def _explained(self) -> list[str]:
+        """How its scores are attributed (`gradood.Guard.explain`); nothing if it does not say."""
+        rule, _, meaning = detector_class(self.method.name).attribution.partition(": ")
+        return [f"- **Explained by:** {rule}: {_escaped(meaning)}."] if meaning else []
 
     def _given(self) -> list[str]:
         """Where the names of the example come from, for readers and for what runs it."""

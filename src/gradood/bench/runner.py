@@ -28,7 +28,7 @@ from gradood.bench.record import Record, RunRecord
 from gradood.errors import ConfigError, LabelMismatchWarning
 from gradood.evidence import own_pass
 
-__all__ = ["Outcome", "run"]
+__all__ = ["NetworkRun", "Networks", "Outcome", "run", "run_network"]
 
 _COSTED = 32
 """Images that costs are measured on."""
@@ -47,8 +47,31 @@ class Outcome:
     scores: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class NetworkRun:
+    """One network's part of a run.
+
+    Attributes:
+        record: its figures, without the warnings of the data.
+        comparisons: of pairs of methods.
+        scores: as of `Outcome`.
+    """
+
+    record: RunRecord
+    comparisons: tuple[ComparisonRow, ...]
+    scores: Mapping[str, Mapping[str, Tensor]]
+
+
+Networks = Callable[[Settings, Sequence[LoadedEntry]], Sequence[NetworkRun]]
+"""From a run and its networks to the part of each, in their order."""
+
+
 def run(
-    settings: Settings, *, command: str = "", told: Callable[[str], None] = lambda line: None
+    settings: Settings,
+    *,
+    command: str = "",
+    told: Callable[[str], None] = lambda line: None,
+    networks: Networks | None = None,
 ) -> Outcome:
     """Compare the methods on every network, in one pass over each data set.
 
@@ -58,6 +81,7 @@ def run(
         settings: what to compare on what.
         command: how to do the same again, for the record.
         told: called with a line of progress.
+        networks: what runs them; None for one after the other, here.
 
     Raises:
         ConfigError, UnknownNameError: a setting is wrong.
@@ -75,26 +99,13 @@ def run(
     with noted("data"):
         chosen = settings.hyper_parameters == "id-only"
         warn_of_overlap(entries[0], chosen=chosen, fitted=selection.held_out)
-    runs: list[RunRecord] = []
-    pairs: list[ComparisonRow] = []
-    scores: dict[str, dict[str, dict[str, Tensor]]] = {}
-    for entry in entries:
-        name = entry.model.run
-        if len(entries) > 1:
-            weights = ", ".join(map(str, entry.subject.weights)) or "its own weights"
-            told(f"{name}: {entry.subject.spec}, {weights}")
-        comparison, choice = _compared(entry, settings, selection, told)
-        scores[name] = {"id": dict(comparison.known)}
-        for sets in (comparison.shifted, comparison.unknown):
-            scores[name] |= {own: dict(methods) for own, methods in sets.items()}
-        told("intervals and comparisons …")
-        figures, seconds = run_figures(comparison, settings)
-        if settings.costs:
-            told("time and memory of each method …")
-        facts = _facts(entry, comparison, choice, settings, seconds)
-        facts["warnings"] = (*noted.records, *comparison.warnings) or None
-        runs.append(RunRecord(**facts, **figures.parts()))
-        pairs += [ComparisonRow(run=name, **row) for row in figures.comparisons]
+    parts = [] if networks is None else [*networks(settings, entries)]
+    for one in entries if networks is None else ():
+        parts.append(run_network(one, settings, selection, _named(one, entries, told)))
+    runs = [
+        replace(one.record, warnings=(*noted.records, *(one.record.warnings or ())) or None)
+        for one in parts
+    ]
     record = Record(
         command=command,
         **provenance(),
@@ -103,10 +114,46 @@ def run(
         hyper_parameters=_hyper_parameters(settings, runs),
         runs=tuple(runs),
         seeds=seed_spreads(runs),
-        comparisons=tuple(pairs),
+        comparisons=tuple(row for one in parts for row in one.comparisons),
         ranking=run_ranking(runs),
     )
-    return Outcome(record, scores)
+    return Outcome(record, {one.record.run: one.scores for one in parts})
+
+
+def _named(
+    entry: LoadedEntry, entries: Sequence[LoadedEntry], told: Callable[[str], None]
+) -> Callable[[str], None]:
+    """The same; where there are several networks, it is told which one is run."""
+    if len(entries) > 1:
+        weights = ", ".join(map(str, entry.subject.weights)) or "its own weights"
+        told(f"{entry.model.run}: {entry.subject.spec}, {weights}")
+    return told
+
+
+def run_network(
+    entry: LoadedEntry, settings: Settings, selection: Selection, told: Callable[[str], None]
+) -> NetworkRun:
+    """One network's part; depends on no other network.
+
+    Args:
+        entry: the network and its data.
+        settings: of the run.
+        selection: the methods.
+        told: called with a line of progress.
+    """
+    name = entry.model.run
+    comparison, choice = _compared(entry, settings, selection, told)
+    scores = {"id": dict(comparison.known)}
+    for sets in (comparison.shifted, comparison.unknown):
+        scores |= {own: dict(methods) for own, methods in sets.items()}
+    told("intervals and comparisons …")
+    figures, seconds = run_figures(comparison, settings)
+    if settings.costs:
+        told("time and memory of each method …")
+    facts = _facts(entry, comparison, choice, settings, seconds)
+    facts["warnings"] = tuple(comparison.warnings) or None
+    pairs = tuple(ComparisonRow(run=name, **row) for row in figures.comparisons)
+    return NetworkRun(RunRecord(**facts, **figures.parts()), pairs, scores)
 
 
 def _hyper_parameters(settings: Settings, runs: Sequence[RunRecord]) -> HyperParameters:
@@ -167,7 +214,7 @@ def _warn_of_accuracy(entry: LoadedEntry, comparison: Comparison) -> None:
             "its own test set was measured with these weights: other images, labels or "
             "preprocessing than it was trained with, so that figures are of another classifier.",
             LabelMismatchWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -3,9 +3,9 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from gradood.cli._bad_rows import TolerantLoadingOptions
+from gradood.cli._cluster import ClusterLoadingOptions
 from gradood.cli._entries import DataOptions, NetworkOptions
 from gradood.cli._groups import flag, option
 from gradood.cli._options import (
@@ -19,6 +19,10 @@ from gradood.cli._options import (
 from gradood.cli._output import in_bytes, say
 from gradood.cli._results import ResultOptions
 from gradood.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gradood.bench import Outcome, Settings
+    from gradood.scale._pools import Place
 
 __all__ = ["bench"]
 
@@ -46,7 +50,7 @@ class TunedMethodOptions(MethodOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(TolerantLoadingOptions):
+class RunOptions(ClusterLoadingOptions):
     """How the methods are run."""
 
     cache: Annotated[
@@ -88,7 +92,8 @@ def bench(
         return
     entries = networks.entries()
     suite, root = images.open()
-    from gradood.bench import Settings, run
+    place = running.spread(networks.device)
+    from gradood.bench import Settings
 
     expected = results.expected(suite)
     settings = Settings(
@@ -115,10 +120,21 @@ def bench(
         cache=running.folder(),
         costs=running.costs,
     )
-    outcome = run(settings, command=shlex.join(["gradood", *results.context.obj]), told=say)
+    outcome = _outcome(settings, shlex.join(["gradood", *results.context.obj]), place)
     results.write(outcome, settings)
     _say_cache_size(settings.cache)
     results.gate(outcome, expected)
+
+
+def _outcome(settings: "Settings", command: str, place: "Place | None") -> "Outcome":
+    """The run, in this process or elsewhere."""
+    if place is None:
+        from gradood.bench import run
+
+        return run(settings, command=command, told=say)
+    from gradood.scale import bench as spread
+
+    return spread(settings, command=command, told=say, cluster=place)
 
 
 def _say_cache_size(folder: Path | None) -> None:

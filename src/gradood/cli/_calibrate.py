@@ -98,7 +98,7 @@ def calibrate(
 
     Images are preprocessed as they were in the fit.
     """
-    promise, cluster = guarantee.check(), loading.cluster()
+    promise, place = guarantee.check(), loading.spread(model.device)
     from gradood.artifact import read
     from gradood.batch import load_predictor
     from gradood.triage import selection_of
@@ -114,14 +114,14 @@ def calibrate(
     images = loading.open(files.source, preprocess, labeled=False)
     say_passed_over(images)
     images = loading.usable(images)
-    if cluster is None:
+    if place is None:
         monitor.calibrate(loading.loader(images), **asdict(guarantee))
     else:
         from gradood.scale._calibrating import CalibrationWork, calibrated_on
 
         subject = subject_of(model, str(files.detector))
         work = CalibrationWork.of(subject, predictor, images, loading.loading())
-        calibrated_on(cluster, monitor, work, **guarantee.promised())
+        calibrated_on(place, monitor, work, **guarantee.promised())
     session = monitor._session
     session.state = replace(session.state, notes=tuple(map(_selected, selected)))
     monitor.save(files.out)

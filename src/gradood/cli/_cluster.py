@@ -9,7 +9,8 @@ from gradood.cli._options import ModelOptions, device_name
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.scale import Cluster, Loading, Subject
+    from gradood.scale import Loading, Subject
+    from gradood.scale._pools import Place
 
 __all__ = ["ClusterLoadingOptions", "ClusterOptions", "subject_of"]
 
@@ -34,7 +35,7 @@ class ClusterOptions:
         int | None,
         option(
             "N",
-            "Processes that hold the model; as many as have room if not given.",
+            "Processes that hold a model; as many as have room if not given.",
             panel=CLUSTER,
             least=1,
         ),
@@ -49,12 +50,27 @@ class ClusterOptions:
         ),
     ] = None
 
-    def cluster(self) -> "Cluster | None":
-        """The cluster; None for this process.
+    devices: Annotated[
+        str | None,
+        option(
+            "LIST",
+            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
+            "for two. The results are the same bytes for any number of them.",
+            panel=CLUSTER,
+        ),
+    ] = None
+
+    def spread(self, device: str) -> "Place | None":
+        """Where the work is spread over; None for this process.
+
+        Args:
+            device: that the model was asked for on.
 
         Raises:
-            ConfigError: --on names something else, or only its options are there.
+            ConfigError: two places are named, or none that there is.
         """
+        if self.devices is not None:
+            return self._spread_over(self.devices, device)
         if self.on is None:
             given = "--actors" if self.actors is not None else "--threads"
             if self.actors is not None or self.threads is not None:
@@ -63,6 +79,20 @@ class ClusterOptions:
         from gradood.scale import Cluster
 
         return Cluster.named(self.on, actors=self.actors, threads=self.threads)
+
+    def _spread_over(self, listed: str, device: str) -> "Place":
+        """The devices of a list."""
+        if self.on is not None or device != "cpu":
+            other = "--on" if self.on is not None else "--device"
+            raise ConfigError(f"--devices and {other} were both given; give one.")
+        if self.actors is not None:
+            raise ConfigError("--actors is of --on; --devices names a process for each.")
+        from gradood.scale import Devices
+
+        devices = Devices.named(listed, threads=self.threads)
+        for name in dict.fromkeys(devices.names):
+            device_name(name)
+        return devices
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
-    from gradood.scale import Cluster
+    from gradood.scale._pools import Place
 
 __all__ = ["fit"]
 
@@ -53,16 +53,23 @@ class FusedMethodOptions(MethodOptions):
         ),
     ] = None
 
-    def on_cluster(self, loading: ClusterLoadingOptions) -> "Cluster | None":
+    def spread(self, loading: ClusterLoadingOptions, device: str) -> "Place | None":
         """Where the fit is made; None for this process.
+
+        Args:
+            loading: options of the command.
+            device: that the model was asked for on.
 
         Raises:
             ConfigError: a guard, which is made in this process.
         """
-        cluster = loading.cluster()
-        if cluster is not None and self.methods is None:
-            raise ConfigError("--on was given without --methods; a guard is made in this process.")
-        return cluster
+        place = loading.spread(device)
+        if place is not None and self.methods is None:
+            given = "--on" if loading.on is not None else "--devices"
+            raise ConfigError(
+                f"{given} was given without --methods; a guard is made in this process."
+            )
+        return place
 
     def check(self) -> None:
         """Refuse what cannot be meant, before the model is built, as that may take long.
@@ -120,14 +127,14 @@ def fit(
     changes = preprocessing.values()
     named = methods.methods is not None
     partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
-    if loading.cluster() is not None:
+    if loading.spread(model.device) is not None:
         partials.check_place()
     if partials.merge is not None:
         merge_fit(model, loading, partials, files)
         return
     methods.check()
     guard.check(named=named)
-    cluster = methods.on_cluster(loading)
+    place = methods.spread(loading, model.device)
     loaded = model.load(changes, loading.choice())
     images = loading.open(files.source, loaded.preprocess)
     say_passed_over(images)
@@ -137,10 +144,10 @@ def fit(
         return
     monitor = _monitor(loaded, images, methods, model)
     size = None
-    if cluster is not None:
+    if place is not None:
         from gradood import scale
 
-        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=cluster)
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=place)
     elif partials.keep is not None:
         size = kept(monitor, loading.loader(images), partials.keep)
     else:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gradood.batch import LoadedPredictor, Settings, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
-    from gradood.scale import Cluster, Devices
 
 __all__ = ["score"]
 
@@ -88,35 +87,6 @@ class JobOptions(ClusterOptions):
         ),
     ] = 120.0
 
-    devices: Annotated[
-        str | None,
-        option(
-            "LIST",
-            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
-            "for two. The results are the same bytes for any number of them.",
-        ),
-    ] = None
-
-    def spread(self, model: BoundModelOptions) -> "Cluster | Devices | None":
-        """Where the work is spread over; None for this process.
-
-        Raises:
-            ConfigError: two places are named.
-        """
-        if self.devices is None:
-            return self.cluster()
-        if self.on is not None or model.device != "cpu":
-            other = "--on" if self.on is not None else "--device"
-            raise ConfigError(f"--devices and {other} were both given; give one.")
-        if self.actors is not None:
-            raise ConfigError("--actors is of --on; --devices names a process for each.")
-        from gradood.scale import Devices
-
-        devices = Devices.named(self.devices, threads=self.threads)
-        for name in dict.fromkeys(devices.names):
-            device_name(name)
-        return devices
-
     def settings(self, workers: int) -> "Settings":
         """The same for the library.
 
@@ -159,7 +129,7 @@ def score(
     also where nothing is new.
     """
     changes = preprocessing.values()
-    job.spread(model)  # Says what is wrong with it.
+    job.spread(model.device)  # Says what is wrong with it.
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
@@ -192,7 +162,7 @@ def _scored(
     """The job, in this process or on a cluster."""
     from gradood.batch import score_images
 
-    spread = job.spread(model)
+    spread = job.spread(model.device)
     device = getattr(spread, "kind", None) or device_name(model.device)
     identity = predictor.identity(preprocess.to_dict(), device)
     if spread is None:

@@ -1,4 +1,4 @@
-"""Inputs in columns of tables: Parquet, CSV and JSON Lines."""
+"""Inputs in columns of tables: Parquet, CSV, JSON Lines, and folders of sound files."""
 
 import hashlib
 from abc import abstractmethod
@@ -10,6 +10,7 @@ from gradood._engine.batches import LABEL_KEYS
 from gradood.data._labels import split_column
 from gradood.data._parquet import CACHE_BYTES
 from gradood.data._parquet_columns import LABEL, label_columns
+from gradood.data._sound_folder import SoundFolder, is_sound_folder
 from gradood.data._stamps import file_stamps
 from gradood.data._storage import files_digest, joined, parent_folder
 from gradood.data._table_source import Table, TableSource
@@ -57,10 +58,10 @@ class _Columns:
 
 @final
 class ColumnSource(TableSource, ColumnRows):
-    """Rows of Parquet files, or of a CSV or JSON Lines file.
+    """Rows of Parquet files, of a CSV or JSON Lines file, or sound files of a folder.
 
     Args:
-        source: path or URL of a file, or of a folder of Parquet files.
+        source: path or URL of a file, or of a folder of Parquet files; or a folder of sound files.
         inputs: columns that inputs are made of.
         files: whether a text in them is the path of a file, relative to the folder of the table,
             and a struct of ``bytes`` and ``path`` is a file's content.
@@ -102,6 +103,8 @@ class ColumnSource(TableSource, ColumnRows):
         )
         super().__init__(source, table, columns, labeled=labeled, separator=separator)
         self._files = files
+        if isinstance(table, SoundFolder):
+            self.passed_over = table.passed_over
 
     def where(self, row: int) -> str:
         path, inside = self._tables.place(row)
@@ -156,29 +159,31 @@ class ColumnSource(TableSource, ColumnRows):
         return found[0] if found else None
 
 
-def open_table(source: str) -> Tables | TextTable:
-    """A Parquet file, a folder of such, or a CSV or JSON Lines file.
+def open_table(source: str) -> Tables | TextTable | SoundFolder:
+    """A Parquet file, a folder of such, a CSV or JSON Lines file, or a folder of sound files.
 
     Raises:
         DataError: it is absent or damaged.
     """
     if is_text_table(source.rstrip("/").rpartition("/")[2]):
         return TextTable(source)
+    if is_sound_folder(source):
+        return SoundFolder(source)
     return open_tables(source, cache_bytes=CACHE_BYTES)
 
 
-def column_names(table: Tables | TextTable) -> list[str]:
+def column_names(table: Tables | TextTable | SoundFolder) -> list[str]:
     """Names of the columns that all files have."""
-    if isinstance(table, TextTable):
-        return table.names
+    if not isinstance(table, Tables):
+        return list(table.names)
     first, *others = [schema.names for schema in table.schemas]
     return [name for name in first if all(name in names for names in others)]
 
 
-def numeric_columns(table: Tables | TextTable) -> list[str]:
+def numeric_columns(table: Tables | TextTable | SoundFolder) -> list[str]:
     """Names of the columns of numbers, without those that are called as labels are."""
     names = [name for name in column_names(table) if name not in (*LABEL_KEYS, "name", "id")]
-    if isinstance(table, TextTable):
+    if not isinstance(table, Tables):
         return [name for name in names if _all_numbers(table.values(name))]
     kinds = {name: str(table.schemas[0].field(name).type) for name in names}
     plain = ("int", "uint", "float", "double", "half", "bool", "decimal")
@@ -199,9 +204,9 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _physical(table: Tables | TextTable, column: str, files: bool) -> tuple[str, ...]:
+def _physical(table: Tables | TextTable | SoundFolder, column: str, files: bool) -> tuple[str, ...]:
     """The columns that hold a value; of a struct of files, its fields."""
-    if isinstance(table, TextTable) or not files:
+    if not isinstance(table, Tables) or not files:
         return (column,)
     kind: Any = table.schemas[0].field(column).type
     fields = [kind.field(i).name for i in range(kind.num_fields)] if _is_struct(kind) else []
@@ -219,7 +224,7 @@ def _label(
     """The column of labels, whether it is plain numbers, of folders, and names of classes."""
     if isinstance(table, Tables):
         return label_columns(table, label, labeled)
-    assert isinstance(table, TextTable)
+    assert isinstance(table, TextTable | SoundFolder)
     names = table.names
     found = label
     if label == LABEL and label not in names:

@@ -18,7 +18,7 @@ import os
 import stat
 import wave
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ __all__ = ["decode_wave", "resampled"]
 
 MAX_SAMPLES = 16_000 * 3600
 """Longest sound that is decoded, over all channels."""
-_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM", b".snd")
+_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd")
 
 
 def decode_wave(encoded: bytes | Path) -> tuple[np.ndarray, int]:
@@ -96,10 +96,28 @@ def _read(path: Path) -> bytes:
 
 
 def _by_soundfile(reader: Any, content: bytes) -> tuple[np.ndarray, int]:
+    _check_whole(content)
     with reader.SoundFile(io.BytesIO(content)) as file:
         _check_length(file.frames * file.channels)
         samples = file.read(dtype="float32", always_2d=True)
         return samples.mean(1), int(file.samplerate)
+
+
+def _check_whole(content: bytes) -> None:
+    """Refuse a file that ends before the size that its header names; soundfile reads what is there.
+
+    Raises:
+        BadRowError: it does.
+    """
+    if content[:4] not in (b"RIFF", b"FORM") or len(content) < 12:
+        return
+    order: Literal["little", "big"] = "little" if content[:4] == b"RIFF" else "big"
+    size = int.from_bytes(content[4:8], order)
+    # Of sound that was written as it came, the size is unknown; odd chunks may lack their padding.
+    if size not in (0, 2**32 - 1) and size + 7 > len(content):
+        raise BadRowError(
+            f"it is truncated: it has {len(content)} of {size + 8} bytes.", "truncated"
+        )
 
 
 def _plain(content: bytes) -> tuple[np.ndarray, int]:
@@ -140,8 +158,14 @@ def _check_length(samples: int) -> None:
         )
 
 
+def _is_sound(content: bytes) -> bool:
+    """Whether bytes begin as sound does; MPEG audio by eleven set bits."""
+    mpeg = len(content) > 1 and content[0] == 0xFF and content[1] >= 0xE0
+    return mpeg or content.startswith(_BEGINNINGS)
+
+
 def _without_decoder(content: bytes, error: Exception) -> BadRowError:
-    if not content.startswith(_BEGINNINGS):
+    if not _is_sound(content):
         return BadRowError(f"its {len(content)} bytes are no sound of a known format.", "not_audio")
     return BadRowError(
         f"it is no WAV file of plain PCM ({error}), which needs a decoder: "
@@ -151,7 +175,7 @@ def _without_decoder(content: bytes, error: Exception) -> BadRowError:
 
 
 def _diagnosis(content: bytes, error: Exception) -> BadRowError:
-    if not content.startswith(_BEGINNINGS):
+    if not _is_sound(content):
         return BadRowError(f"its {len(content)} bytes are no sound of a known format.", "not_audio")
     what = f"{type(error).__name__}: {error}".strip(": .")
     return BadRowError(f"it is broken: {what}.", "broken")

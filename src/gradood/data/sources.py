@@ -21,6 +21,7 @@ from gradood.data._parquet import ParquetSource
 from gradood.data._parquet_columns import IMAGE, LABEL
 from gradood.data._part import ColumnPart, ImagePart
 from gradood.data._sampling import drawn_rows
+from gradood.data._sound_folder import is_sound_folder
 from gradood.data._storage import absolute_folder, local_path
 from gradood.data._text_tables import TEXT_TABLES, is_text_table
 from gradood.data.column_dataset import ColumnDataset
@@ -56,7 +57,10 @@ __all__ = [
 ]
 
 _SLICED = re.compile(r"(?P<path>.+)\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]", re.DOTALL)
-_TABLES = f"a .parquet file, a folder of such, or a file ending in {', '.join(TEXT_TABLES)}"
+_TABLES = (
+    f"a .parquet file, a folder of such, a file ending in {', '.join(TEXT_TABLES)}, or a folder of "
+    "sound files"
+)
 
 
 def open_images(
@@ -164,7 +168,9 @@ def open_columns(
 
     Args:
         source: a path or URL of a ``.parquet`` file or a folder with some, or of a ``.csv``,
-            ``.tsv``, ``.jsonl`` or ``.ndjson`` file. A slice may follow, as for `open_images`.
+            ``.tsv``, ``.jsonl`` or ``.ndjson`` file; or a folder of sound files, whose column is
+            ``audio``, and ``label`` where there is a folder for each class. A slice may follow,
+            as for `open_images`.
         inputs: from the columns of a row to what the model takes; what it leaves open, such as
             which columns hold numbers, is taken from this table.
         labeled: True to insist on labels, False to leave them, None to use them if there are any.
@@ -294,6 +300,6 @@ def _table(uri: str) -> str:
     text = is_text_table(name)
     if path is not None and not os.path.lexists(path):
         raise DataError(f"{uri!r} does not exist; expected {_TABLES}.")
-    if not text and kind_of(uri) != "parquet":
+    if not text and kind_of(uri) != "parquet" and not is_sound_folder(uri):
         raise DataError(f"{uri!r} is no table; expected {_TABLES}.")
     return uri

@@ -9,22 +9,26 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, head_terms
 from gradood.detectors._shared.banks import (
-    bounded_rows,
     check_samples,
-    sample_state,
+    rows_within,
     samples_note,
+    warn_of_bound,
 )
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import KEYS, LOGITS, Evidence
-from gradood.functional.kept_rows import KeptRows
+from gradood.functional.farthest_rows import FarthestRows
 from gradood.functional.openmax import (
     Distance,
     bounded,
     class_models,
     distances_to,
+    rank_shares,
+    revised_log_odds,
+    tail_models,
     unknown_log_odds,
 )
 from gradood.functional.weibull import TRANSLATION, Weibull
@@ -36,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @final
-class OpenMax(Learner[KeptRows]):
+class OpenMax(Learner[FarthestRows]):
     """Log-odds of an unknown class, by extreme-value theory in logit space [bendale2016openmax].
 
     Reads the logits; learns each class's mean activation vector μ_c from its correctly classified
@@ -65,9 +69,9 @@ class OpenMax(Learner[KeptRows]):
         translation: t > 0, where the fitted distribution begins; not in the paper's text. libMR
             shifted by 10,000 when OpenMax was released, and libmr 0.1.9, which OpenOOD installs,
             by 1: another shape, and F_c = 0 below the tail.
-        tail_samples: fit samples whose logits are kept at most, chosen by content; None for all, or
-            as many as 1 GiB holds, with a warning. A tail size that is named becomes that share of
-            it, and 3 at least.
+        tail_samples: fit samples whose logits are kept at most: of each class as many, those
+            farthest from its mean so far; None for all, or as many as 1 GiB holds, with a warning.
+            Tails are those of all samples as long as a class keeps more than its tail.
 
     Cost: the forward pass; classes² operations per image; a fit keeps the logits of all samples,
     up to 1 GiB.
@@ -85,9 +89,8 @@ class OpenMax(Learner[KeptRows]):
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
     attribution = (
-        "logit path: the score is of the logits, whose straight path from the reference's is "
-        "that of the features; where the order of two classes changes on the way the score "
-        "jumps, which is the part jump"
+        "terms: the path of the logits, which is that of the features, with the ranks that the "
+        "classes have for the sample; the reference value is that of the same ranks"
     )
     published = MappingProxyType({"tailsize": 20})
     state_shapes = (
@@ -130,24 +133,30 @@ class OpenMax(Learner[KeptRows]):
         """Logits; content keys in a fit, to order them by."""
         return Plan((LOGITS,), fit_reads=(LOGITS, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> KeptRows:
+    def accumulate(self, evidence: Evidence) -> FarthestRows:
         """Logits and labels of the correctly classified."""
         labels, logits = check_labels(evidence, self.name), evidence.logits
         kept = labels == logits.argmax(1) if self.samples == "correct" else labels >= 0
-        columns = {"key": evidence[KEYS][kept], "labels": labels[kept]}
-        return bounded_rows(self.tail_samples, **columns, logits=logits[kept])
+        rows = bounded(logits[kept])
+        columns = {"key": evidence[KEYS][kept], "labels": labels[kept], "rows": rows}
+        size = self.tail_samples or rows_within(rows.shape[1] * rows.element_size())
+        return FarthestRows.of(size, self.distance, evidence.classes, columns)
 
-    def finish(self, rows: KeptRows, network: Network, plan: Plan) -> State:
+    def finish(self, rows: FarthestRows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
-        table = rows.table()
-        logits, labels = bounded(table["logits"]), table["labels"]
-        bound = sample_state(rows, self.name, self.tail_samples, "tail_samples")
+        rows = rows.trimmed()
+        table, bound = rows.columns(), self._bound(rows)
+        logits, labels = table["rows"], table["labels"]
         tailsize = None if self.tailsize == "auto" else self.tailsize
-        if bound and tailsize is not None:
-            tailsize = max(3, round(tailsize * len(labels) / rows.seen))
-        centers, weibull = class_models(
-            logits, labels, network.classes, self.distance, tailsize, float(self.translation)
-        )
+        translation = float(self.translation)
+        if bound:
+            centers, weibull = tail_models(
+                logits, labels, rows.moments, self.distance, tailsize, translation
+            )
+        else:
+            centers, weibull = class_models(
+                logits, labels, network.classes, self.distance, tailsize, translation
+            )
         missing = int((weibull.shape == 0).sum())
         if missing == network.classes:
             raise DataError(
@@ -165,16 +174,42 @@ class OpenMax(Learner[KeptRows]):
             **bound,
         }
 
+    def _bound(self, rows: FarthestRows) -> State:
+        """``{"kept", "seen"}`` if samples were dropped, with a warning if nobody asked."""
+        if rows.held == rows.seen:
+            return {}
+        counts = {"kept": rows.held, "seen": rows.seen}
+        device = rows.moments.count.device
+        state = {name: torch.tensor(count, device=device) for name, count in counts.items()}
+        if self.tail_samples is None:
+            otherwise = f"tail_samples={rows.seen} to keep them, or {rows.size} if it is meant"
+            warn_of_bound(self.name, self.notes(state)[0], otherwise)
+        return state
+
     def notes(self, state: State) -> tuple[str, ...]:
         """How many logits the tails were taken from, if that was bounded."""
-        return samples_note(state)
+        return samples_note(state, "distance")
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         logits = bounded(evidence.logits)
+        outlying = self._outlying(logits, state)
+        return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        shares = rank_shares(bounded(evidence.logits), min(self.alpha, evidence.classes))
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = bounded(points)
+            return revised_log_odds(logits, self._outlying(logits, state), shares[rows])
+
+        return head_terms(None, evidence, reference, score)
+
+    def _outlying(self, logits: Tensor, state: State) -> Tensor:
+        """(batch, classes) the probability that logits are too far from those of each class."""
         distances = distances_to(logits, state["centers"], self.distance)
         weibull = Weibull(
             state["start"], state["shape"], state["log_scale"], float(self.translation)
         )
-        outlying = torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)
-        return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))
+        return torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)

@@ -1,10 +1,11 @@
-"""Scoring, fits and calibrations over a cluster, by actors of Ray; needs ``gradood[ray]``.
+"""Scoring, fits, calibrations and benchmarks over a cluster of Ray, or devices of this machine.
 
-Scoring over devices of this machine needs no Ray.
+A cluster needs ``gradood[ray]``; devices need nothing.
 
 Importing this neither imports nor starts Ray.
 """
 
+from gradood.scale._benching import bench
 from gradood.scale._calibrating import calibrate
 from gradood.scale._fitting import fit
 from gradood.scale._scoring import score_images
@@ -13,4 +14,13 @@ from gradood.scale.devices import Devices
 from gradood.scale.loading import Loading
 from gradood.scale.subject import Subject
 
-__all__ = ["Cluster", "Devices", "Loading", "Subject", "calibrate", "fit", "score_images"]
+__all__ = [
+    "Cluster",
+    "Devices",
+    "Loading",
+    "Subject",
+    "bench",
+    "calibrate",
+    "fit",
+    "score_images",
+]

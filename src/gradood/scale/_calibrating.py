@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial, reduce
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, final
 
 import torch
@@ -22,10 +22,9 @@ from gradood.data import RowDataset, loader
 from gradood.errors import DataError
 from gradood.monitor import Monitor
 from gradood.monitor._calibration_scores import CalibrationScores
-from gradood.scale._ray_pool import ray_pool
+from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Pool, Task
 from gradood.scale._worker import PoolOf, Runner, answered
-from gradood.scale.cluster import Cluster
 from gradood.scale.loading import Loading
 from gradood.scale.subject import Subject
 
@@ -43,9 +42,9 @@ def calibrate(
     per_class: bool = False,
     allow_overlap: str | None = None,
     loading: Loading | None = None,
-    cluster: Cluster | None = None,
+    cluster: Place | None = None,
 ) -> Monitor[Any]:
-    """Calibrate a saved detector on a Ray cluster.
+    """Calibrate a saved detector on a Ray cluster or devices of this machine.
 
     Thresholds are those of `gradood.Monitor.calibrate` to the last bit, given as many threads and
     the same batches.
@@ -58,7 +57,8 @@ def calibrate(
         per_class: see there.
         allow_overlap: likewise.
         loading: how each worker reads its rows.
-        cluster: None for one that is started on this machine.
+        cluster: None for one that is started on this machine; `Devices` take no Ray, and go before
+            the subject's device.
 
     Returns:
         The monitor, calibrated; save it.
@@ -76,7 +76,7 @@ def calibrate(
     predictor = subject.opened()[1]
     work = CalibrationWork.of(subject, predictor, data, loading or Loading())
     calibrated_on(
-        Cluster() if cluster is None else cluster,
+        cluster,
         predictor.monitor,
         work,
         promise=Promise() if promise is None else promise,
@@ -87,10 +87,10 @@ def calibrate(
 
 
 def calibrated_on(
-    cluster: Cluster, monitor: Monitor[Any], work: "CalibrationWork", **options: Any
+    cluster: Place | None, monitor: Monitor[Any], work: "CalibrationWork", **options: Any
 ) -> None:
     """The same, with the model opened before; see `calibrated`."""
-    calibrated(monitor, work, pool_of=partial(ray_pool, cluster), **options)
+    calibrated(monitor, work, pool_of=pool_on(cluster), **options)
 
 
 @final
@@ -129,6 +129,10 @@ class CalibrationWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    def on(self, device: str) -> "CalibrationWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from gradood._engine.batches import batches, first_inputs
@@ -18,10 +17,9 @@ from gradood.data import RowDataset
 from gradood.errors import DataError
 from gradood.monitor import Monitor
 from gradood.scale._plans import FitPlan, bound_by, plan_of
-from gradood.scale._ray_pool import ray_pool
+from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Task
 from gradood.scale._worker import Answer, PoolOf, Runner, answered
-from gradood.scale.cluster import Cluster
 from gradood.scale.loading import Loading
 from gradood.scale.subject import Subject, check_same
 
@@ -37,9 +35,9 @@ def fit(
     subject: Subject,
     *,
     loading: Loading | None = None,
-    cluster: Cluster | None = None,
+    cluster: Place | None = None,
 ) -> None:
-    """Fit a monitor on a Ray cluster, in one pass over the data for all detectors.
+    """Fit a monitor on a Ray cluster or devices of this machine, in one pass for all detectors.
 
     What is learned does not depend on the number of workers, to the last bit, as the data is cut
     into the same ranges for any, which are merged in their order; it differs from `Monitor.fit` by
@@ -51,7 +49,8 @@ def fit(
             the same paths, or behind the same URLs, on every machine.
         subject: the model, by names that hold on every machine.
         loading: how each worker reads its rows; None for the defaults.
-        cluster: None for one that is started on this machine.
+        cluster: None for one that is started on this machine; `Devices` take no Ray, and go before
+            the subject's device.
 
     Raises:
         DataError: no data, labels missing or out of range, inputs not finite, a broken image. The
@@ -63,8 +62,7 @@ def fit(
     Cost:
         This process holds the model and what was accumulated so far.
     """
-    pool_of = partial(ray_pool, Cluster() if cluster is None else cluster)
-    fitted(monitor, data, subject, loading or Loading(), pool_of)
+    fitted(monitor, data, subject, loading or Loading(), pool_on(cluster))
 
 
 @final
@@ -94,6 +92,10 @@ class FitWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    def on(self, device: str) -> "FitWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""

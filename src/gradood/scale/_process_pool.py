@@ -1,17 +1,20 @@
 """Processes of this machine as a pool of workers, one for each device."""
 
+import io
 import multiprocessing
+import pickle
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from gradood.data._workers import end_with_parent
 from gradood.scale._environment import environment
@@ -65,7 +68,7 @@ class ProcessPool:
 
     def __init__(self, devices: Devices, work: Work) -> None:
         self._threads = devices.threads or torch.get_num_threads()
-        self._work: Any = work
+        self._work = work
         self._processes: dict[int, _Process] = {}
         self._free = list(devices.names)
         self._started = 0
@@ -87,7 +90,7 @@ class ProcessPool:
         number = next(n for n, one in self._processes.items() if one.connection in found)
         process = self._processes[number]
         try:
-            answer = process.connection.recv()
+            answer = pickle.loads(process.connection.recv_bytes())
         except (EOFError, OSError):
             return self._lost(number)
         if isinstance(answer, Failure):
@@ -103,9 +106,7 @@ class ProcessPool:
         device = self._free.pop(0)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        subject = replace(self._work.subject, device=device)
-        work = replace(self._work, subject=subject)
-        arguments = (theirs, work, environment(), self._threads)
+        arguments = (theirs, self._work.on(device), environment(), self._threads)
         process = context.Process(target=_serve, args=arguments, name=f"gradood {device}")
         process.start()
         theirs.close()
@@ -139,6 +140,30 @@ def _serve(connection: Connection, work: Work, driver: Mapping[str, str], thread
     warnings.simplefilter("ignore")  # The parent says them, each once.
     worker = Worker()
     with suppress(ConnectionError, EOFError):  # The parent is gone.
-        connection.send(worker.open(work, driver, threads, sys.path))
+        connection.send_bytes(_pickled(worker.open(work, driver, threads, sys.path)))
         while True:
-            connection.send(worker.run(connection.recv()))
+            connection.send_bytes(_pickled(worker.run(connection.recv())))
+
+
+@final
+class _Pickler(pickle.Pickler):
+    """Tensors as bytes of the CPU.
+
+    What `Connection.send` would do with them takes a file descriptor of the parent for each, and
+    the process for as long as they are in use.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            return _itself, (value.cpu(),)
+        return NotImplemented
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
+
+
+def _pickled(value: Any) -> bytes:
+    content = io.BytesIO()
+    _Pickler(content, pickle.HIGHEST_PROTOCOL).dump(value)
+    return content.getvalue()

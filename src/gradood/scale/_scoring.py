@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -25,11 +24,9 @@ from gradood.data.image_source import ImageSource
 from gradood.data.row_source import RowSource
 from gradood.errors import BadRowError, DataError
 from gradood.scale._environment import host
-from gradood.scale._process_pool import process_pool
-from gradood.scale._ray_pool import ray_pool
+from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Task
 from gradood.scale._worker import PoolOf, Runner, answered
-from gradood.scale.cluster import Cluster
 from gradood.scale.devices import Devices
 from gradood.scale.subject import Subject
 
@@ -51,7 +48,7 @@ def score_images(
     *,
     preprocess: Callable[[Any], Any] | None = None,
     settings: Settings | None = None,
-    cluster: Cluster | Devices | None = None,
+    cluster: Place | None = None,
 ) -> Summary:
     """Score every row of a source into Parquet shards, on a Ray cluster or devices of this machine.
 
@@ -80,7 +77,6 @@ def score_images(
 
     Cost: this process holds the model, all names, and a shard of results.
     """
-    cluster = Cluster() if cluster is None else cluster
     loaded, predictor = subject.opened()
     if preprocess is None:
         preprocess = loaded.preprocess_like(predictor.monitor.preprocess)
@@ -92,7 +88,7 @@ def score_images(
 
 
 def scored_on(
-    cluster: Cluster | Devices,
+    cluster: Place | None,
     work: "ScoreWork",
     monitor: Predictor,
     listing: RowSource,
@@ -100,11 +96,7 @@ def scored_on(
     identity: Identity,
 ) -> Summary:
     """The same, with the model opened before; see `scored`."""
-    if isinstance(cluster, Devices):
-        pool_of: PoolOf = partial(process_pool, cluster)
-    else:
-        pool_of = partial(ray_pool, cluster)
-    return scored(work, monitor, listing, out, identity, pool_of)
+    return scored(work, monitor, listing, out, identity, pool_on(cluster))
 
 
 @final
@@ -149,6 +141,10 @@ class ScoreWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    def on(self, device: str) -> "ScoreWork":
+        """See `gradood.scale._worker.Work`."""
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self) -> Runner:
         """See `gradood.scale._worker.Work`."""

@@ -160,6 +160,7 @@ def _counted_start(starts: int, event: Lost) -> int:
     if starts + 1 == 2 * _TRIES:
         raise ChildProcessError(
             f"{starts + 1} workers ended before they did a task ({event.why}). What is finished is "
-            "kept; look into the logs of the cluster, and run the same again."
+            "kept; give workers more memory, or see what ends them (the model, or a library that "
+            "it loads), and run the same again."
         )
     return starts + 1

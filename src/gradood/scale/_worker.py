@@ -37,6 +37,10 @@ class Work(Protocol):
         """Where the model runs."""
         ...
 
+    def on(self, device: str) -> "Work":
+        """The same with the model elsewhere."""
+        ...
+
     def opened(self) -> Runner:
         """The work, with model and files opened here.
 
@@ -128,7 +132,10 @@ class Worker:
             )
         sys.path.extend(folder for folder in path if folder not in sys.path)
         torch.set_num_threads(threads)
-        return self._attempted(lambda: self._open(work))
+        failed = self._attempted(lambda: self._open(work))
+        if failed is None or "a worker" in failed.text:
+            return failed
+        return Failure(failed.kind, f"a worker on {host()} could not begin: {failed.text}")
 
     def run(self, task: Task) -> "Answer | Failure":
         """What comes of a task."""

@@ -113,7 +113,7 @@ def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]
         return None, "changes each value by itself, as an identity or a scale does"
     if known[0].shape[0] != logits.shape[1]:
         return None, f"gives {known[0].shape[0]} values, not {logits.shape[1]}"
-    mask, best = mask_of(seen, candidate.mask), float("inf")
+    mask, best, after = mask_of(seen, candidate.mask), float("inf"), ""
     for reduction in usable_reductions(seen, probed=probed, masked=mask is not None):
         head = replace(draft, reduction=reduction)
         weight = head.linear()[0] if reduction == UNIT else known[0]
@@ -121,12 +121,50 @@ def _verify(candidate: HeadCandidate, logits: Tensor) -> tuple[Head | None, str]
             continue
         features = head.features(seen.detach(), logits, mask)
         error = deviation(head, features, logits)
-        best = min(best, error)
         if error <= rounding(logits, seen):
             return replace(head, error=error), ""
+        best = min(best, error)
+        after = after or _affine_after(features, known, logits, 4 * rounding(logits, seen))
     if best == float("inf"):
         return None, f"takes a tensor {tuple(seen.shape)}, which gives no features per image"
-    return None, f"is off by {best:.1e} of the largest logit"
+    return None, after or f"is off by {best:.1e} of the largest logit"
+
+
+def _affine_after(
+    features: Tensor, known: tuple[Tensor, Tensor | None], logits: Tensor, tolerance: float
+) -> str:
+    """What is said of a layer whose output is scaled or shifted by constants; empty if it is not.
+
+    Args:
+        features: (rows, width).
+        known: weight and bias.
+        logits: (rows, classes), the model's.
+        tolerance: relative to the largest logit.
+    """
+    weight, bias = (None if part is None else part.to(features.device).double() for part in known)
+    assert weight is not None
+    wanted = logits.detach().double()
+    own = features.detach().double() @ weight.T + (0.0 if bias is None else bias)
+    between, asked = own[1:] - own[:1], wanted[1:] - wanted[:1]
+    size = float(between.square().sum())
+    if size == 0 or logits.shape[1] < 2:
+        return ""
+    scale = float((between * asked).sum()) / size
+    least = tolerance * float(wanted.abs().max())
+    if scale == 0 or float((asked - scale * between).abs().max()) > least:
+        return ""
+    # Of rows that hardly differ anything may be a scale.
+    if float(asked.abs().max()) < 10 * least:
+        return ""
+    shifted = float((wanted - scale * own).abs().max()) > least
+    scaled = abs(scale - 1) > tolerance
+    done = [f"multiplied by {scale:.4g}"] if scaled else []
+    done += ["shifted by a constant for each class"] if shifted else []
+    return (
+        f"gives the logits before they are {' and '.join(done) or 'rounded'} (a temperature, a "
+        "logit scale or a bias after it): put that into one module together with the layer, which "
+        "is then taken as the head, or let the model return what the layer gives"
+    )
 
 
 def _elementwise(weight: Tensor) -> bool:

@@ -106,6 +106,8 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
     if isinstance(found, Tensor) and found.ndim > 2 and found.shape[2:].numel() == 1:
         found = found.flatten(1)
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
+        if isinstance(found, Tensor) and found.ndim > 2 and found.is_floating_point():
+            raise TapError(_positional(described_output(returned), tuple(found.shape)))
         if output is None:
             raise TapError(
                 f"the model returned {described_output(returned)}; expected logits: a floating "
@@ -118,6 +120,26 @@ def logits_of(returned: Any, output: Output | None = None) -> Tensor:
             f"(batch, classes). The model returned {described_output(returned)}."
         )
     return found
+
+
+def _positional(given: str, shape: tuple[int, ...]) -> str:
+    """What to do with logits at every position, as of tokens or pixels.
+
+    Args:
+        given: what the model returned, in words.
+        shape: of the logits.
+    """
+    one, mean = "logits[:, i]", "logits.mean(1)"
+    if len(shape) > 3:
+        one, mean = "logits[:, :, i, j]", "logits.mean((2, 3))"
+    return (
+        f"the model returned {given}, with logits {shape} at every position, as a classifier of "
+        "tokens or pixels does; expected (batch, classes), as a score and a decision are of a "
+        f"whole input. Choose what stands for it: one position, output=lambda out: out.{one}, or "
+        f"a mean, output=lambda out: out.{mean}; of a bare tensor without .logits. Wrap the model "
+        "in a module that takes one token with its context as an input, and returns that token's "
+        "logits, for a decision about every token."
+    )
 
 
 def first_matrix(returned: Any) -> Tensor:

@@ -83,6 +83,19 @@ class Cells:
             found[part] = len(self.scores) - above.sum(1)
         return found
 
+    def find_one(self, score: float, tie: float) -> int:
+        """The cell of one score, as `find` gives it.
+
+        Args:
+            score: no NaN.
+            tie: a uniform number.
+        """
+        equal = self._equal(score)
+        above = score > self.scores
+        if equal.any():
+            above = np.where(equal, tie > self.ties, above)
+        return len(self.scores) - int(np.count_nonzero(above))
+
     def find_conservative(self, scores: Vector) -> Vector:
         """The cell of each score; one that equals a cut is in the less extreme cell: (N,) int64.
 
@@ -92,8 +105,8 @@ class Cells:
         least = scores - self.tolerance
         return len(self.scores) - np.searchsorted(self.scores[::-1], least, "left")
 
-    def _equal(self, values: Vector) -> Vector:
-        equal = values == self.scores  # As inf − inf is NaN.
+    def _equal(self, values: Vector | float) -> Vector:
+        equal: Vector = np.equal(values, self.scores)  # As inf − inf is NaN.
         if self.tolerance:
             with np.errstate(invalid="ignore"):
                 equal |= np.abs(values - self.scores) <= self.tolerance

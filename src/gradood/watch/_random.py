@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CALIBRATION_TIES", "CLASSES", "GROUPS", "NOISE", "TIES", "mixed", "uniforms"]
+__all__ = ["CALIBRATION_TIES", "CLASSES", "GROUPS", "NOISE", "TIES", "mixed", "uniform", "uniforms"]
 
 Integers = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -16,6 +16,7 @@ calibration; which item stands for its group; which class an input without one i
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+_WHOLE = (int(_STEP), *map(int, _FACTORS), (1 << 64) - 1)
 
 
 def uniforms(seed: int, stream: int, places: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -31,6 +32,21 @@ def uniforms(seed: int, stream: int, places: Any) -> np.ndarray[Any, np.dtype[np
     """
     bits = mixed(_start(seed, stream), np.asarray(places)) >> np.uint64(11)
     return (bits.astype(np.float64) + 0.5) * 2.0**-53
+
+
+def uniform(seed: int, stream: int, place: int) -> float:
+    """The one of `uniforms` at a place, in whole numbers of Python: a tenth of the time of one.
+
+    Args:
+        seed: from 0 to 2⁶⁴ − 1.
+        stream: one of those above.
+        place: a whole number of 64 bits.
+    """
+    step, first, second, every = _WHOLE
+    value = (int(_start(seed, stream)) + (place + 1) * step) & every
+    value = ((value ^ (value >> 30)) * first) & every
+    value = ((value ^ (value >> 27)) * second) & every
+    return float(((value ^ (value >> 31)) >> 11) + 0.5) * 2.0**-53
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from gradood.calibration import Calibration
 from gradood.errors import ConfigError
 from gradood.watch._bounds import tail_bounds
 from gradood.watch._cells import Cells, Vector
-from gradood.watch._random import CALIBRATION_TIES, CLASSES, NOISE, TIES, uniforms
+from gradood.watch._random import CALIBRATION_TIES, CLASSES, NOISE, TIES, uniform, uniforms
 
 __all__ = ["Counts", "NO_CLASS", "Reference"]
 
@@ -117,6 +117,8 @@ class Reference:
         Cost:
             O(N K).
         """
+        if len(scores) == 1 and self.risk is None:  # As below; a server asks for one at a time.
+            return self._p_value(float(scores[0]), int(classes[0]), int(numbers[0]), counts)
         p = np.empty(len(scores))
         after = dict(counts)
         for number in np.unique(classes).tolist() if self.per_class else [_ALL]:
@@ -131,6 +133,19 @@ class Reference:
                 noise = uniforms(self.seed, NOISE, numbers[rows])
                 p[rows], after[number] = _urn(cells, after[number], found, noise)
         return p, after
+
+    def _p_value(
+        self, score: float, number: int, place: int, counts: Counts
+    ) -> tuple[Vector, Counts]:
+        cells, own = self.cells[number], counts[number]
+        cell = cells.find_one(score, uniform(self.seed, TIES, place))
+        weights = own + cells.sizes
+        end, total = weights[: cell + 1].sum(), weights.sum()
+        noise = uniform(self.seed, NOISE, place)
+        p = (end - weights[cell] + noise * weights[cell]) / total
+        after = own.copy()
+        after[cell] += 1
+        return np.array([p]), {**counts, number: after}
 
     @cached_property
     def _bounds(self) -> dict[int, Vector]:
@@ -149,13 +164,6 @@ def _urn(cells: Cells, counts: Vector, found: Vector, noise: Vector) -> tuple[Ve
     The cell of an item holds as many gaps between earlier scores as calibration gave it, and one
     more for each item that fell there; the next item is in each gap with the same probability.
     """
-    if len(found) == 1:  # As below; a server asks for one at a time.
-        weights, cell = counts + cells.sizes, found[0]
-        end, total = weights[: cell + 1].sum(), weights.sum()
-        p = (end - weights[cell] + noise * weights[cell]) / total
-        after = counts.copy()
-        after[cell] += 1
-        return p, after
     entered = np.zeros((len(found) + 1, len(cells)), np.int64)
     entered[np.arange(len(found)) + 1, found] = 1
     entered = np.cumsum(entered, 0) + (counts + cells.sizes)

@@ -73,19 +73,23 @@ def follow(
     """
     numbers = state.seen + 1 + np.arange(len(items))
     classes = [reference.classes(items.labels, numbers) for reference in references]
-    known = np.logical_and.reduce([each != NO_CLASS for each in classes])
+    known = (
+        np.logical_and.reduce([each != NO_CLASS for each in classes])
+        if any(reference.per_class for reference in references)
+        else None
+    )
     bounds = references[0].risk is not None
     if groups is None:
-        keys, rows = items.keys, np.flatnonzero(known)
+        rows = np.arange(len(items)) if known is None else np.flatnonzero(known)
         chosen = Selection(rows, np.arange(len(rows)), numbers[rows])
         new = len(rows)
     else:
-        keys = groups
-        fresh = known & ~np.isin(groups, np.array(state.recent, np.int64))
+        fresh = ~np.isin(groups, np.array(state.recent, np.int64))
+        fresh = fresh if known is None else known & fresh
         order = _hashed(items, references[0].seed, numbers)
         chosen = _grouped(groups, np.flatnonzero(fresh), order, numbers, every=bounds)
         new = int(fresh.sum())
-    recent, repeats = _noted(state.recent, None if keys is None else keys)
+    recent, repeats = _noted(state.recent, items.keys if groups is None else groups)
     if groups is not None:
         repeats = int(np.isin(groups, np.array(state.recent, np.int64)).sum())
     factors: list[Vector] = []

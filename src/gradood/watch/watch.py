@@ -71,7 +71,7 @@ class Watch:
         UninformativeScoreWarning: more than half of all calibration scores are equal.
 
     Cost:
-        Some 20 µs per item in updates of many, 150 µs in updates of one; a few kilobytes of state
+        Some 20 µs per item in updates of many, 100 µs in updates of one; a few kilobytes of state
         however long the stream.
 
     >>> import torch, gradood

@@ -1,9 +1,12 @@
 """Rows of tables by the shell: commands agree on columns, and a broken row says why."""
 
+import io
 import json
 import sys
 import types
+import wave
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gradood.cli import main
-from gradood.data import TokenInput, open_columns
+from gradood.data import AudioInput, TokenInput, open_columns
+from gradood.errors import DataError
 
 
 class Encoder(nn.Module):
@@ -47,10 +51,24 @@ class Mixed(nn.Module):
         return self.head(torch.relu(self.inner(joined)))
 
 
+class Tones(nn.Module):
+    """Waveforms of any length to logits by the mean over time."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Conv1d(1, 16, 9, stride=4)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, input_values):
+        return self.head(torch.relu(self.inner(input_values[:, None])).mean(2))
+
+
 @pytest.fixture(autouse=True)
 def nets(monkeypatch):
     module = types.ModuleType("column_nets")
     module.encoder, module.mixed = Encoder, Mixed  # type: ignore[attr-defined]
+    module.tones = Tones  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "column_nets", module)
 
 
@@ -262,3 +280,72 @@ def test_labels_in_lists_of_parquet(tmp_path):
     assert found.labels.tolist() == [[0, 1], [1, 1], [0, 0]]
     assert found.collate([found[1], found[2]])[1].tolist() == [[1, 1], [0, 0]]
     assert open_columns(tmp_path / "t.parquet", TokenInput(column="ids")).labels is None
+
+
+def tone(seed, label, size=400):
+    """A wave file of a tone with noise, of a pitch for each label."""
+    noise = 0.1 * np.random.default_rng(seed).standard_normal(size)
+    wanted = 0.5 * np.sin(np.arange(size) * (label + 1) / 8) + noise
+    found = io.BytesIO()
+    with wave.open(found, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((32767 * wanted.clip(-1, 1)).astype("<i2").tobytes())
+    return found.getvalue()
+
+
+def sounds(folder, count, seed):
+    """A folder for each of three classes, with a wave file for each input."""
+    for row in range(count):
+        inner = folder / f"pitch{row % 3}"
+        inner.mkdir(parents=True, exist_ok=True)
+        (inner / f"{row:03d}.wav").write_bytes(tone(seed + row, row % 3))
+    return folder
+
+
+def test_a_folder_of_sounds_from_fit_to_score(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gradood.data._waves.soundfile", lambda: None)
+    train, held = sounds(tmp_path / "train", 30, 0), sounds(tmp_path / "held", 60, 1000)
+    test = sounds(tmp_path / "test", 30, 2000)
+    (test / "pitch1" / "a.wav").write_bytes(b"")
+    (test / "pitch1" / "b.wav").write_bytes(b"no sound at all")
+    (test / "pitch2" / "c.wav").write_bytes(tone(1, 1)[:-300])
+    (test / "notes.txt").write_text("x")
+    model = ["--model", "column_nets:tones"]
+    file = tmp_path / "d.safetensors"
+    fit = ["fit", *model, "--data", train, "--audio-column", "audio", "--methods", "energy"]
+    said(capsys, [*fit, "--out", file])
+    calibrate = [
+        "calibrate",
+        "--detector",
+        file,
+        *model,
+        "--data",
+        held,
+        "--fpr",
+        "0.1",
+        "--out",
+        file,
+    ]
+    said(capsys, [*calibrate, "--force"])
+    out = tmp_path / "scores"
+    score = ["score", test, *model, "--detector", file, "--out", out, "--workers", 0, "--json"]
+    found = json.loads(said(capsys, [*score, "--max-bad-fraction", 1], code=4))
+    assert found["statuses"] == {"empty": 1, "not_audio": 1, "ok": 30, "truncated": 1}
+    assert found["passed_over"] == {".txt": 1}
+    rows = pq.read_table(next(out.glob("*.parquet"))).to_pylist()
+    assert [row["id"] for row in rows[:2]] == ["pitch0/000.wav:0", "pitch0/003.wav:0"]
+    assert all(row["is_ood"] and row["error"] for row in rows if row["status"] != "ok")
+
+
+def test_a_folder_of_sounds_is_labeled_by_its_folders(tmp_path):
+    inputs = AudioInput(column="audio")
+    rows = open_columns(sounds(tmp_path / "a", 9, 0), inputs)
+    assert rows.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert len(open_columns(f"{tmp_path / 'a'}[:6]", inputs)) == 6
+    (tmp_path / "a" / "top.wav").write_bytes(tone(1, 1))
+    assert not open_columns(tmp_path / "a", inputs).labeled
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="sound files"):
+        open_columns(tmp_path / "b", inputs)

@@ -197,6 +197,48 @@ def test_sound_that_cannot_be_used(value, expected, monkeypatch, tmp_path):
     assert status(AudioInput(column="audio", max_length=64), audio=value) == expected
 
 
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "AIFF", "MP3"])
+def test_sound_by_soundfile(container):
+    soundfile = pytest.importorskip("soundfile")
+    wanted = 0.5 * np.sin(np.arange(1600) / 9)
+    found = io.BytesIO()
+    soundfile.write(found, np.stack([wanted, wanted], 1), 16000, format=container)
+    samples, rate = decode_wave(found.getvalue())
+    assert rate == 16000 and samples.dtype == np.float32
+    assert np.abs(samples[:1600] - wanted).max() < 0.05
+    if container != "MP3":  # A row of frames, each for itself.
+        cut = status(AudioInput(column="audio"), audio=found.getvalue()[:-900])
+        if container in ("WAV", "AIFF"):
+            assert cut == "truncated"
+        assert cut in ("truncated", "broken", "empty")
+
+
+def test_a_header_that_names_more_than_there_is(monkeypatch):
+    class Reader:
+        """Decodes whatever it is given, as soundfile does."""
+
+        class SoundFile:
+            frames, channels, samplerate = 2, 1, 8000
+
+            def __init__(self, file):
+                pass
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def read(self, **_):
+                return np.zeros((2, 1), np.float32)
+
+    monkeypatch.setattr(waves, "soundfile", lambda: Reader)
+    inputs, whole = AudioInput(column="audio"), wav([0.1] * 50)
+    assert status(inputs, audio=whole[:-20]) == "truncated"
+    streamed = whole[:4] + b"\xff\xff\xff\xff" + whole[8:-20]
+    assert len(inputs({"audio": whole})) == len(inputs({"audio": streamed})) == 2
+
+
 def test_sound_that_needs_a_decoder_or_a_resampler(monkeypatch):
     monkeypatch.setattr(waves, "soundfile", lambda: None)
     assert status(AudioInput(column="audio"), audio=b"fLaC" + bytes(40)) == "no_decoder"

@@ -12,6 +12,7 @@ from gradood.detectors._shared.outliers import EarlyMixing
 from gradood.detectors._shared.saved_partials import loaded_partial, saved_partial
 from gradood.detectors.base import Learner
 from gradood.errors import ConfigError, DataError
+from gradood.functional.farthest_rows import FarthestRows
 from gradood.functional.gram import Ranges
 from gradood.functional.moments import ClassMoments, Extremes
 from gradood.functional.neighbors import polar
@@ -130,6 +131,21 @@ def test_a_bank_goes_on_as_it_was(samples, bits):
     for change in ({"seen": torch.tensor(3)}, {"bits": torch.tensor(5)}, {"more": KEY}):
         with pytest.raises(DataError, match="a bank of"):
             KeptDirections.from_tensors({**first.tensors(), **change})
+
+
+def test_the_farthest_rows_go_on_as_they_were():
+    def rows(start):
+        x = torch.randn(30, 4, generator=torch.Generator().manual_seed(start), dtype=torch.float64)
+        columns = {"key": torch.arange(30) * 7 + start, "labels": torch.arange(30) % 3, "rows": x}
+        return FarthestRows.of(12, "eucos", 3, columns)
+
+    first, second = rows(0), rows(3)
+    again = FarthestRows.from_tensors(first.tensors())
+    one, other = first.merge(second).tensors(), again.merge(second).tensors()
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+    for change in ({"distance": torch.tensor(3)}, {"labels": KEY}, {"more": KEY}):
+        with pytest.raises(DataError):
+            FarthestRows.from_tensors({**first.tensors(), **change})
 
 
 @pytest.mark.parametrize("kept", [None, Rows.of(key=KEY), Selection.of(2, key=KEY)])

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from gradood.artifact import read
 from gradood.batch import Settings, list_images, load_predictor
 from gradood.batch import score_images as score_here
 from gradood.cli import main
-from gradood.data import Preprocess
+from gradood.data import Preprocess, open_images
 from gradood.errors import ConfigError
-from gradood.scale import Devices, Subject, score_images
+from gradood.scale import Devices, Loading, Subject, fit, score_images
+from gradood.scale._fitting import fitted
 from gradood.scale._process_pool import process_pool
 from gradood.scale._tasks import Task
 from gradood.scale._worker import answered
@@ -82,6 +83,41 @@ def test_shards_are_the_same_bytes_for_any_number_of_devices(subject, images, tm
         assert (out / "_job.json").read_bytes() == (tmp_path / "here" / "_job.json").read_bytes()
 
 
+def test_input_and_results_may_be_in_an_object_storage(subject, images, tmp_path, forked):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")  # Of this process; forked ones have what was in it.
+    for path in images.glob("*.png"):
+        memory.pipe_file(f"/photos/{path.name}", path.read_bytes())
+    try:
+        rows, out = list_images("memory://photos"), "memory://scored/job"
+        options = {"settings": SETTINGS, "cluster": Devices.named("cpu:2")}
+        summary = score_images(subject, rows, out, **options)
+        assert summary.statuses == {"not_an_image": 1, "ok": 36} and summary.complete
+        found = {path.rpartition("/")[2]: memory.cat_file(path) for path in memory.find("/scored")}
+        kept = {name: data for name, data in found.items() if name.endswith(".parquet")}
+        assert len(kept) == 4
+        memory.rm_file(f"/scored/job/{min(kept)}")
+        again = score_images(subject, rows, out, **options)
+        assert again.resumed == 3
+        assert memory.cat_file(f"/scored/job/{min(kept)}") == kept[min(kept)]
+        local = list_images("memory://photos")
+        predictor = load_predictor(read(Path(subject.detector)), subject.load().model)
+        identity = predictor.identity(Preprocess().to_dict(), "cpu")
+        score_here(
+            predictor.monitor,
+            local,
+            tmp_path / "here",
+            preprocess=Preprocess(),
+            identity=identity,
+            settings=SETTINGS,
+        )
+        assert shards(tmp_path / "here") == kept
+    finally:
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+
+
 @dataclass(frozen=True)
 class Ends:
     """Work whose process ends at some tasks, once each."""
@@ -89,6 +125,9 @@ class Ends:
     folder: Path
     subject: Subject
     device = "cpu"
+
+    def on(self, device):
+        return replace(self, subject=replace(self.subject, device=device))
 
     def opened(self):
         return self
@@ -126,6 +165,44 @@ def test_what_a_process_cannot_open_is_said_here(subject, images, tmp_path, fork
     pool_of = partial(process_pool, Devices.named("cpu:2"))
     with pytest.raises(ConfigError, match="no factory 'absent'"):
         scored(work, predictor.monitor, rows, tmp_path / "out", identity, pool_of)
+
+
+@pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning")
+def test_a_fit_over_devices_learns_the_bits_of_its_ranges(images, forked, monkeypatch):
+    from scale_samples import network, working
+
+    monkeypatch.setattr("gradood.scale._fitting._RANGES", 3)
+    (images / "13.png").unlink()
+    data, subject = open_images(images), Subject(model="scale_samples:network")
+    methods, found = ["knn", "vim", "react", "mahalanobis++"], []
+    for place in (None, Devices.named("cpu"), Devices.named("cpu:2")):
+        monitor = gradood.Monitor(network(), methods, skip_unusable=True, progress=False)
+        if place is None:
+            fitted(monitor, data, subject, Loading(batch_size=4), working)
+        else:
+            fit(monitor, data, subject, loading=Loading(batch_size=4), cluster=place)
+        states = monitor.states.items()
+        found.append({f"{name}/{key}": x for name, own in states for key, x in own.items()})
+    assert found[0].keys() == found[1].keys() == found[2].keys() and len(found[0]) > 5
+    for one in found[1:]:
+        assert [key for key in one if not torch.equal(one[key], found[0][key])] == []
+
+
+def test_the_commands_fit_and_calibrate_over_devices(images, tmp_path, forked, capsys):
+    (images / "13.png").unlink()
+    model = ("--model", "scale_samples:network", "--data", str(images), "--batch-size", "4")
+    files = {name: str(tmp_path / f"{name}.safetensors") for name in ("a", "b", "one", "two")}
+    fit = ("fit", *model, "--methods", "knn,energy", "--devices")
+    assert main([*fit, "cpu", "--out", files["a"]]) == 0
+    assert main([*fit, "cpu:2", "--out", files["b"]]) == 0
+    assert Path(files["a"]).read_bytes() == Path(files["b"]).read_bytes()
+    same = ("--allow-overlap", "a test", "--detector", files["a"], "--out")
+    assert main(["calibrate", *model, *same, files["one"]]) == 0
+    assert main(["calibrate", *model, *same, files["two"], "--devices", "cpu:2"]) == 0
+    assert Path(files["one"]).read_bytes() == Path(files["two"]).read_bytes()
+    capsys.readouterr()
+    assert main([*fit[:-3], "--devices", "cpu:2", "--out", str(tmp_path / "c")]) == 2
+    assert "--devices was given without --methods" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Kinds of heads: features @ weight.T + bias is what the model returns, or the reason is said."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -400,3 +402,62 @@ def test_features_that_a_batch_does_not_give_are_refused():
     x[:, 3:] = 0
     with pytest.raises((TapError, DataError), match="features of this batch cannot be told"):
         gather(network, x, (FEATURES,))
+
+
+AFTER = {
+    "temperature": (lambda z: z / 2.5, "multiplied by 0.4 (a temperature"),
+    "logit scale": (lambda z: z * 20.0, "multiplied by 20 (a temperature"),
+    "negated": (lambda z: -z, "multiplied by -1 (a temperature"),
+    "bias": (lambda z: z + torch.arange(5.0), "they are shifted by a constant"),
+    "both": (lambda z: 3 * z + torch.arange(5.0), "multiplied by 3 and shifted"),
+}
+
+
+class After(nn.Module):
+    """A linear layer, and a function of what it gives."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.fc, self.change = nn.Linear(16, 5), change
+
+    def forward(self, x):
+        return self.change(self.fc(x))
+
+
+class Behind(nn.Module):
+    def __init__(self, change, *, within):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.top = After(change) if within else nn.Linear(16, 5)
+        self.change = (lambda z: z) if within else change
+
+    def forward(self, x):
+        return self.change(self.top(self.body(x)))
+
+
+@pytest.mark.parametrize("kind", AFTER)
+def test_an_affine_function_after_the_head_is_named(kind):
+    change, said = AFTER[kind]
+    torch.manual_seed(0)
+    monitor = gradood.Monitor(Behind(change, within=False).eval(), "knn", progress=False)
+    with pytest.raises(TapError, match=re.escape(said)):
+        monitor.fit(torch.randn(40, 8))
+
+
+@pytest.mark.parametrize("kind", AFTER)
+def test_an_affine_function_in_one_module_with_the_head_is_the_head(kind):
+    torch.manual_seed(0)
+    model, x = Behind(AFTER[kind][0], within=True).eval(), torch.randn(40, 8)
+    head = observe(model, x).head
+    assert head.layer == "top"
+    assert torch.allclose(
+        head.features(model.body(x)) @ head.weight.T + head.bias, model(x), 1e-4, 1e-4
+    )
+
+
+@pytest.mark.parametrize("change", [lambda z: z - z.mean(1, keepdim=True), torch.relu])
+def test_what_is_no_affine_function_is_not_called_one(change):
+    torch.manual_seed(0)
+    monitor = gradood.Monitor(Behind(change, within=False).eval(), "knn", progress=False)
+    with pytest.raises(TapError, match="is off by"):
+        monitor.fit(torch.randn(40, 8))

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -321,3 +322,36 @@ def test_dropout_that_stays_on_is_called_random():
         TapError, match=r"same input other logits each time.* dropout layers: dropout"
     ):
         energy(model)
+
+
+class Tokens(nn.Module):
+    """A classifier of tokens: logits (batch, positions, 5), bare or in an object."""
+
+    def __init__(self, *, bare):
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(50, 16), nn.GRU(16, 16, batch_first=True)
+        self.fc, self.bare = nn.Linear(16, 5), bare
+
+    def forward(self, input_ids):
+        logits = self.fc(self.mix(self.embed(input_ids))[0])
+        return logits if self.bare else SimpleNamespace(logits=logits)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize("method", ["energy", "knn"])
+def test_a_classifier_of_tokens_is_refused_with_what_to_do(bare, method):
+    torch.manual_seed(0)
+    ids = {"input_ids": torch.randint(0, 50, (40, 7))}
+    model = Tokens(bare=bare).eval()
+    with pytest.raises(TapError, match=r"logits \(1, 7, 5\) at every position.*output=lambda"):
+        gradood.Monitor(model, method, progress=False).fit(ids)
+    for chosen in (lambda z: z[:, 2], lambda z: z.mean(1)):
+        output = chosen if bare else lambda out, chosen=chosen: chosen(out.logits)
+        monitor = gradood.Monitor(model, method, output=output, progress=False).fit(ids)
+        assert monitor.score(ids).isfinite().all()
+
+
+def test_a_classifier_of_pixels_is_refused_with_what_to_do():
+    model = nn.Conv2d(3, 4, 3)
+    with pytest.raises(TapError, match=r"logits\[:, :, i, j\]"):
+        gradood.Monitor(model, "energy", progress=False).fit(torch.randn(8, 3, 6, 6))

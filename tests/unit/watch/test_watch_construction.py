@@ -18,7 +18,7 @@ from gradood.watch._bets import bet_weights, betting_factors, later_capital
 from gradood.watch._bounds import tail_bounds
 from gradood.watch._cells import Cells, _ranks
 from gradood.watch._evidence import Evidence, advance, totals
-from gradood.watch._random import TIES, uniforms
+from gradood.watch._random import TIES, uniform, uniforms
 from gradood.watch._reference import NO_CLASS, Reference
 
 
@@ -146,6 +146,24 @@ def test_uniforms_do_not_depend_on_the_company():
     assert 0 < together.min() < together.max() < 1
     assert abs(together.mean() - 0.5) < 0.03
     assert np.unique(uniforms(4, TIES, places)).size == 999
+
+
+def test_one_uniform_has_the_bits_of_many():
+    places = np.array([0, 1, 2**53, 2**63 - 1, *np.random.default_rng(0).integers(0, 2**62, 500)])
+    for seed in (0, 7, 2**64 - 1):
+        many = uniforms(seed, TIES, places)
+        assert many.tolist() == [uniform(seed, TIES, int(place)) for place in places]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.3])
+def test_the_cell_of_one_score_is_that_of_many(tolerance):
+    rng = np.random.default_rng(1)
+    scores = np.sort(np.append(rng.integers(0, 20, 300).astype(float), [np.inf] * 9))
+    cells = Cells.of(scores, uniforms(0, 3, np.arange(len(scores))), tolerance)
+    items = np.array([*rng.integers(-2, 23, 200), *rng.normal(10, 9, 200), np.inf, -np.inf])
+    ties = uniforms(0, TIES, np.arange(len(items)))
+    one = [cells.find_one(float(s), float(t)) for s, t in zip(items, ties, strict=True)]
+    assert one == cells.find(items, ties).tolist()
 
 
 def test_classes_have_cells_of_their_own():

@@ -71,17 +71,18 @@ def scaled_neighbor(k: int, kept: int, seen: int) -> int:
     return max(1, round(k * kept / max(1, seen)))
 
 
-def samples_note(state: State) -> tuple[str, ...]:
+def samples_note(state: State, chosen: str = "content") -> tuple[str, ...]:
     """What a detector says of itself that keeps a part of the fit samples.
 
     Args:
         state: with ``"kept"`` and ``"seen"``, if that is so.
+        chosen: by what.
     """
     if "seen" not in state:
         return ()
     kept, seen = int(state["kept"]), int(state["seen"])
     return (
-        f"keeps {kept:,} of {seen:,} fit samples, chosen by content: {100 * kept / seen:.2g} % of "
+        f"keeps {kept:,} of {seen:,} fit samples, chosen by {chosen}: {100 * kept / seen:.2g} % of "
         f"their memory, for what {_PAGE} tells of the AUROC",
     )
 
