@@ -2,6 +2,7 @@
 
     python benchmarks/scale_plan.py [--images 1e9] [--rate 900] [--shard-rows 10000] …
     python benchmarks/scale_plan.py --measure FOLDER         # the rates of a driver on this machine
+    python benchmarks/scale_plan.py --measure-dispatch       # the same of Ray itself
     python benchmarks/scale_plan.py --page docs/results/scale-plan.md
 
 A discrete simulation of `gradood score --on ray`: workers score shards, one driver hands them out,
@@ -192,6 +193,47 @@ def measured(folder: Path) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Echo:
+    """Work that is done at once; its answer is as large as a shard of 10,000 rows.
+
+    Attributes:
+        size: bytes of it.
+        device: none that matters.
+    """
+
+    size: int = 600_000
+    device: str = "cpu"
+
+    def on(self, device: str) -> "Echo":
+        """The same."""
+        return self
+
+    def opened(self) -> "Echo":
+        """The same."""
+        return self
+
+    def run(self, task: object) -> bytes:
+        """An answer."""
+        return bytes(self.size)
+
+
+def dispatched(count: int = 1000, warm: int = 50) -> dict[str, float]:
+    """Seconds of the driver for a task on Ray that is done at once, by the CPU and by the clock."""
+    from gradood.scale import Cluster
+    from gradood.scale._ray_pool import ray_pool
+    from gradood.scale._tasks import Task
+    from gradood.scale._worker import answered
+
+    tasks = [Task(n, range(n, n + 1)) for n in range(count + warm)]
+    with ray_pool(Cluster(actors=2, threads=1), Echo()) as pool:
+        for done, _ in enumerate(answered(pool, tasks), 1):
+            if done == warm:
+                start = time.process_time(), time.perf_counter()
+        spent = time.process_time() - start[0], time.perf_counter() - start[1]
+    return {"cpu": round(spent[0] / count, 5), "clock": round(spent[1] / count, 5)}
+
+
 def table(plan: Plan, workers: Iterable[int] = WORKERS) -> list[str]:
     """Lines of Markdown: what each number of workers comes to."""
     lines = [
@@ -316,10 +358,14 @@ def main() -> None:
         parser.add_argument(option, type=float, default=field.default, help=about)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
     parser.add_argument("--measure", type=Path, help="time commits in this folder")
+    parser.add_argument("--measure-dispatch", action="store_true", help="time Ray on this machine")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measured(given.measure)))
+        return
+    if given.measure_dispatch:
+        print(json.dumps(dispatched()))
         return
     whole = {"shard_rows", "ahead"}
     values = {f.name: getattr(given, f.name) for f in fields(Plan)}

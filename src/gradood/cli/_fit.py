@@ -128,7 +128,7 @@ def fit(
     named = methods.methods is not None
     partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
     if loading.spread(model.device) is not None:
-        partials.check_place()
+        partials.check_place("--on" if loading.on is not None else "--devices")
     if partials.merge is not None:
         merge_fit(model, loading, partials, files)
         return

@@ -76,8 +76,11 @@ class KeptFitOptions:
             if self.keep.resolve() == out.resolve():
                 raise ConfigError("--keep-partials and --out name one file; name two.")
 
-    def check_place(self) -> None:
+    def check_place(self, option: str) -> None:
         """Refuse another place than this process.
+
+        Args:
+            option: that names it.
 
         Raises:
             ConfigError: names the option.
@@ -85,7 +88,7 @@ class KeptFitOptions:
         for name, given in (("--keep-partials", self.keep), ("--merge", self.merge)):
             if given is not None:
                 raise ConfigError(
-                    f"{name} and --on were both given; a fit is kept in this process."
+                    f"{name} and {option} were both given; a fit is kept in this process."
                 )
 
     def to_dict(self, size: int | None) -> dict[str, Any] | None:

@@ -145,7 +145,7 @@ class OpenMax(Learner[FarthestRows]):
     def finish(self, rows: FarthestRows, network: Network, plan: Plan) -> State:
         """Class means and their Weibull distributions; a shape of 0 for classes without one."""
         rows = rows.trimmed()
-        table, bound = rows.columns(), self._bound(rows)
+        table, bound = rows.table(), self._bound(rows)
         logits, labels = table["rows"], table["labels"]
         tailsize = None if self.tailsize == "auto" else self.tailsize
         translation = float(self.translation)

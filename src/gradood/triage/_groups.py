@@ -38,7 +38,8 @@ def groups(items: Items, chosen: Sequence[int], details: Details, seed: int) -> 
     Args:
         items: all of the job.
         chosen: places of those to group.
-        details: clusters are made where all chosen items with a p-value have features.
+        details: clusters are made of the items that have features; the others are grouped by their
+            predicted class and by the detectors that find them unusual.
         seed: of the clusters' first centers.
 
     Returns:
@@ -50,10 +51,9 @@ def groups(items: Items, chosen: Sequence[int], details: Details, seed: int) -> 
     tested = [i for i in chosen if items.tested[i]]
     tested.sort(key=lambda i: (items.p_value[i], items.ids[i]))
     untested = sorted((i for i in chosen if not items.tested[i]), key=lambda i: items.ids[i])
-    if tested and all(items.ids[i] in details.features for i in tested):
-        found = _clusters(items, tested, details, seed)
-    else:
-        found = _profiles(items, tested)
+    placed = [i for i in tested if items.ids[i] in details.features]
+    found = _clusters(items, placed, details, seed) if placed else []
+    found += _profiles(items, [i for i in tested if items.ids[i] not in details.features])
     found.sort(key=lambda group: (items.p_value[group.members[0]], items.ids[group.members[0]]))
     if untested:
         found.append(Group("Without a p-value: not scored", tuple(untested), tuple(untested[:3])))
