@@ -14,13 +14,10 @@ from gradood.cli._options import (
     ImageColumn,
     Json,
     ModelSpec,
-    device_name,
 )
-from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradood.batch import Settings
-    from gradood.scale import Cluster, Devices
 
 __all__ = ["JobOptions", "ScoreFiles", "ScoredModelOptions", "cores"]
 
@@ -90,35 +87,6 @@ class JobOptions(ClusterOptions):
             least=0,
         ),
     ] = 120.0
-
-    devices: Annotated[
-        str | None,
-        option(
-            "LIST",
-            "A process for each device of this machine: cuda:0,cuda:1; cuda for every GPU; cpu:2 "
-            "for two. The results are the same bytes for any number of them.",
-        ),
-    ] = None
-
-    def spread(self, model: BoundModelOptions) -> "Cluster | Devices | None":
-        """Where the work is spread over; None for this process.
-
-        Raises:
-            ConfigError: two places are named.
-        """
-        if self.devices is None:
-            return self.cluster()
-        if self.on is not None or model.device != "cpu":
-            other = "--on" if self.on is not None else "--device"
-            raise ConfigError(f"--devices and {other} were both given; give one.")
-        if self.actors is not None:
-            raise ConfigError("--actors is of --on; --devices names a process for each.")
-        from gradood.scale import Devices
-
-        devices = Devices.named(self.devices, threads=self.threads)
-        for name in dict.fromkeys(devices.names):
-            device_name(name)
-        return devices
 
     def settings(self, workers: int) -> "Settings":
         """The same for the library.
