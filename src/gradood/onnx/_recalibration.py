@@ -21,7 +21,7 @@ from gradood.onnx._graph import converted
 from gradood.onnx._judge import OnnxResults, record_of, results_of, session_of
 from gradood.onnx._lookup import RuleLookup
 from gradood.onnx._parity import SIZES, STEP_LIMIT, Parity, compared, in_batches
-from gradood.onnx._record import KEY, SENTINEL, GraphRecord
+from gradood.onnx._record import KEY, SENTINEL, GraphRecord, TensorSpec
 
 __all__ = ["recalibrate"]
 
@@ -64,21 +64,13 @@ def recalibrate(
 
     Cost: four passes over the samples, and some seconds.
     """
+    promise, source = Promise(fpr=fpr, mode=mode, confidence=confidence), os.fspath(path)
     with open(path, "rb") as file:
         data = file.read()
-    session = session_of(data, source=os.fspath(path))
-    record = record_of(session, os.fspath(path))
-    if record.per_class:
-        raise CalibrationError("a graph with a promise per class cannot be calibrated again yet.")
-    if len(record.inputs) > 1 or not isinstance(held_out, Tensor):
-        raise DataError("held_out is one tensor of the graph's inputs; give such.")
-    array = np.ascontiguousarray(held_out.numpy())
-    scores, labels = _scores(session, record, array)
-    rule = DecisionRule.of(
-        _batch(scores, labels, held_out),
-        Promise(fpr=fpr, mode=mode, confidence=confidence),
-        combine=record.combine,  # type: ignore[arg-type]
-    )
+    session = session_of(data, source=source)
+    record, array = _checked(record_of(session, source), held_out)
+    batch = _batch(*_scores(session, record, array), held_out)
+    rule = DecisionRule.of(batch, promise, combine=record.combine)  # type: ignore[arg-type]
     record = replace(
         record,
         promise=str(rule.promise),
@@ -94,6 +86,22 @@ def recalibrate(
     joined = _recorded(joined, replace(record, parity=parity.to_plain()))
     replace_file(os.fspath(out), [joined], _reads_back)
     return parity
+
+
+def _checked(record: GraphRecord, held_out: Any) -> tuple[GraphRecord, Any]:
+    """The record, and the inputs in NumPy, if the one can be calibrated on the others."""
+    if record.per_class:
+        raise CalibrationError("a graph with a promise per class cannot be calibrated again yet.")
+    if len(record.inputs) > 1 or not isinstance(held_out, Tensor) or not len(held_out):
+        raise DataError("held_out is one tensor of the graph's inputs; give such.")
+    given: TensorSpec = next(iter(record.inputs))
+    array = np.ascontiguousarray(held_out.numpy())
+    if array.shape[1:] != given.shape[1:] or str(array.dtype) != given.dtype:
+        raise DataError(
+            f"held_out has shape {array.shape} and type {array.dtype}; expected "
+            f"{given.shape} of {given.dtype}."
+        )
+    return record, array
 
 
 def _scores(session: Any, record: GraphRecord, array: Any) -> tuple[dict[str, Tensor], Tensor]:

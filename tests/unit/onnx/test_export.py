@@ -259,6 +259,8 @@ def test_a_quantized_graph_promises_nothing_until_it_is_calibrated_again(exporte
     assert found.combined.status[3] == "nonfinite_input" and found.combined.is_ood[3]
     for result in (found.combined, *found.values()):
         assert 0.04 < result.is_ood.mean() < 0.14
+    with pytest.raises(DataError, match="expected"):
+        recalibrate(file, tmp_path / "few.onnx", drawn(50, 2)[:, :, :4], fpr=0.1)
     with pytest.raises(CalibrationError):
         recalibrate(file, tmp_path / "few.onnx", drawn(5, 2), fpr=0.1)
     assert not (tmp_path / "few.onnx").exists()
