@@ -1,10 +1,12 @@
 """Whether contributions sum to the scores, and whether the leading units carry them.
 
     python benchmarks/attribution.py --work FOLDER --vit small_vit.safetensors
-        --write docs/results/attribution.md [--networks A,B] [--fit 2000] [--rows 200]
+        --write docs/results/attribution.md [--networks A,B] [--fit 2000] [--rows 200] [--heads]
+        [--methods A,B]
 
 On ResNet-20 and DenseNet-101 of ../shared and the ViT of benchmarks/cifar_networks.py. Figures of
-each network are kept in the work folder; those that are there are not made again. The methods are
+each network are kept in the work folder; those that are there are not made again. With --heads,
+methods that read more of the network than features and logits are left out. The methods are
 fitted on the first images of `cifar10_train_a`, whose mean feature is the reference. Known images
 are the first of `cifar10_test`, unknown ones the first of `svhn_test`; nothing was chosen on them.
 
@@ -34,7 +36,7 @@ from torch import Tensor
 
 import gradood
 from gradood.attribution import contributions, read_evidence, unexplained
-from gradood.evidence import FEATURES, LOGITS, Evidence
+from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 
 NETWORKS = ("resnet20", "densenet101", "small_vit")
 SHARE, DRAWS, BATCH = 0.1, 5, 100
@@ -125,15 +127,21 @@ def removed(
     return found
 
 
-def measured(network: str, vit: Path, fit: int, rows: int) -> dict[str, Any]:
-    """All figures of one network."""
-    model, (x, y) = cifar_network(network, vit), images_of(network, "cifar10_train_a", fit)
-    names = [method.name for method in gradood.methods()]
+def measured(
+    network: str, given: argparse.Namespace, names: list[str] | None = None
+) -> dict[str, Any]:
+    """All figures of one network, of these methods or all."""
+    fit, rows, model = given.fit, given.rows, cifar_network(network, given.vit)
+    x, y = images_of(network, "cifar10_train_a", fit)
+    names = names or [method.name for method in gradood.methods()]
     monitor = gradood.Monitor(model, names, skip_unusable=True, progress=False)
     monitor.bind(x[:2])
     left = dict(monitor.left_out) | unexplained(bound_of(monitor))
     groups: dict[bool, list[str]] = {False: [], True: []}
     for name, detector in monitor.detectors.items():
+        reads = {*bound_of(monitor).reads(name)}
+        if given.heads and not reads <= {FEATURES, LOGITS, KEYS}:
+            left[name] = "reads more"
         if name not in left:
             groups[detector.attribution.startswith("layers")].append(name)
     whole = gradood.Monitor(model, "energy", progress=False)
@@ -142,6 +150,8 @@ def measured(network: str, vit: Path, fit: int, rows: int) -> dict[str, Any]:
     removal = Removal.of(features.double())
     table: dict[str, Any] = {}
     for by_layer, names in groups.items():
+        if not names:
+            continue
         small = 10 if by_layer else 1
         chosen = gradood.Monitor(model, names, progress=False)
         chosen.fit([(x[: fit // small], y[: fit // small])] if by_layer else batches(x, y))
@@ -273,6 +283,8 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--fit", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--heads", action="store_true", help="features and logits alone")
+    parser.add_argument("--methods", default="", help="measure these again")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -280,8 +292,11 @@ def main() -> None:
     networks = given.networks.split(",")
     for name in networks:
         file = given.work / f"{name}.json"
-        if not file.exists():
-            found = measured(name, given.vit, given.fit, given.rows)
+        before = json.loads(file.read_text()) if file.exists() else None
+        if before is None or given.methods:
+            found = measured(name, given, given.methods.split(",") if given.methods else None)
+            if before is not None:
+                found = before | {"methods": before["methods"] | found["methods"]}
             file.write_text(json.dumps(found | {"date": str(date.today())}, indent=1) + "\n")
     if given.write is not None:
         before = given.write.read_text() if given.write.exists() else "# Attribution\n"

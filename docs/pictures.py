@@ -96,23 +96,23 @@ def why(names: list[str]) -> Path:
     found = gradood.region_map(guard, inputs)
     figure, axes = plt.subplots(3, len(photos), figsize=(9, 6.4))
     for column, reasons in enumerate(guard.explain(inputs, neighbors=1)):
-        near = (reasons.neighbors or ())[0]
+        assert reasons.neighbors
+        near = reasons.neighbors[0]
         axes[0, column].imshow(photos[column])
         gradood.plots.plot_regions(found, inputs, row=column, ax=axes[1, column])
         axes[2, column].imshow(shown[rows.index(int(near.id))])
         p_value = reasons.p_values.get("combined", min(reasons.p_values.values()))
         verdict = "unknown" if reasons.is_ood else "known"
         label = names[reasons.label] if names else f"class {reasons.label}"
-        axes[0, column].set_title(f"“{label}”\np = {p_value:.3f}, {verdict}", fontsize=9)
-        typical = reasons.typicality
-        share = "no known one was" if typical is None else f"{100 * typical.share:.0f} % farther"
-        axes[2, column].set_xlabel(f"of its class: {share}", fontsize=9)
+        color = UNKNOWN if reasons.is_ood else KNOWN
+        text = f"“{label}”\np = {p_value:.3f}, {verdict}"
+        axes[0, column].set_title(text, fontsize=9, color=color)
     for line, name in enumerate(("photograph", "where the score\ncomes from", "nearest known")):
         axes[line, 0].set_ylabel(name, fontsize=10)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.axis("on")
-    figure.subplots_adjust(left=0.06, right=0.99, top=0.92, bottom=0.04, wspace=0.04, hspace=0.05)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.92, bottom=0.01, wspace=0.04, hspace=0.05)
     return saved(figure, "why.webp")
 
 

@@ -2,9 +2,9 @@
 
     make demo-cluster
 
-Takes the folder that `make demo` leaves, or makes one. Two actors fit detectors and score the
-training digits; then the shards of results are held against those of one process, byte by byte, and
-what was learned against one pass over the data. Needs no other machine and no network.
+Takes the folder that `make demo` leaves, or makes its network and images. Two actors fit detectors
+and score the training digits; then the shards of results are held against those of one process,
+byte by byte, and what was learned against one pass over the data. Needs no other machine.
 """
 
 import hashlib
@@ -56,6 +56,19 @@ def largest_difference(one: Path, other: Path) -> float:
     return max(differences)
 
 
+def make_demo(folder: Path) -> None:
+    """The network and images of `make demo`, without the comparison of all methods."""
+    from gradood.bench._demo import load_digits, one_thread, train
+    from gradood.bench._demo_folder import DemoImages, decide, write_folder
+
+    print("training a small network on images of the digits 0 to 7 …", flush=True)
+    settings = {"seed": 0, "epochs": 12}
+    digits = load_digits(seed=settings["seed"])
+    with one_thread():
+        model, images = train(digits, **settings), DemoImages.of(digits)
+        write_folder(folder, model, images, decide(model, images).monitor, settings)
+
+
 def main() -> None:
     """Fit and score on two actors, and compare."""
     demo = ROOT / "demo"
@@ -63,12 +76,12 @@ def main() -> None:
         work = Path(scratch)
         if not (demo / "weights.safetensors").exists():
             demo = work / "demo"
-            gradood("demo", "--out", str(demo), "--json")
+            make_demo(demo)
         weights = str(demo / "weights.safetensors")
         model = ("--model", "digits_net", "--num-classes", "8", "--weights", weights)
         here, there = str(work / "here.safetensors"), str(work / "there.safetensors")
         fit = ("fit", *model, "--data", str(demo / "train"), "--methods", METHODS)
-        fit = (*fit, "--combine", "fisher", "--batch-size", "4", "--out")
+        fit = (*fit, "--combine", "fisher", "--batch-size", "16", "--out")
         gradood(*fit, here)
         gradood(*fit, there, *CLUSTER)
         difference = largest_difference(Path(here), Path(there))

@@ -28,6 +28,12 @@ __all__ = [
 ]
 
 _GROUP = "gradood.detectors"
+_NOT_IN_A_GRAPH = frozenset(
+    {"gradient", "gradient of the input", "Jacobians between layers", "local features"}
+)
+_AT_THE_HEAD = frozenset(
+    {"features", "head", "head of a zero-shot classifier", "labels", "logits", "negative labels"}
+)
 _BASE = ("gradood", "Detector")
 _LISTED = re.compile(r"^__all__ = (\[[^\]]*\])", re.M)
 
@@ -47,6 +53,10 @@ class Method:
         detector: name of the class, exported from `gradood` if built in.
         links: of which outputs of a model its score is defined, by default: ``"softmax"`` over
             classes, ``"sigmoid"`` of each class, ``"none"`` of regressions and embeddings.
+        exportable: from where on `gradood.export` makes a graph of it, with default options:
+            ``"model"``, from inputs on, and ``"head"``, from features and logits on; empty where
+            it needs a backward pass, which a graph does not have. What holds on a model says
+            `gradood.onnx.exportable`.
     """
 
     name: str
@@ -58,6 +68,7 @@ class Method:
     learns: bool
     detector: str
     links: tuple[str, ...] = ("softmax",)
+    exportable: tuple[str, ...] = ()
 
 
 @cache
@@ -177,6 +188,13 @@ def _links(kind: type["Detector"]) -> tuple[str, ...]:
     return kind().runs_on
 
 
+def _exportable(needs: tuple[str, ...]) -> tuple[str, ...]:
+    """From where on a graph can hold what a detector reads; see `Method`."""
+    if not _NOT_IN_A_GRAPH.isdisjoint(needs):
+        return ()
+    return ("model", "head") if _AT_THE_HEAD.issuperset(needs) else ("model",)
+
+
 def methods() -> tuple[Method, ...]:
     """Every detector there is, by name.
 
@@ -188,6 +206,7 @@ def methods() -> tuple[Method, ...]:
         Method(
             *(name, c.title, c.paper, c.needs, c.cost, c.fails_when, c.learns, c.__name__),
             links=_links(c),
+            exportable=_exportable(c.needs),
         )
         for name, c in _classes().items()
     )

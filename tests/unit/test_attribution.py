@@ -251,6 +251,13 @@ def test_layers_and_steps_of_the_input_are_parts():
         monitor.explain(x[:1], neighbors=-1)
 
 
+def test_where_no_unit_raises_a_score_those_that_lower_it_are_named(model, known):
+    monitor = gradood.Monitor(model, "gradnorm", progress=False).calibrate(known).remember(known)
+    found = monitor.explain(known[:1])[0]
+    units = found.contributions["gradnorm"].units[0]
+    assert f"No unit raises it; it is lowered most by units {int(units.argmin())} (-" in str(found)
+
+
 def test_outputs_that_are_no_classes_are_not_called_so():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()

@@ -124,8 +124,12 @@ def _score_text(found: Contribution, count: int) -> str:
         most = f" Most by {named}." if named else ""
         return f"{found.detector}: score {score:.4g}, the sum over layers.{most}"
     leading = found.leading(count)[0].tolist()
+    how = "Most by units"
+    if leading and float(found.units[0, leading[0]]) <= 0:
+        leading = (-found.units[0]).topk(len(leading)).indices.tolist()
+        how = "No unit raises it; it is lowered most by units"
     named = ", ".join(f"{unit} ({float(found.units[0, unit]):+.3g})" for unit in leading)
-    most = f" Most by units {named}." if leading else ""
+    most = f" {how} {named}." if leading else ""
     total = float(found.units[0].sum())
     moved = {name: float(part[0]) for name, part in found.parts.items()}
     worth = 1e-4 * abs(score - reference)

@@ -1,5 +1,6 @@
 """Images and rows of tables, scored into Parquet; needs ``gradood[data]``."""
 
+from gradood.batch._graph import GraphPredictor
 from gradood.batch.finished import FinishedShard, finished_shards
 from gradood.batch.job import Settings, Summary, score_images
 from gradood.batch.predictor import Identity, LoadedPredictor, Predictor, load_predictor
@@ -19,6 +20,7 @@ Listing = ImageSource
 
 __all__ = [
     "FinishedShard",
+    "GraphPredictor",
     "Identity",
     "ImageSource",
     "Listing",

@@ -80,6 +80,13 @@ class Page:
             return "nothing"
         return "in-distribution data with labels" if self.labels else "in-distribution data"
 
+    @property
+    def _graph(self) -> str:
+        kinds = self.method.exportable
+        if "head" in kinds:
+            return 'of the whole model, or from the features on (`part="head"`)'
+        return "of the whole model" if kinds else "none, as it needs what a graph does not have"
+
     def markdown(self) -> str:
         """The page, ending in a newline."""
         name = self.method.name
@@ -89,11 +96,12 @@ class Page:
         lines += [
             f"- **Reads:** {', '.join(self.method.needs)}",
             f"- **Outputs (`link=`):** {', '.join(self.method.links)}",
+            f"- **Graph (`gradood export`):** {self._graph}",
             f"- **Learns from:** {self.fit}",
             f"- **Costs:** {self.method.cost}",
             f"- **Fails when:** {self.method.fails_when}",
-            *self._measured(),
             *self._explained(),
+            *self._measured(),
             "",
             "## Use",
             "",
@@ -112,15 +120,15 @@ class Page:
         ]
         return "\n".join(lines) + "\n"
 
-    def _measured(self) -> list[str]:
-        """Mean AUROC by kind of network, where it was measured."""
-        figures = [f"{kind} {value:.1f}" for kind, value in self.measured.items()]
-        return [f"- **Measured:** AUROC in percent: {', '.join(figures)}"] if figures else []
-
     def _explained(self) -> list[str]:
         """How its scores are attributed (`gradood.Guard.explain`); nothing if it does not say."""
         rule, _, meaning = detector_class(self.method.name).attribution.partition(": ")
         return [f"- **Explained by:** {rule}: {_escaped(meaning)}."] if meaning else []
+
+    def _measured(self) -> list[str]:
+        """Mean AUROC by kind of network, where it was measured."""
+        figures = [f"{kind} {value:.1f}" for kind, value in self.measured.items()]
+        return [f"- **Measured:** AUROC in percent: {', '.join(figures)}"] if figures else []
 
     def _given(self) -> list[str]:
         """Where the names of the example come from, for readers and for what runs it."""

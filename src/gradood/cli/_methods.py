@@ -59,9 +59,9 @@ def methods(
     if json:
         document({"methods": [page.to_dict() for page in pages]})
         return
-    rows = [("METHOD", "COST", "LEARNS FROM", "LINKS", "MEASURES")]
+    rows = [("METHOD", "COST", "LEARNS FROM", "LINKS", "GRAPH", "MEASURES")]
     rows += [
-        (p.method.name, _cost(p.method), p.fit, _links(p.method), p.method.title) for p in pages
+        (m.name, _cost(m), p.fit, _links(m), _graph(m), m.title) for p in pages for m in [p.method]
     ]
     data("\n".join([*_columns(rows), "", _BEGIN]))
 
@@ -98,6 +98,11 @@ def _columns(rows: "Sequence[tuple[str, ...]]") -> list[str]:
 def _links(method: "Method") -> str:
     """Which outputs of a model its score is defined for."""
     return "any" if len(method.links) == 3 else ", ".join(method.links)
+
+
+def _graph(method: "Method") -> str:
+    """Whether it can be exported, and whether from the features on as well."""
+    return "head, model" if "head" in method.exportable else "model" if method.exportable else "no"
 
 
 def _cost(method: "Method") -> str:

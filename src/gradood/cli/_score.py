@@ -1,108 +1,32 @@
 """``gradood score``."""
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gradood.cli._cluster import ClusterOptions, subject_of
+from gradood.cli._cluster import subject_of
 from gradood.cli._exits import Exit
-from gradood.cli._groups import argument, option
+from gradood.cli._groups import argument
 from gradood.cli._input_columns import InputColumnOptions
 from gradood.cli._options import (
-    RUN,
-    BatchSize,
     BoundModelOptions,
-    ImageColumn,
-    Json,
     PreprocessOptions,
     device_name,
 )
 from gradood.cli._output import data, document, pairs, passed_over, say
+from gradood.cli._score_graph import check_alone, check_options, scored_by_graph
+from gradood.cli._score_options import JobOptions, ScoredModelOptions, ScoreFiles, cores
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradood.batch import LoadedPredictor, Settings, Summary
+    from gradood.batch import LoadedPredictor, Summary
     from gradood.data import ColumnInput, Preprocess, RowSource
     from gradood.models._load import LoadedModel
 
 __all__ = ["score"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreFiles:
-    """What a scoring job reads and writes, beside the images."""
-
-    detector: Annotated[Path, option("FILE", "A calibrated detector.")]
-    out: Annotated[
-        str,
-        option(
-            "DIR",
-            "Folder for the results, or URL of one, such as s3://bucket/scores; with the same one "
-            "again, what is new or changed is scored.",
-        ),
-    ]
-    json: Json = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions(ClusterOptions):
-    """How a scoring job runs."""
-
-    PANEL: ClassVar[str] = RUN
-
-    image_column: ImageColumn = "image"
-    batch_size: BatchSize = 64
-    workers: Annotated[
-        int | None,
-        option("N", "Processes that decode; one per core, at most 8, if not given.", least=0),
-    ] = None
-    shard_rows: Annotated[
-        int,
-        option("N", "Rows of a file of results: what a killed run repeats at most.", least=1),
-    ] = 2048
-    max_bad_fraction: Annotated[
-        float,
-        option(
-            "SHARE",
-            "Stop once more than this share of all rows could not be scored; looked at after each "
-            "file of results (--shard-rows).",
-            least=0,
-            most=1,
-        ),
-    ] = 0.05
-    max_pixels: Annotated[
-        int,
-        option("N", "Larger images are not decoded.", least=1),
-    ] = 50_000_000
-    decode_timeout: Annotated[
-        float,
-        option(
-            "SECONDS",
-            "Longest that reading and decoding one image may take, where processes decode.",
-            least=0,
-        ),
-    ] = 120.0
-
-    def settings(self, workers: int) -> "Settings":
-        """The same for the library.
-
-        Args:
-            workers: if their number was not given.
-        """
-        from gradood.batch import Settings
-
-        return Settings(
-            batch_size=self.batch_size,
-            shard_rows=self.shard_rows,
-            max_pixels=self.max_pixels,
-            max_bad_fraction=self.max_bad_fraction,
-            workers=workers if self.workers is None else self.workers,
-            decode_timeout=self.decode_timeout,
-        )
 
 
 def score(
@@ -116,7 +40,7 @@ def score(
         ),
     ],
     files: ScoreFiles,
-    model: BoundModelOptions,
+    model: ScoredModelOptions,
     preprocessing: PreprocessOptions,
     columns: InputColumnOptions,
     job: JobOptions,
@@ -129,26 +53,50 @@ def score(
     also where nothing is new.
     """
     changes = preprocessing.values()
+    if files.onnx is not None:
+        check_alone(files, model, columns, job)
+        with _resumable(files):
+            summary = scored_by_graph(files.onnx, source, changes, files.out, job)
+        _print(summary, json=files.json)
+        return
+    detector = _detector(files, model)
     job.spread(model.device)  # Says what is wrong with it.
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
-    artifact = read(files.detector)  # Before the model is built, as that may take long.
+    artifact = read(detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
     stored = artifact.verified.manifest.preprocess
     of_images = not choice.given and "kind" not in (stored or {})
     listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
-    name = str(files.detector)
+    name = str(detector)
     predictor = load_predictor(artifact, loaded.model, override=model.override, source=name)
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
-    try:
+    with _resumable(files):
         summary = _scored(predictor, rows, preprocess, files, model, job)
+    _print(summary, json=files.json)
+
+
+def _detector(files: ScoreFiles, model: ScoredModelOptions) -> Path:
+    """The detector's file; without a graph a model must be named, too."""
+    if files.detector is None or not model.model:
+        missing = "--detector" if files.detector is None else "--model"
+        raise ConfigError(
+            f"missing option {missing!r}: give --detector FILE and --model SPEC, or --onnx FILE"
+        )
+    return files.detector
+
+
+@contextmanager
+def _resumable(files: ScoreFiles) -> Iterator[None]:
+    """Say after Ctrl-C that the job can go on."""
+    try:
+        yield
     except KeyboardInterrupt:
         say(f"finished shards are in {files.out}; run the same again to go on")
         raise
-    _print(summary, json=files.json)
 
 
 def _scored(
@@ -172,7 +120,7 @@ def _scored(
             files.out,
             preprocess=preprocess,
             identity=identity,
-            settings=job.settings(_cores()),
+            settings=job.settings(cores()),
         )
     from gradood.scale._scoring import ScoreWork, scored_on
 
@@ -216,20 +164,8 @@ def _preprocess(
                 f"{fitted.kind}; leave it out."
             )
         return fitted
-    for name, value in options.items():
-        asked = getattr(replace(fitted, **{name: value}), name)
-        if asked != getattr(fitted, name):
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is {asked!r}, but the detector was fitted with "
-                f"{getattr(fitted, name)!r}; leave it out, or fit again."
-            )
+    check_options(fitted, options)
     return fitted
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    cores = len(available(0)) if available is not None else os.cpu_count() or 1
-    return max(1, min(8, cores))
 
 
 def _print(summary: "Summary", *, json: bool) -> None:

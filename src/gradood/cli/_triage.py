@@ -72,26 +72,33 @@ class MarkFiles:
     ] = None
 
 
-def triage(
-    scores: Annotated[Path, argument("SCORES", "Folder that gradood score wrote.")],
-    page: PageFiles,
-    sample: SampleOptions,
-    marks: MarkFiles,
+@dataclass(frozen=True, kw_only=True)
+class ItemOptions:
+    """What was scored, and by what."""
+
     images: Annotated[
         str | None,
         option(
             "PATH",
             "Where the images or the table are, if not where they were scored; none shows none.",
         ),
-    ] = None,
-    image_column: ImageColumn = "image",
+    ] = None
+    image_column: ImageColumn = "image"
     detector: Annotated[
         Path | None,
         option("FILE", "The detector that scored, to know whether it compares within classes."),
-    ] = None,
+    ] = None
     decision: Annotated[
         str | None, option("NAME", "The detector that decides, where several are not combined.")
-    ] = None,
+    ] = None
+
+
+def triage(
+    scores: Annotated[Path, argument("SCORES", "Folder that gradood score wrote.")],
+    page: PageFiles,
+    sample: SampleOptions,
+    marks: MarkFiles,
+    scored: ItemOptions,
     json: Json = False,
 ) -> None:
     """Show flagged items on a page, grouped, to be marked; and write what marks may be used for.
@@ -107,13 +114,13 @@ def triage(
         raise ConfigError(f"--out {str(page.out)!r} is there already; name another, or --force.")
     from gradood.triage import read_items, review_sample
 
-    items = read_items(scores, decision)
+    items = read_items(scores, scored.decision)
     tested = [one for one, known in zip(items.ids, items.tested, strict=True) if known]
     drawn = review_sample(tested, sample.sample, sample.seed, items.job)
-    source = _inputs(items, images, image_column)
+    source = _inputs(items, scored.images, scored.image_column)
     result: dict[str, Any] = {"items": len(items), "scored": len(tested)}
     if page.out is not None:
-        result["page"] = _write(items, drawn, source, page, sample.seed, detector)
+        result["page"] = _write(items, drawn, source, page, sample.seed, scored.detector)
     if marks.marks is not None and marks.to is not None:
         from gradood.triage import feed_back, read_marks
 

@@ -15,6 +15,7 @@ _KINDS = {
     "float64": (torch.float64,),
     "bool": (torch.bool,),
     "int": (torch.int64,),
+    "byte": (torch.uint8,),
 }
 _ANY, _EVERY = "_", "any"
 
@@ -27,8 +28,8 @@ def misfits(
     Args:
         shapes: name, type and sizes, such as ``"mean: float classes features"``. A name that ends
             in ``?`` may be absent, one with ``*`` stands for several. A type is ``float`` of any
-            precision, ``float64``, ``bool``, ``int`` or ``any``. A size with the same word is the
-            same throughout; ``_`` is any.
+            precision, ``float64``, ``bool``, ``int``, ``byte`` or ``any``. A size with the same
+            word is the same throughout; ``_`` is any.
         state: to be compared.
         sizes: word → size, where it is known.
 

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from gradood.errors import DataError
-from gradood.functional._tensor_shapes import integer, keyed_table
+from gradood.functional._tensor_shapes import checked, integer
 from gradood.functional.moments import ClassMoments
 from gradood.functional.openmax import Distance, own_distances
 from gradood.functional.samples import Chunks
 
 __all__ = ["FarthestRows"]
 
+_KINDS: tuple[Distance, ...] = get_args(Distance)
+_WHAT = "farthest rows"
+
+_TOGETHER = 4096
+"""Rows whose distances are computed at once."""
 _SLACK = 0.25
 """Of `size`, that is kept beyond it before the nearest rows are dropped."""
-_DISTANCES: tuple[Distance, ...] = get_args(Distance)
-_COLUMNS = ("key", "labels", "rows")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,32 +35,30 @@ class FarthestRows:
     Attributes:
         moments: of all rows by class.
         chunks: columns ``key``, ``labels`` and ``rows`` of those that are kept.
-        distance: of a row to the mean of its class.
+        kind: of distance of a row to the mean of its class; see `gradood.functional.openmax`.
         size: rows kept at most, about.
         held: rows in the chunks.
     """
 
     moments: ClassMoments
     chunks: Chunks[dict[str, Tensor]]
-    distance: Distance
+    kind: Distance
     size: int
     held: int
 
     @staticmethod
-    def of(
-        size: int, distance: Distance, classes: int, columns: dict[str, Tensor]
-    ) -> "FarthestRows":
+    def of(size: int, kind: Distance, classes: int, columns: dict[str, Tensor]) -> "FarthestRows":
         """The rows of one batch.
 
         Args:
             size: see the attribute.
-            distance: likewise.
+            kind: likewise.
             classes: how many there are.
             columns: ``key`` (batch,) int64, ``labels`` (batch,) int64, ``rows`` (batch, width).
         """
         moments = ClassMoments.of(columns["rows"], columns["labels"], classes)
         rows = len(columns["key"])
-        return FarthestRows(moments, Chunks.of(columns), distance, size, rows)._bounded()
+        return FarthestRows(moments, Chunks.of(columns), kind, size, rows)._bounded()
 
     def merge(self, other: "FarthestRows") -> "FarthestRows":
         """The rows of both. Cost: amortized, a copy of what `other` adds."""
@@ -79,10 +80,10 @@ class FarthestRows:
         return self._farthest() if self.seen > self.size else self
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor, by name; the rows sorted by key, the counts on the CPU."""
-        counts = {"size": self.size, "distance": _DISTANCES.index(self.distance)}
-        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in counts.items()}
-        return {**self.moments.tensors(), **self.columns(), **stated}
+        """Every tensor, by name; the rows sorted by key. Cost: a copy."""
+        numbers = {"size": self.size, "kind": _KINDS.index(self.kind)}
+        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in numbers.items()}
+        return {**self.moments.tensors(), **self.table(), **stated}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "FarthestRows":
@@ -91,33 +92,44 @@ class FarthestRows:
         Raises:
             DataError: they are others.
         """
-        what = "a bank of the farthest rows"
-        size, kind = integer(what, tensors, "size"), integer(what, tensors, "distance")
-        table = keyed_table(what, {n: tensors[n] for n in _COLUMNS if n in tensors})
-        others = {n: t for n, t in tensors.items() if n not in (*_COLUMNS, "size", "distance")}
-        moments = ClassMoments.from_tensors(others)
-        if len(table) < len(_COLUMNS) or kind >= len(_DISTANCES):
-            raise DataError(f"{what} cannot be made of {sorted(tensors)[:8]}.")
-        held = len(table["key"])
-        return cls(moments, Chunks.of(table), _DISTANCES[kind], size, held)
+        shapes = ("count: int classes", "mean: float64 classes width", "key: int rows")
+        shapes = (*shapes, "labels: int rows", "rows: float rows width", "size: int", "kind: int")
+        checked(_WHAT, tensors, *shapes)
+        size, kind = (integer(_WHAT, tensors, name) for name in ("size", "kind"))
+        moments = ClassMoments(tensors["count"], tensors["mean"], None)
+        table = {name: tensors[name] for name in ("key", "labels", "rows")}
+        key, labels, classes = table["key"], table["labels"], len(moments.count)
+        ordered = bool((key[1:] >= key[:-1]).all())
+        known = bool(((labels >= 0) & (labels < classes)).all())
+        fits = (
+            bool((torch.bincount(labels, minlength=classes) <= moments.count).all())
+            if known
+            else False
+        )
+        if not (ordered and fits and size and kind < len(_KINDS)):
+            raise DataError(
+                f"{_WHAT} cannot be made of these tensors: keys are not in ascending order, labels "
+                "are of no class or more than were seen, or size or kind is none."
+            )
+        return cls(moments, Chunks.of(table), _KINDS[kind], size, len(key))
 
-    def columns(self) -> dict[str, Tensor]:
-        """``key``, ``labels`` and ``rows`` of those that are kept, sorted by key."""
+    def _bounded(self) -> "FarthestRows":
+        return self if self.held <= self.size * (1 + _SLACK) else self._farthest()
+
+    def table(self) -> dict[str, Tensor]:
+        """The columns, sorted by key. Cost: a copy."""
         chunks = tuple(self.chunks)
         table = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         order = torch.argsort(table["key"], stable=True)
         return {name: column[order] for name, column in table.items()}
 
-    def _bounded(self) -> "FarthestRows":
-        return self if self.held <= self.size * (1 + _SLACK) else self._farthest()
-
     def _farthest(self) -> "FarthestRows":
         """Of each class the part of `size` that lies farthest from its mean."""
-        table, count = self.columns(), len(self.moments.count)
-        labels, rows = table["labels"], table["rows"].double()
-        far = own_distances(rows, self.moments.mean[labels], self.distance).argsort(
-            descending=True, stable=True
-        )
+        table, count = self.table(), len(self.moments.count)
+        labels, means = table["labels"], self.moments.mean
+        parts = zip(table["rows"].split(_TOGETHER), labels.split(_TOGETHER), strict=True)
+        near = [own_distances(rows.double(), means[own], self.kind) for rows, own in parts]
+        far = torch.cat(near).argsort(descending=True, stable=True)
         order = far[labels[far].argsort(stable=True)]
         held = torch.bincount(labels, minlength=count)
         rank = (

@@ -12,6 +12,7 @@ from gradood.onnx._record import STATUSES, GraphRecord, TensorSpec
 if TYPE_CHECKING:
     from gradood.onnx._export import export, exportable, verify
     from gradood.onnx._parity import Parity
+    from gradood.onnx._recalibration import recalibrate
 
 __all__ = [
     "GraphRecord",
@@ -23,6 +24,7 @@ __all__ = [
     "TensorSpec",
     "export",
     "exportable",
+    "recalibrate",
     "verify",
 ]
 
@@ -30,6 +32,7 @@ _HOMES = {
     "Parity": "gradood.onnx._parity",
     "export": "gradood.onnx._export",
     "exportable": "gradood.onnx._export",
+    "recalibrate": "gradood.onnx._recalibration",
     "verify": "gradood.onnx._export",
 }
 

@@ -18,7 +18,7 @@ from gradood.onnx._judge import OnnxResult, OnnxResults, results_of, session_of
 from gradood.onnx._parity import COUNT_LIMIT, SIZES, STEP_LIMIT, Parity, compared, in_batches
 from gradood.onnx._record import GraphRecord
 
-__all__ = ["checked", "openvino_predict", "parity_of"]
+__all__ = ["as_arrays", "as_scores", "checked", "openvino_predict", "parity_of"]
 
 _COUNTS = {"positive share", "positive share selected by max pooling", "nonzero share"}
 _STEPS = {
@@ -64,8 +64,8 @@ def parity_of(
     return compared(
         record,
         graph,
-        _as_arrays(rule.results(own, record.overrides)),
-        lambda results: _as_arrays(rule.results(_as_scores(results), record.overrides)),
+        as_arrays(rule.results(own, record.overrides)),
+        lambda results: as_arrays(rule.results(as_scores(results), record.overrides)),
         _limits(detectors),
         runtime=runtime,
         exact=runtime != "openvino",
@@ -102,7 +102,7 @@ def _limits(detectors: DetectorSet) -> Mapping[str, float]:
     return found
 
 
-def _as_scores(results: OnnxResults) -> BatchScores:
+def as_scores(results: OnnxResults) -> BatchScores:
     """A graph's scores and labels, as what a rule decides about."""
     label = torch.from_numpy(results.label.copy())
     first = next(iter(results.values()))
@@ -111,7 +111,9 @@ def _as_scores(results: OnnxResults) -> BatchScores:
     return BatchScores(scores, label, bad, torch.zeros_like(label))
 
 
-def _as_arrays(results: Results) -> OnnxResults:
+def as_arrays(results: Results) -> OnnxResults:
+    """A monitor's results in NumPy."""
+
     def one(result: Result) -> OnnxResult:
         return OnnxResult(
             score=result.score.numpy(),

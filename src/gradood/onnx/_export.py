@@ -24,6 +24,7 @@ from gradood.onnx import _graph
 from gradood.onnx._comparison import checked, openvino_predict, parity_of
 from gradood.onnx._judge import (
     OnnxJudge,
+    quantized,
     record_of,
     session_of,
 )
@@ -203,6 +204,8 @@ def _fed(detectors: DetectorSet, inputs: Tensor, part: str) -> tuple[Tensor, ...
 def _stamped(data: bytes, record: GraphRecord) -> bytes:
     """The graph with another record."""
     onnx = optional_module("onnx", "onnx", "writes graphs", 'pip install "gradood[onnx]"')
+    if quantized(data):
+        record = replace(record, quantized="as the model was")
     proto = onnx.ModelProto.FromString(data)
     for entry in proto.metadata_props:
         if entry.key == _graph.KEY:

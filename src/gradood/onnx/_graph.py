@@ -28,7 +28,7 @@ from gradood.onnx._lookup import RuleLookup
 from gradood.onnx._record import KEY, GraphRecord
 from gradood.onnx._scorer import HeadReader, ModelReader, Scorer
 
-__all__ = ["graph_bytes", "refusal", "union"]
+__all__ = ["converted", "graph_bytes", "refusal", "union"]
 
 _OPSET = 20
 _LARGEST = 1 << 31
@@ -127,23 +127,10 @@ def _reader(detectors: DetectorSet, part: str) -> Iterator[nn.Module]:
 
 def _traced(scorer: Scorer, example: tuple[Tensor, ...], record: GraphRecord) -> Any:
     """The program in the exporter's own form."""
-    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    batch = {0: torch.export.Dim("batch", min=1, max=1 << 20)}
+    names = [spec.name for spec in record.inputs], [spec.name for spec in record.outputs]
     try:
-        exported = torch.export.export(
-            scorer,
-            example,
-            dynamic_shapes=(tuple({0: batch} for _ in example),),
-            strict=False,
-        )
-        return torch.onnx.export(
-            exported,
-            input_names=[spec.name for spec in record.inputs],
-            output_names=[spec.name for spec in record.outputs],
-            opset_version=_OPSET,
-            dynamo=True,
-            optimize=True,
-            verbose=False,
-        )
+        return _converted(scorer, example, (tuple(batch for _ in example),), *names)
     except TapError:
         raise
     except Exception as error:  # torch's own classes have no common base
@@ -155,6 +142,42 @@ def _traced(scorer: Scorer, example: tuple[Tensor, ...], record: GraphRecord) ->
             "detectors with only=, or part='head'; a forward whose control flow depends on values "
             "cannot be exported."
         ) from error
+
+
+def converted(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+) -> Any:
+    """A module with two named arguments and more as a program, its batch of any size.
+
+    Args:
+        module: without control flow that depends on values.
+        example: inputs of at least two rows.
+        inputs: names.
+        outputs: names.
+    """
+    batch = {0: torch.export.Dim("batch", min=1, max=1 << 20)}
+    shapes = (batch, batch, tuple(batch for _ in example[2:]))
+    with traced(), torch.no_grad(), _quiet():
+        return _converted(module, example, shapes, inputs, outputs)
+
+
+def _converted(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    shapes: Any,
+    inputs: list[str],
+    outputs: list[str],
+) -> Any:
+    exported = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    return torch.onnx.export(
+        exported,
+        input_names=inputs,
+        output_names=outputs,
+        opset_version=_OPSET,
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
 
 
 def _serialized(program: Any, record: GraphRecord) -> bytes:

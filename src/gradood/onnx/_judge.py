@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["OnnxJudge", "OnnxResult", "OnnxResults"]
 
 
+_WHOLE_NUMBERS = (
+    *(b"QuantizeLinear", b"DequantizeLinear", b"QLinearConv", b"QLinearMatMul"),
+    *(b"ConvInteger", b"MatMulInteger", b"MatMulNBits", b"QGemm"),
+)
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class OnnxResult:
     """What a graph says of each input of a batch, by one detector or by their combination.
@@ -128,6 +134,12 @@ class OnnxJudge:
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._session = session_of(data, threads=threads, source=os.fspath(path))
         self.record = record_of(self._session, os.fspath(path))
+        if quantized(data) and not self.record.quantized:
+            raise ArtifactError(
+                f"{os.fspath(path)} was quantized after its export, so that its scores are others "
+                "than it was calibrated on, and its promise does not hold: calibrate it again with "
+                "gradood.onnx.recalibrate(path, out, held_out, fpr=...)."
+            )
 
     def __repr__(self) -> str:
         record = self.record
@@ -228,6 +240,15 @@ def session_of(data: bytes, *, threads: int | None = None, source: str = "the gr
         raise ArtifactError(
             f"{source} is no graph that onnxruntime can run ({first}); export it again."
         ) from error
+
+
+def quantized(data: bytes) -> bool:
+    """Whether a graph computes in whole numbers: by names of operators among its bytes.
+
+    Args:
+        data: of the file.
+    """
+    return any(name in data for name in _WHOLE_NUMBERS)
 
 
 def record_of(session: Any, source: str) -> GraphRecord:

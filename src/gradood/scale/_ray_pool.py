@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ __all__ = ["RayPool", "ray_pool"]
 
 _LOG = logging.getLogger(__name__)
 _TICK = 1.0
+_PROBE_TIMEOUT = 10.0
+"""Seconds that a machine may take to accept a connection; Ray itself would try for minutes."""
 _OPEN_TIMEOUT = 900.0
 """Seconds that a worker with a place may take to load its model."""
 _ENVIRONMENT = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -64,6 +67,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
         os.environ.setdefault(name, value)
     options = {"include_dashboard": False} if address == "local" else {}
     try:
+        _probe(address)
         ray.init(
             address=address,
             log_to_driver=False,
@@ -79,6 +83,18 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             f"no Ray cluster at {address!r}: {type(error).__name__}: {said[:300]}; start one with "
             "ray start --head, or leave the address out to start one on this machine."
         ) from error
+
+
+def _probe(address: str) -> None:
+    """See whether anybody listens at ``host:port``; other addresses are left to Ray.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isascii() and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT):
+            pass
 
 
 def _restore(handlers: dict[signal.Signals, Any]) -> None:

@@ -73,11 +73,7 @@ def follow(
     """
     numbers = state.seen + 1 + np.arange(len(items))
     classes = [reference.classes(items.labels, numbers) for reference in references]
-    known = (
-        np.logical_and.reduce([each != NO_CLASS for each in classes])
-        if any(reference.per_class for reference in references)
-        else None
-    )
+    known = _known(references, classes)
     bounds = references[0].risk is not None
     if groups is None:
         rows = np.arange(len(items)) if known is None else np.flatnonzero(known)
@@ -112,6 +108,13 @@ def follow(
         repeats=state.repeats + repeats,
         **raised,
     )
+
+
+def _known(references: Sequence[Reference], classes: Sequence[Vector]) -> Vector | None:
+    """(N,) whether an item's class has calibration samples by every reference; None if all have."""
+    if not any(reference.per_class for reference in references):
+        return None
+    return np.logical_and.reduce([each != NO_CLASS for each in classes])
 
 
 def _advanced(

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from gradood.errors import DataError
 from gradood.functional.farthest_rows import FarthestRows
 
 DRAWN = torch.Generator().manual_seed(3)
@@ -64,3 +65,26 @@ def test_all_are_kept_up_to_the_bound():
     found = total.tensors()
     assert torch.equal(found["key"], TABLE["key"][:100].sort().values)
     assert torch.equal(found["rows"], ROWS[TABLE["key"][:100].argsort()])
+
+
+def test_what_was_saved_goes_on_as_it_would_have():
+    parts = [part(index, 400) for index in torch.arange(3000).split(300)]
+    whole, first = joined(parts), joined(parts[:5])
+    again = FarthestRows.from_tensors(first.tensors())
+    assert again.held == first.held and again.seen == first.seen
+    found = joined([again, *parts[5:]]).tensors()
+    assert found.keys() == whole.tensors().keys()
+    for name, tensor in joined([first, *parts[5:]]).tensors().items():
+        assert torch.equal(found[name], tensor)
+    kept = first.tensors()
+    for change in (
+        {"key": kept["key"].flip(0)},
+        {"labels": kept["labels"] + 3},
+        {"count": kept["count"] * 0},
+        {"size": torch.tensor(0)},
+        {"kind": torch.tensor(9)},
+        {"rows": kept["rows"][:, :2]},
+        {"more": torch.zeros(1)},
+    ):
+        with pytest.raises(DataError, match="farthest rows"):
+            FarthestRows.from_tensors({**kept, **change})

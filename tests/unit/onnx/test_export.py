@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 import gradood
+from gradood.cli import main
+from gradood.data import Preprocess
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
 from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
 from gradood.evidence.requests import Basic
+from gradood.onnx import exportable, recalibrate
 from gradood.onnx._graph import refusal
 from gradood.taps import Site
 
@@ -174,3 +177,98 @@ def test_whatever_is_no_layer_features_or_logits_is_in_no_graph():
     for words, read in readings.items():
         assert words in str(refusal((LOGITS, FEATURES, read)))
     assert refusal((LOGITS, FEATURES)) is None
+
+
+def test_a_folder_is_scored_by_the_graph_alone(exported, tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monitor, path, _ = exported
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 9, 11, 3), dtype=np.uint8)
+    for row, own in enumerate(pixels):
+        image.fromarray(own).save(tmp_path / "in" / f"{row:02}.png")
+    (tmp_path / "in" / "x.png").write_bytes(b"none")
+    given = ["score", str(tmp_path / "in"), "--onnx", str(path), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    assert "does not say how images" in capsys.readouterr().err
+    given += ["--resize", "8,8", "--batch-size", "8", "--shard-rows", "12", "--workers", "0"]
+    assert main([*given, "--model", "resnet20"]) == 2
+    assert "leave out --model" in capsys.readouterr().err
+    assert main(given) == 4
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    preprocess = Preprocess(resize=(8, 8))
+    own = monitor.predict(torch.stack([preprocess(image.fromarray(p)) for p in pixels]))
+    assert [row["is_ood"] for row in rows[:-1]] == own.combined.is_ood.tolist()
+    assert [row["label"] for row in rows[:-1]] == own.label.tolist()
+    for name in own:
+        scores = [row[f"{name}.score"] for row in rows[:-1]]
+        np.testing.assert_allclose(scores, own[name].score, rtol=1e-4)
+    assert rows[-1]["status"] != "ok" and rows[-1]["is_ood"]
+    assert {row["artifact"] for row in rows} == {gradood.OnnxJudge(path).sha256}
+    assert main(given) == 4  # Nothing is left to do.
+    assert "20" in capsys.readouterr().out
+
+
+def test_score_without_detector_or_graph_says_what_to_give(tmp_path, capsys):
+    assert main(["score", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "missing option '--detector'" in capsys.readouterr().err
+
+
+def test_the_column_of_methods_is_what_plans_say():
+    known = {method.name: method.exportable for method in gradood.methods()}
+    monitor = gradood.Monitor(classifier(), list(known), skip_unusable=True, progress=False)
+    x = drawn(60, 1)
+    with torch.no_grad():
+        monitor.fit([(x, monitor.model(x).argmax(1))])
+    for part in ("model", "head"):
+        for name, why in exportable(monitor, part=part).items():
+            assert (part in known[name]) == (not why), (name, part, why)
+    assert len(monitor.left_out) < 12
+
+
+def quantized(path, out, *, dynamic):
+    """A graph with its convolution in whole numbers, by the tools of onnxruntime."""
+    tools = pytest.importorskip("onnxruntime.quantization")
+    if dynamic:
+        return tools.quantize_dynamic(path, out, op_types_to_quantize=["Conv"])
+
+    class Ranges(tools.CalibrationDataReader):
+        def __init__(self):
+            self.left = [{"input": drawn(32, 9).numpy()}]
+
+        def get_next(self):
+            return self.left.pop() if self.left else None
+
+    return tools.quantize_static(path, out, Ranges(), op_types_to_quantize=["Conv"])
+
+
+def test_a_quantized_graph_promises_nothing_until_it_is_calibrated_again(exported, tmp_path):
+    _, path, _ = exported
+    file, out = tmp_path / "int8.onnx", tmp_path / "again.onnx"
+    quantized(path, file, dynamic=False)
+    with pytest.raises(ArtifactError, match=r"quantized after its export.*recalibrate"):
+        gradood.OnnxJudge(file)
+    parity = recalibrate(file, out, drawn(300, 2), fpr=0.1)
+    assert parity.holds
+    judge = gradood.OnnxJudge(out)
+    assert "300 inputs after it was quantized" in judge.record.quantized
+    assert "10 %" in judge.record.promise and judge.record.artifact == ""
+    x = drawn(2000, 77)
+    x[3, 0, 0, 0] = torch.nan
+    found = judge.predict(x.numpy())
+    assert found.combined.status[3] == "nonfinite_input" and found.combined.is_ood[3]
+    for result in (found.combined, *found.values()):
+        assert 0.04 < result.is_ood.mean() < 0.14
+    with pytest.raises(DataError, match="expected"):
+        recalibrate(file, tmp_path / "few.onnx", drawn(50, 2)[:, :, :4], fpr=0.1)
+    with pytest.raises(CalibrationError):
+        recalibrate(file, tmp_path / "few.onnx", drawn(5, 2), fpr=0.1)
+    assert not (tmp_path / "few.onnx").exists()
+
+
+def test_a_dynamically_quantized_graph_is_refused(exported, tmp_path):
+    file = tmp_path / "int8.onnx"
+    quantized(exported[1], file, dynamic=True)
+    with pytest.raises(ExportError, match="depends on the others of its batch"):
+        recalibrate(file, tmp_path / "out.onnx", drawn(300, 2), fpr=0.1)
+    assert not (tmp_path / "out.onnx").exists()

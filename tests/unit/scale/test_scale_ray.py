@@ -50,6 +50,22 @@ def test_numbers_out_of_range_are_refused(options):
         Cluster(**options)
 
 
+def test_an_address_at_which_nobody_listens_is_refused_at_once(monkeypatch):
+    import types
+
+    from gradood.scale._ray_pool import _connect
+
+    def init(**options):
+        raise AssertionError("Ray would try for minutes")
+
+    ray = types.SimpleNamespace(init=init, shutdown=lambda: None)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1': ConnectionRefused"):
+        _connect(ray, Cluster(address="127.0.0.1:1"))
+    monkeypatch.setattr("gradood.scale._ray_pool._PROBE_TIMEOUT", 0.01)
+    with pytest.raises(OSError, match=r"no Ray cluster at '10\.255\.255\.1:6379'"):
+        _connect(ray, Cluster(address="10.255.255.1:6379"))
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on this machine, with room for two actors."""

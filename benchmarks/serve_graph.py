@@ -1,0 +1,118 @@
+"""X7: `gradood serve --onnx` passes S1 and S3 (S2: tests/unit/serve with a graph as the subject).
+
+    python benchmarks/serve_graph.py [--triton PYTHON] [--kserve PYTHON]
+
+The demo's network with energy, msp and Fisher's combination as one graph, calibrated on random
+images. Unmodified clients, each by the interpreter of an environment of its own, then 1,200 inputs
+in requests of 1 to 4 rows at concurrency 1, 4, 8 and 32, against `monitor.predict`.
+"""
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import gradood
+from gradood.models import REFERENCES, build
+
+CLIENTS = Path(__file__).parent / "serve_clients.py"
+
+
+def graph(folder: Path) -> tuple[gradood.Monitor, Path]:
+    """A calibrated detector and its graph."""
+    torch.manual_seed(0)
+    model = build("digits_net").eval()
+    with torch.no_grad():
+        model.head.weight.mul_(50)  # Random logits hardly differ else.
+    monitor = gradood.Monitor(
+        model,
+        ["energy", "msp"],
+        combine="fisher",
+        preprocess=dict(REFERENCES["digits_net"].preprocess),
+        progress=False,
+    )
+    monitor.calibrate(torch.rand(400, 1, 8, 8), fpr=0.1)
+    file = folder / "net.onnx"
+    gradood.export(monitor, file, example=torch.rand(200, 1, 8, 8))
+    return monitor, file
+
+
+def ask(port: int, x: np.ndarray) -> dict[str, Any]:
+    """Outputs for some inputs."""
+    tensor = {"name": "input", "datatype": "FP32", "shape": list(x.shape), "data": x.tolist()}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/models/detector/infer",
+        json.dumps({"inputs": [tensor]}).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return {output["name"]: output["data"] for output in json.load(answer)["outputs"]}
+
+
+def compared(port: int, monitor: gradood.Monitor) -> str:
+    """S3."""
+    x = torch.rand(1200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    x[600:] = (x[600:] * 3).round()
+    own = monitor.predict(x)
+    cuts = np.cumsum(np.random.default_rng(0).integers(1, 5, 1200))
+    pieces = [piece.numpy() for piece in x.tensor_split(cuts[cuts < 1200].tolist()) if len(piece)]
+    flips, worst = {}, 0.0
+    for concurrency in (1, 4, 8, 32):
+        with ThreadPoolExecutor(concurrency) as threads:
+            answers = list(threads.map(lambda piece: ask(port, piece), pieces))
+        flags = np.concatenate([answer["is_ood"] for answer in answers])
+        flips[concurrency] = int((flags != own.combined.is_ood.numpy()).sum())
+        for name in own:
+            found = np.concatenate([answer[f"{name}.score"] for answer in answers])
+            wanted = own[name].score.numpy()
+            worst = max(worst, float((np.abs(found - wanted) / np.abs(wanted)).max()))
+    flagged = int(own.combined.is_ood.sum())
+    return f"{len(x)} inputs ({flagged} flagged); other decisions {flips}; relative {worst:.1e}"
+
+
+def main() -> None:
+    """Print what each part found."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--triton", default="/tmp/wtenv/clients/bin/python")
+    parser.add_argument("--kserve", default="/tmp/wtenv/kserve/bin/python")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        monitor, file = graph(Path(name))
+        picture = Path(name) / "a.png"
+        Image.fromarray(np.full((8, 8), 99, np.uint8)).save(picture)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "gradood", "serve", "--onnx", str(file)]
+        server = subprocess.Popen([*command, "--port", str(port), "--max-wait", "60"])
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready")
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.2)
+            for client, python in (("triton", options.triton), ("kserve", options.kserve)):
+                words = [python, str(CLIENTS), str(port), client, str(picture)]
+                ran = subprocess.run(words, capture_output=True, text=True, env={"PATH": ""})
+                told = [line for line in ran.stdout.splitlines() if not line.startswith("ok ")]
+                print("S1", client, *told, ran.stderr[-300:], flush=True)
+            print("S3", compared(port, monitor), flush=True)
+        finally:
+            server.terminate()
+            print("exit", server.wait(60))
+
+
+if __name__ == "__main__":
+    main()
