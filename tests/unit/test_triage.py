@@ -5,7 +5,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -17,6 +19,7 @@ from gradood.triage import (
     FeedBack,
     Items,
     PageOptions,
+    check_known,
     feed_back,
     open_rows,
     read_items,
@@ -164,6 +167,29 @@ def test_marks_become_files_that_say_how_they_were_selected(folder, tmp_path):
     assert rule["reviewed"] == {"known": 4, "unknown": 1, "unsure": 1}
     assert rule["selected"] == "random" and rule["size"] == 6 and rule["among"] == 20
     assert selection_of(str(folder)) == []
+
+
+def marked(file: Path, rule: dict[str, str]) -> Path:
+    schema = pa.schema([("x", pa.int64())], {b"gradood.selection": json.dumps(rule).encode()})
+    pq.write_table(pa.table({"x": [1]}, schema), file)
+    return file
+
+
+def test_a_rule_is_found_wherever_rows_are_read_from(tmp_path):
+    picked = {"selected": "flagged", "mark": "unknown"}
+    file = marked(tmp_path / "known.PARQUET", picked)
+    fsspec.filesystem("memory").pipe("memory://triage/known.parquet", file.read_bytes())
+    (tmp_path / "pooled/label=cat").mkdir(parents=True)
+    marked(tmp_path / "pooled/label=cat/a.parquet", picked)
+    places = (file, f"{file}[:1]", file.as_uri(), tmp_path / "pooled", "memory://triage")
+    for source in map(str, places):
+        with pytest.raises(CalibrationError, match="would void the promise"):
+            selection_of(source)
+        with pytest.raises(DataError, match="marked unknown"):
+            check_known(source)
+    check_known(str(marked(file, {"selected": "flagged", "mark": "known"})))
+    file.write_bytes(b"no Parquet")
+    assert selection_of(str(file)) == selection_of(str(tmp_path / "absent")) == []
 
 
 @pytest.mark.parametrize(

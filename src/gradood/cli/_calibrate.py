@@ -1,7 +1,7 @@
 """``gradood calibrate``: thresholds that keep a promise."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
@@ -12,6 +12,7 @@ from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE
 from gradood.cli._options import BoundModelOptions, Force, Json
 from gradood.cli._output import data, document, pairs
+from gradood.cli._selection import note_selection
 
 __all__ = ["calibrate"]
 
@@ -122,8 +123,7 @@ def calibrate(
         subject = subject_of(model, str(files.detector))
         work = CalibrationWork.of(subject, predictor, images, loading.loading())
         calibrated_on(place, monitor, work, **guarantee.promised())
-    session = monitor._session
-    session.state = replace(session.state, notes=tuple(map(_selected, selected)))
+    note_selection(monitor, files.source, selected)
     monitor.save(files.out)
     result = {
         **saved(files.out),
@@ -133,17 +133,6 @@ def calibrate(
         document(result)
     else:
         data(_calibrate_lines(result, promise, noun_of(preprocess.to_dict())))
-
-
-def _selected(rule: Mapping[str, Any]) -> str:
-    """How a reviewed sample was selected, in a line of the card."""
-    told = rule.get("reviewed")
-    counts = ", ".join(f"{n} {name}" for name, n in told.items()) if isinstance(told, dict) else ""
-    return (
-        f"Calibration data: a random sample of {rule.get('size')} of {rule.get('among')} scored "
-        f"items (seed {rule.get('seed')}), reviewed whole by a person: {counts}; those marked "
-        f"unknown are left out. Ids: SHA-256 {str(rule.get('ids_sha256'))[:64]}."
-    )
 
 
 def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:

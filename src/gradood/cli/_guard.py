@@ -9,6 +9,7 @@ from gradood.cli._detector_file import noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._output import data, document, pairs, say
+from gradood.cli._selection import note_selection
 from gradood.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -104,13 +105,16 @@ def fit_guard(
         json: whether to print JSON.
     """
     import gradood
+    from gradood.triage import check_known, selection_of
 
+    selected = selection_of(files.source)
     say(
         f"making a guard of {files.source}, which must be images that the network was not trained "
         "on (with --methods, detectors are fitted on training images)"
     )
     training = None
     if options.training is not None:
+        check_known(options.training)
         training = loading.open(options.training, images.preprocess)
         say_passed_over(training)
         training = loading.usable(training)
@@ -125,6 +129,7 @@ def fit_guard(
         link=link_named(model.link),
         preprocess=images.preprocess.to_dict(),
     )
+    note_selection(guard.monitor, files.source, selected)
     guard.save(files.out)
     record = guard.monitor._session.state.guard
     assert record is not None

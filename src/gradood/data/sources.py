@@ -53,6 +53,7 @@ __all__ = [
     "open_images",
     "open_inputs",
     "split_slice",
+    "split_source",
     "split_text",
 ]
 
@@ -101,7 +102,7 @@ def open_images(
 
     Cost: lists a folder once, reads a list or the footers of Parquet files.
     """
-    bare, part = _split(source)
+    bare, part = split_source(source)
     kind = kind_of(bare)
     if kind == "parquet":
         dataset: ImageDataset = ParquetImages(
@@ -141,7 +142,7 @@ def list_images(source: str, *, image_column: str = IMAGE) -> ImageSource:
         Lists a folder once, reads the footers and the column of names of Parquet files. Keeps the
         names in memory.
     """
-    bare, part = _split(source)
+    bare, part = split_source(source)
     kind = kind_of(bare)
     if kind == "parquet":
         whole: ImageSource = ParquetSource(bare, image=image_column, labeled=False)
@@ -183,7 +184,7 @@ def open_columns(
 
     Cost: reads a text file, or the footers of Parquet files.
     """
-    bare, part = _split(source)
+    bare, part = split_source(source)
     inputs = inputs.opened(_table(bare))
     rows = ColumnSource(
         bare, inputs.columns, files=inputs.files, label=label_column, labeled=labeled
@@ -205,7 +206,7 @@ def list_columns(source: str, inputs: ColumnInput) -> ColumnRows:
         ConfigError: there is no such column.
         ImportError: the package that reads such files or URLs is not installed.
     """
-    bare, part = _split(source)
+    bare, part = split_source(source)
     whole = ColumnSource(_table(bare), inputs.columns, files=inputs.files, labeled=False)
     rows = _selected(source, bare, whole.groups, part, "row")
     return whole if len(rows) == len(whole) else ColumnPart(str(source), whole, rows)
@@ -213,13 +214,13 @@ def list_columns(source: str, inputs: ColumnInput) -> ColumnRows:
 
 def split_slice(source: str | Path) -> tuple[Path, slice]:
     """The path, and what is wanted of it; a path that exists as it is written is no slice."""
-    bare, part = _split(source)
+    bare, part = split_source(source)
     return local_path(bare) or Path(bare), part
 
 
 def local_file(source: str | Path) -> Path | None:
     """The file of this machine that a URI names without its slice; None if it names none."""
-    path = local_path(_split(source)[0])
+    path = local_path(split_source(source)[0])
     return path if path is not None and path.is_file() else None
 
 
@@ -236,7 +237,7 @@ def split_text(source: str) -> tuple[str, slice]:
     return match["path"], slice(start, stop)
 
 
-def _split(source: str | Path) -> tuple[str, slice]:
+def split_source(source: str | Path) -> tuple[str, slice]:
     """A URI without its slice, and the slice; a file that is there as written has none."""
     text = str(source)
     path = local_path(text)

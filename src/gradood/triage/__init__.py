@@ -3,12 +3,13 @@
 Needs ``gradood[report]``.
 """
 
-from gradood.triage._feed_back import FeedBack, feed_back, selection_of
+from gradood.triage._feed_back import FeedBack, feed_back
 from gradood.triage._items import Details, Items, read_details, read_items
 from gradood.triage._marks import Mark, read_marks
 from gradood.triage._page import PageOptions, write_page
 from gradood.triage._procedure import Step, steps
 from gradood.triage._sample import ReviewSample, review_sample
+from gradood.triage._selection import check_known, selection_of
 from gradood.triage._table_rows import open_rows
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PageOptions",
     "ReviewSample",
     "Step",
+    "check_known",
     "feed_back",
     "open_rows",
     "read_details",

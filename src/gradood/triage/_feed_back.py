@@ -2,11 +2,11 @@
 
 A false-alarm rate is promised for items drawn like those to come. Items that were looked at because
 they were flagged are not: a calibration on them would void the promise. So each file written here
-says how its items were selected, and `gradood calibrate` takes those of a random sample alone.
+says how its items were selected, and a calibration takes those of a random sample alone.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,14 @@ from gradood._io.atomic import replace
 from gradood.data import ImageSource
 from gradood.data._column_source import ColumnRows
 from gradood.data._extras import arrow, parquet
-from gradood.data.sources import split_slice
-from gradood.errors import CalibrationError, DataError
+from gradood.errors import DataError
 from gradood.triage._items import Items
 from gradood.triage._marks import Mark
-from gradood.triage._sample import ReviewSample, is_random
+from gradood.triage._sample import ReviewSample
+from gradood.triage._selection import RULE
 from gradood.triage._table_rows import row_columns
 
-__all__ = ["FeedBack", "feed_back", "selection_of"]
-
-_RULE = b"gradood.selection"
-"""Key of a Parquet file's metadata."""
+__all__ = ["FeedBack", "feed_back"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +77,8 @@ def feed_back(
     reviewed = set(sample.ids)
     picked = {"selected": "flagged", "job": items.job}
     parts: dict[str, tuple[list[str], Mapping[str, Any]]] = {
-        "known": (_marked(marks, ("known",), but=reviewed), picked),
-        "unknown": (_marked(marks, ("unknown",)), picked),
+        "known": (_marked(marks, "known", but=reviewed), {**picked, "mark": "known"}),
+        "unknown": (_marked(marks, "unknown"), {**picked, "mark": "unknown"}),
     }
     unmarked = [one for one in sample.ids if one not in marks]
     if sample.ids and not unmarked:
@@ -106,44 +103,8 @@ def feed_back(
 _NAMES = ("known", "unknown", "unsure")
 
 
-def selection_of(source: str) -> list[dict[str, Any]]:
-    """How the items of a calibration's data were selected, where its files say so.
-
-    Args:
-        source: a Parquet file or a folder of such, perhaps with a slice; anything else says
-            nothing.
-
-    Raises:
-        CalibrationError: some were picked, for being flagged.
-    """
-    path = split_slice(source)[0]
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    rules = [rule for file in files if (rule := _rule(file)) is not None]
-    picked = [rule for rule in rules if not is_random(rule)]
-    if picked:
-        raise CalibrationError(
-            f"{source!r} has items that a person picked among those that were flagged. They are "
-            "not drawn like the items to come: a calibration on them would void the promise. "
-            "Review the random sample of the page, all of it, and calibrate on sample.parquet."
-        )
-    return rules
-
-
-def _rule(file: Path) -> dict[str, Any] | None:
-    if file.suffix != ".parquet" or not file.is_file():
-        return None
-    try:
-        text = (parquet().read_schema(file).metadata or {}).get(_RULE)
-        rule = None if text is None else json.loads(text)
-    except Exception:  # No Parquet of ours; whoever reads its rows says what is wrong.
-        return None
-    return rule if isinstance(rule, dict) else None
-
-
-def _marked(
-    marks: Mapping[str, Mark], wanted: Iterable[str], but: set[str] | None = None
-) -> list[str]:
-    return sorted(i for i, mark in marks.items() if mark.mark in wanted and i not in (but or ()))
+def _marked(marks: Mapping[str, Mark], wanted: str, but: Container[str] = ()) -> list[str]:
+    return sorted(one for one, mark in marks.items() if mark.mark == wanted and one not in but)
 
 
 def _mark_table(
@@ -213,5 +174,5 @@ def _write(file: Path, table: Any, rule: Mapping[str, Any]) -> None:
 
     text = json.dumps(rule, sort_keys=True).encode("ascii")
     stream = BytesIO()
-    parquet().write_table(table.replace_schema_metadata({_RULE: text}), stream, compression="zstd")
+    parquet().write_table(table.replace_schema_metadata({RULE: text}), stream, compression="zstd")
     replace(file, [stream.getvalue()], lambda written: None)

@@ -75,7 +75,28 @@ def test_the_page_is_made_and_marks_are_fed_back(place, tmp_path, capsys):
     calibrate = ["calibrate", *model, "--detector", str(place / "d.safetensors"), "--out"]
     assert main([*calibrate, str(again), "--data", str(to / "known.parquet")]) == 2
     assert "would void the promise" in capsys.readouterr().err and not again.exists()
+    fit = ["fit", *model[:-2], "--data", str(to / "known.parquet"), "--out", str(again)]
+    assert main(fit) == 2  # A guard, which would calibrate on them.
+    assert "would void the promise" in capsys.readouterr().err and not again.exists()
     assert main([*calibrate, str(again), "--data", str(to / "sample.parquet")]) == 0
     assert main(["card", str(again)]) == 0
     out = capsys.readouterr().out
     assert "a random sample of 30 of 60 scored items" in out and sample.rule()["ids_sha256"] in out
+    assert main([*calibrate, str(again), "--data", f"{to / 'sample.parquet'}[:20]", "--force"]) == 0
+    assert main(["card", str(again)]) == 0
+    assert r"Of it, the slice \[:20\] was used." in capsys.readouterr().out
+
+
+def test_what_was_marked_unknown_is_not_fitted_on(place, tmp_path, capsys):
+    items = read_items(place / "scores", "knn")
+    marks = tmp_path / "marks.csv"
+    marks.write_text(f"job,id,mark,class\n{items.job},{items.ids[0]},unknown,\n", "utf-8")
+    words = ["triage", str(place / "scores"), "--decision", "knn", "--marks", str(marks)]
+    assert main([*words, "--to", str(tmp_path)]) == 0
+    fit = ["fit", "--model", "digits_net", "--num-classes", "8", "--weights"]
+    fit += [str(place / "net.safetensors"), "--out", str(tmp_path / "d.safetensors")]
+    fit += ["--data", str(tmp_path / "unknown.parquet")]
+    kept = ["--merge", str(tmp_path / "kept"), "--detector", str(place / "d.safetensors")]
+    for more in (["--methods", "knn"], kept, []):
+        assert main([*fit, *more]) == 2
+        assert "that a person marked unknown" in capsys.readouterr().err
