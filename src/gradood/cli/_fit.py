@@ -103,7 +103,6 @@ def fit(
     files.check(named=named, preprocessed=bool(changes))
     if loading.spread(model.device) is not None:
         files.check_place("--on" if loading.on is not None else "--devices")
-    _check_known(files.source)
     if files.merge is not None:
         merge_fit(model, loading, files)
         return
@@ -135,13 +134,6 @@ def fit(
         "subject": loaded.to_dict(),
     }
     document(result) if files.json else data(_fit_lines(result))
-
-
-def _check_known(source: str) -> None:
-    """Refuse what a person marked unknown, before the model is built, as that may take long."""
-    from gradood.triage import check_known
-
-    check_known(source)
 
 
 def _learn(

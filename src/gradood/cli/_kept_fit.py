@@ -74,6 +74,7 @@ class FitFiles:
 
         Raises:
             ConfigError: names the option.
+            DataError: a person marked some of the data unknown.
         """
         if (self.merge is None) != (self.detector is None):
             raise ConfigError(
@@ -92,6 +93,9 @@ class FitFiles:
             check_target(self.keep, force=self.force, source=self.merge)
             if self.keep.resolve() == self.out.resolve():
                 raise ConfigError("--keep-partials and --out name one file; name two.")
+        from gradood.triage import check_known
+
+        check_known(self.source)
 
     def check_place(self, option: str) -> None:
         """Refuse another place than this process.
