@@ -2,6 +2,7 @@
 
     python benchmarks/attribution.py --work FOLDER --vit small_vit.safetensors
         --write docs/results/attribution.md [--networks A,B] [--fit 2000] [--rows 200] [--heads]
+        [--methods A,B]
 
 On ResNet-20 and DenseNet-101 of ../shared and the ViT of benchmarks/cifar_networks.py. Figures of
 each network are kept in the work folder; those that are there are not made again. With --heads,
@@ -126,17 +127,20 @@ def removed(
     return found
 
 
-def measured(network: str, vit: Path, fit: int, rows: int, heads: bool) -> dict[str, Any]:
-    """All figures of one network; with `heads` of methods of features and logits."""
-    model, (x, y) = cifar_network(network, vit), images_of(network, "cifar10_train_a", fit)
-    names = [method.name for method in gradood.methods()]
+def measured(
+    network: str, given: argparse.Namespace, names: list[str] | None = None
+) -> dict[str, Any]:
+    """All figures of one network, of these methods or all."""
+    fit, rows, model = given.fit, given.rows, cifar_network(network, given.vit)
+    x, y = images_of(network, "cifar10_train_a", fit)
+    names = names or [method.name for method in gradood.methods()]
     monitor = gradood.Monitor(model, names, skip_unusable=True, progress=False)
     monitor.bind(x[:2])
     left = dict(monitor.left_out) | unexplained(bound_of(monitor))
     groups: dict[bool, list[str]] = {False: [], True: []}
     for name, detector in monitor.detectors.items():
         reads = {*bound_of(monitor).reads(name)}
-        if heads and not reads <= {FEATURES, LOGITS, KEYS}:
+        if given.heads and not reads <= {FEATURES, LOGITS, KEYS}:
             left[name] = "reads more"
         if name not in left:
             groups[detector.attribution.startswith("layers")].append(name)
@@ -280,6 +284,7 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--heads", action="store_true", help="features and logits alone")
+    parser.add_argument("--methods", default="", help="measure these again")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -287,8 +292,11 @@ def main() -> None:
     networks = given.networks.split(",")
     for name in networks:
         file = given.work / f"{name}.json"
-        if not file.exists():
-            found = measured(name, given.vit, given.fit, given.rows, given.heads)
+        before = json.loads(file.read_text()) if file.exists() else None
+        if before is None or given.methods:
+            found = measured(name, given, given.methods.split(",") if given.methods else None)
+            if before is not None:
+                found = before | {"methods": before["methods"] | found["methods"]}
             file.write_text(json.dumps(found | {"date": str(date.today())}, indent=1) + "\n")
     if given.write is not None:
         before = given.write.read_text() if given.write.exists() else "# Attribution\n"

@@ -185,6 +185,17 @@ def fits(found: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def spaced(text: str) -> str:
+    """The page with one empty line before each table, and none twice."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line.startswith("|") and lines and lines[-1] and not lines[-1].startswith("|"):
+            lines.append("")
+        if line or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -200,9 +211,7 @@ def main() -> None:
     lines += beside(read("beside"))
     done = [json.loads(p.read_text()) for p in given.folder.glob("fit-*.json")]
     lines += fits(sorted(done, key=lambda row: (-row["rows"], row["method"])))
-    given.out.write_text(
-        "\n".join(line.rstrip("\n") for line in lines).replace("\n\n\n", "\n\n") + "\n"
-    )
+    given.out.write_text(spaced("\n".join(line.rstrip("\n") for line in lines)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """2,000 scored images of five sets: the triage page in a browser, marks, and a second run.
 
-Makes the page of ResNet-20 (CIFAR-10) scores, opens it in Chromium, lists by rate, marks by key and
-mouse, exports, feeds back, and scores what was held back before and after:
+Makes the page of ResNet-20 (CIFAR-10) scores with the reasons of `gradood explain`, opens it in
+Chromium, lists by rate, marks by key, exports, feeds back, and scores what was held back before and
+after. Figures are printed as lines of JSON:
 
     python benchmarks/triage.py --out /tmp/triage --chromium /usr/bin/chromium
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 SETS = ("cifar10_test", "svhn_test", "textures10_test", "cifar100_test", "mnist_test")
@@ -41,15 +43,18 @@ def main() -> None:
     run("fit", *MODEL, *fit, "--combine", "fisher", "--out", detector, "--keep-partials", kept)
     run("calibrate", *MODEL, "--detector", detector, "--data", calibration, "--out", detector)
     scores(out / "scores-1", first, detector)
-    features(out, first)
-    made = timed("page", lambda: page(out))
-    print(json.dumps({"page": made}))
-    print(json.dumps({"browser": browse(out, chromium)}))
-    fed = json.loads(run("triage", out / "scores-1", *marks(out), "--json").stdout)
-    print(json.dumps({"fed back": fed["marks"]["counts"], "guessed": fed["marks"]["guessed"]}))
+    why = ("--known", f"{calibration}[:1000]", "--out", out / "why.parquet")
+    reasons = ("explain", *MODEL, "--detector", detector, "--data", first, *why)
+    timed("explain", lambda: run(*reasons))
+    tell("page", timed("page", lambda: page(out)))
+    tell("false discovery", discoveries(out / "scores-1"))
+    tell("browser", browse(out, chromium))
+    fed = json.loads(run("triage", out / "scores-1", *marks(out), "--json").stdout)["marks"]
+    tell("fed back", {**fed["counts"], "classes guessed": fed["guessed"], "open": fed["open"]})
     again, more = out / "second.safetensors", out / "to"
     merge = ("--merge", kept, "--detector", detector, "--data", more / "known.parquet")
     run("fit", *MODEL, *merge, "--out", again)
+    tell("bytes", {file.name: file.stat().st_size for file in (detector, kept, again)})
     refused = run(
         *("calibrate", *MODEL, "--detector", again, "--data", more / "known.parquet"),
         *("--out", again),
@@ -60,10 +65,23 @@ def main() -> None:
     pooled.mkdir(exist_ok=True)
     for name, file in (("old", calibration), ("sample", more / "sample.parquet")):
         (pooled / f"{name}.parquet").write_bytes(Path(file).read_bytes())
-    run("calibrate", *MODEL, "--detector", again, "--data", pooled, "--out", again)
-    for name, file in (("before", detector), ("after", again)):
-        scores(out / f"scores-2-{name}", second, file)
-        print(json.dumps({name: figures(out / f"scores-2-{name}", second)}))
+    runs = {"before": detector, "after": again}
+    calibrated = {"after": pooled, "sample alone": more / "sample.parquet"}
+    # What is refused, with the rule taken off by hand: why it is refused.
+    pq.write_table(
+        pq.read_table(more / "known.parquet").replace_schema_metadata(None),
+        out / "stripped.parquet",
+    )
+    calibrated["the fit before, calibrated on flagged items"] = out / "stripped.parquet"
+    for number, (name, source) in enumerate(calibrated.items()):
+        fitted = detector if "before" in name else again
+        runs[name] = out / f"calibrated-{number}.safetensors"
+        words = ("--detector", fitted, "--data", source, "--out", runs[name])
+        run("calibrate", *MODEL, *words)
+    for number, (name, file) in enumerate(runs.items()):
+        folder = out / f"scores-2-{number}"
+        scores(folder, second, file)
+        tell(name, figures(folder))
 
 
 def data(out: Path) -> tuple[Path, Path, Path]:
@@ -92,31 +110,9 @@ def scores(folder: Path, source: Path, detector: Path) -> None:
     run("score", source, *MODEL, "--detector", detector, "--out", folder, "--workers", "0")
 
 
-def features(out: Path, source: Path) -> None:
-    """The network's features of each item, by id, for clusters."""
-    import torch
-
-    import gradood
-    from gradood.batch import list_images
-    from gradood.data import Preprocess, loader, open_images
-    from gradood.models import REFERENCES, build, load_weights
-
-    model = build("resnet20").eval()
-    load_weights(model, Path(MODEL[3]))
-    monitor = gradood.load(out / "first.safetensors", model)
-    images = open_images(str(source), Preprocess(**REFERENCES["resnet20"].preprocess))
-    found = monitor.predict(loader(images, batch_size=128), keep=("features",))
-    values = next(iter(found.values())).features
-    assert isinstance(values, torch.Tensor)
-    listed = list_images(str(source))
-    ids = [listed.id(i) for i in range(len(listed))]
-    columns = {"id": ids, "features": values.float().tolist()}
-    pq.write_table(pa.table(columns), out / "details.parquet")
-
-
 def page(out: Path) -> dict[str, Any]:
     """Make the page; what the command says of it."""
-    words = ("--out", out / "page.html", "--details", out / "details.parquet", "--force")
+    words = ("--out", out / "page.html", "--details", out / "why.parquet", "--force")
     return json.loads(run("triage", out / "scores-1", *words, "--json").stdout)["page"]
 
 
@@ -129,45 +125,16 @@ def browse(out: Path, chromium: str) -> dict[str, Any]:
     """What a person does on the page; a mark is the truth, which the name of an item tells."""
     from playwright.sync_api import sync_playwright
 
-    truth = {row["name"]: row for row in pq.read_table(out / "stream-1.parquet").to_pylist()}
-    names = list(truth)
-    told: dict[str, Any] = {"complaints": []}
+    complaints: list[str] = []
+    asked: list[str] = []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         tab = context.new_page()
-        tab.on("console", lambda message: told["complaints"].append(message.text))
-        tab.on("pageerror", lambda error: told["complaints"].append(str(error)))
-        asked: list[str] = []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: asked.append(request.url[:60]))
-        begin = time.perf_counter()
-        tab.goto((out / "page.html").as_uri())
-        tab.locator(".card.current").wait_for()
-        told["seconds to open"] = round(time.perf_counter() - begin, 2)
-        told["cards"] = tab.locator(".card").count()
-        told["note"] = tab.locator("#note").inner_text()
-        tab.screenshot(path=out / "light.png")
-        tab.locator("#theme").click()
-        tab.screenshot(path=out / "dark.png")
-        tab.locator("#theme").click()
-        begin = time.perf_counter()
-        tab.locator("#rate").fill("17")
-        tab.locator(".card").first.wait_for()
-        told["seconds to list at 50 %"] = round(time.perf_counter() - begin, 2)
-        told["cards at 50 %"] = tab.locator(".card").count()
-        tab.locator("#rate").fill("10")
-        for view in ("decision", "sample"):
-            tab.locator(f'input[name="view"][value="{view}"]').check(force=True)
-            begin = time.perf_counter()
-            numbers = tab.locator(".card").evaluate_all("all => all.map((e) => e.ariaLabel)")
-            tab.locator(".card").first.click()
-            for name in numbers:
-                known = _set(name, truth, names) == KNOWN
-                tab.keyboard.press("1" if known else "2")
-            told[f"seconds to mark {len(numbers)} in {view}"] = round(
-                time.perf_counter() - begin, 2
-            )
-            tab.screenshot(path=out / f"{view}.png")
+        told = look(tab, out) | mark(tab, out)
         with tab.expect_download() as download:
             tab.keyboard.press("e")
         download.value.save_as(out / "marks.csv")
@@ -176,28 +143,85 @@ def browse(out: Path, chromium: str) -> dict[str, Any]:
         told["note after reload"] = tab.locator("#note").inner_text()
         tab.set_viewport_size({"width": 390, "height": 800})
         tab.screenshot(path=out / "narrow.png")
-        told["requests beside the page and data"] = [
-            url for url in asked if not url.startswith(("data:", "file:", "blob:"))
-        ]
         browser.close()
+    others = [url for url in asked if not url.startswith(("data:", "file:", "blob:"))]
+    return told | {"console": complaints, "requests beside the page": others}
+
+
+def look(tab: Any, out: Path) -> dict[str, Any]:
+    """Open the page, light and dark; list by rate, filter and search."""
+    told: dict[str, Any] = {}
+    cards = tab.locator(".card")
+    begin = time.perf_counter()
+    tab.goto((out / "page.html").as_uri())
+    tab.locator(".card.current").wait_for()
+    told["seconds to open"] = round(time.perf_counter() - begin, 2)
+    told["note"] = tab.locator("#note").inner_text()
+    tab.screenshot(path=out / "light.png")
+    Image.open(out / "light.png").save(out / "triage.webp", quality=85)
+    tab.locator("#theme").click()
+    tab.screenshot(path=out / "dark.png")
+    tab.locator("#theme").click()
+    for step, rate in ((17, "50 %"), (0, "0.1 %"), (10, "10 %")):
+        begin = time.perf_counter()
+        tab.locator("#rate").fill(str(step))
+        told[f"cards at {rate}"] = cards.count()
+        told[f"seconds to list at {rate}"] = round(time.perf_counter() - begin, 2)
+    tab.locator("#search").fill("mnist_test/")
+    told["cards found by a search for mnist_test/"] = cards.count()
+    tab.locator("#search").fill("")
     return told
 
 
-def _set(identity: str, truth: dict[str, Any], names: list[str]) -> str:
+def mark(tab: Any, out: Path) -> dict[str, Any]:
+    """Mark all that is flagged, and the random sample, by key alone; then filter by mark."""
+    told: dict[str, Any] = {}
+    cards = tab.locator(".card")
+    for view in ("decision", "sample"):
+        tab.locator(f'input[name="view"][value="{view}"]').check(force=True)
+        begin = time.perf_counter()
+        names = cards.evaluate_all("all => all.map((e) => e.ariaLabel)")
+        cards.first.focus()
+        for name in names:
+            tab.keyboard.press("1" if _set(name) == KNOWN else "2")
+        seconds = round(time.perf_counter() - begin, 2)
+        told[f"marked by key, {view}"] = {"items": len(names), "seconds": seconds}
+        tab.screenshot(path=out / f"{view}.png")
+    tab.locator('input[name="view"][value="decision"]').check(force=True)
+    for name in ("known", "unknown", "unmarked", "all"):
+        tab.locator(f'input[name="filter"][value="{name}"]').check(force=True)
+        told[f"flagged and {name}"] = cards.count()
+    tab.locator("h1").click()
+    return told
+
+
+def _set(identity: str) -> str:
     """The set that an item is of."""
-    row = truth.get(identity) or truth[names[int(identity.rpartition("#")[2])]]
-    return str(row["name"]).partition("/")[0]
+    return identity.rpartition(":")[2].partition("/")[0]
 
 
-def figures(folder: Path, source: Path) -> dict[str, Any]:
+def discoveries(folder: Path) -> dict[str, Any]:
+    """Items called unknown at a rate, and the share of known ones among them."""
+    from gradood.triage import read_items, steps
+
+    items = read_items(folder)
+    known = np.array([_set(one) == KNOWN for one in items.ids])
+    found: dict[str, Any] = {"known among all": float(known.mean())}
+    for step in steps(items.p_value, (0.01, 0.05, 0.1, 0.2, 0.5)):
+        called = items.p_value <= step.largest if step.count else np.zeros(len(known), bool)
+        share = round(float(known[called].mean()), 4) if step.count else None
+        found[f"{step.rate:.0%}"] = {"called": step.count, "known among these": share}
+    return found
+
+
+def figures(folder: Path) -> dict[str, Any]:
     """False alarms on the known set and detections on the others, of the fused decision."""
     from gradood.metrics import auroc
+    from gradood.triage import read_items
 
-    tables = [pq.read_table(file) for file in sorted(folder.glob("scores-*.parquet"))]
-    table = pa.concat_tables(tables)
-    owner = [n.partition("/")[0] for n in pq.read_table(source)["name"].to_pylist()]
-    flagged, score = (np.asarray(table[name]) for name in ("is_ood", "score"))
-    sets = np.array(owner)
+    items = read_items(folder)
+    flagged, score = items.flagged, items.score
+    sets = np.array([_set(one) for one in items.ids])
     known = sets == KNOWN
     flags = {name: round(float(flagged[sets == name].mean()), 4) for name in SETS}
     return {"flagged": flags, "AUROC": round(float(auroc(score[known], score[~known])), 4)}
@@ -207,8 +231,13 @@ def timed(name: str, call: Any) -> Any:
     """What a call returns; prints how long it took."""
     begin = time.perf_counter()
     result = call()
-    print(json.dumps({f"seconds, {name}": round(time.perf_counter() - begin, 1)}))
+    tell(f"seconds, {name}", round(time.perf_counter() - begin, 1))
     return result
+
+
+def tell(name: str, value: Any) -> None:
+    """One line of JSON."""
+    print(json.dumps({name: value}), flush=True)
 
 
 def run(*words: Any, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -81,7 +81,7 @@ def main() -> None:
         model = ("--model", "digits_net", "--num-classes", "8", "--weights", weights)
         here, there = str(work / "here.safetensors"), str(work / "there.safetensors")
         fit = ("fit", *model, "--data", str(demo / "train"), "--methods", METHODS)
-        fit = (*fit, "--combine", "fisher", "--batch-size", "4", "--out")
+        fit = (*fit, "--combine", "fisher", "--batch-size", "16", "--out")
         gradood(*fit, here)
         gradood(*fit, there, *CLUSTER)
         difference = largest_difference(Path(here), Path(there))

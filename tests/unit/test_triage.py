@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from gradood.triage import (
     Items,
     PageOptions,
     feed_back,
+    open_rows,
     read_items,
     read_marks,
     review_sample,
@@ -25,6 +27,8 @@ from gradood.triage import (
 )
 from gradood.triage._groups import groups
 from gradood.triage._page import content, write_page
+from gradood.triage._table_rows import row_texts
+from gradood.triage._thumbnails import thumbnail_sheets
 
 NONE = Details({}, {}, {})
 
@@ -203,3 +207,51 @@ def test_the_page_holds_nothing_that_html_takes_for_its_own(tmp_path, folder):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(DataError, match="no finished results"):
         read_items(tmp_path)
+
+
+def test_noise_fills_a_sheet(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(3):
+        pixels = generator.integers(0, 255, (256, 256, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.bmp")
+    images = list_images(str(tmp_path))
+    sheets, places = thumbnail_sheets(images, ["0.bmp", "1.bmp", "2.bmp", "gone"], 256)
+    assert len(sheets) == 1 and places == {
+        "0.bmp": [0, 0, 0],
+        "1.bmp": [0, 1, 0],
+        "2.bmp": [0, 0, 1],
+    }
+
+
+def test_rows_of_a_table_are_read_marked_and_rows_again(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("label,width,note\n1,0.5,</script>\n0,1.5,plain\n1,2.5,\n", "utf-8")
+    preprocess = {"kind": "features", "numbers": ["width"]}
+    rows = open_rows(f"{file}[:2]", preprocess)
+    one = replace(items([0.01, 0.02, 0.9], [rows.id(i) for i in range(3)]), preprocess=preprocess)
+    sample = review_sample(one.ids, 1, 0, one.job)
+    made = content(one, sample, NONE, rows, PageOptions())
+    shown = {item["id"]: item["text"] for item in made["items"]}
+    assert shown[one.ids[0]] == "label: 1\nwidth: 0.5\nnote: </script>"
+    marks = read_marks(export(tmp_path / "m.csv", [(i, "known", "") for i in one.ids]), one.job)
+    fed = feed_back(one, marks, sample, rows, tmp_path / "to")
+    table = pq.read_table(fed.files["known"])
+    assert table.column_names == ["width", "note", "label", "label_given", "name"]
+    assert table["label"].to_pylist() == [0, 0] and fed.counts["sample"] == 1
+    texts = {"kind": "text", "column": "note"}
+    assert row_texts(rows, one.ids[:1], texts) == {one.ids[0]: "</script>"}
+    with pytest.raises(DataError, match="marked inputs are not in"):
+        feed_back(one, marks, sample, list_images(str(_image(tmp_path))), tmp_path / "to")
+
+
+def _image(folder: Path) -> Path:
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def test_items_with_features_are_clusters_and_others_profiles():
+    one = items([0.01, 0.02, 0.03, 0.04])
+    details = Details({i: np.ones(2, np.float32) for i in one.ids[:2]}, {}, {})
+    found = groups(one, range(4), details, 0)
+    assert [group.members for group in found] == [(0, 1), (2, 3)]
+    assert "feature space" in found[0].title and "Taken for class" in found[1].title

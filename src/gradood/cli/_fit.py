@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from gradood.cli._bad_rows import source_of, without
 from gradood.cli._cluster import ClusterLoadingOptions, subject_of
-from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
+from gradood.cli._detector_file import noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._guard import GuardOptions, fit_guard
-from gradood.cli._kept_fit import KeptFitOptions, kept, merge_fit, partials_line
+from gradood.cli._kept_fit import FitFiles, kept, merge_fit, partials_line
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._options import (
     METHODS,
-    Force,
-    Json,
     MethodOptions,
     PreprocessOptions,
 )
@@ -87,35 +84,12 @@ class FusedMethodOptions(MethodOptions):
             raise ConfigError(f"{given} was given without --methods; name the methods, or all.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitFiles:
-    """What a fit reads and writes."""
-
-    source: Annotated[
-        str,
-        option(
-            "PATH",
-            "In-distribution training images, or without --methods images that the network was "
-            "not trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
-            "classes.",
-            "--data",
-        ),
-    ]
-    out: Annotated[Path, option("FILE", "Where the detector goes: one safetensors file.")]
-    force: Force = False
-    json: Json = False
-
-    def __post_init__(self) -> None:
-        check_target(self.out, force=self.force)
-
-
 def fit(
     model: NewModelOptions,
     methods: FusedMethodOptions,
     preprocessing: PreprocessOptions,
     loading: ClusterLoadingOptions,
     guard: GuardOptions,
-    partials: KeptFitOptions,
     files: FitFiles,
 ) -> None:
     """Fit detectors on a model's own training data, in one pass, and save them in one file.
@@ -126,11 +100,11 @@ def fit(
     """
     changes = preprocessing.values()
     named = methods.methods is not None
-    partials.check(files.out, force=files.force, named=named, preprocessed=bool(changes))
+    files.check(named=named, preprocessed=bool(changes))
     if loading.spread(model.device) is not None:
-        partials.check_place("--on" if loading.on is not None else "--devices")
-    if partials.merge is not None:
-        merge_fit(model, loading, partials, files)
+        files.check_place("--on" if loading.on is not None else "--devices")
+    if files.merge is not None:
+        merge_fit(model, loading, files)
         return
     methods.check()
     guard.check(named=named)
@@ -143,15 +117,7 @@ def fit(
         fit_guard(loaded, images, loading, guard, files, model, json=files.json)
         return
     monitor = _monitor(loaded, images, methods, model)
-    size = None
-    if place is not None:
-        from gradood import scale
-
-        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=place)
-    elif partials.keep is not None:
-        size = kept(monitor, loading.loader(images), partials.keep)
-    else:
-        monitor.fit(loading.loader(images))
+    size = _learn(monitor, images, model, loading, files, place)
     for name, reason in monitor.left_out.items():
         say(f"left out {name}: {reason}")
     monitor.save(files.out)
@@ -164,10 +130,30 @@ def fit(
             "n": learned,
             "labels": images.labeled,
         },
-        "partials": partials.to_dict(size),
+        "partials": files.to_dict(size),
         "subject": loaded.to_dict(),
     }
     document(result) if files.json else data(_fit_lines(result))
+
+
+def _learn(
+    monitor: "Monitor",
+    images: "RowDataset",
+    model: NewModelOptions,
+    loading: ClusterLoadingOptions,
+    files: FitFiles,
+    place: "Place | None",
+) -> int | None:
+    """Fit, here or elsewhere; the bytes of the kept fit, or None if none was asked for."""
+    if place is not None:
+        from gradood import scale
+
+        scale.fit(monitor, images, subject_of(model), loading=loading.loading(), cluster=place)
+        return None
+    if files.keep is not None:
+        return kept(monitor, loading.loader(images), files.keep)
+    monitor.fit(loading.loader(images))
+    return None
 
 
 def _monitor(

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gradood.cli._bad_rows import source_of
 from gradood.cli._cluster import ClusterLoadingOptions
 from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._model_output import NewModelOptions
+from gradood.cli._options import Force, Json
 from gradood.cli._output import data, document, pairs
 from gradood.errors import ConfigError, DataError, ModelMismatchError
 
@@ -18,21 +19,33 @@ if TYPE_CHECKING:
     from gradood.data import RowDataset
     from gradood.monitor import Monitor
 
-__all__ = ["KeptFitOptions", "kept", "merge_fit", "partials_line"]
+__all__ = ["FitFiles", "kept", "merge_fit", "partials_line"]
+
+_KEPT = "Kept fit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptFitOptions:
-    """What a fit accumulated, in a file of its own."""
+class FitFiles:
+    """What a fit reads and writes."""
 
-    PANEL: ClassVar[str] = "Kept fit"
-
+    source: Annotated[
+        str,
+        option(
+            "PATH",
+            "In-distribution training images, or without --methods images that the network was "
+            "not trained on: a folder, Parquet or archive; [:2000] draws so many evenly over the "
+            "classes.",
+            "--data",
+        ),
+    ]
+    out: Annotated[Path, option("FILE", "Where the detector goes: one safetensors file.")]
     keep: Annotated[
         Path | None,
         option(
             "FILE",
             "Keep what the fit accumulated, so that data can be added later; its size is printed.",
             "--keep-partials",
+            panel=_KEPT,
         ),
     ] = None
     merge: Annotated[
@@ -40,18 +53,22 @@ class KeptFitOptions:
         option(
             "FILE",
             "Add --data to this kept fit, of --detector. The result must be calibrated anew.",
+            panel=_KEPT,
         ),
     ] = None
     detector: Annotated[
-        Path | None, option("FILE", "The detector of the kept fit; with --merge.")
+        Path | None, option("FILE", "The detector of the kept fit; with --merge.", panel=_KEPT)
     ] = None
+    force: Force = False
+    json: Json = False
 
-    def check(self, out: Path, *, force: bool, named: bool, preprocessed: bool) -> None:
+    def __post_init__(self) -> None:
+        check_target(self.out, force=self.force)
+
+    def check(self, *, named: bool, preprocessed: bool) -> None:
         """Refuse what cannot be meant, and files that would be lost.
 
         Args:
-            out: where the detector goes.
-            force: whether other files may be replaced.
             named: whether methods are named.
             preprocessed: whether preprocessing options are given.
 
@@ -72,8 +89,8 @@ class KeptFitOptions:
                 "--keep-partials is of a fit with --methods; a guard is made anew with more data."
             )
         if self.keep is not None:
-            check_target(self.keep, force=force, source=self.merge)
-            if self.keep.resolve() == out.resolve():
+            check_target(self.keep, force=self.force, source=self.merge)
+            if self.keep.resolve() == self.out.resolve():
                 raise ConfigError("--keep-partials and --out name one file; name two.")
 
     def check_place(self, option: str) -> None:
@@ -96,17 +113,6 @@ class KeptFitOptions:
         return None if size is None else {"file": str(self.keep), "bytes": size}
 
 
-class _Files(Protocol):
-    """What `gradood fit` reads and writes."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def out(self) -> Path: ...
-    @property
-    def json(self) -> bool: ...
-
-
 def kept(monitor: "Monitor", batches: Any, file: Path) -> int:
     """Fit, and keep what was accumulated; returns the bytes of the file."""
     from gradood.monitor import save_partials
@@ -116,9 +122,7 @@ def kept(monitor: "Monitor", batches: Any, file: Path) -> int:
     return save_partials(file, monitor, partials)
 
 
-def merge_fit(
-    model: NewModelOptions, loading: ClusterLoadingOptions, options: KeptFitOptions, files: _Files
-) -> None:
+def merge_fit(model: NewModelOptions, loading: ClusterLoadingOptions, files: FitFiles) -> None:
     """Add data to a kept fit, save the detector that learned from both, and say so.
 
     Raises:
@@ -129,37 +133,37 @@ def merge_fit(
     from gradood.bench import example_of
     from gradood.monitor import load, load_partials, save_partials
 
-    assert options.merge is not None and options.detector is not None
-    check(options.detector)  # Before the model is built, as that may take long.
+    assert files.merge is not None and files.detector is not None
+    check(files.detector)  # Before the model is built, as that may take long.
     loaded = model.load(columns=loading.choice())
-    monitor = load(options.detector, loaded.model)
+    monitor = load(files.detector, loaded.model)
     preprocess = loaded.preprocess_like(monitor.preprocess)
     images = loading.open(files.source, preprocess)
     say_passed_over(images)
     images = loading.usable(images)
     if not monitor._session.unbound.learners:
         raise ConfigError(
-            f"no detector of {str(options.detector)!r} learns; there is nothing to add."
+            f"no detector of {str(files.detector)!r} learns; there is nothing to add."
         )
     monitor.bind(example_of(images))
-    before = load_partials(options.merge, monitor)
-    _same_fit(monitor, before, options)
+    before = load_partials(files.merge, monitor)
+    _same_fit(monitor, before, files)
     added = monitor.accumulate(loading.loader(images))
-    _check_added(before, added, str(options.merge))
+    _check_added(before, added, str(files.merge))
     total = monitor.merge(before, added)
     monitor.finish(total)
     monitor.save(files.out)
-    size = None if options.keep is None else save_partials(options.keep, monitor, total)
+    size = None if files.keep is None else save_partials(files.keep, monitor, total)
     result = {
         **saved(files.out),
         "fit": {
-            "merged": str(options.merge),
+            "merged": str(files.merge),
             **source_of(files.source, images),
             "n_before": _samples(before),
             "n_added": len(images),
             "n": _samples(total),
         },
-        "partials": options.to_dict(size),
+        "partials": files.to_dict(size),
         "subject": loaded.to_dict(),
     }
     document(result) if files.json else data(_lines(result, images))
@@ -172,13 +176,13 @@ def partials_line(partials: Mapping[str, Any] | None) -> dict[str, str]:
     return {"kept fit": f"{partials['file']} ({partials['bytes']:,} bytes)"}
 
 
-def _same_fit(monitor: "Monitor", kept: "Partials", options: KeptFitOptions) -> None:
+def _same_fit(monitor: "Monitor", kept: "Partials", files: FitFiles) -> None:
     """Refuse partials of another fit than the detector's, of which nothing would be left."""
     fitted = monitor._session.state.fitted
     if fitted is None or kept.seen is None or _keys(fitted) != _keys(kept.seen):
         raise DataError(
-            f"{str(options.merge)!r} was kept of another fit than that of "
-            f"{str(options.detector)!r}: the samples differ. Give the two files of one fit."
+            f"{str(files.merge)!r} was kept of another fit than that of "
+            f"{str(files.detector)!r}: the samples differ. Give the two files of one fit."
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,28 +59,34 @@ def score(
             summary = scored_by_graph(files.onnx, source, changes, files.out, job)
         _print(summary, json=files.json)
         return
-    if files.detector is None or not model.model:
-        missing = "--detector" if files.detector is None else "--model"
-        raise ConfigError(
-            f"missing option {missing!r}: give --detector FILE and --model SPEC, or --onnx FILE"
-        )
+    detector = _detector(files, model)
     job.spread(model.device)  # Says what is wrong with it.
     from gradood.artifact import read
     from gradood.batch import load_predictor
 
-    artifact = read(files.detector)  # Before the model is built, as that may take long.
+    artifact = read(detector)  # Before the model is built, as that may take long.
     choice = columns.choice()
     stored = artifact.verified.manifest.preprocess
     of_images = not choice.given and "kind" not in (stored or {})
     listed = _listed(source, job) if of_images else None
     loaded = model.load(changes, choice)
-    name = str(files.detector)
+    name = str(detector)
     predictor = load_predictor(artifact, loaded.model, override=model.override, source=name)
     preprocess = _preprocess(predictor.monitor.preprocess, loaded, changes)
     rows = listed or _listed(source, job, preprocess)
     with _resumable(files):
         summary = _scored(predictor, rows, preprocess, files, model, job)
     _print(summary, json=files.json)
+
+
+def _detector(files: ScoreFiles, model: ScoredModelOptions) -> Path:
+    """The detector's file; without a graph a model must be named, too."""
+    if files.detector is None or not model.model:
+        missing = "--detector" if files.detector is None else "--model"
+        raise ConfigError(
+            f"missing option {missing!r}: give --detector FILE and --model SPEC, or --onnx FILE"
+        )
+    return files.detector
 
 
 @contextmanager

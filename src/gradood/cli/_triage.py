@@ -11,6 +11,7 @@ from gradood.errors import ConfigError, GradoodError
 
 if TYPE_CHECKING:
     from gradood.data import ImageSource
+    from gradood.data._column_source import ColumnRows
     from gradood.triage import Items
 
 __all__ = ["triage"]
@@ -71,23 +72,33 @@ class MarkFiles:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ItemOptions:
+    """What was scored, and by what."""
+
+    images: Annotated[
+        str | None,
+        option(
+            "PATH",
+            "Where the images or the table are, if not where they were scored; none shows none.",
+        ),
+    ] = None
+    image_column: ImageColumn = "image"
+    detector: Annotated[
+        Path | None,
+        option("FILE", "The detector that scored, to know whether it compares within classes."),
+    ] = None
+    decision: Annotated[
+        str | None, option("NAME", "The detector that decides, where several are not combined.")
+    ] = None
+
+
 def triage(
     scores: Annotated[Path, argument("SCORES", "Folder that gradood score wrote.")],
     page: PageFiles,
     sample: SampleOptions,
     marks: MarkFiles,
-    images: Annotated[
-        str | None,
-        option("PATH", "Where the images are, if not where they were scored; none shows none."),
-    ] = None,
-    image_column: ImageColumn = "image",
-    detector: Annotated[
-        Path | None,
-        option("FILE", "The detector that scored, to know whether it compares within classes."),
-    ] = None,
-    decision: Annotated[
-        str | None, option("NAME", "The detector that decides, where several are not combined.")
-    ] = None,
+    scored: ItemOptions,
     json: Json = False,
 ) -> None:
     """Show flagged items on a page, grouped, to be marked; and write what marks may be used for.
@@ -103,13 +114,13 @@ def triage(
         raise ConfigError(f"--out {str(page.out)!r} is there already; name another, or --force.")
     from gradood.triage import read_items, review_sample
 
-    items = read_items(scores, decision)
+    items = read_items(scores, scored.decision)
     tested = [one for one, known in zip(items.ids, items.tested, strict=True) if known]
     drawn = review_sample(tested, sample.sample, sample.seed, items.job)
-    source = _images(items, images, image_column)
+    source = _inputs(items, scored.images, scored.image_column)
     result: dict[str, Any] = {"items": len(items), "scored": len(tested)}
     if page.out is not None:
-        result["page"] = _write(items, drawn, source, page, sample.seed, detector)
+        result["page"] = _write(items, drawn, source, page, sample.seed, scored.detector)
     if marks.marks is not None and marks.to is not None:
         from gradood.triage import feed_back, read_marks
 
@@ -118,25 +129,29 @@ def triage(
     document(result) if json else data(_lines(result))
 
 
-def _images(items: "Items", named: str | None, column: str) -> "ImageSource | None":
-    """Where the images are; None if there are none, and that was not named."""
+def _inputs(items: "Items", named: str | None, column: str) -> "ImageSource | ColumnRows | None":
+    """The images, or the rows of the table; None if there are none, and that was not named."""
     if named == "none" or not (named or items.place):
         return None
     from gradood.batch import list_images
+    from gradood.triage import open_rows
 
+    place = named or items.place
     try:
-        return list_images(named or items.place, image_column=column)
+        if "kind" in items.preprocess:
+            return open_rows(place, items.preprocess)
+        return list_images(place, image_column=column)
     except GradoodError as error:
         if named is not None:
             raise
-        say(f"no images: {error}")
+        say(f"inputs are not shown: {error}")
         return None
 
 
 def _write(
     items: "Items",
     drawn: Any,
-    source: "ImageSource | None",
+    source: "ImageSource | ColumnRows | None",
     page: PageFiles,
     seed: int,
     detector: Path | None,

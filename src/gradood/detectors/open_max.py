@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from gradood.detectors._shared.attributions import Terms, head_terms
 from gradood.detectors._shared.banks import (
     check_samples,
     rows_within,
@@ -25,6 +26,8 @@ from gradood.functional.openmax import (
     bounded,
     class_models,
     distances_to,
+    rank_shares,
+    revised_log_odds,
     tail_models,
     unknown_log_odds,
 )
@@ -86,9 +89,8 @@ class OpenMax(Learner[FarthestRows]):
         "classified samples than the tail, or logits are negative, which are revised upward."
     )
     attribution = (
-        "logit path: the score is of the logits, whose straight path from the reference's is "
-        "that of the features; where the order of two classes changes on the way the score "
-        "jumps, which is the part jump"
+        "terms: the path of the logits, which is that of the features, with the ranks that the "
+        "classes have for the sample; the reference value is that of the same ranks"
     )
     published = MappingProxyType({"tailsize": 20})
     state_shapes = (
@@ -191,9 +193,23 @@ class OpenMax(Learner[FarthestRows]):
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
         logits = bounded(evidence.logits)
+        outlying = self._outlying(logits, state)
+        return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))
+
+    def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
+        """See `attribution`."""
+        shares = rank_shares(bounded(evidence.logits), min(self.alpha, evidence.classes))
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            logits = bounded(points)
+            return revised_log_odds(logits, self._outlying(logits, state), shares[rows])
+
+        return head_terms(None, evidence, reference, score)
+
+    def _outlying(self, logits: Tensor, state: State) -> Tensor:
+        """(batch, classes) the probability that logits are too far from those of each class."""
         distances = distances_to(logits, state["centers"], self.distance)
         weibull = Weibull(
             state["start"], state["shape"], state["log_scale"], float(self.translation)
         )
-        outlying = torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)
-        return unknown_log_odds(logits, outlying, min(self.alpha, evidence.classes))
+        return torch.where(state["shape"] > 0, weibull.cdf(distances), 1.0)

@@ -18,6 +18,8 @@ __all__ = ["FarthestRows"]
 _KINDS: tuple[Distance, ...] = get_args(Distance)
 _WHAT = "farthest rows"
 
+_TOGETHER = 4096
+"""Rows whose distances are computed at once."""
 _SLACK = 0.25
 """Of `size`, that is kept beyond it before the nearest rows are dropped."""
 
@@ -124,9 +126,10 @@ class FarthestRows:
     def _farthest(self) -> "FarthestRows":
         """Of each class the part of `size` that lies farthest from its mean."""
         table, count = self.table(), len(self.moments.count)
-        labels, rows = table["labels"], table["rows"].double()
-        near = own_distances(rows, self.moments.mean[labels], self.kind)
-        far = near.argsort(descending=True, stable=True)
+        labels, means = table["labels"], self.moments.mean
+        parts = zip(table["rows"].split(_TOGETHER), labels.split(_TOGETHER), strict=True)
+        near = [own_distances(rows.double(), means[own], self.kind) for rows, own in parts]
+        far = torch.cat(near).argsort(descending=True, stable=True)
         order = far[labels[far].argsort(stable=True)]
         held = torch.bincount(labels, minlength=count)
         rank = (

@@ -16,6 +16,8 @@ __all__ = [
     "class_models",
     "distances_to",
     "own_distances",
+    "rank_shares",
+    "revised_log_odds",
     "tail_models",
     "tail_of",
     "unknown_log_odds",
@@ -192,11 +194,37 @@ def unknown_log_odds(
         outlying: w, the probability that z is too far from the mean activation of each class.
         alpha: α, from 1 to classes.
     """
+    return revised_log_odds(logits, outlying, rank_shares(logits, alpha))
+
+
+def rank_shares(
+    logits: Float[Tensor, "batch classes"], alpha: int
+) -> Float[Tensor, "batch classes"]:
+    """``(α + 1 − i)/α`` of the class of rank i of α, and 0 of all others.
+
+    Args:
+        logits: z.
+        alpha: α, from 1 to classes.
+    """
     if tracing():  # In a graph equal values rank by their index.
         ranked = logits.topk(alpha, 1).indices
     else:
         ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :alpha]
     weights = 1.0 - torch.arange(alpha, dtype=logits.dtype, device=logits.device) / alpha
-    share = torch.zeros_like(logits).scatter(1, ranked, weights.expand(logits.shape[0], -1))
+    return torch.zeros_like(logits).scatter(1, ranked, weights.expand(logits.shape[0], -1))
+
+
+def revised_log_odds(
+    logits: Float[Tensor, "batch classes"],
+    outlying: Float[Tensor, "batch classes"],
+    share: Float[Tensor, "batch classes"],
+) -> Float[Tensor, " batch"]:
+    """`unknown_log_odds` with the ranks given.
+
+    Args:
+        logits: z.
+        outlying: w.
+        share: from `rank_shares`.
+    """
     taken = logits * outlying * share
     return taken.sum(1) - torch.logsumexp(logits - taken, 1)

@@ -9,6 +9,7 @@ from gradood.triage._marks import Mark, read_marks
 from gradood.triage._page import PageOptions, write_page
 from gradood.triage._procedure import Step, steps
 from gradood.triage._sample import ReviewSample, review_sample
+from gradood.triage._table_rows import open_rows
 
 __all__ = [
     "Details",
@@ -19,6 +20,7 @@ __all__ = [
     "ReviewSample",
     "Step",
     "feed_back",
+    "open_rows",
     "read_details",
     "read_items",
     "read_marks",

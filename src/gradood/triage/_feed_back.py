@@ -13,11 +13,14 @@ from typing import Any
 
 from gradood._io.atomic import replace
 from gradood.data import ImageSource
+from gradood.data._column_source import ColumnRows
 from gradood.data._extras import arrow, parquet
+from gradood.data.sources import split_slice
 from gradood.errors import CalibrationError, DataError
 from gradood.triage._items import Items
 from gradood.triage._marks import Mark
 from gradood.triage._sample import ReviewSample, is_random
+from gradood.triage._table_rows import row_columns
 
 __all__ = ["FeedBack", "feed_back", "selection_of"]
 
@@ -46,7 +49,7 @@ def feed_back(
     items: Items,
     marks: Mapping[str, Mark],
     sample: ReviewSample,
-    images: ImageSource | None,
+    inputs: ImageSource | ColumnRows | None,
     out: Path,
 ) -> FeedBack:
     """Write what the marks may be used for, as Parquet.
@@ -61,11 +64,11 @@ def feed_back(
         items: of the job.
         marks: by id.
         sample: the random sample of the page.
-        images: where the job's images are; None writes the marks alone.
+        inputs: the job's images, or the rows of its table; None writes the marks alone.
         out: a folder.
 
     Raises:
-        DataError: a mark is of no item of the job, or its image is not there any more.
+        DataError: a mark is of no item of the job, or its input is not there any more.
         OSError: the folder cannot be written.
     """
     places = {one: i for i, one in enumerate(items.ids)}
@@ -89,11 +92,11 @@ def feed_back(
     files = {"marks": str(out / "marks.parquet")}
     counts = {"marks": len(marks)}
     _write(Path(files["marks"]), _mark_table(items, marks, places, reviewed), picked)
-    if images is not None:
-        rows = {images.id(row): row for row in range(len(images))}
+    if inputs is not None:
+        rows = {inputs.id(row): row for row in range(len(inputs))}
         for name, (ids, rule) in parts.items():
             if ids:
-                table = _image_table(items, marks, places, images, rows, ids)
+                table = _input_table(items, marks, places, inputs, rows, ids)
                 files[name], counts[name] = str(out / f"{name}.parquet"), len(ids)
                 _write(Path(files[name]), table, rule)
     guessed = sum(marks[one].label is None for one in parts["known"][0])
@@ -113,7 +116,7 @@ def selection_of(source: str) -> list[dict[str, Any]]:
     Raises:
         CalibrationError: some were picked, for being flagged.
     """
-    path = Path(source.partition("[")[0])
+    path = split_slice(source)[0]
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     rules = [rule for file in files if (rule := _rule(file)) is not None]
     picked = [rule for rule in rules if not is_random(rule)]
@@ -164,11 +167,11 @@ def _mark_table(
     )
 
 
-def _image_table(
+def _input_table(
     items: Items,
     marks: Mapping[str, Mark],
     places: Mapping[str, int],
-    images: ImageSource,
+    inputs: ImageSource | ColumnRows,
     rows: Mapping[str, int],
     ids: Sequence[str],
 ) -> Any:
@@ -176,25 +179,33 @@ def _image_table(
     gone = [one for one in ids if one not in rows]
     if gone:
         raise DataError(
-            f"{len(gone)} marked images are not in {images.source!r}, such as {gone[0][:80]!r}; "
+            f"{len(gone)} marked inputs are not in {inputs.source!r}, such as {gone[0][:80]!r}; "
             "name where they are by --images."
         )
-    pictures: list[dict[str, Any]] = []
-    for one in ids:
-        encoded = images.encoded(rows[one])
-        content = encoded.read_bytes() if isinstance(encoded, Path) else encoded
-        pictures.append({"bytes": content, "path": None})
+    at = [rows[one] for one in ids]
+    columns = row_columns(inputs, at) if isinstance(inputs, ColumnRows) else _pictures(inputs, at)
     given = [marks[one].label for one in ids]
     predicted = [int(items.label[places[one]]) for one in ids]
     labels = [p if g is None else g for g, p in zip(given, predicted, strict=True)]
     return pa.table(
         {
-            "image": pa.array(pictures, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+            **columns,
             "label": pa.array(labels, pa.int64()),
             "label_given": pa.array([label is not None for label in given]),
             "name": pa.array(ids, pa.string()),
         }
     )
+
+
+def _pictures(images: ImageSource, rows: Sequence[int]) -> dict[str, Any]:
+    pa = arrow()
+    pictures: list[dict[str, Any]] = []
+    for row in rows:
+        encoded = images.encoded(row)
+        content = encoded.read_bytes() if isinstance(encoded, Path) else encoded
+        pictures.append({"bytes": content, "path": None})
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return {"image": pa.array(pictures, kind)}
 
 
 def _write(file: Path, table: Any, rule: Mapping[str, Any]) -> None:

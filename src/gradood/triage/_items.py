@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Items:
         artifact: SHA-256 of the detector file that scored them.
         job: digest of the scored ids and the detector: tells one page from another.
         place: of the input, as the job says; empty if it does not.
+        preprocess: as the job says; rows of tables have a ``kind``.
     """
 
     ids: list[str]
@@ -47,6 +48,7 @@ class Items:
     artifact: str
     job: str
     place: str
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,6 +87,7 @@ def read_items(folder: Path, decision: str | None = None) -> Items:
             f"{str(folder)!r} was scored with {len(artifacts)} detector files, whose p-values are "
             "not of one calibration; score with one."
         )
+    place, preprocess = _input(folder)
     total = hashlib.sha256(json.dumps([artifacts, sorted(ids)]).encode("ascii"))
     return Items(
         ids=ids,
@@ -98,7 +101,8 @@ def read_items(folder: Path, decision: str | None = None) -> Items:
         status=column("status"),
         artifact=artifacts[0],
         job=total.hexdigest(),
-        place=_place(folder),
+        place=place,
+        preprocess=preprocess,
     )
 
 
@@ -121,12 +125,17 @@ def _decision(columns: list[str], names: tuple[str, ...], wanted: str | None) ->
     )
 
 
-def _place(folder: Path) -> str:
+def _input(folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """Where the input is and how it was preprocessed; empty if the job does not say."""
     try:
-        place = json.loads((folder / "_job.json").read_text("utf-8"))["input"]["place"]
+        job = json.loads((folder / "_job.json").read_text("utf-8"))
+        place, preprocess = job["input"]["place"], job["preprocess"]
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return place if isinstance(place, str) else ""
+        return "", {}
+    return (
+        place if isinstance(place, str) else "",
+        preprocess if isinstance(preprocess, dict) else {},
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,5 +1,6 @@
 """Flagged items as one self-contained HTML file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,11 +11,13 @@ import numpy as np
 
 from gradood._io.atomic import replace
 from gradood.data import ImageSource
+from gradood.data._column_source import ColumnRows
 from gradood.report import page_policy
 from gradood.triage._groups import groups
 from gradood.triage._items import Details, Items
 from gradood.triage._procedure import steps
 from gradood.triage._sample import ReviewSample
+from gradood.triage._table_rows import row_texts
 from gradood.triage._thumbnails import thumbnail_sheets
 
 __all__ = ["PageOptions", "write_page"]
@@ -48,7 +51,7 @@ def write_page(
     items: Items,
     sample: ReviewSample,
     details: Details,
-    images: ImageSource | None,
+    inputs: ImageSource | ColumnRows | None,
     options: PageOptions,
 ) -> int:
     """Write the page; returns its bytes.
@@ -60,7 +63,7 @@ def write_page(
         ModuleNotFoundError: jinja2 or Pillow is not installed.
         OSError: it cannot be written.
     """
-    text = _page(content(items, sample, details, images, options))
+    text = _page(content(items, sample, details, inputs, options))
     raw = text.encode("utf-8")
     replace(path, [raw], lambda written: None)
     return len(raw)
@@ -70,7 +73,7 @@ def content(
     items: Items,
     sample: ReviewSample,
     details: Details,
-    images: ImageSource | None,
+    inputs: ImageSource | ColumnRows | None,
     options: PageOptions,
 ) -> dict[str, Any]:
     """What the page is made of, as plain values; as for `write_page`."""
@@ -84,7 +87,12 @@ def content(
     reviewed = [places[one] for one in sample.ids]
     shown = list(dict.fromkeys([*chosen, *reviewed]))
     number = {place: k for k, place in enumerate(shown)}
-    sheets, pictures = thumbnail_sheets(images, [items.ids[i] for i in shown], options.side)
+    ids = [items.ids[i] for i in shown]
+    texts: Mapping[str, str] = details.texts
+    if isinstance(inputs, ColumnRows):
+        texts = {**row_texts(inputs, ids, items.preprocess), **texts}
+        inputs = None
+    sheets, pictures = thumbnail_sheets(inputs, ids, options.side)
     return {
         "title": options.title,
         "job": items.job,
@@ -99,7 +107,7 @@ def content(
         "steps": [[step.rate, step.count, step.largest] for step in offered],
         "side": options.side,
         "sheets": sheets,
-        "items": [_item(items, i, details, pictures) for i in shown],
+        "items": [_item(items, i, texts, details, pictures) for i in shown],
         "groups": [
             {
                 "title": group.title,
@@ -113,7 +121,13 @@ def content(
     }
 
 
-def _item(items: Items, i: int, details: Details, pictures: dict[str, list[int]]) -> dict[str, Any]:
+def _item(
+    items: Items,
+    i: int,
+    texts: Mapping[str, str],
+    details: Details,
+    pictures: dict[str, list[int]],
+) -> dict[str, Any]:
     one = items.ids[i]
     return {
         "id": one,
@@ -125,7 +139,7 @@ def _item(items: Items, i: int, details: Details, pictures: dict[str, list[int]]
         "label": int(items.label[i]),
         "status": items.status[i],
         "picture": pictures.get(one),
-        "text": details.texts.get(one),
+        "text": texts.get(one),
         "why": details.reasons.get(one, []),
     }
 

@@ -1,9 +1,9 @@
 """Which items are called unknown at a false discovery rate, from their conformal p-values.
 
-Benjamini–Hochberg [benjamini1995controlling]: of m ascending p-values, the k smallest are called
+Benjamini–Hochberg [benjamini1995fdr]: of m ascending p-values, the k smallest are called
 unknown, k the largest with ``p_(k) ≤ q k / m``. Conformal p-values of one calibration set depend on
 one another; where all are compared with the same scores, the dependence is positive, and the false
-discovery rate is at most q times the share of known items [bates2023testing]. It is an average
+discovery rate is at most q times the share of known items [bates2023conformal]. It is an average
 over calibration sets and streams, not a bound for this one. P-values compared within predicted
 classes are not covered by that proof; for them, q is divided by ``Σ 1/k`` (Benjamini–Yekutieli),
 which holds under any dependence.

@@ -71,6 +71,7 @@ def _sheet(pictures: Sequence["Image"], columns: int, side: int) -> dict[str, An
         row, column = divmod(position, columns)
         sheet.paste(picture, (column * side, row * side))
     out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    # Not optimize=True: it fails on noise, whose code is larger than Pillow's buffer.
+    sheet.save(out, "JPEG", quality=_QUALITY, subsampling=0)
     text = base64.b64encode(out.getvalue()).decode("ascii")
     return {"columns": columns, "rows": rows, "source": f"data:image/jpeg;base64,{text}"}

@@ -46,7 +46,10 @@ def test_a_model_of_ones_own_by_shape_or_by_images(tmp_path, capsys):
         (["--model", "digits_net", "--shape", "3,8,8"], "the model expects 4 dimensions with 1"),
         (["--model", "digits_net", "--shape", "1,8,8", "--input", "x"], "both given; give one"),
         (["--model", "digits_net", "--input", "absent"], "'absent' does not exist"),
-        (["--model", "torch.nn:Identity", "--shape", "3,4,4"], "expected logits"),
+        (
+            ["--model", "torch.nn:Identity", "--shape", "3,4,4"],
+            "logits (1, 3, 4, 4) at every position",
+        ),
     ],
 )
 def test_what_is_wrong_exits_2(words, said, capsys):

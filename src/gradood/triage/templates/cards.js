@@ -1,16 +1,20 @@
 // Groups of cards. Each item has one card in a list; a card is filled when it is made.
 const cards = new Map();
 
+// A rule for each sheet of thumbnails: an address of some 800 kB on each card would be slow.
+const sheetRules = new CSSStyleSheet();
+data.sheets.forEach(({ source }, i) => sheetRules.insertRule(`.sheet-${i} { background-image: url("${source}"); }`));
+document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheetRules];
+
 function picture(number, large) {
   const item = data.items[number], side = data.side * (large ? 3 : 1);
   if (item.picture === null) {
     if (item.text !== null) return element("p", { class: large ? "text large" : "text" }, item.text);
     return element("p", { class: "text none" }, item.status === "ok" ? "no picture" : item.status);
   }
-  const [sheet, column, row] = item.picture, { columns, rows, source } = data.sheets[sheet];
-  const node = element("div", { class: "picture", role: "img", "aria-label": item.id });
+  const [sheet, column, row] = item.picture, { columns, rows } = data.sheets[sheet];
+  const node = element("div", { class: `picture sheet-${sheet}`, role: "img", "aria-label": item.id });
   node.style.width = node.style.height = `${side}px`;
-  node.style.backgroundImage = `url("${source}")`;
   node.style.backgroundSize = `${columns * side}px ${rows * side}px`;
   node.style.backgroundPosition = `${-column * side}px ${-row * side}px`;
   return node;
@@ -20,7 +24,7 @@ function card(number, blind, first) {
   const item = data.items[number];
   const node = element("article", { class: "card", tabindex: "-1", "data-item": number, "aria-label": item.id },
     picture(number, false),
-    element("span", { class: "caption" }, blind ? "" : item.p === null ? "–" : `p ${short(item.p)}`));
+    element("span", { class: "caption" }, blind ? "" : item.p === null ? "–" : `p ${short(Number(item.p.toPrecision(2)))}`));
   if (first) node.classList.add("first");
   cards.set(number, node);
   paint(number);

@@ -76,6 +76,12 @@ function click(event) {
   if (card) choose(Number(card.dataset.item));
 }
 
+/** What reads the page aloud may focus a card by itself. */
+function focused(event) {
+  const number = Number(event.target.closest(".card")?.dataset.item ?? NaN);
+  if (cards.has(number) && number !== state.current) choose(number, false);
+}
+
 function theme() {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -99,6 +105,7 @@ function start() {
   byId("rate").addEventListener("input", (event) => { state.step = Number(event.target.value); list(); });
   byId("search").addEventListener("input", (event) => { state.search = event.target.value; list(); });
   byId("list").addEventListener("click", click);
+  byId("list").addEventListener("focusin", focused);
   byId("export").addEventListener("click", download);
   byId("theme").addEventListener("click", theme);
   document.addEventListener("keydown", key);
