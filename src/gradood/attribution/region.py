@@ -10,6 +10,7 @@ from torch import Tensor
 from gradood._engine.batches import Data, batches
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
+from gradood._engine.scoring import finite_batches
 from gradood.attribution._cuts import default_places, grids_of
 from gradood.attribution._grid import image_size, upsampled
 from gradood.attribution._known_positions import known_positions
@@ -192,6 +193,7 @@ def _maps(
     given: Any = getattr(monitor, "monitor", monitor)
     session, (method, detector, layers) = given._session, how
     state = session._fitted()
+    session._compare(state.calibration_model or state.fit_model, "fitted")
     form = session.unbound.form
     bound, work = state.bound, None
     for batch in batches(inputs, form=form):
@@ -204,7 +206,8 @@ def _maps(
         if work is None:
             others: Any = state.known
             if known is not None:
-                others = (other.inputs for other in batches(known, form=form))
+                usable = finite_batches(batches(known, form=form), "known")
+                others = (other.inputs for other in usable)
             work = _work(bound, x, what, (method, layers), others)
         for rows in x.split(_ROWS):
             yield _mapped(rows, what, method, work)

@@ -93,6 +93,12 @@ class FitFiles:
             check_target(self.keep, force=self.force, source=self.merge)
             if self.keep.resolve() == self.out.resolve():
                 raise ConfigError("--keep-partials and --out name one file; name two.")
+        for both, given, other in (
+            ("--merge and --out", self.merge, self.out),
+            ("--detector and --keep-partials", self.detector, self.keep),
+        ):
+            if given is not None and other is not None and given.resolve() == other.resolve():
+                raise ConfigError(f"{both} name one file, which would be lost; name two.")
         from gradood.triage import check_known
 
         check_known(self.source)

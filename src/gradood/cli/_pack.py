@@ -1,5 +1,6 @@
 """``gradood pack``."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class PackDetails:
         """
         if self.class_names is None:
             return None
-        if not Path(self.class_names).is_file():
+        if not os.path.isfile(self.class_names):
             return [name.strip() for name in self.class_names.split(",")]
         try:
             return Path(self.class_names).read_text(encoding="utf-8").splitlines()

@@ -159,7 +159,7 @@ def _write(
     from gradood.triage import PageOptions, read_details, write_page
 
     assert page.out is not None
-    names = () if page.classes is None else tuple(page.classes.read_text("utf-8").splitlines())
+    names = _class_names(page.classes)
     options = PageOptions(
         title=page.title,
         limit=page.limit,
@@ -170,6 +170,20 @@ def _write(
     )
     size = write_page(page.out, items, drawn, read_details(page.details), source, options)
     return {"file": str(page.out), "bytes": size, "sample": len(drawn.ids)}
+
+
+def _class_names(file: Path | None) -> tuple[str, ...]:
+    """Of a file with one a line.
+
+    Raises:
+        ConfigError: it is no text file.
+    """
+    try:
+        return () if file is None else tuple(file.read_text("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"--classes {str(file)!r} is no text file; expected a name per line."
+        ) from error
 
 
 def _per_class(detector: Path | None, items: "Items") -> bool:

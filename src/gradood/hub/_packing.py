@@ -1,7 +1,7 @@
 """Packages written: a detector and its model as one folder, for hubs and for people."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,6 +95,7 @@ def pack(
         model = load_model(
             model, None if weights is None else Path(weights), num_classes=num_classes
         )
+    _check_classes(details.classes)
     load_detector(file, model.model)  # Refuses a model that it is not of.
     name, elsewhere = _named(model)
     contents = _contents(file, verified, model if elsewhere is None else None, details)
@@ -113,6 +114,27 @@ def pack(
         write(folder / CARD, card_of(spec, verified, details.license))
     write(folder / SPEC, spec.to_json())
     return open_package(folder)
+
+
+def _check_classes(classes: object) -> None:
+    """Refuse names of classes that a package cannot hold, before one is replaced.
+
+    Raises:
+        ConfigError: they are no list of texts.
+    """
+    if classes is None:
+        return
+    listed = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else []
+    if not listed or not all(isinstance(name, str) and _is_unicode(name) for name in listed):
+        raise ConfigError(f"classes={str(classes)[:80]!r}; expected a list of names, one a class.")
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _contents(

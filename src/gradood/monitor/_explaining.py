@@ -24,6 +24,7 @@ from gradood.calibration.results import Result, Results
 from gradood.errors import ConfigError, NotFittedError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.monitor._session import Session
+from gradood.monitor._warnings import warn_of_change
 
 __all__ = ["Explaining"]
 
@@ -33,6 +34,8 @@ _NO_REFERENCE = (
     "no file and no new fit keeps them: call remember(known) of this monitor or guard first, make "
     "the guard with explain=True or ids=, or give reference= a feature vector."
 )
+_ROUNDING = 0.1
+"""Of the largest logit: more than a half-precision forward loses."""
 _NO_IDS = "The nearest known samples are not named: no ids= were given to be kept."
 
 
@@ -165,6 +168,7 @@ class _Source:
         row = slice(place % size, place % size + 1)
         head = self.bound.binding.network.head.linear()
         linear = Linear(*(None if part is None else part.detach().cpu() for part in head))  # type: ignore[arg-type]
+        _compare_head(linear, result.features[row], result.logits[row])
         values: dict[Any, Tensor] = {FEATURES: result.features[row], LOGITS: result.logits[row]}
         classes = result.logits.shape[1]
         evidence = Evidence(1, classes, linear, None, tuple(values), values)
@@ -227,3 +231,12 @@ def _named(results: Result | Results, name: str | None) -> Mapping[str, Result]:
         return {name or "combined": results}
     combined = {} if results.combined is None else {"combined": results.combined}
     return {**results, **combined}
+
+
+def _compare_head(head: Linear, features: Tensor, logits: Tensor) -> None:
+    """Warn if kept logits are not what the head makes of kept features, beyond any rounding."""
+    made = features.double() @ head.weight.double().T
+    made = made if head.bias is None else made + head.bias.double()
+    far = (made - logits.double()).abs().amax() > _ROUNDING * logits.double().abs().amax()
+    if bool(far):
+        warn_of_change("the head is not as it was when this result was made", "calibrated")

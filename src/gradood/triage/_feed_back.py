@@ -54,8 +54,9 @@ def feed_back(
     ``known`` has the items marked known that are not of the random sample, for ``gradood fit
     --merge``; ``unknown`` those marked unknown, for ``gradood train --aux``; ``sample`` the items
     of the random sample that are not marked unknown, for ``gradood calibrate``, once all of it is
-    marked. An item of the sample that a person is unsure of stays in it: without it, known items
-    that are hard to tell would be missing, and the thresholds too low.
+    marked. Files of these names that earlier marks gave are replaced or removed. An item of the
+    sample that a person is unsure of stays in it: without it, known items that are hard to tell
+    would be missing, and the thresholds too low.
 
     Args:
         items: of the job.
@@ -85,22 +86,32 @@ def feed_back(
         kept = [one for one in sample.ids if marks[one].mark != "unknown"]
         told = {name: sum(marks[i].mark == name for i in sample.ids) for name in _NAMES}
         parts["sample"] = (kept, {**sample.rule(), "reviewed": told})
-    out.mkdir(parents=True, exist_ok=True)
-    files = {"marks": str(out / "marks.parquet")}
+    tables: dict[str, tuple[Any, Mapping[str, Any]]] = {}
+    tables["marks"] = (_mark_table(items, marks, places, reviewed), picked)
     counts = {"marks": len(marks)}
-    _write(Path(files["marks"]), _mark_table(items, marks, places, reviewed), picked)
     if inputs is not None:
         rows = {inputs.id(row): row for row in range(len(inputs))}
         for name, (ids, rule) in parts.items():
             if ids:
                 table = _input_table(items, marks, places, inputs, rows, ids)
-                files[name], counts[name] = str(out / f"{name}.parquet"), len(ids)
-                _write(Path(files[name]), table, rule)
+                tables[name], counts[name] = (table, rule), len(ids)
+    files = _written(out, tables)
     guessed = sum(marks[one].label is None for one in parts["known"][0])
     return FeedBack(files=files, counts=counts, guessed=guessed, open=len(unmarked))
 
 
+def _written(out: Path, tables: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> dict[str, str]:
+    """Names of the files of some tables; what earlier marks gave, and these do not, is removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        (out / f"{name}.parquet").unlink(missing_ok=True)
+    for name, (table, rule) in tables.items():
+        _write(out / f"{name}.parquet", table, rule)
+    return {name: str(out / f"{name}.parquet") for name in tables}
+
+
 _NAMES = ("known", "unknown", "unsure")
+_FILES = ("sample", "known", "unknown", "marks")
 
 
 def _marked(marks: Mapping[str, Mark], wanted: str, but: Container[str] = ()) -> list[str]:
