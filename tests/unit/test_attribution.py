@@ -12,7 +12,13 @@ from torch import nn
 import gradood
 import gradood.detectors
 from gradood.attribution import KnownFeatures, contributions, explained, read_evidence
-from gradood.errors import ConfigError, DataError, NotFittedError, TapError
+from gradood.errors import (
+    ConfigError,
+    DataError,
+    ModelChangedWarning,
+    NotFittedError,
+    TapError,
+)
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.functional.path_integrals import path_integral, values_of
 
@@ -135,6 +141,20 @@ def test_a_guard_explains_in_words_and_in_plain_values(guard, known):
     assert plain["contributions"].keys() == {"energy", "knn"}
     assert 0 <= plain["typicality"]["share"] <= 1
     assert "It was taken for class" in str(found[0]) and "image 5" in str(found[0])
+
+
+def test_a_head_that_changed_since_is_told(known):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    monitor = gradood.Monitor(model, ["energy"], progress=False)
+    monitor.calibrate(known)
+    monitor.remember(known)
+    result = monitor.predict(known[:2], keep=("logits", "features"))
+    result["energy"].why(0)
+    with torch.no_grad():
+        model[3].weight.mul_(2)
+    with pytest.warns(ModelChangedWarning, match="head is not as it was"):
+        result["energy"].why(0)
 
 
 def test_a_result_says_why_if_it_kept_what_that_takes(guard, known):

@@ -370,3 +370,11 @@ def test_a_covered_window_goes_on_from_its_edges():
     for window in ((slice(2, 5), slice(3, 6)), (slice(0, 2), slice(1, 4))):
         torch.testing.assert_close(covered(ramp, window), ramp)
     assert bool((covered(ramp, (slice(0, 8), slice(0, 8))) == 3.5).all())
+
+
+@pytest.mark.parametrize("method", ["channels", "known"])
+def test_known_inputs_that_are_not_finite_are_refused(pooled, images, method):
+    known = images.clone()
+    known[2] = float("nan")
+    with pytest.raises(DataError, match="known"):
+        gradood.region_map(pooled, images[:2], method=method, detector="energy", known=known)

@@ -167,6 +167,10 @@ def test_marks_become_files_that_say_how_they_were_selected(folder, tmp_path):
     assert rule["reviewed"] == {"known": 4, "unknown": 1, "unsure": 1}
     assert rule["selected"] == "random" and rule["size"] == 6 and rule["among"] == 20
     assert selection_of(str(folder)) == []
+    marks = read_marks(export(tmp_path / "m.csv", [(others[0], "known", "")]), one.job)
+    last = feed_back(one, marks, sample, images, tmp_path / "to")
+    assert sorted(file.stem for file in (tmp_path / "to").iterdir()) == ["known", "marks"]
+    assert last.files.keys() == {"known", "marks"} and last.open == 6
 
 
 def marked(file: Path, rule: dict[str, str]) -> Path:
@@ -266,8 +270,10 @@ def test_rows_of_a_table_are_read_marked_and_rows_again(tmp_path):
     assert table["label"].to_pylist() == [0, 0] and fed.counts["sample"] == 1
     texts = {"kind": "text", "column": "note"}
     assert row_texts(rows, one.ids[:1], texts) == {one.ids[0]: "</script>"}
+    before = sorted((file.name, file.read_bytes()) for file in (tmp_path / "to").iterdir())
     with pytest.raises(DataError, match="marked inputs are not in"):
         feed_back(one, marks, sample, list_images(str(_image(tmp_path))), tmp_path / "to")
+    assert before == sorted((file.name, file.read_bytes()) for file in (tmp_path / "to").iterdir())
 
 
 def _image(folder: Path) -> Path:

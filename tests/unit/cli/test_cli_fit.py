@@ -400,6 +400,9 @@ def test_a_merge_that_cannot_be_meant_is_refused(kept, fitted, halves, gradood_,
     assert code == 3 and "without the partials of its fit" in err
     code, _, err = gradood_("fit", *both, weights="other.safetensors")
     assert code == 3
+    for words in (["--out", str(partials)], ["--keep-partials", str(file)]):
+        code, _, err = gradood_("fit", *both, *words, "--force")
+        assert code == 2 and "name one file, which would be lost" in err
     damaged = tmp_path / "damaged.safetensors"
     content = bytearray(partials.read_bytes())
     content[-1] ^= 1

@@ -297,3 +297,13 @@ def test_a_graph_must_be_of_the_detector_that_is_packed(made, tmp_path, monkeypa
     of = "0" * 64
     with pytest.raises(ArtifactError, match="graph of another detector"):
         gradood.hub.pack(tmp_path / "q", detector, "digits_net", weights, details=details)
+
+
+@pytest.mark.parametrize("classes", [list(range(10)), "0123456789", ["\ud800"] * 10, 5])
+def test_names_that_are_no_texts_leave_a_package_as_it_was(made, copied, classes):
+    before = sorted((file.name, file.read_bytes()) for file in copied.iterdir())
+    detector, weights = (made.folder / f"{name}.safetensors" for name in ("detector", "weights"))
+    with pytest.raises(ConfigError, match="expected a list of names, one a class"):
+        details = gradood.hub.Details(classes=classes, force=True)
+        gradood.hub.pack(copied, detector, "digits_net", weights, details=details)
+    assert before == sorted((file.name, file.read_bytes()) for file in copied.iterdir())
