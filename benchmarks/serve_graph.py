@@ -84,8 +84,8 @@ def compared(port: int, monitor: gradood.Monitor) -> str:
 def main() -> None:
     """Print what each part found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--triton", default="/tmp/wtenv/clients/bin/python")
-    parser.add_argument("--kserve", default="/tmp/wtenv/kserve/bin/python")
+    parser.add_argument("--triton", help="interpreter with tritonclient")
+    parser.add_argument("--kserve", help="interpreter with kserve")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         monitor, file = graph(Path(name))
@@ -104,6 +104,9 @@ def main() -> None:
                 except (urllib.error.URLError, OSError):
                     time.sleep(0.2)
             for client, python in (("triton", options.triton), ("kserve", options.kserve)):
+                if python is None:
+                    print(f"{client}: not run, no interpreter was given")
+                    continue
                 words = [python, str(CLIENTS), str(port), client, str(picture)]
                 ran = subprocess.run(words, capture_output=True, text=True, env={"PATH": ""})
                 told = [line for line in ran.stdout.splitlines() if not line.startswith("ok ")]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from gradood.cli._class_names import names_of
 from gradood.cli._groups import option
 from gradood.cli._options import Force, Json, ModelOptions
 from gradood.cli._output import data, document, pairs, writing
-from gradood.errors import ConfigError
 
 __all__ = ["pack"]
 
@@ -48,12 +48,7 @@ class PackDetails:
             return None
         if not os.path.isfile(self.class_names):
             return [name.strip() for name in self.class_names.split(",")]
-        try:
-            return Path(self.class_names).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"--class-names {self.class_names!r} is no text file; expected a name per line."
-            ) from error
+        return names_of(Path(self.class_names), "--class-names")
 
 
 def pack(files: PackFiles, model: ModelOptions, details: PackDetails, json: Json = False) -> None:

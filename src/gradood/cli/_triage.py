@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from gradood.cli._class_names import names_of
 from gradood.cli._groups import argument, option
 from gradood.cli._options import Force, ImageColumn, Json
 from gradood.cli._output import data, document, pairs, say
@@ -159,7 +160,7 @@ def _write(
     from gradood.triage import PageOptions, read_details, write_page
 
     assert page.out is not None
-    names = _class_names(page.classes)
+    names = () if page.classes is None else names_of(page.classes, "--classes")
     options = PageOptions(
         title=page.title,
         limit=page.limit,
@@ -170,20 +171,6 @@ def _write(
     )
     size = write_page(page.out, items, drawn, read_details(page.details), source, options)
     return {"file": str(page.out), "bytes": size, "sample": len(drawn.ids)}
-
-
-def _class_names(file: Path | None) -> tuple[str, ...]:
-    """Of a file with one a line.
-
-    Raises:
-        ConfigError: it is no text file.
-    """
-    try:
-        return () if file is None else tuple(file.read_text("utf-8").splitlines())
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"--classes {str(file)!r} is no text file; expected a name per line."
-        ) from error
 
 
 def _per_class(detector: Path | None, items: "Items") -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradood.errors import DataError
 
-__all__ = ["checked", "integer", "keyed_table", "misfits"]
+__all__ = ["checked", "integer", "integers", "keyed_table", "misfits"]
 
 _KINDS = {
     "float": (torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -103,6 +103,13 @@ def keyed_table(what: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         why = f"{odd[0]!r} has another length" if odd else "the keys are not in ascending order"
         raise DataError(f"{what} cannot be made of these tensors: {why}.")
     return dict(tensors)
+
+
+def integers(counts: Mapping[str, int]) -> dict[str, Tensor]:
+    """Counts as tensors on the CPU, of which `integer` reads them again."""
+    return {
+        name: torch.tensor(count, dtype=torch.int64, device="cpu") for name, count in counts.items()
+    }
 
 
 def _fits(tensor: Tensor, words: list[str], known: dict[str, int]) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import DataError
-from gradood.functional._tensor_shapes import checked, integer
+from gradood.functional._tensor_shapes import checked, integer, integers
 from gradood.functional.moments import ClassMoments
 from gradood.functional.openmax import Distance, own_distances
 from gradood.functional.samples import Chunks
@@ -82,8 +82,7 @@ class FarthestRows:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor, by name; the rows sorted by key. Cost: a copy."""
         numbers = {"size": self.size, "kind": _KINDS.index(self.kind)}
-        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in numbers.items()}
-        return {**self.moments.tensors(), **self.table(), **stated}
+        return {**self.moments.tensors(), **self.table(), **integers(numbers)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "FarthestRows":
@@ -101,11 +100,7 @@ class FarthestRows:
         key, labels, classes = table["key"], table["labels"], len(moments.count)
         ordered = bool((key[1:] >= key[:-1]).all())
         known = bool(((labels >= 0) & (labels < classes)).all())
-        fits = (
-            bool((torch.bincount(labels, minlength=classes) <= moments.count).all())
-            if known
-            else False
-        )
+        fits = known and bool((labels.bincount(minlength=classes) <= moments.count).all())
         if not (ordered and fits and size and kind < len(_KINDS)):
             raise DataError(
                 f"{_WHAT} cannot be made of these tensors: keys are not in ascending order, labels "

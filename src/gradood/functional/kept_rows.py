@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import DataError
-from gradood.functional._tensor_shapes import integer, keyed_table
+from gradood.functional._tensor_shapes import integer, integers, keyed_table
 from gradood.functional.samples import Chunks
 
 __all__ = ["KeptRows"]
@@ -65,8 +65,7 @@ class KeptRows:
     def tensors(self) -> dict[str, Tensor]:
         """All columns, sorted by key, and `seen` and `size` on the CPU. Cost: a copy."""
         counts = {"seen": self.seen} | ({} if self.size is None else {"size": self.size})
-        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in counts.items()}
-        return {**self.table(), **stated}
+        return {**self.table(), **integers(counts)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "KeptRows":

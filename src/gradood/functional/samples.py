@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood.errors import DataError
-from gradood.functional._tensor_shapes import integer, keyed_table
+from gradood.functional._tensor_shapes import integer, integers, keyed_table
 
 __all__ = ["Chunks", "Rows", "Selection"]
 
@@ -111,7 +111,7 @@ class Selection:
 
     def tensors(self) -> dict[str, Tensor]:
         """The columns, and the size as a tensor on the CPU."""
-        return {**self.columns, "size": torch.tensor(self.size, dtype=torch.int64, device="cpu")}
+        return {**self.columns, **integers({"size": self.size})}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Selection":

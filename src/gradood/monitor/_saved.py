@@ -20,10 +20,10 @@ from gradood.artifact.canary import Canary, compare, tolerance
 from gradood.artifact.fingerprint import Fingerprint
 from gradood.artifact.tensors import to_torch, unpack
 from gradood.calibration._rule import DecisionRule
-from gradood.detectors._shared.state_shapes import misfits
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.evidence import LOGITS, gather, reads_from_plain
+from gradood.functional._tensor_shapes import misfits
 from gradood.monitor._functions import model_input_of, output_of
 from gradood.monitor._model_snapshot import ModelContent, ModelSnapshot
 from gradood.monitor._numerics import applied_autocast, numerics

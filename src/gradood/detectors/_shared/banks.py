@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradood.detectors.base import State, require
 from gradood.errors import BoundedFitWarning, DataError, warn_caller
-from gradood.functional._tensor_shapes import integer
+from gradood.functional._tensor_shapes import integer, integers
 from gradood.functional.codes import Codes
 from gradood.functional.kept_rows import KeptRows
 from gradood.functional.neighbors import Polar
@@ -195,8 +195,7 @@ class KeptDirections:
     def tensors(self) -> dict[str, Tensor]:
         """The columns, sorted by key, and the counts, which are on the CPU."""
         counts = {"bits": self.bits} | ({} if self.exact is None else {"exact": self.exact})
-        stated = {n: torch.tensor(c, dtype=torch.int64, device="cpu") for n, c in counts.items()}
-        return {**self.rows.tensors(), **stated}
+        return {**self.rows.tensors(), **integers(counts)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "KeptDirections":

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.saved_partials import loaded_partial, saved_partial
-from gradood.detectors._shared.state_shapes import misfits
 from gradood.detectors.base import Learner, partial_tensors
 from gradood.errors import CalibrationError, ConfigError, DataError, GradoodError, NotFittedError
+from gradood.functional._tensor_shapes import misfits
 from gradood.monitor import Monitor, Partials
 from gradood.testing.case import Case, Labeled
 from gradood.testing.checks.check import Collection
