@@ -1,7 +1,7 @@
 """Run every block of README.md and of the pages of docs/, as printed; or check types of Python.
 
     python3 scripts/pages.py [--here] [--network]     # README.md in a fresh copy, then every page
-    python3 scripts/pages.py docs/serve.md …          # these pages, on demo/ and .venv as they are
+    python3 scripts/pages.py [--twice] docs/serve.md … # these pages, on demo/ and .venv as they are
     .venv/bin/python scripts/pages.py --types
 
 README.md comes first and makes .venv and demo/. Every other page begins in a folder of its own,
@@ -9,9 +9,10 @@ with a copy of demo/ and with .venv active. The shell blocks of a page run in on
 blocks one after another are one program; a shell block between them ends it. What a block must
 not do here, it says above itself, for readers too: ``*Not run here: needs the network.*``; these
 run with ``--network``. ``<!-- setup: digits -->`` puts docs/setup/digits.py before each program
-of a page. ``text`` blocks are output. ``--here`` runs README.md in this working copy, which must
-be fresh, such as CI's clone. Needs Python alone, and git; ``--types`` needs pyright, and runs mypy
-where it is installed.
+of a page. ``text`` blocks are output. README.md runs twice, one after the other in one folder, as a
+reader who comes back runs it; other pages do with ``--twice``. ``--here`` runs README.md in this
+working copy, which must be fresh, such as CI's clone. Needs Python alone, and git; ``--types``
+needs pyright, and runs mypy where it is installed.
 """
 
 import importlib.util
@@ -172,30 +173,42 @@ def environment(root: Path | None = None) -> dict[str, str]:
 def run_first(given: Page, root: Path, *, network: bool) -> int:
     """Run README.md in a working copy; the exit code of what failed, or 0."""
     with tempfile.TemporaryDirectory(prefix="gradood-page-") as name:
-        shell = script(given, Path(name), network=network)
+        shell = repeated(script(given, Path(name), network=network))
         return subprocess.run(["bash", "-c", shell], cwd=root, env=environment()).returncode
 
 
-def run_all(given: Sequence[Page], root: Path, *, network: bool) -> int:
+def run_all(given: Sequence[Page], root: Path, *, network: bool, twice: bool = False) -> int:
     """Run pages side by side, each in a folder of its own; the first exit code that is not 0.
 
-    Pages of Python alone share a process that has imported torch, and forks for each program.
+    Pages of Python alone share a process that has imported torch, and forks for each program;
+    where pages run twice, these do not, as two programs at a time would write the same files.
     """
     parts = {page: page.parts(network=network) for page in given}
-    shell = [page for page in given if any(isinstance(part, Block) for part in parts[page])]
+    shell = [
+        page
+        for page in given
+        if parts[page] and (twice or any(isinstance(part, Block) for part in parts[page]))
+    ]
     with tempfile.TemporaryDirectory(prefix="gradood-pages-") as name:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            run = partial(run_page, root=root, scratch=Path(name), network=network)
+            scratch = Path(name)
+            run = partial(run_page, root=root, scratch=scratch, network=network, twice=twice)
             codes = list(pool.map(run, shell))
         plain = [page for page in given if parts[page] and page not in shell]
         codes += [run_programs(plain, root, Path(name), network=network)] if plain else []
     return next((code for code in codes if code), 0)
 
 
-def run_page(given: Page, root: Path, scratch: Path, *, network: bool) -> int:
+def repeated(shell: str) -> str:
+    """A shell program that runs another twice, in one folder, each time in a shell of its own."""
+    return f"set -e\n(\n{shell})\necho '=== the second time' >&2\n(\n{shell})\n"
+
+
+def run_page(given: Page, root: Path, scratch: Path, *, network: bool, twice: bool = False) -> int:
     """Run one page in a folder of its own, and say what it printed if it failed."""
     start, folder = time.monotonic(), _own_folder(given, root, scratch)
     shell = script(given, scratch, network=network)
+    shell = repeated(shell) if twice else shell
     done = subprocess.run(
         ["bash", "-c", shell],
         cwd=folder,
@@ -293,13 +306,15 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     options = {a for a in arguments if a.startswith("--")}
     named = [page(Path(a)) for a in arguments if a not in options]
-    if not options <= {"--types", "--here", "--network"}:
+    if not options <= {"--types", "--here", "--network", "--twice"}:
         sys.exit(__doc__)
-    network = "--network" in options
+    network, twice = "--network" in options, "--twice" in options
     if "--types" in options:
         return types(named or [page(README)])
     if named:
-        return run_all(named, ROOT, network=network)
+        return run_all(named, ROOT, network=network, twice=twice)
+    if twice:
+        sys.exit("pages: --twice is of named pages; README.md runs twice anyway")
     return run(here="--here" in options, network=network)
 
 

@@ -100,9 +100,7 @@ def _promise(manifest: Manifest) -> list[str]:
     lines = lines or [f"- Calibrated: `{_code(_value(manifest.calibration))}`"]
     lines += _terms(manifest.calibration, found)
     if manifest.combine is not None:
-        lines.append(
-            f"- The detectors are combined into one decision by `{_code(manifest.combine)}`."
-        )
+        lines.append(_combined(manifest.combine, manifest.calibration))
     return [
         *lines,
         "",
@@ -110,6 +108,14 @@ def _promise(manifest: Manifest) -> list[str]:
         "leaves inputs in-distribution still changes the false-alarm rate. It says nothing about "
         "how many out-of-distribution inputs are found.",
     ]
+
+
+def _combined(how: str, calibration: Mapping[str, Any]) -> str:
+    """How the detectors make one decision, and on how many samples of its own."""
+    fusion = calibration.get("fusion")
+    ranked = _amount(fusion.get("samples")) if isinstance(fusion, Mapping) else 0
+    scale = f"; {ranked:,} further samples bring their scores to one scale" if ranked else ""
+    return f"- The detectors are combined into one decision by `{_code(how)}`{scale}."
 
 
 def _records(value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -138,9 +144,7 @@ def _promised(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     count = f", from {samples:,} calibration samples" if isinstance(samples, int) else ""
     classes = ", within each predicted class" if record.get("per_class") is True else ""
     tolerance, infinite = (_amount(record.get(key)) for key in ("tolerance", "infinite"))
-    ties = ""
-    if tolerance:
-        ties = f"; scores that differ by at most {tolerance:.2g} count as equal"
+    ties = f"; scores that differ by at most {tolerance:.2g} count as equal" if tolerance else ""
     lost = ""
     if infinite:
         lost = f" ({infinite:,} of them without a finite score, as inputs that are always flagged)"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from gradood.cli._bad_rows import source_of, without
 from gradood.cli._cluster import ClusterLoadingOptions, subject_of
-from gradood.cli._detector_file import check_target, noun_of, saved, say_passed_over
+from gradood.cli._detector_file import check_target, combined, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._guard import GUARANTEE
 from gradood.cli._options import BoundModelOptions, Force, Json
@@ -140,7 +140,7 @@ def _calibrate_lines(result: Mapping[str, Any], promise: str, noun: str) -> str:
         "wrote": f"{result['file']} ({result['bytes']:,} bytes)",
         "sha256": result["sha256"],
         "detectors": ", ".join(result["detectors"]),
-        "combined": result["combine"] or "no",
+        "combined": combined(result, noun),
         "promise": promise,
         "calibrated": f"on {result['data']['n']:,} {noun} of {result['data']['path']}"
         + without(result["data"]),

@@ -10,7 +10,7 @@ from gradood.errors import ConfigError
 if TYPE_CHECKING:
     from gradood.data import RowDataset
 
-__all__ = ["check_target", "noun_of", "saved", "say_passed_over"]
+__all__ = ["check_target", "combined", "noun_of", "saved", "say_passed_over"]
 
 
 def say_passed_over(images: "RowDataset") -> None:
@@ -22,6 +22,22 @@ def say_passed_over(images: "RowDataset") -> None:
 def noun_of(preprocess: Mapping[str, Any] | None) -> str:
     """What the inputs are called, by how they were made."""
     return "rows" if "kind" in (preprocess or {}) else "images"
+
+
+def combined(result: Mapping[str, Any], noun: str) -> str:
+    """How the detectors of a file make one decision, and by how many inputs each.
+
+    Args:
+        result: of `saved`.
+        noun: what the inputs are called.
+    """
+    record = result["calibration"] or {}
+    if not record.get("fusion") or not record.get("combined"):
+        return result["combine"] or "no"
+    return (
+        f"{result['combine']}: {record['fusion']['samples']:,} of the calibration {noun} bring the "
+        f"scores to one scale, {record['combined']['samples']:,} set the threshold"
+    )
 
 
 def check_target(out: Path, *, force: bool, source: Path | None = None) -> None:

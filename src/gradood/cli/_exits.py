@@ -105,6 +105,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"call monitor\.calibrate\(held_out, fpr=0\.05\) first\. .*", "run gradood calibrate first."),
     (r": monitor\.fit\(loader\)", " by gradood fit"),
     (r"\((--resume), fit\(resume=True\)\)", r"(\1)"),
+    (r"(--force) \(Details\(force=True\)\)", r"\1"),
     (r"\((--[\w%-]+), TrainingData\.[\w%]+\)", r"(\1)"),
     # What the model returns.
     (r"with output=(?=[,.])", "with --output"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
-from gradood.cli._detector_file import noun_of, saved, say_passed_over
+from gradood.cli._detector_file import combined, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
 from gradood.cli._model_output import NewModelOptions, link_named, output_item
 from gradood.cli._output import data, document, pairs, say
@@ -157,7 +157,7 @@ def _lines(result: dict[str, Any], promise: str) -> str:
         "sha256": result["sha256"],
         "model": f"{subject['model']} ({subject['class']}, {subject['parameters']:,} parameters)",
         "detectors": record["reason"],
-        "combined": result["combine"] or "no",
+        "combined": combined(result, noun),
         "fitted on": fitted,
         "promise": promise,
         "calibrated": f"on {record['known'] - record['fitted']:,} {noun} of "

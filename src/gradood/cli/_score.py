@@ -148,7 +148,10 @@ def _preprocess(
     from gradood.data import Preprocess
 
     if stored is None:
-        say("warning: the detector does not say how inputs were preprocessed; as the model says")
+        say(
+            "warning: the detector does not say how inputs were preprocessed, as nobody gave it "
+            "preprocess=; taken is what the model says, and options such as --mode and --resize"
+        )
         return loaded.preprocess
     try:
         fitted = loaded.preprocess_like(stored)

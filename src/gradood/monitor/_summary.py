@@ -44,6 +44,8 @@ class MonitorSummary:
         detectors: in order, and last the combination, if there is one.
         left_out: why a detector does not run, by name.
         overrides: refusals that were overridden, with their reasons.
+        scaling: those of `samples` that bring the scores to one scale for a combination; the others
+            set its threshold. 0 without a combination.
     """
 
     model: str
@@ -55,6 +57,7 @@ class MonitorSummary:
     detectors: tuple[DetectorSummary, ...]
     left_out: Mapping[str, str]
     overrides: tuple[str, ...]
+    scaling: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -84,6 +87,11 @@ class MonitorSummary:
         if self.promise is not None:
             within = ", within each predicted class" if self.per_class else ""
             promise = f"{self.promise}{within}; calibrated on {self.samples:,} samples"
+            if self.scaling:
+                promise += (
+                    f": {self.scaling:,} bring the scores to one scale, "
+                    f"{self.samples - self.scaling:,} set the threshold of the combination"
+                )
         return [
             ("model", f"{self.model}{classes}{head}"),
             ("promise", promise),
@@ -138,6 +146,7 @@ def summary_of(options: MonitorOptions, state: MonitorState) -> MonitorSummary:
         detectors=tuple(rows),
         left_out={} if bound is None else dict(bound.left_out),
         overrides=state.stamps,
+        scaling=0 if rule is None or rule.fusion is None else rule.fusion.samples,
     )
 
 
