@@ -35,6 +35,7 @@ SHOWN = {
     "train": "[train with outliers](../tutorials/outliers.md), [training](../training.md)",
 }
 """Where a page shows each command at work."""
+_OPTION = re.compile(r"--[a-z-]+")
 _LIST = re.compile(r"(?<=<!-- commands -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
@@ -46,7 +47,8 @@ def listed() -> dict[str, str]:
 
 def table() -> str:
     """The list, as Markdown."""
-    rows = [f"| `{name}` | {line} | {SHOWN[name]} |" for name, line in listed().items()]
+    lines = {name: _OPTION.sub(r"`\g<0>`", line) for name, line in listed().items()}
+    rows = [f"| `{name}` | {line} | {SHOWN[name]} |" for name, line in lines.items()]
     return "\n".join(["| command | what it does | shown |", "|---|---|---|", *rows, ""])
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -11,12 +12,18 @@ import pytest
 
 import gradood
 from gradood.bench._demo_folder import DETECTOR, WEIGHTS
+from gradood.cli._app import COMMANDS
 from gradood.errors import ConfigError
 from gradood.models import open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = re.compile(
+    r"""(?:--(?:out|report|keep-partials|state|to) |save\(\W?|out=\W|open\(\W)(demo/[\w./-]+)"""
+)
+NEW = re.compile(r"--(?:out|report|keep-partials) (demo/\S+)")
+"""Files and folders that a command makes, and does not replace."""
 NAMES = [file.relative_to(ROOT).as_posix() for file in FILES]
 
 
@@ -33,6 +40,16 @@ def imported(name: str, path: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def pages():
     return imported("pages", "scripts/pages.py")
+
+
+@pytest.fixture(scope="module")
+def commands():
+    return imported("list_of_commands", "docs/commands.py")
+
+
+@pytest.fixture(scope="module")
+def terms():
+    return imported("terms_of_the_pages", "docs/terms.py")
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +140,46 @@ def test_no_page_writes_where_another_does(pages):
     written: dict[str, set[str]] = {}
     for page in pages.pages():
         for block in page.blocks:
-            for name in (
-                re.findall(r"--(?:out|report) (demo/\S+)", block.text) if block.runs() else ()
-            ):
+            for name in WRITTEN.findall(block.text) if block.runs() else ():
                 written.setdefault(name, set()).add(page.name)
+    assert len(written) > 20
     assert {name: users for name, users in written.items() if len(users) > 1} == {}
+
+
+def test_a_page_that_is_run_again_finds_no_file_in_its_way(pages):
+    """What a command would not replace is removed before, on the page itself, or is replaced."""
+    in_the_way = []
+    for page in pages.pages():
+        removed: list[str] = []
+        for block in page.blocks:
+            for line in block.text.replace("\\\n", " ").splitlines() if block.runs() else ():
+                if line.startswith("rm -r"):
+                    removed += re.findall(r"demo/[^\s&]+", line)
+                elif (name := NEW.search(line)) and "--force" not in line:
+                    free = any(f"{name[1]}/".startswith(f"{one}/") for one in removed)
+                    in_the_way += [] if free else [(page.name, name[1])]
+    assert in_the_way == []
+
+
+def test_a_page_is_run_twice_in_one_folder(pages, tmp_path):
+    shell = pages.repeated("set -euo pipefail\nmkdir made\n")
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0 and "the second time" in done.stderr
+    again = pages.repeated("set -euo pipefail\nrm -rf made\nmkdir made\n")
+    assert subprocess.run(["bash", "-c", again], cwd=tmp_path).returncode == 0
+
+
+def test_the_list_of_commands_is_that_of_the_help(commands):
+    page = commands.PAGE.read_text(encoding="utf-8")
+    assert commands.updated(page) == page, "run python docs/commands.py"
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| \[", page, re.M)
+    helped = {command.__name__: (command.__doc__ or "").splitlines()[0] for command in COMMANDS}
+    assert {name: line.replace("`", "") for name, line in rows} == helped
+
+
+def test_the_glossary_explains_the_terms_of_the_pages(terms):
+    assert terms.missing() == {}
+    assert {"fisher", "min", "pac", "exchangeable", "shard", "monitor"} <= terms.used().keys()
 
 
 def test_a_setup_defines_what_its_pages_say(pages):

@@ -92,11 +92,12 @@ def fit(
     guard: GuardOptions,
     files: FitFiles,
 ) -> None:
-    """Fit detectors on a model's own training data, in one pass, and save them in one file.
+    """Fit detectors and save them in one file; without --methods make a guard, ready to decide.
 
-    The file needs calibration before it decides: gradood calibrate. Without --methods, make a guard
-    instead: methods chosen for the model, fitted and calibrated on images that it was not trained
-    on, ready to decide. With --merge, add data to a fit that was kept.
+    With --methods, detectors are fitted on training data in one pass, and the file needs
+    calibration before it decides: gradood calibrate. Without, methods are chosen for the model,
+    fitted and calibrated on images that it was not trained on. With --merge, data is added to a fit
+    that was kept.
     """
     changes = preprocessing.values()
     named = methods.methods is not None

@@ -182,8 +182,9 @@ def train(
     running: TrainingRunOptions,
     json: Json = False,
 ) -> None:
-    """Train a classifier so that it knows its edge; with torchrun, on several processes.
+    """Train a classifier so that its scores tell unknown inputs, mostly with auxiliary outliers.
 
+    Under torchrun it runs on several processes.
     Parts of both sets are held out, and watched on the way.
     The folder gets model.safetensors, which --weights of the other commands takes.
     """
