@@ -97,6 +97,16 @@ def test_promises_of_either_kind_wherever_the_record_keeps_them():
     assert "Calibrated: `(other = 1)`" in text_of(replace(manifest, calibration={"other": 1}))
 
 
+@pytest.mark.parametrize("samples", [166, None, "166", -1])
+def test_samples_that_bring_scores_to_one_scale_are_told_apart(samples):
+    manifest, _ = sample()
+    record = {"promise": {"fpr": 0.05, "mode": "marginal"}, "samples": 334}
+    fusion = {} if samples is None else {"samples": samples}
+    text = text_of(replace(manifest, calibration={"combined": record, "fusion": fusion}))
+    told = "combined into one decision by `fisher`; 166 further samples bring their scores"
+    assert (told in text) == (samples == 166) and "from 334 calibration samples" in text
+
+
 def text_of(manifest) -> str:
     import tempfile
     from pathlib import Path

@@ -194,7 +194,10 @@ def test_a_name_cannot_leave_the_html():
 def test_a_summary_has_the_promise_and_the_thresholds(monitor):
     summary = monitor.summary()
     text = str(summary)
-    assert "at most 5 %; calibrated on 100 samples" in text and "4 classes, head '3'" in text
+    assert (
+        "at most 5 %; calibrated on 100 samples: 33 bring the scores to one scale, 67 set" in text
+    )
+    assert summary.to_dict()["scaling"] == 33 and "4 classes, head '3'" in text
     assert [(d.name, d.state) for d in summary.detectors] == [
         *(("energy", "needs no fit"), ("knn", "fitted"), ("combined", "fisher")),
     ]

@@ -181,6 +181,8 @@ def test_calibrate_in_place_decides_as_the_library_does(gradood_, place, detecto
     assert (code, err) == (0, "")
     assert "promise     a false-alarm rate of at most 10 %\n" in out
     assert f"calibrated  on 160 images of {place / 'held-out'}\n" in out
+    scale = "53 of the calibration images bring the scores to one scale, 107 set the threshold"
+    assert f"combined    fisher: {scale}\n" in out
     data = loader(open_images(place / "held-out", DIGITS), batch_size=128)
     own = gradood.Monitor(network(place), ["energy", "knn", "gaia-z"], combine="fisher")
     own.fit(loader(open_images(place / "fit", DIGITS), batch_size=128)).calibrate(data, fpr=0.1)
