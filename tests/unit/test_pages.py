@@ -209,6 +209,13 @@ def test_every_page_is_in_the_navigation(build):
     assert {name.removesuffix(".md") for name in staging.written} - listed == set()
 
 
+def test_every_guide_is_on_the_page_of_all_pages():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    folders = (ROOT / "docs", ROOT / "docs" / "how-to", ROOT / "docs" / "tutorials")
+    names = {f.relative_to(ROOT / "docs").as_posix() for one in folders for f in one.glob("*.md")}
+    assert [name for name in sorted(names - {"index.md"}) if f"({name}" not in index] == []
+
+
 def test_links_of_staged_pages_lead_to_where_things_are(build, tmp_path):
     staging = build.Staging(tmp_path)
     for page in ("README.md", "docs/index.md", "docs/serve.md"):
