@@ -94,10 +94,9 @@ def fit(
 ) -> None:
     """Fit detectors and save them in one file; without --methods make a guard, ready to decide.
 
-    With --methods, detectors are fitted on training data in one pass, and the file needs
-    calibration before it decides: gradood calibrate. Without, methods are chosen for the model,
-    fitted and calibrated on images that it was not trained on. With --merge, data is added to a fit
-    that was kept.
+    With --methods the file needs calibration before it decides: gradood calibrate. Without, methods
+    are chosen for the model, fitted and calibrated on images that it was not trained on. With
+    --merge, data is added to a fit that was kept.
     """
     changes = preprocessing.values()
     named = methods.methods is not None
