@@ -9,9 +9,7 @@ from gradood.errors import BadImageError
 
 __all__ = ["diagnosis", "is_heif"]
 
-_CUT = re.compile(
-    r"truncated|EOF|end of file|not enough image data|but only got", re.IGNORECASE
-)
+_CUT = re.compile(r"truncated|EOF|end of file|not enough image data|but only got", re.IGNORECASE)
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|svg|!--)", re.IGNORECASE)
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"),

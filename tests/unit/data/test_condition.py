@@ -86,7 +86,7 @@ def test_truncated_at_any_length(kind):
 def test_heic_is_read_by_its_own_decoder(monkeypatch, tmp_path):
     class Decoder:
         @staticmethod
-        def HeifImageFile(source):  # noqa: N802
+        def HeifImageFile(source):
             if isinstance(source, io.BytesIO) and len(source.getvalue()) < 40:
                 raise ValueError("Invalid input: Unexpected end of file\n")
             return Image.open(io.BytesIO(encoded(picture(), "PNG")))
@@ -97,7 +97,7 @@ def test_heic_is_read_by_its_own_decoder(monkeypatch, tmp_path):
         (tmp_path / "x").write_bytes(content)
         for given in (content, tmp_path / "x"):
             assert decode(given).tobytes() == picture().tobytes()
-    with pytest.raises(BadImageError, match="Unexpected end of file$") as caught:
+    with pytest.raises(BadImageError, match=r"Unexpected end of file$") as caught:
         decode(head)
     assert caught.value.status == "truncated"
 
