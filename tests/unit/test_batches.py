@@ -169,6 +169,16 @@ def test_two_batches_are_no_pair(two):
 
 
 @pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(
+    "views",
+    [[X, X + 1], (X, X[..., :2]), (X.numpy(), X.numpy()), [X.flatten(1), X.flatten(1)], (X, X, Y)],
+)
+def test_the_second_of_two_views_is_not_dropped(views, labels):
+    with pytest.raises(DataError, match=r"two views of the inputs, of which one would be dropped"):
+        list(batches([views], labels=labels))
+
+
+@pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("more", [(Y, torch.arange(6)), (X, Y), (Y.tolist(), ["a"] * 6)])
 def test_labels_and_more_beside_a_batch_are_told_as_well(more, labels):
     with pytest.raises(
