@@ -3,8 +3,10 @@
 from collections import UserDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradood._engine.batches import batches
@@ -113,6 +115,41 @@ def test_labels_in_a_list_stay_on_the_cpu_whatever_the_default_device():
 def test_the_rest_is_refused_in_words(data, message):
     with pytest.raises(DataError, match=message):
         list(batches(data))
+
+
+def test_what_stands_for_data_or_a_batch_says_what_to_type():
+    image, frame = Image.new("RGB", (4, 4)), pd.DataFrame({"a": [1.0, 2.0]})
+    for data, said in [
+        (image, r"data is a Image; .*Preprocess\(…\)\(image\)\[None\]"),
+        ([image, image], r"a batch is a Image; .*several by torch\.stack"),
+        ([[image, image]], r"a batch is a Image with more beside it; .*torch\.stack"),
+        (frame, r"data is a DataFrame; .*torch\.tensor\(frame\.to_numpy\(\)"),
+        ([frame], r"a batch is a DataFrame; .*torch\.tensor\(frame\.to_numpy\(\)"),
+        ("images/", r"Images in a folder: gradood\.data\.loader\("),
+        ([["a.png"]], r"Images in a folder: gradood\.data\.loader\("),
+        (torch.nn.Flatten(), r"The model comes first: Monitor\(model, detectors\)"),
+        (torch.nn.Flatten, "Make one of it first"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            list(batches(data))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.nn.functional.one_hot(Y), r"become classes by y\.argmax\(1\)\.$"),
+        (torch.rand(6, 3), r"become classes by y\.argmax\(1\)\.$"),
+        (Y[:, None], r"Drop the last axis: y\[:, 0\]\.$"),
+        (Y.float(), r"Give whole numbers: y\.long\(\)\.$"),
+        (["cat"] * 6, r"number them in the order of the model's classes, the first is 0\.$"),
+        (np.array(["cat"] * 6), r"number them in the order of the model's classes"),
+        (pd.Series(Y.numpy()), r"Give torch\.tensor\(column\.to_numpy\(\)\)\.$"),
+        (Y[0], r"Single images with their labels are no batches"),
+    ],
+)
+def test_labels_of_another_form_say_what_to_type(labels, said):
+    with pytest.raises(DataError, match=said):
+        list(batches([(X, labels)], labels=True))
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,16 @@ def test_versions_of_any_tensor():
     assert TensorVersions(nn.Identity()).hold()
 
 
+def test_a_write_past_the_counter_to_any_layer_is_seen():
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(9)))
+    versions = TensorVersions(model)
+    for parameter in model.parameters():
+        parameter.data.mul_(2)
+        assert not versions.hold()
+        parameter.data.div_(2)
+        assert versions.hold()
+
+
 def test_a_torch_without_switches_by_backend_has_full_precision():
     assert _precision(None, SimpleNamespace()) == "ieee"
     assert _precision(SimpleNamespace(fp32_precision="none"), SimpleNamespace()) == "ieee"

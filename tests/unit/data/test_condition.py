@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gradood.data._decode import REMARKS, decode, examine
 from gradood.errors import BadImageError
@@ -70,6 +70,8 @@ def test_faults(content, expected, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
 def test_truncated_at_any_length(kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
     content = encoded(picture(), kind)
     found = {}
     for size in range(len(content) - 40):
@@ -100,6 +102,16 @@ def test_heic_is_read_by_its_own_decoder(monkeypatch, tmp_path):
     with pytest.raises(BadImageError, match=r"Unexpected end of file$") as caught:
         decode(head)
     assert caught.value.status == "truncated"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_not_given_to_the_decoder_of_heic(monkeypatch):
+    monkeypatch.setattr("gradood.data._decode.heif", lambda: None)
+    content = encoded(picture(), "AVIF")
+    expected = decode(content).tobytes()
+    monkeypatch.setattr("gradood.data._decode.heif", object)
+    for brand in (b"avif", b"mif1"):
+        assert decode(content[:8] + brand + content[12:]).tobytes() == expected
 
 
 def test_real_heic():
