@@ -62,6 +62,10 @@ DETECTORS = [
     gradood.KNN(bits=4),
     gradood.KNN(bits=8),
     gradood.KNN(bits=4, samples=100, normalize=False),
+    gradood.NNGuide(bits=4, alpha=1.0),
+    gradood.NNGuide(bits=8, alpha=0.3),
+    gradood.GROOD(bits=4, ood_prototype="class-mean", bank="all"),
+    gradood.GROOD(bits=8, ood_prototype="class-mean", bank="all", samples=100),
 ]
 
 
@@ -95,7 +99,8 @@ def test_a_bound_that_nobody_asked_for_is_told_of(model, name, tmp_path, monkeyp
     with pytest.warns(BoundedFitWarning, match=rf"^{name} keeps .* more than 1 GiB. Give "):
         monitor = fitted(model, create(name, **options))
     cost = monitor.summary().detectors[0].cost
-    kept = "keeps 400 directions in 8 bits" if name == "knn" else r" of 400 fit samples, chosen by"
+    coded = name in ("knn", "grood", "nnguide")
+    kept = "keeps 400 directions in 8 bits" if coded else r" of 400 fit samples, chosen by"
     assert kept in cost
     monitor.save(tmp_path / "d.safetensors")
     assert f"\n## Notes\n\n- {name} keeps" in card(check(tmp_path / "d.safetensors"))
