@@ -157,14 +157,15 @@ def drawn(
     """Directions to fit on, queries of three sets, and the number of classes."""
     source = Drawn(width, classes, seed)
     fit = torch.cat(list(source.known(rows)))
-    return fit, _queries(source, queries), classes
+    return fit, query_sets(source, queries), classes
 
 
-def _queries(source: Drawn, queries: int) -> Sets:
+def query_sets(source: Drawn, count: int) -> Sets:
+    """Known ones, and outliers near and far."""
     return {
-        "test": torch.cat(list(source.known(queries))),
-        "near": source.outliers(queries, 0.1),
-        "far": source.outliers(queries, 0.25),
+        "test": torch.cat(list(source.known(count))),
+        "near": source.outliers(count, 0.1),
+        "far": source.outliers(count, 0.25),
     }
 
 
@@ -183,7 +184,7 @@ def draw(given: argparse.Namespace) -> None:
             labels.append(own.numpy())
         logits.close()
     np.save(given.folder / "labels.npy", np.concatenate(labels))
-    found = {name: x.numpy() for name, x in _queries(source, 1000).items()}
+    found = {name: x.numpy() for name, x in query_sets(source, 1000).items()}
     np.savez(given.folder / "queries.npz", allow_pickle=False, **found)
     facts = {name: getattr(given, name) for name in ("rows", "width", "classes", "seed")}
     (given.folder / "facts.json").write_text(json.dumps(facts))
