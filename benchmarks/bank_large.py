@@ -1,9 +1,9 @@
 """Five methods on 1,281,167 × 2,048 drawn features: bounded forms beside exact ones.
 
     python benchmarks/banks.py draw BIG
-    python benchmarks/bank_large.py BIG logits exact coded space beside --queries 200
+    python benchmarks/bank_large.py BIG exact coded logits space beside --queries 200 --out FOLDER
 
-Each step writes BIG/STEP.json; `bank_page.py` takes them from there. `exact` computes the scores
+Each step writes FOLDER/large-STEP.json, which `bank_page.py` reads. `exact` computes the scores
 that `knn`, `nnguide` and `grood` have with all rows, from the file, block by block: no state is
 held. `coded` does so with rows in 4 bits per number, and leaves the codes in BIG for `beside`,
 which takes the time of the package's own searches, in turns with a forward pass. `exact` and
@@ -466,6 +466,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("steps", nargs="+", choices=STEPS)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
@@ -485,7 +486,7 @@ def main() -> None:
             "anonymous_MiB": round(anonymous()),
         }
         print(step, json.dumps(found), flush=True)
-        (given.folder / f"{step}.json").write_text(json.dumps(found, indent=1) + "\n")
+        (given.out / f"large-{step}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -118,11 +118,12 @@ class _Own(Learner[_Either]):
     def measure(self, evidence, state): ...
 
 
+@pytest.mark.parametrize("form", [polar, torch.Tensor.double])
 @pytest.mark.parametrize(("samples", "bits"), [(None, 32), (None, 4), (5, 8), (5, "auto")])
-def test_a_bank_goes_on_as_it_was(samples, bits):
+def test_a_bank_goes_on_as_it_was(samples, bits, form):
     def bank(start):
         x = torch.randn(8, 6, generator=torch.Generator().manual_seed(start))
-        return KeptVectors.of(torch.arange(8) * 7 + start, polar(x), samples, bits)
+        return KeptVectors.of(torch.arange(8) * 7 + start, form(x), samples, bits)
 
     first, second = bank(0), bank(3)
     again = KeptVectors.from_tensors(first.tensors())
