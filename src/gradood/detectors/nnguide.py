@@ -158,10 +158,9 @@ class NNGuide(Learner[_Statistics]):
             state["length"] = lengths.float()
         else:
             state = {"guides": share["vectors"].clone(memory_format=torch.contiguous_format)}
-        return state | ({} if few else self._sampled(seen.share))
-
-    def _sampled(self, share: KeptVectors) -> State:
-        return sample_state(share.rows, self.name, self.samples, "samples")
+        if not few:
+            state |= sample_state(seen.share.rows, self.name, self.samples, "samples")
+        return state
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""

@@ -100,7 +100,7 @@ def samples_note(state: State, chosen: str = "content") -> tuple[str, ...]:
     )
 
 
-def codes_state(packed: Tensor, bits: int, method: str, asked: Bits) -> State:
+def codes_state(packed: Tensor, bits: int, method: str, asked: Bits) -> dict[str, Tensor]:
     """``{"codes", "bits"}`` of fit samples, with a warning if nobody asked for them.
 
     Args:
@@ -118,7 +118,7 @@ def codes_state(packed: Tensor, bits: int, method: str, asked: Bits) -> State:
 
 def coded_bank_state(
     packed: Tensor, log_length: Tensor, bits: int, method: str, asked: Bits
-) -> State:
+) -> dict[str, Tensor]:
     """`codes_state` by ascending length, and ``"log_length"``, if not all lengths are 1.
 
     Args:
