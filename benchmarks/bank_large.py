@@ -1,14 +1,14 @@
 """Five methods on 1,281,167 × 2,048 drawn features: bounded forms beside exact ones.
 
     python benchmarks/banks.py draw BIG
-    python benchmarks/bank_large.py BIG exact coded logits space beside --queries 200 --out FOLDER
+    python benchmarks/bank_large.py BIG exact logits space beside --queries 200 --out FOLDER
 
 Each step writes FOLDER/large-STEP.json, which `bank_page.py` reads. `exact` computes the scores
 that `knn`, `nnguide` and `grood` have with all rows, from the file, block by block: no state is
-held. `coded` does so with rows in 4 bits per number, and leaves the codes in BIG for `beside`,
-which takes the time of the package's own searches, in turns with a forward pass. `exact` and
-`coded` first compare the scores of a small bank with those of the package. A part of the rows is
-the first of them: rows are drawn one like the other.
+held; and those with rows in 4 bits per number, whose codes it leaves in BIG for `beside`, which
+takes the time of the package's own searches, in turns with a forward pass. `exact` first compares
+the scores of a small bank with those of the package. A part of the rows is the first of them: rows
+are drawn one like the other.
 """
 
 import argparse
@@ -190,27 +190,74 @@ def gradients(features: Tensor, prototypes: Tensor, ood: Tensor) -> Polar:
 
 
 def exact(large: Large) -> dict[str, Any]:
-    """Scores with all rows, and with an eighth of them, from the file."""
+    """Scores with all rows, with an eighth of them, and with codes of them, from the file.
+
+    Those of the first rows alone, down to an eighth, are compared on the way.
+    """
     facts = large.facts()
     prototypes, ood = facts["prototypes"], facts["ood"]
-    gradient = ood_gradient(LENGTH * large.query, prototypes, ood)
-    near = Nearest(large, large.query, gradient)
-    low, lengths = (prototypes.float(), ood.float()), []
-    found: dict[str, Scores] = {}
-    for rows in large.blocks(2 * _BLOCK, large.part):
+    straight = ood_gradient(LENGTH * large.query, prototypes, ood)
+    turned = Polar(rotated(straight.unit), straight.log_length)
+    both = Nearest(large, large.query, straight), Nearest(large, rotated(large.query), turned)
+    origin = prototypes.float(), ood.float()
+    spun = rotated(origin[0]), rotated(origin[1][None])[0]
+    kept: dict[str, list[Tensor]] = {"codes": [], "gradients": [], "lengths": [], "exact": []}
+    wholes = [large.rows >> shift for shift in (3, 2, 1, 0)]
+    stops = {*wholes, *(rows // SHARE for rows in wholes), int(_KEPT * large.rows), 2 * _BLOCK}
+    scores: dict[int, tuple[Scores, Scores, Scores]] = {}
+    few = max(1, round(auto(large.rows, large.classes) / SHARE))
+    for rows in large.blocks(*stops):
         units, right = large.fit[rows].clone(), facts["right"][rows]
-        near.add_directions(units, facts["confidence"][rows])
-        own = gradients(LENGTH * units[right], *low)
-        near.add_gradients(own.unit, own.log_length)
-        lengths.append(own.log_length)
+        confidence = facts["confidence"][rows]
+        both[0].add_directions(units, confidence)
+        own = gradients(LENGTH * units[right], *origin)
+        both[0].add_gradients(own.unit, own.log_length)
+        kept["exact"].append(own.log_length)
+        codes = Codes.of(units, 4)
+        units = codes[:]
+        both[1].add_directions(units, confidence)
+        own = gradients(LENGTH * units[right], *spun)
+        again = Codes.of(own.unit, 4, turned=True)
+        both[1].add_gradients(again[:], own.log_length)
+        kept["codes"].append(codes.packed)
+        kept["gradients"].append(again.packed)
+        kept["lengths"].append(own.log_length)
         if rows.stop == 2 * _BLOCK:
-            few = {"units": large.fit[: rows.stop].clone(), "query": large.query, **facts}
-            check(large, near.scores(), Bank(polar_of(few["units"])), gradient, few)
-        if rows.stop == large.part:
-            found["sample"] = near.scores(max(1, round(auto(large.rows, large.classes) / SHARE)))
-    found["exact"] = near.scores()
-    torch.save({**found, "log_length": torch.cat(lengths)}, large.folder / "scores-exact.pt")
-    return {n: large.compared(found["exact"][n], found["sample"][n]) for n in found["exact"]}
+            check_both(large, both, (straight, turned), kept["codes"])
+        if rows.stop in stops:
+            scores[rows.stop] = both[0].scores(), both[1].scores(), both[0].scores(few)
+            torch.save(scores, large.folder / "scores.pt")
+            if rows.stop in wholes:
+                print(rows.stop, json.dumps(bounded_forms(large, scores, rows.stop)), flush=True)
+    torch.save({n: torch.cat(parts) for n, parts in kept.items()}, large.folder / "codes.pt")
+    return bounded_forms(large, scores, large.rows)
+
+
+def bounded_forms(
+    large: Large, scores: dict[int, tuple[Scores, Scores, Scores]], rows: int
+) -> dict[str, Any]:
+    """What methods lose in codes and with an eighth of the rows, of so many rows.
+
+    With lengths beside the codes, 99 % of all rows are an eighth of the memory.
+    """
+    whole, part = scores[rows][0], scores[rows // SHARE][2]
+    coded = scores.get(int(_KEPT * rows), scores[rows])[1] | {"knn": scores[rows][1]["knn"]}
+    return {
+        "coded": {n: large.compared(whole[n], coded[n]) for n in whole},
+        "sample": {n: large.compared(whole[n], part[n]) for n in whole},
+    }
+
+
+def check_both(
+    large: Large, both: tuple[Nearest, Nearest], gradient: tuple[Polar, Polar], codes: list[Tensor]
+) -> None:
+    """Compare the scores with the first rows with the package's."""
+    some = Codes(torch.cat(codes), large.fit.shape[1], 4)
+    few = {"units": large.fit[: len(some)].clone(), **large.facts()}
+    zero = torch.zeros(len(some), dtype=torch.float64)
+    given = few | {"query": large.query}, few | {"query": rotated(large.query)}
+    check(large, both[0].scores(), Bank(polar_of(few["units"])), gradient[0], given[0])
+    check(large, both[1].scores(), Bank(CodedPolar(some, zero)), gradient[1], given[1])
 
 
 def check(large: Large, scores: Scores, bank: Any, gradient: Polar, few: dict[str, Tensor]) -> None:
@@ -239,42 +286,6 @@ def check(large: Large, scores: Scores, bank: Any, gradient: Polar, few: dict[st
         gap = float((found / expected[name] - 1).abs().max())
         print(f"{name}: relative gap {gap:.1e} on {count:,} rows", flush=True)
         assert gap < 1e-4, name
-
-
-def coded(large: Large) -> dict[str, Any]:
-    """Scores with rows in 4 bits per number, and codes of features and of gradients."""
-    facts = large.facts()
-    prototypes, ood = facts["prototypes"], facts["ood"]
-    straight = ood_gradient(LENGTH * large.query, prototypes, ood)
-    gradient = Polar(rotated(straight.unit), straight.log_length)
-    query = rotated(large.query)
-    near = Nearest(large, query, gradient)
-    low = rotated(prototypes).float(), rotated(ood[None])[0].float()
-    packed, others, lengths = [], [], []
-    width, kept = large.fit.shape[1], int(_KEPT * large.rows)
-    for rows in large.blocks(2 * _BLOCK, kept):
-        codes = Codes.of(large.fit[rows], 4)
-        units, inside = codes[:], rows.stop <= kept
-        packed.append(codes.packed)
-        near.add_directions(units, facts["confidence"][rows] if inside else None)
-        if inside:
-            own = gradients(LENGTH * units[facts["right"][rows]], *low)
-            again = Codes.of(own.unit, 4, turned=True)
-            near.add_gradients(again[:], own.log_length)
-            others.append(again.packed)
-            lengths.append(own.log_length)
-        if rows.stop == 2 * _BLOCK:
-            some = Codes(torch.cat(packed), width, 4)
-            zero = torch.zeros(len(some), dtype=torch.float64)
-            few = {"units": large.fit[: len(some)].clone(), "query": query, **facts}
-            check(large, near.scores(), Bank(CodedPolar(some, zero)), gradient, few)
-    found = near.scores()
-    torch.save(found, large.folder / "scores-coded.pt")
-    torch.save({"codes": torch.cat(packed)}, large.folder / "codes.pt")
-    kept_gradients = {"codes": torch.cat(others), "log_length": torch.cat(lengths)}
-    torch.save(kept_gradients, large.folder / "gradient-codes.pt")
-    whole = torch.load(large.folder / "scores-exact.pt")["exact"]
-    return {n: large.compared(whole[n], found[n]) for n in found}
 
 
 def logits(large: Large) -> dict[str, Any]:
@@ -386,7 +397,7 @@ def neighbor_jobs(large: Large, count: int) -> Jobs:
     query, turned = polar_of(units), rotated(units)
     width, part = large.fit.shape[1], large.fit[: large.part].clone()
     k, kept = auto(large.rows, large.classes), int(_KEPT * large.rows)
-    packed = torch.load(large.folder / "codes.pt")["codes"]
+    packed = torch.load(large.folder / "codes.pt", mmap=True)["codes"].clone()
     codes = CodedPolar(Codes(packed, width, 4), torch.zeros(large.rows, dtype=torch.float64))
     guides = CodedVectors(Codes(packed[:kept], width, 4), confidence[:kept])
     some: Any = part * confidence[: large.part, None]
@@ -406,12 +417,12 @@ def gradient_jobs(large: Large, count: int) -> Jobs:
     """Searches of `grood`, with the gradients of the queries."""
     facts, units = large.facts(), LENGTH * large.query[:count]
     prototypes, ood, right = (facts[name] for name in ("prototypes", "ood", "right"))
-    table = torch.load(large.folder / "gradient-codes.pt")
-    order = table["log_length"].argsort()
-    codes = Codes(table["codes"][order], units.shape[1], 4)
-    bank = Bank(CodedPolar(codes, table["log_length"][order]))
+    table = torch.load(large.folder / "codes.pt", mmap=True)
+    order = table["lengths"][: int(_KEPT * len(table["lengths"]))].argsort()
+    codes = Codes(table["gradients"][order], units.shape[1], 4)
+    bank = Bank(CodedPolar(codes, table["lengths"][order]))
     some = gradient_bank(LENGTH * large.fit[: large.part], prototypes, ood)
-    lengths = torch.load(large.folder / "scores-exact.pt")["log_length"]
+    lengths = table["exact"].clone()
 
     def gradient(turned: bool = False) -> Polar:
         found = ood_gradient(units, prototypes, ood)
@@ -458,7 +469,7 @@ def beside(large: Large) -> dict[str, Any]:
     return {"per_second_of_cpu_and_of_clock": found, "together": _TOGETHER}
 
 
-STEPS = {"logits": logits, "exact": exact, "coded": coded, "space": space, "beside": beside}
+STEPS = {"exact": exact, "logits": logits, "space": space, "beside": beside}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ other processes shared.
     python benchmarks/bank_choice.py R20 CACHES.. --out FOLDER/choice-guides.json
     python benchmarks/banks.py measure R20 --out FOLDER/resnet20.json
     python benchmarks/banks.py draw BIG
-    python benchmarks/bank_large.py BIG exact coded logits space beside --out FOLDER
+    python benchmarks/bank_large.py BIG exact logits space beside --out FOLDER
     python benchmarks/banks.py forward --out FOLDER/forward.json
     python benchmarks/banks.py fit BIG --method knn --out FOLDER/fit-knn.json  # and the others
     python benchmarks/bank_page.py FOLDER --out docs/results/banks.md
@@ -186,12 +186,18 @@ def large(steps: dict[str, dict[str, Any]], forward: dict[str, Any]) -> list[str
     rows, width, classes = (facts[name] for name in ("rows", "width", "classes"))
     gib = 2**30 / rows
     columns = [
-        ("knn", "all, 4 bits", 4 * width + 8, width / 2, steps["coded"]["knn"]),
-        ("knn", "an eighth of the samples", 4 * width + 8, width / 2 + 1, facts["knn"]),
-        ("nnguide", "4 bits", 4 * width, KEPT * (width / 2 + 4), steps["coded"]["nnguide"]),
-        ("nnguide", "an eighth of the samples", 4 * width, width / 2, facts["nnguide"]),
-        ("grood", "4 bits", 4 * width + 8, KEPT * (width / 2 + 8), steps["coded"]["grood"]),
-        ("grood", "an eighth of the samples", 4 * width + 8, width / 2 + 1, facts["grood"]),
+        ("knn", "all, 4 bits", 4 * width + 8, width / 2, facts["coded"]["knn"]),
+        ("knn", "an eighth of the samples", 4 * width + 8, width / 2 + 1, facts["sample"]["knn"]),
+        ("nnguide", "4 bits", 4 * width, KEPT * (width / 2 + 4), facts["coded"]["nnguide"]),
+        ("nnguide", "an eighth of the samples", 4 * width, width / 2, facts["sample"]["nnguide"]),
+        ("grood", "4 bits", 4 * width + 8, KEPT * (width / 2 + 8), facts["coded"]["grood"]),
+        (
+            "grood",
+            "an eighth of the samples",
+            4 * width + 8,
+            width / 2 + 1,
+            facts["sample"]["grood"],
+        ),
         ("vim", "an eighth of the samples, for α", 4 * width, width / 2, steps["space"]["vim"]),
         (
             "open-max",
@@ -278,9 +284,7 @@ def main() -> None:
 
     lines = [HEAD, *choice(read("choice")), *guides(read("choice-guides"))]
     lines += network(read("resnet20"))
-    steps = {
-        name: read(f"large-{name}") for name in ("exact", "coded", "logits", "space", "beside")
-    }
+    steps = {name: read(f"large-{name}") for name in ("exact", "logits", "space", "beside")}
     lines += large(steps, read("forward"))
     done = [json.loads(p.read_text()) for p in given.folder.glob("fit-*.json")]
     lines += fits(sorted(done, key=lambda row: (-row["rows"], row["method"])))
