@@ -177,52 +177,49 @@ def guides(found: dict[str, Any]) -> list[str]:
 
 
 KEPT = 0.99
+STEPS = ("exact", "logits", "space", "beside")
 """As in `bank_large.py`."""
 
 
 def large(steps: dict[str, dict[str, Any]], forward: dict[str, Any]) -> list[str]:
-    """The table of methods on the large set."""
+    """The table of methods on the large set, as far as its steps have ended."""
     facts = steps["exact"]
     rows, width, classes = (facts[name] for name in ("rows", "width", "classes"))
-    gib = 2**30 / rows
+    exact, eighth = 4 * width, "an eighth of the samples"
+    coded, sample = facts["coded"], facts["sample"]
     columns = [
-        ("knn", "all, 4 bits", 4 * width + 8, width / 2, facts["coded"]["knn"]),
-        ("knn", "an eighth of the samples", 4 * width + 8, width / 2 + 1, facts["sample"]["knn"]),
-        ("nnguide", "4 bits", 4 * width, KEPT * (width / 2 + 4), facts["coded"]["nnguide"]),
-        ("nnguide", "an eighth of the samples", 4 * width, width / 2, facts["sample"]["nnguide"]),
-        ("grood", "4 bits", 4 * width + 8, KEPT * (width / 2 + 8), facts["coded"]["grood"]),
-        (
-            "grood",
-            "an eighth of the samples",
-            4 * width + 8,
-            width / 2 + 1,
-            facts["sample"]["grood"],
-        ),
-        ("vim", "an eighth of the samples, for α", 4 * width, width / 2, steps["space"]["vim"]),
-        (
-            "open-max",
-            "the farthest eighth of each class",
-            4 * classes,
-            4 * classes * steps["logits"]["kept"] / rows,
-            steps["logits"]["open-max"],
-        ),
+        ("knn", "all, 4 bits", exact + 8, width / 2, coded["knn"]),
+        ("knn", eighth, exact + 8, width / 2 + 1, sample["knn"]),
+        ("nnguide", "4 bits", exact, KEPT * (width / 2 + 4), coded["nnguide"]),
+        ("nnguide", eighth, exact, width / 2, sample["nnguide"]),
+        ("grood", "4 bits", exact + 8, KEPT * (width / 2 + 8), coded["grood"]),
+        ("grood", eighth, exact + 8, width / 2 + 1, sample["grood"]),
     ]
+    if "space" in steps:
+        columns.append(("vim", f"{eighth}, for α", exact, width / 2, steps["space"]["vim"]))
+    if "logits" in steps:
+        found = steps["logits"]
+        held = 4 * classes * found["kept"] / found["rows"]
+        bound = "the farthest eighth of each class"
+        columns.append(("open-max", bound, 4 * classes, held, found["open-max"]))
     lines = [
         BIG.format(**facts),
         "| method | bound | memory | near | far |",
         "|---|---|---:|---:|---:|",
     ]
-    for method, bound, exact, held, sets in columns:
+    for method, bound, whole, held, sets in columns:
         cells = [
             f"{s['exact']:.2f} {s['bounded'] - s['exact']:+.2f} ± {s['standard_error']:.2f}"
             for s in (sets["near"], sets["far"])
         ]
-        memory = f"{exact / gib:.2f} → {held / gib:.2f} GiB (1/{exact / held:.2f})"
+        size, less = whole * rows / 2**30, held * rows / 2**30
+        memory = f"{size:.2f} → {less:.2f} GiB (1/{whole / held:.2f})"
         lines.append(f"| `{method}` | {bound} | {memory} | {' | '.join(cells)} |")
-    speed = forward["images_per_second"]
-    size = forward["multiplications"] / 1e9
-    forward_text = FORWARD.format(size=size, alone=speed["batch 1"], many=speed["batch 16"])
-    return [*lines, MEMORY, *beside(steps["beside"]), TURNS, forward_text]
+    lines.append(MEMORY)
+    if "beside" in steps:
+        lines += [*beside(steps["beside"]), TURNS]
+    speed, size = forward["images_per_second"], forward["multiplications"] / 1e9
+    return [*lines, FORWARD.format(size=size, alone=speed["batch 1"], many=speed["batch 16"])]
 
 
 def beside(found: dict[str, Any]) -> list[str]:
@@ -284,7 +281,8 @@ def main() -> None:
 
     lines = [HEAD, *choice(read("choice")), *guides(read("choice-guides"))]
     lines += network(read("resnet20"))
-    steps = {name: read(f"large-{name}") for name in ("exact", "logits", "space", "beside")}
+    files = {name: given.folder / f"large-{name}.json" for name in STEPS}
+    steps = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     lines += large(steps, read("forward"))
     done = [json.loads(p.read_text()) for p in given.folder.glob("fit-*.json")]
     lines += fits(sorted(done, key=lambda row: (-row["rows"], row["method"])))
