@@ -62,6 +62,8 @@ class Large:
         shape = (self.rows, self.classes)
         self.logits = np.memmap(self.folder / "logits.f32", np.float32, "r", shape=shape)
         self.rounds: int = given.rounds
+        self.out: Path = given.out
+        self.queries: int = given.queries
         self.labels = torch.from_numpy(np.load(self.folder / "labels.npy"))
         self.head = bank_data.last_layer(self.folder)[1]
         self.names = [name for name in sets for _ in range(given.queries)]
@@ -104,6 +106,13 @@ class Large:
                 file,
             )
         return torch.load(file)
+
+    def write(self, step: str, found: dict[str, Any], more: dict[str, Any]) -> None:
+        """What a step found, and of what data."""
+        size = {"rows": self.rows, "width": self.fit.shape[1], "classes": self.classes}
+        found = found | size | {"queries": self.queries} | more
+        print(step, json.dumps(found), flush=True)
+        (self.out / f"large-{step}.json").write_text(json.dumps(found, indent=1) + "\n")
 
     def compared(self, exact: Tensor, bounded: Tensor) -> dict[str, Any]:
         """AUROC in percent of both, and the standard error of their difference, by set."""
@@ -192,7 +201,7 @@ def gradients(features: Tensor, prototypes: Tensor, ood: Tensor) -> Polar:
 def exact(large: Large) -> dict[str, Any]:
     """Scores with all rows, with an eighth of them, and with codes of them, from the file.
 
-    Those of the first rows alone, down to an eighth, are compared on the way.
+    Those of the first rows alone, from an eighth on, are compared and written on the way.
     """
     facts = large.facts()
     prototypes, ood = facts["prototypes"], facts["ood"]
@@ -228,7 +237,8 @@ def exact(large: Large) -> dict[str, Any]:
             scores[rows.stop] = both[0].scores(), both[1].scores(), both[0].scores(few)
             torch.save(scores, large.folder / "scores.pt")
             if rows.stop in wholes:
-                print(rows.stop, json.dumps(bounded_forms(large, scores, rows.stop)), flush=True)
+                forms = bounded_forms(large, scores, rows.stop)
+                large.write("exact", forms, {"rows": rows.stop, "of": large.rows})
     torch.save({n: torch.cat(parts) for n, parts in kept.items()}, large.folder / "codes.pt")
     return bounded_forms(large, scores, large.rows)
 
@@ -488,16 +498,9 @@ def main() -> None:
         start = time.process_time()
         with torch.inference_mode():
             found = STEPS[step](large)
-        found |= {
-            "rows": large.rows,
-            "width": large.fit.shape[1],
-            "classes": large.classes,
-            "queries": given.queries,
-            "cpu_seconds": round(time.process_time() - start),
-            "anonymous_MiB": round(anonymous()),
-        }
-        print(step, json.dumps(found), flush=True)
-        (given.out / f"large-{step}.json").write_text(json.dumps(found, indent=1) + "\n")
+        seconds = round(time.process_time() - start)
+        more = {"cpu_seconds": seconds, "anonymous_MiB": round(anonymous())}
+        large.write(step, found, more)
 
 
 if __name__ == "__main__":
