@@ -22,6 +22,7 @@ from gradood.triage import (
     check_known,
     feed_back,
     open_rows,
+    read_details,
     read_items,
     read_marks,
     review_sample,
@@ -287,3 +288,30 @@ def test_items_with_features_are_clusters_and_others_profiles():
     found = groups(one, range(4), details, 0)
     assert [group.members for group in found] == [(0, 1), (2, 3)]
     assert "feature space" in found[0].title and "Taken for class" in found[1].title
+
+
+def test_items_that_were_not_scored_are_a_group_of_their_own_and_take_no_mark(tmp_path):
+    one = items([0.001, np.nan, 0.9, np.nan, np.nan])
+    one = replace(one, status=["ok", "broken", "ok", "too_large", "broken"])
+    assert one.unscored == {"broken": 2, "too_large": 1}
+    sample = review_sample(["000.png", "002.png"], 2, 0, one.job)
+    made = content(one, sample, NONE, None, PageOptions())
+    assert made["decided"] == 1 and made["unscored"] == one.unscored
+    titles = {group["title"]: len(group["members"]) for group in made["groups"]}
+    assert titles["Without a p-value: not scored (broken)"] == 2
+    assert titles["Without a p-value: not scored (too large)"] == 1
+    for mark in ("known", "unknown"):
+        marks = read_marks(export(tmp_path / "m.csv", [("001.png", mark, "")]), one.job)
+        with pytest.raises(DataError, match=r"not scored, such as '001.png' \(broken\)"):
+            feed_back(one, marks, sample, None, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def test_details_that_are_no_file_say_where_they_come_from(tmp_path):
+    with pytest.raises(DataError, match=r"is not there; expected the Parquet file that gradood"):
+        read_details(tmp_path / "why.parquet")
+    with pytest.raises(DataError, match=r"is a folder; expected"):
+        read_details(tmp_path)
+    (tmp_path / "why.parquet").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"cannot be read as Parquet .*; expected the Parquet file"):
+        read_details(tmp_path / "why.parquet")

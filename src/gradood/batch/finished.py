@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradood._io.arguments import file_path
 from gradood.batch._results_columns import results_of, scored_rows
 from gradood.calibration.results import Results
 from gradood.data._extras import parquet
@@ -67,9 +68,11 @@ def finished_shards(folder: Path) -> Iterator[FinishedShard]:
         folder: of the results of `gradood.batch.score_images`.
 
     Raises:
+        ConfigError: `folder` names none.
         DataError: it is none, or its manifest is damaged.
         ModuleNotFoundError: pyarrow is not installed.
     """
+    folder = file_path(folder, "folder", "the folder that gradood score wrote, by --out")
     manifest = folder / "_manifest.jsonl"
     if not manifest.is_file():
         raise DataError(

@@ -43,6 +43,7 @@ class Explained:
             NotFittedError: the result kept nothing to be explained by, or no reference is known;
                 says how to ask.
             IndexError: there is no such sample.
+            ConfigError: `i` is no whole number.
         """
         source = source_of(self)
         if source is None:

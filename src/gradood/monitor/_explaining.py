@@ -1,6 +1,6 @@
 """What a monitor does to explain decisions: known features that it keeps, and reasons it gives."""
 
-import operator
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ from gradood._engine.batches import Batch, Data
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import row_count
 from gradood._engine.scoring import finite_batches
+from gradood._io.arguments import whole
 from gradood.attribution import (
     Explanation,
     KnownFeatures,
@@ -21,7 +22,7 @@ from gradood.attribution import (
 from gradood.attribution.known import Ids, named
 from gradood.calibration._why import with_source
 from gradood.calibration.results import Result, Results
-from gradood.errors import ConfigError, NotFittedError
+from gradood.errors import NotFittedError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.monitor._session import Session
 from gradood.monitor._warnings import warn_of_change
@@ -105,9 +106,7 @@ class Explaining:
         Cost:
             Two passes over the data, and `gradood.attribution.contributions` of each detector.
         """
-        whole = isinstance(neighbors, int) and not isinstance(neighbors, bool)
-        if not whole or neighbors < 0:
-            raise ConfigError(f"neighbors={neighbors!r}; expected a whole number, 0 or more.")
+        neighbors = whole(neighbors, "neighbors")
         session, found = self._session, []
         for batch in session._batches(data, "explain"):
             if row_count(batch.inputs):
@@ -156,7 +155,8 @@ class _Source:
 
     def why(self, result: Result | Results, place: int, reference: Tensor | None) -> Explanation:
         """Of one sample, by what the result keeps."""
-        size, place = len(result.status), operator.index(place)
+        size = len(result.status)
+        place = whole(place, "i", least=-sys.maxsize)
         if not -size <= place < size:
             raise IndexError(f"sample {place} of {size}.")
         if result.logits is None or result.features is None:
