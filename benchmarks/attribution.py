@@ -36,7 +36,7 @@ from removal import REMOVALS, TENTH, Removal, counts, curves, fall_cells, score_
 from torch import Tensor
 
 import gradood
-from gradood.attribution import contributions, read_evidence, unexplained
+from gradood.attribution import KnownFeatures, contributions, read_evidence, unexplained
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 
 NETWORKS = ("resnet20", "densenet101", "small_vit")
@@ -71,6 +71,8 @@ def measured(
     whole.bind(x[:2])
     features = torch.cat([read(bound_of(whole), part).features for part in x.split(BATCH)])
     removal = Removal.of(features.double())
+    taken = torch.cat([read(bound_of(whole), part).logits for part in x.split(BATCH)]).argmax(1)
+    fitted = KnownFeatures.of(features, taken, int(taken.max()) + 1)
     table: dict[str, Any] = {}
     for by_layer, names in groups.items():
         if not names:
@@ -82,7 +84,7 @@ def measured(
             images_of(network, name, rows // small)[0] for name in ("cifar10_test", "svhn_test")
         )
         known, unknown = (read(bound_of(chosen), images) for images in each)
-        table |= figures(network, bound_of(chosen), known, unknown, removal)
+        table |= figures(network, bound_of(chosen), known, unknown, (removal, fitted))
     width = features.shape[1]
     return {"fit": fit, "rows": rows, "width": width, "removed": counts(width)} | {
         "methods": table,
@@ -103,10 +105,15 @@ def read(bound: Any, images: Tensor) -> Evidence:
 
 
 def figures(
-    network: str, bound: Any, known: Evidence, unknown: Evidence, removal: Removal
+    network: str,
+    bound: Any,
+    known: Evidence,
+    unknown: Evidence,
+    of_fit: tuple[Removal, KnownFeatures],
 ) -> dict[str, Any]:
     """Of each method."""
-    rows = known.size
+    rows, (removal, fitted) = known.size, of_fit
+    means = fitted.references(unknown.logits.argmax(1))
     table: dict[str, Any] = {}
     for name, detector in bound.detectors.items():
         begun, state = time.perf_counter(), bound.states.get(name, {})
@@ -121,7 +128,9 @@ def figures(
         falls: dict[str, dict[str, Any]] = {}
         if made[1].by_units:
             score = score_of(detector, own[1], state)
-            falls = curves(score, own[1], removal, made[1].units, spread)
+            by_class = contributions(detector, own[1], means, state)
+            units = {"units": made[1].units, "class": by_class.units}
+            falls = curves(score, own[1], removal, units, spread)
         table[name] = {
             "rule": detector.attribution.partition(":")[0],
             "gap": float(gaps.max()),
@@ -167,8 +176,9 @@ def page(work: Path, networks: list[str]) -> str:
         lines += [
             f"{record['width']} units, of which {', '.join(map(str, record['removed']))} are "
             f"removed; fitted on {record['fit']} images; {record['rows']} known and "
-            f"{record['rows']} unknown ones. Falls are of units / random / gradient × input; the "
-            "difference is that of the areas, units less gradient × input.",
+            f"{record['rows']} unknown ones. A tenth: falls of units / random / gradient × input. "
+            "Area: of units, from the mean of all and from that of the class / random / gradient × "
+            "input. Difference: each of the former two less gradient × input.",
             "",
             "| method | rule | largest gap | in no unit | set to the mean: a tenth | area | "
             "difference | to what is predicted: a tenth | area | difference | ms |",

@@ -25,6 +25,8 @@ RIDGE = 1e-6
 ERRORS = 2.0
 """Standard errors by which a mean difference is told from 0."""
 REMOVALS = ("mean", "predicted")
+OWN = {"units": "mean of all", "class": "mean of the class"}
+"""Contributions, by what they count from."""
 ORDERS = {"random": "random", "gradient": "gradient × input"}
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -80,11 +82,11 @@ def counts(width: int) -> list[int]:
     return [max(1, round(share * width)) for share in FRACTIONS]
 
 
-def orders_of(score: Score, before: Tensor, units: Tensor) -> dict[str, list[Tensor]]:
+def orders_of(score: Score, before: Tensor, own: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
     """What units (n, width) are ordered by, the largest first: one tensor, or one for each draw."""
     generator = torch.Generator().manual_seed(0)
     draws = [torch.rand(before.shape, generator=generator) for _ in range(DRAWS)]
-    orders = {"units": [units], "random": draws}
+    orders = {name: [units] for name, units in own.items()} | {"random": draws}
     leaf = before.detach().requires_grad_()
     try:
         with torch.enable_grad():
@@ -96,7 +98,7 @@ def orders_of(score: Score, before: Tensor, units: Tensor) -> dict[str, list[Ten
 
 
 def curves(
-    score: Score, evidence: Evidence, removal: Removal, units: Tensor, spread: float
+    score: Score, evidence: Evidence, removal: Removal, own: Mapping[str, Tensor], spread: float
 ) -> dict[str, dict[str, Any]]:
     """Falls by how units are removed: by order those of each share, the area, the differences.
 
@@ -104,11 +106,11 @@ def curves(
         score: of the unknown images.
         evidence: theirs.
         removal: what takes the place of units.
-        units: (n, width) contributions.
+        own: (n, width) contributions, by the names of `OWN`.
         spread: of the known images' scores, in which falls are given.
     """
     before, rows = evidence.features.double(), torch.arange(evidence.size)
-    start, orders = score(before, rows), orders_of(score, before, units)
+    start, orders = score(before, rows), orders_of(score, before, own)
 
     def falls(order: Tensor, how: str) -> Tensor:
         removed = (order.topk(count, 1).indices for count in counts(before.shape[1]))
@@ -125,7 +127,9 @@ def curves(
         found[how] = {
             "curve": {name: each.mean(1).tolist() for name, each in by_order.items()},
             "area": {name: float(each.mean()) for name, each in areas.items()},
-            "paired": {n: paired(areas["units"] - areas[n]) for n in ORDERS if n in areas},
+            "paired": {
+                one: {n: paired(areas[one] - areas[n]) for n in ORDERS if n in areas} for one in own
+            },
             "paired tenth": {
                 n: paired(by_order["units"][TENTH] - by_order[n][TENTH])
                 for n in ORDERS
@@ -159,17 +163,23 @@ def summary_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Args:
         found: network → what was measured.
     """
-    lines = ["| network | removed by | measure | against | more | the same | less |"]
-    lines += ["|---|---|---|---|---:|---:|---:|"]
+    lines = ["| network | set to | contributions from | measure | against | more | same | less |"]
+    lines += ["|---|---|---|---|---|---:|---:|---:|"]
     for network, record in found.items():
         for how in REMOVALS:
             each = [m["removed"][how] for m in record["methods"].values() if m["removed"]]
             each = [one for one in each if any(one["area"].values())]
-            for measure, key in (("area", "paired"), ("a tenth", "paired tenth")):
+            for own, measure in (("units", "a tenth"), ("units", "area"), ("class", "area")):
+                pairs = [
+                    one["paired tenth"] if measure == "a tenth" else one["paired"].get(own, {})
+                    for one in each
+                ]
                 for order, title in ORDERS.items():
-                    words = [told(*one[key][order]) for one in each if order in one[key]]
+                    words = [told(*pair[order]) for pair in pairs if order in pair]
                     cells = " | ".join(str(words.count(w)) for w in ("more", "same", "less"))
-                    lines.append(f"| {network} | {how} | {measure} | {title} | {cells} |")
+                    lines.append(
+                        f"| {network} | {how} | {OWN[own]} | {measure} | {title} | {cells} |"
+                    )
     return lines
 
 
@@ -181,9 +191,12 @@ def fall_cells(found: Mapping[str, Any] | None) -> str:
         return "reads other features | – | –"
     names = ("units", *ORDERS)
     tenth = [f"{found['curve'][n][TENTH]:.2f}" if n in found["curve"] else "none" for n in names]
+    names = (*OWN, *ORDERS)
     areas = [f"{found['area'][n]:.2f}" if n in found["area"] else "none" for n in names]
-    apart = "–"
-    if "gradient" in found["paired"]:
-        mean, error = found["paired"]["gradient"]
-        apart = f"{mean:+.3f} ± {error:.3f}, {told(mean, error)}"
-    return f"{' / '.join(tenth)} | {' / '.join(areas)} | {apart}"
+    apart = [
+        f"{mean:+.2f} ± {error:.2f} {told(mean, error)}"
+        for mean, error in (
+            each["gradient"] for each in found["paired"].values() if "gradient" in each
+        )
+    ]
+    return f"{' / '.join(tenth)} | {' / '.join(areas)} | {'; '.join(apart) or '–'}"

@@ -119,7 +119,8 @@ def contributions(
         detector: that says how, as `Detector.attribution`.
         evidence: what the detector reads, and features, logits and head.
         reference: (width,) the feature vector from which contributions count, where the rule takes
-            one: the mean of the known features, if there is no better.
+            one: the mean of the known features, if there is no better; or (N, width), one for each
+            sample.
         state: what the detector has learned; None where it learns nothing.
 
     Raises:
@@ -157,13 +158,19 @@ def contributions(
     sound = score.isfinite() & evidence.features.isfinite().all(1) & evidence.sound
     places = sound.nonzero()[:, 0]
     some = _rows(evidence, places)
-    start = reference_evidence(evidence, reference, len(places))
+    whole_start = reference_evidence(evidence, reference, evidence.size)
+    start = _rows(whole_start, places)
     made = RULES[name](detector, some, own, start) if len(places) else _nothing(some)
     return _contribution(detector, score, sound, made)
 
 
 def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evidence:
-    """A feature vector, and its logits ``W h + b``, as evidence of `size` equal rows.
+    """Feature vectors, and their logits ``W h + b``, as evidence of `size` rows.
+
+    Args:
+        evidence: of the samples.
+        reference: (width,) for all of them, or (size, width).
+        size: rows.
 
     Raises:
         DataError: it has another width than the features, or is not finite.
@@ -173,13 +180,15 @@ def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evid
         vector = torch.as_tensor(reference).detach().to(evidence.device, torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"reference is no feature vector: {error}.") from error
-    if vector.shape != (width,) or not bool(vector.isfinite().all()):
+    fits = tuple(vector.shape) in ((width,), (size, width))
+    if not fits or not bool(vector.isfinite().all()):
         raise DataError(
             f"reference of shape {tuple(vector.shape)}; expected one finite feature vector "
-            f"({width},), such as the mean of the known features."
+            f"({width},), such as the mean of the known features, or one for each sample."
         )
     head, rows = evidence.linear, vector.expand(size, -1)
-    logits = linear_logits(vector[None], head.weight, head.bias).expand(size, -1)
+    each = vector if vector.ndim == 2 else vector[None]
+    logits = linear_logits(each, head.weight, head.bias).expand(size, -1)
     values: dict[Read, Tensor] = {FEATURES: rows, LOGITS: logits}
     return Evidence(size, evidence.classes, head, None, tuple(values), values)
 
