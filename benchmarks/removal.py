@@ -1,7 +1,7 @@
 """How much scores fall as leading units are removed, and whether by more than another order does.
 
-The curve is over the shares of units in `FRACTIONS`, and the area over it (AOPC; Samek et al., 2017,
-arXiv:1509.06321) the mean fall over the first half of the units: the integral from 0 to the last
+The curve is over the shares of units in `FRACTIONS`; the area over it (AOPC; Samek et al., 2017,
+arXiv:1509.06321) is the mean fall over the first half of the units: the integral from 0 to the last
 share by trapezoids, by that share. Orders are compared image by image: the mean of the differences
 and its standard error, so that what all orders owe to an image drops out.
 """

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from gradood.data import list_images
+from gradood.data._extras import table_of
 from gradood.errors import CalibrationError, DataError
 from gradood.triage import (
     Details,
@@ -315,3 +317,19 @@ def test_details_that_are_no_file_say_where_they_come_from(tmp_path):
     (tmp_path / "why.parquet").write_bytes(b"text")
     with pytest.raises(DataError, match=r"cannot be read as Parquet .*; expected the Parquet file"):
         read_details(tmp_path / "why.parquet")
+
+
+def test_results_are_read_by_the_calling_thread_alone(tmp_path, monkeypatch):
+    """A thread of Arrow that outlives its table aborts the process where the interpreter ends."""
+    asked: list[dict[str, object]] = []
+    real = pq.ParquetFile.read
+
+    def read(self, **options):
+        asked.append(options)
+        return real(self, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    stream = BytesIO()
+    pq.write_table(pa.table({"id": ["a"], "why": [["x"]]}), stream)
+    assert table_of(stream, ["id"]).column_names == ["id"]
+    assert asked == [{"columns": ["id"], "use_threads": False}]

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradood._io.arguments import file_path
 from gradood.batch import finished_shards
-from gradood.data._extras import parquet
+from gradood.data._extras import table_of
 from gradood.errors import DataError
 
 __all__ = ["Details", "Items", "read_details", "read_items"]
@@ -199,7 +199,7 @@ def read_details(file: Path | None) -> Details:
         why = "is a folder" if file.is_dir() else "is not there"
         raise DataError(f"{str(file)!r} {why}; {_FROM_EXPLAIN}")
     try:
-        table = parquet().read_table(file)
+        table = table_of(file)
     except Exception as error:
         raise DataError(
             f"{str(file)!r} cannot be read as Parquet ({error}); {_FROM_EXPLAIN}"
