@@ -100,11 +100,7 @@ def pack(
     _check_folder(folder, details.force)
     verified = check(file)
     if isinstance(model, str):
-        model = load_model(
-            model,
-            None if weights is None else file_path(weights, "weights"),
-            num_classes=None if num_classes is None else whole(num_classes, "num_classes", least=1),
-        )
+        model = _loaded(model, weights, num_classes)
     _check_classes(details.classes)
     load_detector(file, model.model)  # Refuses a model that it is not of.
     name, elsewhere = _named(model)
@@ -124,6 +120,14 @@ def pack(
         write(folder / CARD, card_of(spec, verified, details.license))
     write(folder / SPEC, spec.to_json())
     return open_package(folder)
+
+
+def _loaded(
+    model: str, weights: str | os.PathLike[str] | None, num_classes: int | None
+) -> LoadedModel:
+    file = None if weights is None else file_path(weights, "weights")
+    count = None if num_classes is None else whole(num_classes, "num_classes", least=1)
+    return load_model(model, file, num_classes=count)
 
 
 def _check_classes(classes: object) -> None:

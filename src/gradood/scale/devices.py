@@ -81,7 +81,7 @@ def _devices(part: str, text: str) -> list[str]:
         if count < 1:
             raise ConfigError(
                 f"--devices {text!r} is no process at all: the number after cpu is that of the "
-                "processes, at least 1. Expected such as cpu:2."
+                "processes; expected at least 1, such as cpu:2 for two."
             )
         return ["cpu"] * count
     if part == "cuda":

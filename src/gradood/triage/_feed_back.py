@@ -75,12 +75,7 @@ def feed_back(
     _check(items, marks, sample, inputs)
     out = file_path(out, "out", "the name of a folder")
     places = {one: i for i, one in enumerate(items.ids)}
-    strangers = [one for one in marks if one not in places]
-    if strangers:
-        raise DataError(
-            f"{len(strangers)} marks are of no item here, such as {strangers[0][:80]!r}."
-        )
-    _refuse_unscored(items, marks, places)
+    _check_places(items, marks, places)
     reviewed = set(sample.ids)
     picked = {"selected": "flagged", "job": items.job}
     parts: dict[str, tuple[list[str], Mapping[str, Any]]] = {
@@ -106,12 +101,17 @@ def feed_back(
     return FeedBack(files=files, counts=counts, guessed=guessed, open=len(unmarked))
 
 
-def _refuse_unscored(items: Items, marks: Mapping[str, Mark], places: Mapping[str, int]) -> None:
-    """Refuse marks of items that have no score: what could not be read is no data.
+def _check_places(items: Items, marks: Mapping[str, Mark], places: Mapping[str, int]) -> None:
+    """Refuse marks of other items, and of those that have no score: what was not read is no data.
 
     Raises:
         DataError: there are some.
     """
+    strangers = [one for one in marks if one not in places]
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} marks are of no item here, such as {strangers[0][:80]!r}."
+        )
     tested = items.tested
     unscored = [one for one in marks if not tested[places[one]]]
     if unscored:
