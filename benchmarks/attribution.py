@@ -11,12 +11,13 @@ fitted on the first images of `cifar10_train_a`, whose mean feature is the refer
 are the first of `cifar10_test`, unknown ones the first of `svhn_test`; nothing was chosen on them.
 
 Gap: the largest of ``|score − reference − units − parts|`` relative to ``|score − reference|``.
-Removal: of each unknown image, the tenth of the units that contribute the most is removed, and the
-score is computed again; what it falls by is given in standard deviations of the known images'
-scores, beside that for as many random units (mean of five draws), and for those with the largest
-gradient × input. A removed unit is set to its mean over the fitted images, or to what the units
-that stay predict of it there, by linear regression. Methods that are sums over layers, which have
-no units to remove, are fitted on the first tenth, and their gap is that of as few images.
+Removal: of each unknown image, the units that contribute the most are removed, 5 to 50 % of them,
+and the score is computed again; what it falls by is given in standard deviations of the known
+images' scores, beside that for as many random units (mean of five draws), and for those with the
+largest gradient × input; see removal.py. A removed unit is set to its mean over the fitted images,
+or to what the units that stay predict of it there, by linear regression. Methods that are sums over
+layers, which have no units to remove, are fitted on the first tenth, and their gap is that of as
+few images.
 """
 
 import argparse
@@ -24,26 +25,22 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from pointing import SHARED, STATISTICS, cifar_network, decoded
+from removal import REMOVALS, TENTH, Removal, counts, curves, fall_cells, score_of, summary_lines
 from torch import Tensor
 
 import gradood
-from gradood.attribution import contributions, read_evidence, unexplained
+from gradood.attribution import KnownFeatures, contributions, read_evidence, unexplained
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
 
 NETWORKS = ("resnet20", "densenet101", "small_vit")
-SHARE, DRAWS, BATCH = 0.1, 5, 100
-RIDGE = 1e-6
-"""Of the mean variance, added to each."""
-REMOVALS = ("mean", "predicted")
-Score = Callable[[Tensor, Tensor], Tensor]
+BATCH = 100
 
 
 def images_of(network: str, name: str, count: int) -> tuple[Tensor, Tensor]:
@@ -51,80 +48,6 @@ def images_of(network: str, name: str, count: int) -> tuple[Tensor, Tensor]:
     images, labels = decoded(SHARED / "data" / f"{name}.parquet", range(count), 32)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in STATISTICS[network])
     return (images.float() / 255 - mean) / std, labels
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What takes the place of removed units.
-
-    Attributes:
-        mean: (width,) of the fitted features.
-        precision: (width, width) inverse of their covariance.
-    """
-
-    mean: Tensor
-    precision: Tensor
-
-    @staticmethod
-    def of(features: Tensor) -> "Removal":
-        """From features (n, width)."""
-        spread = torch.cov(features.T)
-        ridge = RIDGE * spread.diagonal().mean() * torch.eye(len(spread), dtype=spread.dtype)
-        return Removal(features.mean(0), torch.linalg.inv(spread + ridge))
-
-    def without(self, features: Tensor, units: Tensor, how: str) -> Tensor:
-        """Features (n, width) without the units (n, count)."""
-        away = features - self.mean
-        if how == "mean":
-            return features.scatter(1, units, self.mean.expand_as(features).gather(1, units))
-        # Given the others, units S of a Gaussian have the mean h_S − P_SS⁻¹ (P (h − μ))_S.
-        among = self.precision[units[:, :, None], units[:, None, :]]
-        fall = torch.linalg.solve(among, (away @ self.precision).gather(1, units)[..., None])
-        return features.scatter_add(1, units, -fall[..., 0])
-
-
-def score_of(detector: Any, evidence: Evidence, state: Any) -> Score:
-    """The score as a function of features (m, width) of rows (m,)."""
-    head = evidence.linear
-    weight, bias = head.weight.double(), head.bias
-    made = evidence.features.double() @ weight.T + (0.0 if bias is None else bias.double())
-    beyond = evidence.logits - made
-
-    def score(points: Tensor, rows: Tensor) -> Tensor:
-        logits = points @ weight.T + (0.0 if bias is None else bias.double()) + beyond[rows]
-        values = {read: tensor[rows] for read, tensor in evidence._read.items()}
-        values |= {FEATURES: points, LOGITS: logits}
-        return detector.measure(replace(evidence, size=len(points), _read=values), state)
-
-    return score
-
-
-def removed(
-    score: Score, evidence: Evidence, removal: Removal, leading: Tensor
-) -> dict[str, dict[str, float]]:
-    """Mean falls by how units are removed: the leading ones, random ones, by gradient × input."""
-    before, rows = evidence.features.double(), torch.arange(evidence.size)
-    start = score(before, rows)
-    generator = torch.Generator().manual_seed(0)
-    chosen = {"units": [leading]}
-    draws = [torch.rand(before.shape, generator=generator) for _ in range(DRAWS)]
-    chosen["random"] = [order.topk(leading.shape[1], 1).indices for order in draws]
-    leaf = before.detach().requires_grad_()
-    try:
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(score(leaf, rows).sum(), leaf)
-        order = slope.nan_to_num() * before
-        chosen["gradient"] = [order.topk(leading.shape[1], 1).indices]
-    except RuntimeError:  # It has none.
-        pass
-    found: dict[str, dict[str, float]] = {}
-    for how in REMOVALS:
-        falls = {
-            name: [start - score(removal.without(before, units, how), rows) for units in each]
-            for name, each in chosen.items()
-        }
-        found[how] = {name: float(torch.stack(each).mean()) for name, each in falls.items()}
-    return found
 
 
 def measured(
@@ -148,6 +71,8 @@ def measured(
     whole.bind(x[:2])
     features = torch.cat([read(bound_of(whole), part).features for part in x.split(BATCH)])
     removal = Removal.of(features.double())
+    taken = torch.cat([read(bound_of(whole), part).logits for part in x.split(BATCH)]).argmax(1)
+    fitted = KnownFeatures.of(features, taken, int(taken.max()) + 1)
     table: dict[str, Any] = {}
     for by_layer, names in groups.items():
         if not names:
@@ -159,9 +84,9 @@ def measured(
             images_of(network, name, rows // small)[0] for name in ("cifar10_test", "svhn_test")
         )
         known, unknown = (read(bound_of(chosen), images) for images in each)
-        table |= figures(network, bound_of(chosen), known, unknown, removal)
+        table |= figures(network, bound_of(chosen), known, unknown, (removal, fitted))
     width = features.shape[1]
-    return {"fit": fit, "rows": rows, "width": width, "removed": count_of(width)} | {
+    return {"fit": fit, "rows": rows, "width": width, "removed": counts(width)} | {
         "methods": table,
         "left out": left,
     }
@@ -179,16 +104,16 @@ def read(bound: Any, images: Tensor) -> Evidence:
     return replace(parts[0], size=len(images), _read=values)
 
 
-def count_of(width: int) -> int:
-    """Units that are removed."""
-    return max(1, round(SHARE * width))
-
-
 def figures(
-    network: str, bound: Any, known: Evidence, unknown: Evidence, removal: Removal
+    network: str,
+    bound: Any,
+    known: Evidence,
+    unknown: Evidence,
+    of_fit: tuple[Removal, KnownFeatures],
 ) -> dict[str, Any]:
     """Of each method."""
-    count, rows = count_of(len(removal.mean)), known.size
+    rows, (removal, fitted) = known.size, of_fit
+    means = fitted.references(unknown.logits.argmax(1))
     table: dict[str, Any] = {}
     for name, detector in bound.detectors.items():
         begun, state = time.perf_counter(), bound.states.get(name, {})
@@ -200,19 +125,18 @@ def figures(
         parts = [torch.zeros_like(m.score) + sum(m.parts.values()) for m in made]
         share = torch.cat([p / (m.score - m.reference) for p, m in zip(parts, made, strict=True)])
         spread = float(made[0].score.std())
-        falls: dict[str, dict[str, float]] = {}
+        falls: dict[str, dict[str, Any]] = {}
         if made[1].by_units:
-            score, leading = score_of(detector, own[1], state), made[1].leading(count)
-            falls = removed(score, own[1], removal, leading)
+            score = score_of(detector, own[1], state)
+            by_class = contributions(detector, own[1], means, state)
+            units = {"units": made[1].units, "class": by_class.units}
+            falls = curves(score, own[1], removal, units, spread)
         table[name] = {
             "rule": detector.attribution.partition(":")[0],
             "gap": float(gaps.max()),
             "parts": float(share.abs().nanmedian()),
             "milliseconds": 1e3 * seconds / (2 * rows),
-            "removed": {
-                how: {key: fall / spread for key, fall in each.items()}
-                for how, each in falls.items()
-            },
+            "removed": falls,
         }
         print(network, name, table[name], file=sys.stderr, flush=True)
     return table
@@ -236,7 +160,8 @@ def page(work: Path, networks: list[str]) -> str:
         table = record["methods"]
         high = [n for n, m in table.items() if m["gap"] > 1e-6]
         for how in REMOVALS:
-            falls = [m["removed"].get(how, {}) for m in table.values()]
+            each = [m["removed"][how]["curve"] for m in table.values() if m["removed"]]
+            falls = [{name: f[TENTH] for name, f in curve.items()} for curve in each]
             falls = [f for f in falls if any(f.values())]
             full = [f for f in falls if "gradient" in f]
             lines += [
@@ -245,18 +170,22 @@ def page(work: Path, networks: list[str]) -> str:
                 f"{sum(f['units'] > f['random'] for f in falls)} of {len(falls)} | "
                 f"{sum(f['units'] >= f['gradient'] for f in full)} of {len(full)} |"
             ]
+    lines += ["", *summary_lines(found)]
     for name, record in found.items():
         lines += ["", f"## {name}", ""]
         lines += [
-            f"{record['width']} units, of which {record['removed']} are removed; fitted on "
-            f"{record['fit']} images; {record['rows']} known and {record['rows']} unknown ones.",
+            f"{record['width']} units, of which {', '.join(map(str, record['removed']))} are "
+            f"removed; fitted on {record['fit']} images; {record['rows']} known and "
+            f"{record['rows']} unknown ones. A tenth: falls of units / random / gradient × input. "
+            "Area: of units, from the mean of all and from that of the class / random / gradient × "
+            "input. Difference: each of the former two less gradient × input.",
             "",
-            "| method | rule | largest gap | in no unit | set to the mean: units / random / "
-            "gradient × input | set to what is predicted | ms |",
-            "|---|---|---:|---:|---|---|---:|",
+            "| method | rule | largest gap | in no unit | set to the mean: a tenth | area | "
+            "difference | to what is predicted: a tenth | area | difference | ms |",
+            "|---|---|---:|---:|---|---|---|---|---|---|---:|",
         ]
         for method, m in record["methods"].items():
-            cells = " | ".join(_falls(m["removed"].get(how)) for how in REMOVALS)
+            cells = " | ".join(fall_cells(m["removed"].get(how)) for how in REMOVALS)
             lines += [
                 f"| {method} | {m['rule']} | {m['gap']:.0e} | {100 * m['parts']:.0f} % | {cells} | "
                 f"{m['milliseconds']:.1f} |"
@@ -264,15 +193,6 @@ def page(work: Path, networks: list[str]) -> str:
         absent = "; ".join(f"{n}" for n in record["left out"])
         lines += ["", f"Not for this network: {absent}."]
     return "\n".join(lines) + "\n"
-
-
-def _falls(found: dict[str, float] | None) -> str:
-    if found is None:
-        return "–"
-    if not any(found.values()):
-        return "reads other features"
-    gradient = f"{found['gradient']:.2f}" if "gradient" in found else "none"
-    return f"{found['units']:.2f} / {found['random']:.2f} / {gradient}"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradood import plots as plots
     from gradood import sklearn as sklearn
     from gradood._zero_shot import zero_shot as zero_shot
-    from gradood.attribution.region import RegionMap as RegionMap
+    from gradood.attribution import RegionMap as RegionMap
     from gradood.attribution.region import region_map as region_map
     from gradood.bench.choice import choose as choose
     from gradood.calibration.results import Result as Result
@@ -45,7 +45,7 @@ _HOMES = {
     "Learner": "gradood.detectors.base",
     "Monitor": "gradood.monitor",
     "OnnxJudge": "gradood.onnx",
-    "RegionMap": "gradood.attribution.region",
+    "RegionMap": "gradood.attribution",
     "Result": "gradood.calibration.results",
     "Results": "gradood.calibration.results",
     "Table": "gradood.monitor.evaluation",

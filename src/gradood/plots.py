@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradood._io.optional import optional_module
-from gradood.attribution.region import RegionMap
+from gradood.attribution import RegionMap
 from gradood.calibration.results import Result, Results
 from gradood.errors import ConfigError, DataError
 from gradood.metrics import auroc

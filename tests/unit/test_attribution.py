@@ -297,3 +297,26 @@ def test_entropy_of_the_largest_classes_is_that_of_the_sample_on_all_of_the_path
     value = (start * (1 - start)).pow(0.1).sum()
     assert float(found.reference[0]) == pytest.approx(float(value))
     assert float(found.relative_gap[0]) < 1e-9 and float(found.error[0]) < 1e-6
+
+
+def test_contributions_may_count_from_the_class_of_each_sample(model, known):
+    monitor = gradood.Monitor(model, ["energy", "msp"], combine="fisher", progress=False)
+    monitor.calibrate(known, fpr=0.2)
+    x = 3 * known[:6]
+    with pytest.raises(NotFittedError, match="remember"):
+        monitor.explain(x, reference="class")
+    monitor.remember(known)
+    kept = monitor.predict(x, keep=("logits", "features"))
+    found = monitor.explain(x, reference="class")
+    assert len({why.label for why in found}) > 1
+    for i, why in enumerate(found):
+        (alone,) = monitor.explain(x[i : i + 1], reference=monitor.known.class_means[why.label])
+        one, other = why.contributions["energy"], alone.contributions["energy"]
+        torch.testing.assert_close(one.units, other.units, rtol=1e-3, atol=1e-6)
+        assert float(one.relative_gap) < 1e-6 and float(one.reference) != float(one.score)
+        again = kept.why(i, reference="class").contributions["energy"]
+        torch.testing.assert_close(again.units, one.units, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ConfigError, match="expected a feature vector, 'class'"):
+        monitor.explain(x, reference="mean")
+    none = monitor.known.references(torch.tensor([-1, 0]))
+    assert torch.equal(none[0], monitor.known.mean)

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import random
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mistakes import check_calls, option, pick
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -20,7 +20,6 @@ from gradood.data import Preprocess
 from gradood.errors import (
     CalibrationError,
     ConfigError,
-    GradoodError,
     OptionError,
 )
 
@@ -176,15 +175,6 @@ PROMISES: dict[str, list[Any]] = {
 VALUES = [None, "5", -1, 0, 3.7, True, [], (), {}, float("nan"), MODEL, X, "all", lambda: 1, 10**9]
 
 
-def option(draw: random.Random, options: dict[str, list[Any]]) -> dict[str, Any]:
-    chosen = draw.sample(sorted(options), draw.choice((0, 1, 1, 2)))
-    return {name: draw.choice(options[name]) for name in chosen}
-
-
-def pick(draw: random.Random, pool: dict[str, Callable[[], Any]]) -> Any:
-    return pool[draw.choice(sorted(pool))]()
-
-
 def fresh(draw: random.Random) -> gradood.Monitor:
     detectors = draw.choice(["energy", ["energy", "mahalanobis"], [gradood.KNN(k=3)]])
     return gradood.Monitor(MODEL, detectors)
@@ -282,17 +272,7 @@ CALLED = [
 
 @pytest.mark.parametrize("part", range(8))
 def test_no_mistake_is_answered_by_an_untyped_error(part):
-    for seed in range(part, CALLS, 8):
-        draw = random.Random(seed)
-        call = CALLED[seed % len(CALLED)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                call(draw)
-            except GradoodError as error:
-                assert len(str(error)) > 20, f"seed {seed}, {call.__name__}: {error}"
-            except Exception as error:
-                pytest.fail(f"seed {seed}, {call.__name__}: {type(error).__name__}: {error}")
+    check_calls(CALLED, range(part, CALLS, 8))
 
 
 def test_labels_beside_the_data_are_told_where_they_belong():

@@ -378,3 +378,54 @@ def test_known_inputs_that_are_not_finite_are_refused(pooled, images, method):
     known[2] = float("nan")
     with pytest.raises(DataError, match="known"):
         gradood.region_map(pooled, images[:2], method=method, detector="energy", known=known)
+
+
+OVERFLOW = torch.full((2, 3, 8, 8), 3e38)
+
+
+@pytest.mark.parametrize("method", ["channels", "known"])
+def test_known_inputs_that_the_model_overflows_on_are_refused(pooled, images, method):
+    known = [images[:5], OVERFLOW]
+    with pytest.raises(DataError, match="the model makes NaN or infinity"):
+        gradood.region_map(pooled, images[:2], method=method, detector="energy", known=known)
+
+
+@pytest.mark.parametrize(
+    ("method", "bad"),
+    [("path", OVERFLOW * torch.nan), ("channels", OVERFLOW * torch.nan), ("known", OVERFLOW)],
+)
+def test_a_batch_of_which_nothing_is_finite_has_a_map_of_nan(pooled, images, method, bad):
+    options = {"method": method, "detector": "energy", **given(method, images)}
+    alone = gradood.region_map(pooled, images[:2], **options)
+    for batches, nan in (([bad, images[:2]], slice(0, 2)), ([images[:2], bad], slice(2, 4))):
+        found = gradood.region_map(pooled, batches, **options)
+        sound = slice(2, 4) if nan.start == 0 else slice(0, 2)
+        assert bool(found.pixels[nan].isnan().all()) and bool((~found.score[nan].isfinite()).all())
+        assert torch.equal(found.pixels[sound], alone.pixels)
+        assert torch.equal(found.peak[sound], alone.peak)
+    with pytest.raises(DataError, match="of 2 inputs none is finite"):
+        gradood.region_map(pooled, bad, **options)
+
+
+def test_single_pixels_have_one_share_or_say_that_there_is_no_place(pooled, images):
+    pixels = images[:2, :, :1, :1]
+    found = gradood.region_map(pooled, pixels, method="channels", detector="energy", known=images)
+    assert found.pixels.shape == (2, 1, 1)
+    assert float(max(gap.abs().max() for gap in found.gap.values())) < 1e-6
+    with pytest.raises(TapError, match="holds positions"):
+        gradood.region_map(pooled, pixels, detector="energy")
+
+
+def test_arguments_of_other_types_are_named(pooled, images):
+    for options, said in (
+        ({"layers": []}, "layers=a list; expected one or more names"),
+        ({"layers": 5}, "layers=5; expected"),
+        ({"layers": "block1"}, "layers='block1'; expected"),
+        ({"detector": 5}, "detector=5; expected the name"),
+        ({"method": None}, "method=None; "),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            gradood.region_map(pooled, images, **({"detector": "energy"} | options))
+    for given in (Pooled(), gradood.Monitor, None):
+        with pytest.raises(ConfigError, match="expected a monitor or a guard"):
+            gradood.region_map(given, images)

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from gradood.data import list_images
+from gradood.data._extras import table_of
 from gradood.errors import CalibrationError, DataError
 from gradood.triage import (
     Details,
@@ -22,6 +24,7 @@ from gradood.triage import (
     check_known,
     feed_back,
     open_rows,
+    read_details,
     read_items,
     read_marks,
     review_sample,
@@ -287,3 +290,46 @@ def test_items_with_features_are_clusters_and_others_profiles():
     found = groups(one, range(4), details, 0)
     assert [group.members for group in found] == [(0, 1), (2, 3)]
     assert "feature space" in found[0].title and "Taken for class" in found[1].title
+
+
+def test_items_that_were_not_scored_are_a_group_of_their_own_and_take_no_mark(tmp_path):
+    one = items([0.001, np.nan, 0.9, np.nan, np.nan])
+    one = replace(one, status=["ok", "broken", "ok", "too_large", "broken"])
+    assert one.unscored == {"broken": 2, "too_large": 1}
+    sample = review_sample(["000.png", "002.png"], 2, 0, one.job)
+    made = content(one, sample, NONE, None, PageOptions())
+    assert made["decided"] == 1 and made["unscored"] == one.unscored
+    titles = {group["title"]: len(group["members"]) for group in made["groups"]}
+    assert titles["Without a p-value: not scored (broken)"] == 2
+    assert titles["Without a p-value: not scored (too large)"] == 1
+    for mark in ("known", "unknown"):
+        marks = read_marks(export(tmp_path / "m.csv", [("001.png", mark, "")]), one.job)
+        with pytest.raises(DataError, match=r"not scored, such as '001.png' \(broken\)"):
+            feed_back(one, marks, sample, None, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def test_details_that_are_no_file_say_where_they_come_from(tmp_path):
+    with pytest.raises(DataError, match=r"is not there; expected the Parquet file that gradood"):
+        read_details(tmp_path / "why.parquet")
+    with pytest.raises(DataError, match=r"is a folder; expected"):
+        read_details(tmp_path)
+    (tmp_path / "why.parquet").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"cannot be read as Parquet .*; expected the Parquet file"):
+        read_details(tmp_path / "why.parquet")
+
+
+def test_results_are_read_by_the_calling_thread_alone(tmp_path, monkeypatch):
+    """A thread of Arrow that outlives its table aborts the process where the interpreter ends."""
+    asked: list[dict[str, object]] = []
+    real = pq.ParquetFile.read
+
+    def read(self, **options):
+        asked.append(options)
+        return real(self, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    stream = BytesIO()
+    pq.write_table(pa.table({"id": ["a"], "why": [["x"]]}), stream)
+    assert table_of(stream, ["id"]).column_names == ["id"]
+    assert asked == [{"columns": ["id"], "use_threads": False}]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def tab() -> Iterator[Any]:
 
 def test_items_are_listed_marked_by_key_and_exported(tab, tmp_path: Path):
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")
-    names = ["a.png", "=cmd", "'quoted", HOSTILE, "__proto__", "known"]
-    one = items([0.001] * 5 + [0.9], names)
+    names = ["a.png", "=cmd", "'quoted", HOSTILE, "__proto__", "known", "broken"]
+    one = items([0.001] * 5 + [0.9, float("nan")], names)
+    one = replace(one, status=["ok"] * 6 + ["broken"], errors={"broken": HOSTILE})
     details = Details({}, {HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE]})
-    file, sample = tmp_path / "page.html", review_sample(names, 6, 0, one.job)
+    file, sample = tmp_path / "page.html", review_sample(names[:6], 6, 0, one.job)
     images = list_images(str(tmp_path))
     write_page(file, one, sample, details, images, PageOptions(title=HOSTILE, classes=(HOSTILE,)))
     complaints: list[str] = []
@@ -58,6 +60,11 @@ def test_items_are_listed_marked_by_key_and_exported(tab, tmp_path: Path):
     assert cards.count() == 2
     tab.locator('input[name="view"][value="sample"]').check(force=True)
     assert "p 0" not in tab.locator("#list").inner_text()
+    tab.locator('input[name="filter"][value="all"]').check(force=True)
+    tab.locator('input[name="view"][value="unscored"]').check(force=True)
+    assert cards.count() == 1 and tab.locator(".marks, .whole button").count() == 0
+    assert f"Not scored: broken ({HOSTILE})" in tab.locator("#detail").inner_text()
+    tab.keyboard.press("1")
     tab.locator("h1").click()
     with tab.expect_download() as download:
         tab.keyboard.press("e")

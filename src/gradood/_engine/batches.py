@@ -20,11 +20,11 @@ from gradood._engine.mistakes import (
     batch_hint,
     data_hint,
     labels_hint,
-    type_named,
     used_up,
     views_hint,
 )
 from gradood._engine.rows import Inputs, row_count
+from gradood._io.arguments import type_named
 from gradood.errors import DataError
 from gradood.taps import Arguments
 

@@ -18,7 +18,6 @@ __all__ = [
     "data_hint",
     "labels_hint",
     "labels_in_pairs",
-    "type_named",
     "used_up",
     "views_hint",
 ]
@@ -53,13 +52,6 @@ def _of_data_alone(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, *data, **options)
 
     return checked
-
-
-def type_named(value: object) -> str:
-    """What a value is, with an article: ``a list``, ``the class KNN``."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return f"a {type(value).__name__}"
 
 
 def data_hint(data: object) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gradood._engine.agreement import Agreement
-from gradood._engine.mistakes import type_named
 from gradood._engine.rows import Inputs
+from gradood._io.arguments import type_named
 from gradood.artifact import Override
 from gradood.errors import CalibrationError, ConfigError, DataError
 from gradood.functional._tensor_shapes import checked

@@ -5,7 +5,7 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from gradood._engine.mistakes import type_named
+from gradood._io.arguments import type_named
 from gradood.calibration._curve import How
 from gradood.detectors.base import Detector, Plan
 from gradood.errors import (

@@ -185,8 +185,9 @@ def refuse_nonfinite(finite: Tensor, what: str) -> None:
     if not bool(finite.all()):
         rows = (~finite).nonzero()[:, 0].tolist()
         # Such inputs are always flagged, and no promise counts those left out of a calibration.
-        advice = "drop or repair them" if what == "fit" else "repair them as inputs to come will be"
+        later = what not in ("fit", "known")
+        advice = "repair them as inputs to come will be" if later else "drop or repair them"
         raise DataError(
             f"{len(rows)} of a batch of {len(finite)} {what} inputs hold NaN or infinity (row "
-            f"{rows[0]}); a {what} needs clean data: {advice}."
+            f"{rows[0]}); {what} data must be clean: {advice}."
         )

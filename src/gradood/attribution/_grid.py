@@ -1,11 +1,12 @@
 """Where the positions of a layer's output lie in an image or a sequence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradood.errors import DataError
 from gradood.taps import Inputs
 
 __all__ = ["Grid", "grid_of", "image_size", "upsampled"]
@@ -36,8 +37,22 @@ class Grid:
         Args:
             tensor: (batch, …).
             image: height and width of these inputs, or None for sequences.
+
+        Raises:
+            DataError: its positions do not lie over them.
         """
-        return grid_of(tuple(tensor.shape[1:]), self.channels, image) or self
+        found = grid_of(tuple(tensor.shape[1:]), self.channels, image)
+        if found is not None:
+            return found
+        count = tensor[0].numel() // tensor.shape[self.channels] - self.first
+        if count == self.size:
+            return self
+        if count != 1:
+            raise DataError(
+                f"inputs of this size leave {count} positions at a layer, which do not lie over "
+                "them as a grid; map inputs of the size that the model was fitted on."
+            )
+        return replace(self, rows=1, columns=1)
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ from gradood.attribution._path import LayerMap
 from gradood.errors import DataError
 from gradood.taps import Inputs, Network, Site, attended
 
-__all__ = ["KnownPositions", "known_positions"]
+__all__ = ["KnownPositions", "known_positions", "require_finite"]
 
 _PER_BATCH = 4096
 """Positions that are kept of a batch, by a seeded draw."""
@@ -65,13 +65,14 @@ def known_positions(
         batches: known inputs, on the device of the model.
 
     Raises:
-        DataError: there are no two positions.
+        DataError: there are no two positions, or the model makes nothing finite of one.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     parts: dict[Site, list[Tensor]] = {site: [] for site in places}
     for x in batches:
-        seen = seen_at(network, x, None, tuple(places)).seen
-        mask = attended(x)
+        found = seen_at(network, x, None, tuple(places))
+        require_finite(found.score)
+        seen, mask = found.seen, attended(x)
         for site, place in places.items():
             grid = place.over(seen[site], image_size(x))
             vectors = grid.positions(seen[site])
@@ -91,3 +92,19 @@ def known_positions(
         spread = spread + ridge * torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
         gaussians[site] = rows.mean(0), torch.linalg.inv(spread)
     return KnownPositions(network, places, gaussians)
+
+
+def require_finite(values: Tensor) -> None:
+    """Refuse known inputs of which the model makes NaN or infinity.
+
+    Args:
+        values: (rows, width) logits or features of them.
+
+    Raises:
+        DataError: a row is not finite.
+    """
+    if not bool(values.isfinite().all()):
+        raise DataError(
+            "known= has inputs of which the model makes NaN or infinity, though they are finite; "
+            "drop such inputs, or repair the model."
+        )

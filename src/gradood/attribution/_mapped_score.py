@@ -11,6 +11,7 @@ from gradood._engine.batches import Batch
 from gradood._engine.detector_set import DetectorSet, detached
 from gradood._engine.rows import Inputs
 from gradood._engine.scoring import score_batch
+from gradood._io.arguments import text
 from gradood.attribution.contribution import contributions
 from gradood.calibration._rule import DecisionRule
 from gradood.errors import ConfigError, TapError, UnknownNameError, suggest
@@ -157,10 +158,10 @@ def mapped_score(
 
     Raises:
         UnknownNameError: there is no such detector.
-        ConfigError: several are meant, and there is no calibration.
+        ConfigError: several are meant, and there is no calibration; or the name is no text.
     """
     names = list(detectors.detectors)
-    if detector is not None and detector not in names:
+    if detector is not None and text(detector, "detector", "the name of one") not in names:
         raise UnknownNameError(f"no detector {detector!r}; {suggest(detector, names)}")
     if detector is not None or len(names) == 1:
         name = detector or names[0]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradood._engine.rows import selected
 from gradood.attribution._mapped_score import MappedScore
 from gradood.errors import TapError
 from gradood.taps import HeadReading, Inputs, Network, Site, Tap
 
-__all__ = ["Pass", "gradient_at", "seen_at"]
+__all__ = ["Pass", "answered", "gradient_at", "seen_at"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -23,6 +24,24 @@ class Pass:
 
     score: Tensor
     seen: dict[Site, Tensor]
+
+
+def answered(network: Network, x: Inputs, rows: int) -> Inputs | None:
+    """The first inputs that the model makes finite logits of; None if there are none.
+
+    Args:
+        network: the observed model.
+        x: of a batch, on its device.
+        rows: that are looked at together.
+
+    Cost:
+        A forward of so many rows, and more only while none of them is answered.
+    """
+    for some in x.split(rows):
+        sound = seen_at(network, some, None).score.isfinite().all(1)
+        if bool(sound.any()):
+            return some if bool(sound.all()) else selected(some, sound)
+    return None
 
 
 def seen_at(

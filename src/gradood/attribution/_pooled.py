@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradood.attribution._grid import Grid, grid_of, image_size
+from gradood.attribution._known_positions import require_finite
 from gradood.attribution._mapped_score import MappedScore
 from gradood.attribution._passes import seen_at
 from gradood.attribution._path import LayerMap
@@ -75,9 +76,13 @@ def mean_features(network: Network, batches: Iterable[Inputs]) -> Tensor:
     """(width,) float64, the mean features of some inputs.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or the model makes features of one that are not finite.
     """
-    sums = [(gather(network, x, (FEATURES,)).features.double().sum(0), len(x)) for x in batches]
+    sums: list[tuple[Tensor, int]] = []
+    for x in batches:
+        features = gather(network, x, (FEATURES,)).features.double()
+        require_finite(features)
+        sums.append((features.sum(0), len(x)))
     count = sum(size for _, size in sums)
     if not count:
         raise DataError("known= holds no input; give some that the model knows.")
@@ -98,9 +103,10 @@ def _last_values(
     if mask is not None and mask.shape == weight.shape:
         weight = mask.to(weight)
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1)
+    sound = features.isfinite().all(1)
     for values in (tensor, tensor.clamp_min(0)):
-        off = ((values * weight[..., None]).sum(1) - features).abs().max()
-        if float(off) <= _ROUNDING * float(features.abs().max()):
+        off = ((values * weight[..., None]).sum(1) - features)[sound].abs()
+        if not len(off) or float(off.max()) <= _ROUNDING * float(features[sound].abs().max()):
             return values, weight, seen.score, grid
     raise TapError(
         "the features of this batch are not the mean of the last map, as they were on the first "

@@ -1,15 +1,17 @@
 """Contributions of units, and of classes, to scores less a reference value."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from gradood._io.arguments import instance, whole
 from gradood.attribution._rules import RULES, rule_of
 from gradood.detectors._shared.attributions import Terms
 from gradood.detectors.base import Detector, State
-from gradood.errors import DataError, TapError
+from gradood.errors import ConfigError, DataError, NotFittedError, TapError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Read, Reads
 from gradood.evidence.named_reads import default_name
 from gradood.functional.gradnorm import linear_logits
@@ -50,7 +52,23 @@ class Contribution:
     def __len__(self) -> int:
         return len(self.score)
 
-    def __getitem__(self, rows: slice | Tensor) -> "Contribution":
+    def __getitem__(self, rows: int | slice | Tensor) -> "Contribution":
+        """The contributions of some samples, or of one.
+
+        Raises:
+            ConfigError: `rows` are neither places nor a mask of samples.
+            IndexError: there is no such sample.
+        """
+        if not isinstance(rows, slice | Tensor):
+            row, size = whole(rows, "rows", least=-sys.maxsize), len(self)
+            if not -size <= row < size:
+                raise IndexError(f"sample {row} of {size}.")
+            rows = slice(row % size, row % size + 1)
+        elif isinstance(rows, Tensor) and (rows.is_floating_point() or rows.ndim != 1):
+            raise ConfigError(
+                f"rows of shape {tuple(rows.shape)} and {rows.dtype}; expected places of samples "
+                "or a mask of them, (N,)."
+            )
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         chosen = {n: value[rows] for n, value in values.items() if isinstance(value, Tensor)}
         parts = {name: value[rows] for name, value in self.parts.items()}
@@ -83,8 +101,13 @@ class Contribution:
         return not self.rule.startswith("layers:")
 
     def leading(self, count: int = 5) -> Tensor:
-        """(N, count) places of the units with the largest contributions, the largest first."""
-        return self.units.topk(min(count, self.units.shape[1]), 1).indices
+        """(N, count) places of the units with the largest contributions, the largest first.
+
+        Raises:
+            ConfigError: `count` is no number of them.
+        """
+        number = whole(count, "count")
+        return self.units.topk(min(number, self.units.shape[1]), 1).indices
 
 
 def contributions(
@@ -96,18 +119,23 @@ def contributions(
         detector: that says how, as `Detector.attribution`.
         evidence: what the detector reads, and features, logits and head.
         reference: (width,) the feature vector from which contributions count, where the rule takes
-            one: the mean of the known features, if there is no better.
+            one: the mean of the known features, if there is no better; or (N, width), one for each
+            sample.
         state: what the detector has learned; None where it learns nothing.
 
     Raises:
         TapError: the detector says why its scores have no contributions of units, or nothing; or
             the evidence has no features.
         DataError: the reference is of another width.
+        ConfigError: an argument is of another type.
+        NotFittedError: the detector learns, and no state was given.
 
     Cost:
         Closed forms a product or two; integrals some 24 evaluations of the score for each row, and
         more at kinks. Memory for a few (N, width), and (classes, width) for itp and line.
     """
+    instance(detector, Detector, "detector", "a detector such as gradood.Energy()")
+    instance(evidence, Evidence, "evidence", "Evidence.of(readings, classes=…, head=…)")
     name, _ = rule_of(detector)
     if FEATURES not in evidence._read or LOGITS not in evidence._read:
         raise TapError(
@@ -120,18 +148,29 @@ def contributions(
             f"{detector.name} reads {default_name(missing[0])}, which the evidence does not hold, "
             "as results keep logits and features alone; guard.explain(images) reads it again."
         )
+    if state is None and detector.must_fit:
+        raise NotFittedError(
+            f"{detector.name} learns, and its state was not given: state= takes what its finish "
+            "gave; monitor.explain(images) of a fitted monitor has it."
+        )
     own = {} if state is None else {k: v.to(evidence.device) for k, v in state.items()}
     score = detector.measure(evidence.only(evidence.reads), own)
     sound = score.isfinite() & evidence.features.isfinite().all(1) & evidence.sound
     places = sound.nonzero()[:, 0]
     some = _rows(evidence, places)
-    start = reference_evidence(evidence, reference, len(places))
+    whole_start = reference_evidence(evidence, reference, evidence.size)
+    start = _rows(whole_start, places)
     made = RULES[name](detector, some, own, start) if len(places) else _nothing(some)
     return _contribution(detector, score, sound, made)
 
 
 def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evidence:
-    """A feature vector, and its logits ``W h + b``, as evidence of `size` equal rows.
+    """Feature vectors, and their logits ``W h + b``, as evidence of `size` rows.
+
+    Args:
+        evidence: of the samples.
+        reference: (width,) for all of them, or (size, width).
+        size: rows.
 
     Raises:
         DataError: it has another width than the features, or is not finite.
@@ -141,13 +180,15 @@ def reference_evidence(evidence: Evidence, reference: Tensor, size: int) -> Evid
         vector = torch.as_tensor(reference).detach().to(evidence.device, torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"reference is no feature vector: {error}.") from error
-    if vector.shape != (width,) or not bool(vector.isfinite().all()):
+    fits = tuple(vector.shape) in ((width,), (size, width))
+    if not fits or not bool(vector.isfinite().all()):
         raise DataError(
             f"reference of shape {tuple(vector.shape)}; expected one finite feature vector "
-            f"({width},), such as the mean of the known features."
+            f"({width},), such as the mean of the known features, or one for each sample."
         )
     head, rows = evidence.linear, vector.expand(size, -1)
-    logits = linear_logits(vector[None], head.weight, head.bias).expand(size, -1)
+    each = vector if vector.ndim == 2 else vector[None]
+    logits = linear_logits(each, head.weight, head.bias).expand(size, -1)
     values: dict[Read, Tensor] = {FEATURES: rows, LOGITS: logits}
     return Evidence(size, evidence.classes, head, None, tuple(values), values)
 

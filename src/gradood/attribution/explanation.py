@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gradood._io.arguments import whole
 from gradood.attribution.contribution import Contribution
 from gradood.attribution.known import Neighbor, Typicality
 
@@ -55,6 +56,9 @@ class Explanation:
 
         Args:
             units: how many of the leading ones are named.
+
+        Raises:
+            ConfigError: it is no number of units.
         """
         return "\n".join(self.lines(units))
 
@@ -63,7 +67,11 @@ class Explanation:
 
         Args:
             units: how many of the leading ones are named.
+
+        Raises:
+            ConfigError: it is no number of units.
         """
+        units = whole(units, "units")
         verdict = "out-of-distribution" if self.is_ood else "not out-of-distribution"
         by = ", ".join(f"{name} {p:.3g}" for name, p in self.p_values.items())
         lines = [f"Sample {self.place}: {verdict}; p-value of {by}.", self._class_text()]
@@ -82,7 +90,11 @@ class Explanation:
 
         Args:
             units: how many of the leading ones are given.
+
+        Raises:
+            ConfigError: it is no number of units.
         """
+        units = whole(units, "units")
         plain = {
             "place": self.place,
             "label": self.label,

@@ -112,6 +112,19 @@ class KnownFeatures:
         named = "with ids" if self.ids is not None else "without ids"
         return f"KnownFeatures({len(self):,} samples, {len(self.mean)} units, {named})"
 
+    def references(self, label: Tensor) -> Tensor:
+        """(N, width) float64 mean of the known samples taken for the class of each sample.
+
+        Where none was, the mean of all.
+
+        Args:
+            label: (N,) predicted classes; −1 for none.
+        """
+        label = label.cpu()
+        count = torch.bincount(self.label, minlength=len(self.class_means))
+        there = (label >= 0) & (count[label.clamp_min(0)] > 0)
+        return torch.where(there[:, None], self.class_means[label.clamp_min(0)], self.mean)
+
     def typicality(self, feature: Tensor, label: int) -> Typicality | None:
         """Of a sample in the class it was taken for; None where no known sample was.
 

@@ -1,8 +1,8 @@
 """Maps of where in an input a score comes from."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from dataclasses import replace
+from typing import Any, Protocol, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -11,35 +11,22 @@ from gradood._engine.batches import Data, batches
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import Inputs, finite_rows, selected
 from gradood._engine.scoring import finite_batches
+from gradood._io.arguments import described, type_named
 from gradood.attribution._cuts import default_places, grids_of
-from gradood.attribution._grid import image_size, upsampled
+from gradood.attribution._grid import image_size
 from gradood.attribution._known_positions import known_positions
 from gradood.attribution._mapped_score import MappedScore, mapped_score
 from gradood.attribution._occlusion import occlusion
+from gradood.attribution._passes import answered
 from gradood.attribution._path import LayerMap, position_contributions
 from gradood.attribution._pooled import mean_features, pooled_contributions, pooled_place
+from gradood.attribution._region_values import Method, RegionMap, blank, joined
 from gradood.attribution.known import KnownFeatures
 from gradood.detectors.base import Detector
-from gradood.errors import ConfigError, DataError, suggest
+from gradood.errors import ConfigError, suggest
 
-__all__ = ["Method", "RegionMap", "region_map"]
+__all__ = ["region_map"]
 
-Method: TypeAlias = Literal["path", "channels", "occlusion", "known"]
-"""How a score is led back to places.
-
-``"path"``: Aumann–Shapley values of the positions of some layers, in the mean over these.
-The path starts where each position holds half of its own vector and half of the mean over
-all positions of that input: what is explained is what the score owes to things being
-where they are. Sums to ``score − reference`` at each layer up to `RegionMap.gap`.
-``"channels"``: shares of the positions of the last map in the contributions of the units,
-from the mean features of known inputs (`known`); exact where the features are a mean over
-positions. Coarse.
-``"occlusion"``: how much the score falls where a window, or a token, is taken away. Of any
-detector; many forwards.
-``"known"``: how far the vector at each position of some layers lies from those of known
-inputs (`known`), by one Gaussian for each layer; about 1 is ordinary. It points best in
-images, and is no part of the score: it tells what is strange, not what the detector saw.
-"""
 _METHODS: tuple[Method, ...] = get_args(Method)
 _WITH_KNOWN = ("known", "channels")
 _ROWS = 32
@@ -53,80 +40,6 @@ class Monitoring(Protocol):
     def detectors(self) -> dict[str, Detector]:
         """By name."""
         ...
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class RegionMap:
-    """Where in each input a score comes from; higher = more out-of-distribution.
-
-    Attributes:
-        low: layer → (N, rows, columns) float64 on the CPU, the values as they were computed, at
-            the layer's own resolution; of sequences one row of positions. NaN of inputs that are
-            not finite.
-        score: (N,) float64, the score that is explained.
-        reference: layer → (N,) the score where the path starts; NaN where there is no path.
-        method: as asked for.
-        detector: whose score.
-        size: height and width of the images; None of sequences.
-    """
-
-    low: dict[str, Tensor]
-    score: Tensor
-    reference: dict[str, Tensor]
-    method: Method
-    detector: str
-    size: tuple[int, int] | None
-
-    def __repr__(self) -> str:
-        grids = ", ".join(
-            f"{name or 'input'} {v.shape[1]}×{v.shape[2]}" for name, v in self.low.items()
-        )
-        return f"RegionMap({len(self.score)} of {self.detector} by {self.method}: {grids})"
-
-    @property
-    def gap(self) -> dict[str, Tensor]:
-        """Layer → (N,) what the values do not sum to: ``score − reference − Σ low``."""
-        return {n: self.score - self.reference[n] - v.sum((1, 2)) for n, v in self.low.items()}
-
-    @property
-    def pixels(self) -> Tensor:
-        """(N, height, width) float64: the mean over the layers, each interpolated bilinearly.
-
-        A contribution is shared by the pixels of its cell, so that sums agree but for what
-        interpolation moves at the border.
-
-        Raises:
-            DataError: the inputs are no images.
-        """
-        if self.size is None:
-            raise DataError("the inputs are no images; their map is `tokens`.")
-        wide = [upsampled(low, self.size) * self._share(low) for low in self.low.values()]
-        return torch.stack(wide).mean(0)
-
-    def _share(self, low: Tensor) -> float:
-        """Of a cell's value that a pixel gets."""
-        if self.size is None or self.method not in ("path", "channels"):
-            return 1.0
-        return low.shape[1] * low.shape[2] / (self.size[0] * self.size[1])
-
-    @property
-    def tokens(self) -> Tensor:
-        """(N, positions) float64: the mean over the layers.
-
-        Raises:
-            DataError: the inputs are no sequences.
-        """
-        if self.size is not None:
-            raise DataError("the inputs are images; their map is `pixels`.")
-        return torch.stack([low[:, 0] for low in self.low.values()]).mean(0)
-
-    @property
-    def peak(self) -> Tensor:
-        """(N, 2) int64, row and column of the largest pixel; of sequences (N,), the position."""
-        if self.size is None:
-            return self.tokens.nan_to_num(-torch.inf).argmax(1)
-        flat = self.pixels.nan_to_num(-torch.inf).flatten(1).argmax(1)
-        return torch.stack([flat // self.size[1], flat % self.size[1]], 1)
 
 
 def region_map(
@@ -174,24 +87,47 @@ def region_map(
     (torch.Size([5, 8, 8]), True)
     """
     if method not in _METHODS:
-        raise ConfigError(f"method={method!r}; {suggest(str(method), _METHODS)}")
+        raise ConfigError(f"method={described(method)}; {suggest(str(method)[:80], _METHODS)}")
     if method not in _WITH_KNOWN if known is not None else method == "known":
         raise ConfigError(
             'known= are in-distribution inputs for method="known" and "channels", and for no '
             f"other; method={method!r} was given {'none' if known is None else 'some'}."
         )
-    return _joined(list(_maps(monitor, inputs, (method, detector, layers), known)))
+    how = method, detector, None if layers is None else _layer_names(layers)
+    return joined(list(_maps(_monitor(monitor), inputs, how, known)))
+
+
+def _layer_names(layers: object) -> tuple[str, ...]:
+    """Names of layers, as they were given."""
+    names: Any = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else None
+    found = () if names is None else tuple(names)
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ConfigError(
+            f"layers={described(layers)}; expected one or more names of layers, such as "
+            "['layer2', 'layer3'], or None, which finds some."
+        )
+    return found
+
+
+def _monitor(given: object) -> Any:
+    """The monitor that was given, or that of a guard."""
+    found = getattr(given, "monitor", given)
+    if isinstance(found, type) or getattr(found, "_session", None) is None:
+        raise ConfigError(
+            f"monitor is {type_named(given)}; expected a monitor or a guard, such as "
+            "gradood.Monitor(model, 'energy')."
+        )
+    return found
 
 
 def _maps(
-    monitor: Monitoring,
+    monitor: Any,
     inputs: Data,
     how: tuple[Method, str | None, Sequence[str] | None],
     known: Data | None,
 ) -> Iterator[RegionMap]:
     """Maps of some rows after the other."""
-    given: Any = getattr(monitor, "monitor", monitor)
-    session, (method, detector, layers) = given._session, how
+    session, (method, detector, layers) = monitor._session, how
     state = session._fitted()
     session._compare(state.calibration_model or state.fit_model, "fitted")
     form = session.unbound.form
@@ -199,16 +135,25 @@ def _maps(
     for batch in batches(inputs, form=form):
         if not len(batch.inputs):
             continue
+        finite = finite_rows(batch.inputs)
+        nothing = blank(len(finite), method, image_size(batch.inputs))
+        if not bool(finite.any()):
+            yield nothing
+            continue
         if bound is None:
             bound = session.unbound.bind(session.unbound.moved(batch.inputs))
         x = bound.reader.ready(batch.inputs)
         what = mapped_score(bound, state.rule, detector)
         if work is None:
+            some = answered(bound.binding.network, selected(x, finite_rows(x)), _ROWS)
+            if some is None:
+                yield nothing
+                continue
             others: Any = state.known
             if known is not None:
                 usable = finite_batches(batches(known, form=form), "known")
                 others = (other.inputs for other in usable)
-            work = _work(bound, x, what, (method, layers), others)
+            work = _work(bound, some, what, (method, layers), others)
         for rows in x.split(_ROWS):
             yield _mapped(rows, what, method, work)
 
@@ -243,9 +188,8 @@ def _work(
         remembered = isinstance(known, KnownFeatures)
         mean = known.mean if remembered else mean_features(network, ready)
         return lambda rows: {last: pooled_contributions(network, rows, what, mean)}
-    finite = selected(x, finite_rows(x))
     if layers is None:
-        places = default_places(network, finite, pixels=method == "known")
+        places = default_places(network, x, pixels=method == "known")
     else:
         places = grids_of(network, layers, x)
     if method == "known":
@@ -263,8 +207,10 @@ def _with_score(found: dict[str, LayerMap], score: Tensor) -> dict[str, LayerMap
 
 
 def _mapped(x: Inputs, what: MappedScore, method: Method, work: _Work) -> RegionMap:
-    """The maps of some rows; NaN of those that are not finite."""
+    """The maps of some rows; NaN of those that are not finite, or have no finite score."""
     finite = finite_rows(x)
+    if not bool(finite.any()):
+        return blank(len(finite), method, image_size(x))
     found = work(x if bool(finite.all()) else selected(x, finite))
     first = next(iter(found.values()))
 
@@ -273,28 +219,13 @@ def _mapped(x: Inputs, what: MappedScore, method: Method, work: _Work) -> Region
         whole[finite.cpu()] = values.detach().double().cpu()
         return whole
 
+    score = spread(first.score)
+    sound = score.isfinite()[:, None, None]
     return RegionMap(
-        {name: spread(layer.values) for name, layer in found.items()},
-        spread(first.score),
+        {n: spread(layer.values).where(sound, torch.nan) for n, layer in found.items()},
+        score,
         {name: spread(layer.reference) for name, layer in found.items()},
         method,
         what.name,
         image_size(x),
-    )
-
-
-def _joined(parts: Sequence[RegionMap]) -> RegionMap:
-    if not parts:
-        raise DataError("there is no input to map; give at least one.")
-    first = parts[0]
-    shapes = {tuple((n, v.shape[1:]) for n, v in part.low.items()) for part in parts}
-    if len(shapes) > 1 or len({part.size for part in parts}) > 1:
-        raise DataError("the inputs differ in shape; map batches of one shape at a time.")
-    return RegionMap(
-        {name: torch.cat([part.low[name] for part in parts]) for name in first.low},
-        torch.cat([part.score for part in parts]),
-        {name: torch.cat([part.reference[name] for part in parts]) for name in first.low},
-        first.method,
-        first.detector,
-        first.size,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradood.batch._columns import counts_of
 from gradood.batch._store import Store
-from gradood.data._extras import arrow, parquet
+from gradood.data._extras import arrow, table_of
 from gradood.data._part import part_of
 from gradood.data.row_source import RowSource
 
@@ -109,7 +109,7 @@ def _brought_up_to_date(store: Store, ids: Mapping[str, str], found: Counter[str
             found["gone"] += now is None
             found["changed"] += now is not None and not keep[-1]
         if not all(keep):
-            table = parquet().read_table(store.folder.opened(entry["file"]))
+            table = table_of(store.folder.opened(entry["file"]))
             kept = table.filter(arrow().array(keep, arrow().bool_()))
             removed = table.filter(arrow().array([not one for one in keep], arrow().bool_()))
             codes = [code for code, one in zip(codes, keep, strict=True) if one]
@@ -128,7 +128,7 @@ def _fits(store: Store, left: RowSource, rows: int) -> bool:
 
 
 def _ids(store: Store, entry: Mapping[str, Any]) -> list[str]:
-    table = parquet().read_table(store.folder.opened(entry["file"]), columns=["id"])
+    table = table_of(store.folder.opened(entry["file"]), ["id"])
     return table.column("id").to_pylist()
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gradood._io.arguments import file_path
 from gradood.batch._results_columns import results_of, scored_rows
 from gradood.calibration.results import Results
-from gradood.data._extras import parquet
+from gradood.data._extras import table_of
 from gradood.errors import DataError
 
 __all__ = ["FinishedShard", "finished_shards"]
@@ -67,9 +68,11 @@ def finished_shards(folder: Path) -> Iterator[FinishedShard]:
         folder: of the results of `gradood.batch.score_images`.
 
     Raises:
+        ConfigError: `folder` names none.
         DataError: it is none, or its manifest is damaged.
         ModuleNotFoundError: pyarrow is not installed.
     """
+    folder = file_path(folder, "folder", "the folder that gradood score wrote, by --out")
     manifest = folder / "_manifest.jsonl"
     if not manifest.is_file():
         raise DataError(
@@ -106,7 +109,7 @@ def _read(file: Path, lines: list[dict[str, Any]]) -> FinishedShard | None:
     digest = hashlib.sha256(content).hexdigest()
     for line in reversed(lines):
         if line.get("sha256") == digest:
-            table = parquet().read_table(BytesIO(content))
+            table = table_of(BytesIO(content))
             return FinishedShard(file.name, str(line.get("written_as", digest)), table)
     return None
 

@@ -26,7 +26,7 @@ from gradood.batch._results_columns import (
 from gradood.batch._store import encoded
 from gradood.batch.finished import finished_shards
 from gradood.calibration.results import Result, Results
-from gradood.data._extras import arrow, parquet
+from gradood.data._extras import arrow, table_of
 from gradood.errors import DataError
 
 __all__ = [
@@ -247,7 +247,7 @@ def _table_of(source: Any) -> tuple[Any, str]:
     if not place.is_file():
         raise DataError(f"no results at {str(place)!r}: it is absent.")
     try:
-        return parquet().read_table(place), repr(str(place))
+        return table_of(place), repr(str(place))
     except pa.ArrowInvalid as error:
         raise DataError(f"{str(place)!r} is no Parquet file: {error}") from error
 

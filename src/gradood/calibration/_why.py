@@ -1,20 +1,23 @@
 """Results that can say why they are as they are, where they keep what that takes."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from torch import Tensor
 
 from gradood.errors import NotFittedError
 
-__all__ = ["Explained", "Source", "source_of", "with_source"]
+__all__ = ["Explained", "Reference", "Source", "source_of", "with_source"]
 
 T = TypeVar("T", bound="Explained")
+
+Reference: TypeAlias = Tensor | Literal["class"] | None
+"""What contributions count from: features, or the known features of the same class, or of all."""
 
 
 class Source(Protocol):
     """What explains results: the detectors that made them, with what they had learned by then."""
 
-    def why(self, result: Any, place: int, reference: Tensor | None) -> Any:
+    def why(self, result: Any, place: int, reference: Reference) -> Any:
         """The explanation of one sample of a result."""
         ...
 
@@ -24,7 +27,7 @@ class Explained:
 
     __slots__ = ("_source",)
 
-    def why(self, i: int, *, reference: Tensor | None = None) -> Any:
+    def why(self, i: int, *, reference: Reference = None) -> Any:
         """Why a sample was decided on as it was: contributions of units to its scores.
 
         Nothing is computed before this is called. Results keep what it takes with
@@ -34,7 +37,7 @@ class Explained:
         Args:
             i: place of the sample.
             reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features.
+                the known features, ``"class"`` for that of the class it was taken for.
 
         Returns:
             A `gradood.attribution.Explanation`.
@@ -43,6 +46,7 @@ class Explained:
             NotFittedError: the result kept nothing to be explained by, or no reference is known;
                 says how to ask.
             IndexError: there is no such sample.
+            ConfigError: `i` is no whole number.
         """
         source = source_of(self)
         if source is None:

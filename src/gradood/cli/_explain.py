@@ -1,22 +1,33 @@
 """``gradood explain``: why inputs are flagged."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from gradood.cli._bad_rows import TolerantLoadingOptions, source_of
 from gradood.cli._detector_file import check_target, noun_of, say_passed_over
+from gradood.cli._exits import Exit
 from gradood.cli._groups import flag, option
 from gradood.cli._options import BoundModelOptions, Force, Json
 from gradood.cli._output import data, document, pairs, say
+from gradood.errors import DataError
 
 if TYPE_CHECKING:
     from gradood.attribution import Explanation
     from gradood.data import Preprocess, RowDataset
+    from gradood.data._usable_rows import Fault
     from gradood.monitor import Monitor
 
+    Found = list[tuple[str, Explanation]]
+
 __all__ = ["explain"]
+
+_NAMED = 5
+"""Unreadable inputs that are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +69,8 @@ def explain(
 ) -> None:
     """Say why inputs are flagged: p-values, contributions of units, the class, what is near.
 
-    Inputs are preprocessed as they were in the fit. Ids are those of gradood score.
+    Inputs are preprocessed as they were in the fit. Ids are those of gradood score. Inputs that
+    cannot be read are told, and the others explained; the exit code is then 4.
     """
     from gradood.artifact import read
     from gradood.batch import load_predictor
@@ -72,25 +84,81 @@ def explain(
     preprocess = loaded.preprocess_like(monitor.preprocess)
     known = _opened(files.known, preprocess, loading)
     monitor.remember(loading.loader(known), ids=[known.id(i) for i in range(len(known))])
-    images = _opened(files.source, preprocess, loading)
-    found = list(_explained(monitor, images, loading, every=files.every))
-    summary = {
+    images = loading.open(files.source, preprocess, labeled=False)
+    say_passed_over(images)
+    bad = _unreadable(images, loading)
+    rows = [row for row in range(len(images)) if row not in bad]
+    readable = images.subset(rows) if bad and rows else images
+    found = list(_explained(monitor, readable, loading, every=files.every)) if rows else []
+    if files.out is not None:
+        _write(files.out, found)
+    if json:
+        document(_summary(files, images, known, found, bad))
+    else:
+        _tell(files, images, noun_of(preprocess.to_dict()), found, bad)
+    if bad:
+        raise typer.Exit(Exit.BAD_ITEMS)
+
+
+def _summary(
+    files: ExplainFiles,
+    images: "RowDataset",
+    known: "RowDataset",
+    found: "Found",
+    bad: "Mapping[int, Fault]",
+) -> dict[str, Any]:
+    """All of it, as plain values."""
+    counts = dict(Counter(status for status, _ in bad.values()))
+    summary: dict[str, Any] = {
         "detector": str(files.detector),
-        "data": source_of(files.source, images),
+        "data": source_of(files.source, images) | {"unusable": counts},
         "known": source_of(files.known, known),
         "explained": len(found),
     }
     if files.out is not None:
-        _write(files.out, found)
         summary["file"] = str(files.out)
-    if json:
-        document(summary | {"items": [{"id": name, **why.to_dict()} for name, why in found]})
-        return
+    return summary | {
+        "unreadable": [
+            {"id": images.id(row), "status": status, "error": reason}
+            for row, (status, reason) in bad.items()
+        ],
+        "items": [{"id": name, **why.to_dict()} for name, why in found],
+    }
+
+
+def _tell(
+    files: ExplainFiles,
+    images: "RowDataset",
+    noun: str,
+    found: "Found",
+    bad: "Mapping[int, Fault]",
+) -> None:
+    """The reasons, unless they are in a file, and how many there are."""
     if files.out is None:
         data("\n\n".join(f"{name}: " + "\n".join(_lines(why)) for name, why in found))
-    noun = noun_of(preprocess.to_dict())
     lines = {} if files.out is None else {"wrote": str(files.out)}
+    if bad:
+        named = [f"{images.id(row)} ({reason.rstrip('.')})" for row, (_, reason) in bad.items()]
+        more = f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+        lines["not read"] = "; ".join(named[:_NAMED]) + more
     say(pairs(lines | {"explained": f"{len(found):,} of {len(images):,} {noun}"}))
+
+
+def _unreadable(images: "RowDataset", loading: TolerantLoadingOptions) -> "dict[int, Fault]":
+    """Rows that cannot be read, and why.
+
+    Raises:
+        DataError: they are more than --max-bad-fraction, where that is given.
+    """
+    from gradood.data._usable_rows import faults_in, shown_faults
+
+    bad, most = faults_in(images, workers=loading.workers), loading.max_bad_fraction
+    if most is not None and len(bad) > most * len(images):
+        raise DataError(
+            f"{len(bad)} of {len(images)} rows cannot be read, more than {most:g} of them: "
+            f"{shown_faults(bad)}. Repair or remove them, or raise --max-bad-fraction."
+        )
+    return bad
 
 
 def _opened(
@@ -123,7 +191,7 @@ def _lines(why: "Explanation") -> list[str]:
     return [first.partition(": ")[2], *others]
 
 
-def _write(file: Path, found: "list[tuple[str, Explanation]]") -> None:
+def _write(file: Path, found: "Found") -> None:
     import numpy as np
 
     from gradood.data._extras import arrow, parquet

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from gradood.cli._bad_rows import told
 from gradood.cli._class_names import names_of
 from gradood.cli._groups import argument, option
 from gradood.cli._options import Force, ImageColumn, Json
@@ -120,6 +121,7 @@ def triage(
     drawn = review_sample(tested, sample.sample, sample.seed, items.job)
     source = _inputs(items, scored.images, scored.image_column)
     result: dict[str, Any] = {"items": len(items), "scored": len(tested)}
+    result["unscored"] = items.unscored
     if page.out is not None:
         result["page"] = _write(items, drawn, source, page, sample.seed, scored.detector)
     if marks.marks is not None and marks.to is not None:
@@ -188,6 +190,8 @@ def _per_class(detector: Path | None, items: "Items") -> bool:
 
 def _lines(result: dict[str, Any]) -> str:
     lines = {"items": f"{result['items']:,}, {result['scored']:,} of them scored"}
+    if result["unscored"]:
+        lines["not scored"] = f"{told(result['unscored'])}: in a list of their own, for no mark"
     if "page" in result:
         made = result["page"]
         lines["page"] = f"{made['file']} ({made['bytes']:,} bytes)"

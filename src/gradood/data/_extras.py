@@ -1,12 +1,22 @@
 """Optional packages, imported when first used; `gradood.data` loads without them."""
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from gradood._io.optional import optional_module
 
-__all__ = ["arrow", "filesystems", "heif", "parquet", "pillow", "resampling", "soundfile"]
+__all__ = [
+    "arrow",
+    "filesystems",
+    "heif",
+    "parquet",
+    "pillow",
+    "resampling",
+    "soundfile",
+    "table_of",
+]
 
 
 def pillow(module: str = "Image") -> Any:
@@ -61,6 +71,24 @@ def parquet() -> Any:
         ModuleNotFoundError: it is not installed.
     """
     return _load("pyarrow.parquet", "pyarrow", "reads Parquet")
+
+
+def table_of(source: Any, columns: Sequence[str] | None = None) -> Any:
+    """The ``pyarrow.Table`` of a Parquet file, read by this thread alone.
+
+    A thread of Arrow may hold a Python file for a moment after its table is there. Where the
+    interpreter ends in that moment, the process aborts (exit code 134; apache/arrow issues 33975
+    and 34314).
+
+    Args:
+        source: path, or a file object that is open.
+        columns: of these; None for all.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    with parquet().ParquetFile(source, pre_buffer=False) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
 def filesystems(module: str = "fsspec") -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 from weakref import WeakKeyDictionary
 
+from gradood._io.arguments import described, file_path
 from gradood.artifact import check
 from gradood.data import ColumnInput, Preprocess
 from gradood.errors import ArtifactError, ConfigError, DataError, ModelMismatchError
@@ -118,9 +119,10 @@ class Package:
                 f"the package holds no model: it is {self.spec.model!r}, a folder with {listed}. "
                 "Give that folder as model_folder."
             )
+        place = file_path(given, "model_folder", "the name of a folder")
         for name, record in files.items():
-            _verify(Path(given) / name, record, ModelMismatchError)
-        return Path(given)
+            _verify(place / name, record, ModelMismatchError)
+        return place
 
 
 def open_package(folder: str | os.PathLike[str]) -> Package:
@@ -136,7 +138,7 @@ def open_package(folder: str | os.PathLike[str]) -> Package:
 
     Cost: every file is read once.
     """
-    place = Path(folder)
+    place = file_path(folder, "folder", "the folder that gradood.hub.pack wrote")
     spec = read_spec(place)
     for name, record in spec.files.items():
         _verify(place / name, record, ModelMismatchError if name == WEIGHTS else ArtifactError)
@@ -189,9 +191,15 @@ def package_of(monitor: Any) -> Package:
     Raises:
         ConfigError: it was not loaded by `gradood.hub`.
     """
-    found = _ORIGINS.get(monitor)
+    try:
+        found = _ORIGINS.get(monitor)
+    except TypeError:  # No weak reference to a text or a number.
+        found = None
     if found is None:
-        raise ConfigError("this was not loaded from a package by gradood.hub.")
+        raise ConfigError(
+            f"{described(monitor)} was not loaded from a package by gradood.hub; give what "
+            "gradood.hub.load or from_hub returned."
+        )
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from gradood._io.arguments import file_path, instance, whole
 from gradood._io.atomic import write
 from gradood.artifact import Verified, check
 from gradood.errors import ArtifactError, ConfigError
@@ -35,6 +36,10 @@ __all__ = ["Details", "pack"]
 
 _OF_PACKAGES = frozenset((SPEC, CARD, DETECTOR, WEIGHTS, GRAPH))
 _TRIAL = ".gradood-"
+_BY_NAME = (
+    "A package names its model, so that others can make it: give such as 'resnet20' or "
+    "'package.module:factory', and the file of its weights as weights=."
+)
 _OF_HUBS = frozenset((".git", ".gitattributes", ".cache"))
 
 
@@ -88,13 +93,14 @@ def pack(
     Cost: the model is made twice, and one forward pass of eight inputs.
     """
     details = Details() if details is None else details
-    folder, file = Path(out), Path(detector)
+    instance(details, Details, "details", "gradood.hub.Details(…)")
+    folder = file_path(out, "out", "the name of a folder")
+    file = file_path(detector, "detector", "the file of a saved monitor or guard")
+    instance(model, (str, LoadedModel), "model", "the name that it is made by", _BY_NAME)
     _check_folder(folder, details.force)
     verified = check(file)
     if isinstance(model, str):
-        model = load_model(
-            model, None if weights is None else Path(weights), num_classes=num_classes
-        )
+        model = _loaded(model, weights, num_classes)
     _check_classes(details.classes)
     load_detector(file, model.model)  # Refuses a model that it is not of.
     name, elsewhere = _named(model)
@@ -114,6 +120,14 @@ def pack(
         write(folder / CARD, card_of(spec, verified, details.license))
     write(folder / SPEC, spec.to_json())
     return open_package(folder)
+
+
+def _loaded(
+    model: str, weights: str | os.PathLike[str] | None, num_classes: int | None
+) -> LoadedModel:
+    file = None if weights is None else file_path(weights, "weights")
+    count = None if num_classes is None else whole(num_classes, "num_classes", least=1)
+    return load_model(model, file, num_classes=count)
 
 
 def _check_classes(classes: object) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from gradood._io.arguments import described, text
 from gradood.data import ColumnInput, Preprocess
 from gradood.errors import ConfigError
 from gradood.models import OpenedModel, Reference, load_weights, open_model
@@ -142,10 +144,12 @@ def load_model(
         untrained: allow a model without weights.
 
     Raises:
-        ConfigError: no such model, weights of another model, or none where they are needed.
+        ConfigError: no such model, weights of another model, or none where they are needed; or no
+            such device.
         DataError: the file cannot be read.
         ImportError: the library it comes from is not installed.
     """
+    text(spec, "model", "its name, such as resnet20 or package.module:factory")
     if pretrained and weights is not None:
         raise ConfigError("--pretrained and --weights were both given; give one.")
     opened = open_model(
@@ -162,9 +166,31 @@ def load_model(
     if weights is not None:
         load_weights(opened.model, weights)
         files = (weights,)
-    opened.model.eval().to(device)
+    opened.model.eval().to(_device(device))
     choice = ColumnChoice() if columns is None else columns
     return LoadedModel(opened, spec, files, _digest(files), preprocess or {}, choice)
+
+
+def _device(name: Any) -> torch.device:
+    """A device that this machine has.
+
+    Raises:
+        ConfigError: there is no such kind of device, or none here.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(
+            f"device={described(name)}; expected such as 'cpu', 'cuda' or 'cuda:1'."
+        ) from error
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"device={str(device)!r} is none of this machine ({why}); give device='cpu'."
+        ) from error
+    return device
 
 
 def _digest(files: Sequence[Path]) -> str | None:

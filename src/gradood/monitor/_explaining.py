@@ -1,6 +1,6 @@
 """What a monitor does to explain decisions: known features that it keeps, and reasons it gives."""
 
-import operator
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ from gradood._engine.batches import Batch, Data
 from gradood._engine.detector_set import DetectorSet
 from gradood._engine.rows import row_count
 from gradood._engine.scoring import finite_batches
+from gradood._io.arguments import whole
 from gradood.attribution import (
     Explanation,
     KnownFeatures,
@@ -19,7 +20,7 @@ from gradood.attribution import (
     read_evidence,
 )
 from gradood.attribution.known import Ids, named
-from gradood.calibration._why import with_source
+from gradood.calibration._why import Reference, with_source
 from gradood.calibration.results import Result, Results
 from gradood.errors import ConfigError, NotFittedError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
@@ -86,14 +87,15 @@ class Explaining:
         return self
 
     def explain(
-        self, data: Data, *, reference: Tensor | None = None, neighbors: int = _NEIGHBORS
+        self, data: Data, *, reference: Reference = None, neighbors: int = _NEIGHBORS
     ) -> tuple[Explanation, ...]:
         """Why each sample is decided on as it is, with all that the detectors read.
 
         Args:
             data: as for `predict`.
             reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features (`remember`).
+                the known features (`remember`); ``"class"`` for the mean of those that were taken
+                for the same class as the sample.
             neighbors: how many of the nearest known samples are named, where ids were kept.
 
         Raises:
@@ -105,9 +107,7 @@ class Explaining:
         Cost:
             Two passes over the data, and `gradood.attribution.contributions` of each detector.
         """
-        whole = isinstance(neighbors, int) and not isinstance(neighbors, bool)
-        if not whole or neighbors < 0:
-            raise ConfigError(f"neighbors={neighbors!r}; expected a whole number, 0 or more.")
+        neighbors = whole(neighbors, "neighbors")
         session, found = self._session, []
         for batch in session._batches(data, "explain"):
             if row_count(batch.inputs):
@@ -154,9 +154,10 @@ class _Source:
     known: KnownFeatures | None
     name: str | None = None
 
-    def why(self, result: Result | Results, place: int, reference: Tensor | None) -> Explanation:
+    def why(self, result: Result | Results, place: int, reference: Reference) -> Explanation:
         """Of one sample, by what the result keeps."""
-        size, place = len(result.status), operator.index(place)
+        size = len(result.status)
+        place = whole(place, "i", least=-sys.maxsize)
         if not -size <= place < size:
             raise IndexError(f"sample {place} of {size}.")
         if result.logits is None or result.features is None:
@@ -175,19 +176,29 @@ class _Source:
         (found,) = self.explanations(result[row], evidence, reference, _NEIGHBORS, place % size)
         return found
 
+    def _start(self, reference: Reference, label: Tensor) -> Tensor:
+        """What contributions count from: (width,), or (N, width)."""
+        if isinstance(reference, str) and reference != "class":
+            raise ConfigError(
+                f"reference={reference[:80]!r}; expected a feature vector, 'class', or None for "
+                "the mean of the known features."
+            )
+        if not (reference is None or isinstance(reference, str)):
+            return reference
+        if self.known is None:
+            raise NotFittedError(_NO_REFERENCE)
+        return self.known.mean if reference is None else self.known.references(label)
+
     def explanations(
         self,
         results: Result | Results,
         evidence: Evidence,
-        reference: Tensor | None,
+        reference: Reference,
         neighbors: int,
         first: int,
     ) -> list[Explanation]:
         """Of every sample of some results."""
-        if reference is None and self.known is None:
-            raise NotFittedError(_NO_REFERENCE)
-        start = reference if self.known is None or reference is not None else self.known.mean
-        assert start is not None
+        start = self._start(reference, results.label)
         bound = self.bound
         if self.name is not None:
             others = {name: "" for name in bound.detectors if name != self.name}

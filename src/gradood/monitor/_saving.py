@@ -7,10 +7,10 @@ from torch import Tensor
 
 from gradood._bibliography import bibliography
 from gradood._engine.detector_set import DetectorSet, UnboundSet
-from gradood._engine.mistakes import type_named
 from gradood._engine.partials import DataSummary
 from gradood._engine.roster import USABLE, usable_name
 from gradood._engine.rows import row_count
+from gradood._io.arguments import type_named
 from gradood.artifact import (
     DetectorRecord,
     Fingerprint,

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from gradood._engine.batches import Data
-from gradood._engine.mistakes import type_named
+from gradood._io.arguments import type_named
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores
 from gradood.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ import os
 from torch import nn
 
 from gradood._engine.forms import ModelInput, check_model_input
-from gradood._engine.mistakes import type_named
+from gradood._io.arguments import type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.fingerprint import Fingerprint, fingerprint
 from gradood.errors import DataError

@@ -14,6 +14,7 @@ from gradood.attribution import Explanation
 from gradood.attribution.known import Ids
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
+from gradood.calibration._why import Reference
 from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector
 from gradood.errors import ConfigError
@@ -110,14 +111,15 @@ class Guard:
         return self._monitor.predict(images, keep=keep)
 
     def explain(
-        self, images: Data, *, reference: Tensor | None = None, neighbors: int = 3
+        self, images: Data, *, reference: Reference = None, neighbors: int = 3
     ) -> tuple[Explanation, ...]:
         """Why each input is decided on as it is: p-values, units, its class and what is near it.
 
         Args:
             images: as for a call.
             reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features, which a guard made with ``explain=True`` or ``ids=`` keeps.
+                the known features, which a guard made with ``explain=True`` or ``ids=`` keeps;
+                ``"class"`` for the mean of those that were taken for the same class as the input.
             neighbors: how many of the nearest known samples are named; none without ``ids=``.
 
         Raises:

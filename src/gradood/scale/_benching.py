@@ -9,6 +9,7 @@ from functools import partial
 from typing import final
 
 from gradood._engine.progress import progress_bar
+from gradood._io.arguments import instance
 from gradood.artifact.fingerprint import fingerprint
 from gradood.bench import Outcome, Settings, run, select
 from gradood.bench.entries import LoadedEntry, open_entry
@@ -55,6 +56,7 @@ def bench(
     Cost:
         This process opens every network, and holds all scores.
     """
+    instance(settings, Settings, "settings", "gradood.bench.Settings(…)")
     if isinstance(cluster, Devices):
         settings = replace(settings, device=cluster.kind)
     return benched(settings, command, told, pool_on(cluster))
@@ -98,6 +100,11 @@ class BenchWork:
     def device(self) -> str:
         """Where the models run."""
         return self.settings.device
+
+    @property
+    def pieces(self) -> int:
+        """See `gradood.scale._worker.Work`."""
+        return len(self.models)
 
     def on(self, device: str) -> "BenchWork":
         """See `gradood.scale._worker.Work`."""

@@ -15,6 +15,7 @@ from gradood._engine.partials import DataSummary
 from gradood._engine.progress import progress_bar
 from gradood._engine.reproducibility import RowSample
 from gradood._engine.rows import Inputs, row
+from gradood._io.arguments import instance
 from gradood.batch import LoadedPredictor
 from gradood.calibration import Promise
 from gradood.calibration.results import BatchScores
@@ -25,8 +26,8 @@ from gradood.monitor._calibration_scores import CalibrationScores
 from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Pool, Task
 from gradood.scale._worker import PoolOf, Runner, answered
-from gradood.scale.loading import Loading
-from gradood.scale.subject import Subject
+from gradood.scale.loading import Loading, loading_of
+from gradood.scale.subject import Subject, check_subject
 
 __all__ = ["CalibrationWork", "calibrate", "calibrated", "calibrated_on"]
 
@@ -73,8 +74,12 @@ def calibrate(
     Cost:
         This process holds the model and all scores.
     """
+    check_subject(subject)
+    instance(data, RowDataset, "data", "gradood.data.open_images(…) or open_columns(…)")
+    if promise is not None:
+        instance(promise, Promise, "promise", "gradood.calibration.Promise(…)")
     predictor = subject.opened()[1]
-    work = CalibrationWork.of(subject, predictor, data, loading or Loading())
+    work = CalibrationWork.of(subject, predictor, data, loading_of(loading))
     calibrated_on(
         cluster,
         predictor.monitor,
@@ -129,6 +134,11 @@ class CalibrationWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    @property
+    def pieces(self) -> int:
+        """See `gradood.scale._worker.Work`."""
+        return len(self.loading.ranges(len(self.data), _RANGES))
 
     def on(self, device: str) -> "CalibrationWork":
         """See `gradood.scale._worker.Work`."""

@@ -11,6 +11,7 @@ from gradood._engine.fitting import accumulate_batches
 from gradood._engine.partials import Partials
 from gradood._engine.progress import progress_bar
 from gradood._engine.rows import Inputs
+from gradood._io.arguments import instance
 from gradood.artifact.fingerprint import fingerprint
 from gradood.bench import example_of
 from gradood.data import RowDataset
@@ -20,8 +21,8 @@ from gradood.scale._plans import FitPlan, bound_by, plan_of
 from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Task
 from gradood.scale._worker import Answer, PoolOf, Runner, answered
-from gradood.scale.loading import Loading
-from gradood.scale.subject import Subject, check_same
+from gradood.scale.loading import Loading, loading_of
+from gradood.scale.subject import Subject, check_same, check_subject
 
 __all__ = ["FitWork", "fit", "fitted"]
 
@@ -53,6 +54,7 @@ def fit(
             the subject's device.
 
     Raises:
+        ConfigError: an argument is of another type.
         DataError: no data, labels missing or out of range, inputs not finite, a broken image. The
             monitor is then as it was before.
         ModelMismatchError: a worker has another model.
@@ -62,7 +64,10 @@ def fit(
     Cost:
         This process holds the model and what was accumulated so far.
     """
-    fitted(monitor, data, subject, loading or Loading(), pool_on(cluster))
+    instance(monitor, Monitor, "monitor", "a gradood.Monitor")
+    instance(data, RowDataset, "data", "gradood.data.open_images(…) or open_columns(…)")
+    check_subject(subject)
+    fitted(monitor, data, subject, loading_of(loading), pool_on(cluster))
 
 
 @final
@@ -92,6 +97,11 @@ class FitWork:
     def device(self) -> str:
         """Where the model runs."""
         return self.subject.device
+
+    @property
+    def pieces(self) -> int:
+        """See `gradood.scale._worker.Work`."""
+        return len(self.loading.ranges(len(self.data), _RANGES))
 
     def on(self, device: str) -> "FitWork":
         """See `gradood.scale._worker.Work`."""

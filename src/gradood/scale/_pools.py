@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from gradood._io.arguments import instance
 from gradood.scale._process_pool import process_pool
 from gradood.scale._ray_pool import ray_pool
 from gradood.scale._worker import PoolOf
@@ -19,7 +20,13 @@ def pool_on(place: Place | None) -> PoolOf:
 
     Args:
         place: None for a cluster that is started on this machine.
+
+    Raises:
+        ConfigError: it is another object.
     """
+    if place is not None:
+        hint = "Devices.named('cpu:2') and Cluster.named('ray') make them of what the shell takes."
+        instance(place, (Cluster, Devices), "cluster", "gradood.scale.Devices or Cluster", hint)
     if isinstance(place, Devices):
         return partial(process_pool, place)
     return partial(ray_pool, Cluster() if place is None else place)

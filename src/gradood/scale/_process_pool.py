@@ -27,7 +27,7 @@ __all__ = ["ProcessPool", "process_pool"]
 
 @contextmanager
 def process_pool(devices: Devices, work: Work) -> Iterator["ProcessPool"]:
-    """A process for each device, which end with the block.
+    """A process for each device, but no more than tasks, which end with the block.
 
     They are started afresh, as a process that uses a GPU cannot be forked: a program that is run as
     a file must be guarded by ``if __name__ == "__main__":``.
@@ -70,7 +70,7 @@ class ProcessPool:
         self._threads = devices.threads or torch.get_num_threads()
         self._work = work
         self._processes: dict[int, _Process] = {}
-        self._free = list(devices.names)
+        self._free = list(devices.names[: max(1, work.pieces)])
         self._started = 0
         while self._free:
             self.replace()

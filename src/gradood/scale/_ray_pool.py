@@ -159,7 +159,7 @@ class RayPool:
         self._free: list[_Place] = []
         self._started = 0
         self._living = time.monotonic()
-        for _ in range(cluster.actors or self._room()):
+        for _ in range(min(cluster.actors or self._room(), max(1, work.pieces))):
             group = ray.util.placement_group([dict(self._need)])
             self._free.append(_Place(group))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from gradood._engine.progress import progress_bar
+from gradood._io.arguments import instance, type_named
 from gradood.batch import (
     Identity,
     LoadedPredictor,
@@ -22,13 +23,13 @@ from gradood.batch._store import encoded
 from gradood.data._column_source import ColumnRows
 from gradood.data.image_source import ImageSource
 from gradood.data.row_source import RowSource
-from gradood.errors import BadRowError, DataError
+from gradood.errors import BadRowError, ConfigError, DataError
 from gradood.scale._environment import host
 from gradood.scale._pools import Place, pool_on
 from gradood.scale._tasks import Task
 from gradood.scale._worker import PoolOf, Runner, answered
 from gradood.scale.devices import Devices
-from gradood.scale.subject import Subject
+from gradood.scale.subject import Subject, check_subject
 
 __all__ = [
     "PoolOf",
@@ -77,6 +78,14 @@ def score_images(
 
     Cost: this process holds the model, all names, and a shard of results.
     """
+    check_subject(subject)
+    if not hasattr(listing, "id"):
+        raise ConfigError(
+            f"listing is {type_named(listing)}; expected gradood.batch.list_images(…) or "
+            "list_columns(…)."
+        )
+    if settings is not None:
+        instance(settings, Settings, "settings", "gradood.batch.Settings(…)")
     loaded, predictor = subject.opened()
     if preprocess is None:
         preprocess = loaded.preprocess_like(predictor.monitor.preprocess)
@@ -113,6 +122,7 @@ class ScoreWork:
         batch: images at once.
         source: the rows; None until the job is open.
         readable: some rows that the driver could read.
+        pieces: shards that are missing; 1 until the job is open.
     """
 
     subject: Subject
@@ -123,6 +133,7 @@ class ScoreWork:
     batch: int = 1
     source: RowSource | None = None
     readable: tuple[int, ...] = ()
+    pieces: int = 1
 
     @staticmethod
     def of(
@@ -216,7 +227,7 @@ def _score_missing(job: OpenJob, work: ScoreWork, pool_of: PoolOf) -> None:
     before = total - sum(map(len, missing.values()))
     shown = job.settings.progress
     rows = readable_rows(job.source)
-    whole = replace(work, batch=job.batch, source=job.source, readable=rows)
+    whole = replace(work, batch=job.batch, source=job.source, readable=rows, pieces=len(missing))
     with (
         pool_of(whole) as pool,
         progress_bar(total, "score", "image", shown=shown, done=before) as bar,

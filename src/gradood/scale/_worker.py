@@ -37,6 +37,11 @@ class Work(Protocol):
         """Where the model runs."""
         ...
 
+    @property
+    def pieces(self) -> int:
+        """Tasks that it is done in: no more workers are of use."""
+        ...
+
     def on(self, device: str) -> "Work":
         """The same with the model elsewhere."""
         ...

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gradood._io.arguments import described, text, whole
 from gradood.errors import ConfigError
 
 __all__ = ["Cluster"]
@@ -33,10 +34,13 @@ class Cluster:
     def __post_init__(self) -> None:
         for name in ("actors", "threads"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"{name} is {value!r}; expected a whole number, at least 1.")
-        if not self.start_timeout > 0:
-            raise ConfigError(f"start_timeout is {self.start_timeout!r}; expected seconds above 0.")
+            if value is not None:
+                whole(value, name, least=1)
+        if self.address is not None:
+            text(self.address, "address", "one such as 10.0.0.5:6379, or auto")
+        timeout: object = self.start_timeout
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ConfigError(f"start_timeout={described(timeout)}; expected seconds above 0.")
 
     @staticmethod
     def named(on: str, *, actors: int | None = None, threads: int | None = None) -> "Cluster":
@@ -53,7 +57,7 @@ class Cluster:
         >>> Cluster.named("ray:10.0.0.5:6379", actors=4).address
         '10.0.0.5:6379'
         """
-        kind, _, address = on.partition(":")
+        kind, _, address = text(on, "on", "ray or ray:ADDRESS").partition(":")
         if kind != "ray" or (":" in on and not address):
             raise ConfigError(
                 f"--on {on!r}; expected ray, which starts Ray on this machine, or ray:ADDRESS of a "

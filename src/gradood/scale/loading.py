@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from gradood._io.arguments import instance, whole
 from gradood.data import RowDataset, loader
-from gradood.errors import ConfigError
 from gradood.scale._tasks import Task
 
-__all__ = ["Loading"]
+__all__ = ["Loading", "loading_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +28,8 @@ class Loading:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0:
-            raise ConfigError(
-                f"batch_size is {self.batch_size} and workers {self.workers}; expected at least 1 "
-                "and 0."
-            )
+        whole(self.batch_size, "batch_size", least=1)
+        whole(self.workers, "workers")
 
     def ranges(self, count: int, most: int) -> list[range]:
         """Rows in ranges of whole batches; those of a batch are the same as in one pass.
@@ -59,3 +56,12 @@ class Loading:
         workers = max(1, self.workers) if task.careful else self.workers
         rows = data[task.rows.start : task.rows.stop]
         return loader(rows, batch_size=self.batch_size, workers=workers)
+
+
+def loading_of(given: Loading | None) -> Loading:
+    """What was given, or the defaults.
+
+    Raises:
+        ConfigError: it is another object.
+    """
+    return Loading() if given is None else instance(given, Loading, "loading", "Loading(…)")

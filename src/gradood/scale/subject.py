@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gradood._io.arguments import file_path, instance, text
 from gradood.artifact import read
 from gradood.batch import LoadedPredictor, load_predictor
 from gradood.errors import ConfigError, ModelMismatchError
 from gradood.models._load import LoadedModel, load_model
 
-__all__ = ["Subject", "check_same"]
+__all__ = ["Subject", "check_same", "check_subject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,9 @@ class Subject:
         device: where the model runs, such as ``cpu`` or ``cuda``.
         detector: file of a detector that `gradood.Monitor.save` wrote; None for a fit.
         override: why a model other than that of the detector is right.
+
+    Raises:
+        ConfigError: a name is no text.
     """
 
     model: str
@@ -36,6 +40,13 @@ class Subject:
     device: str = "cpu"
     detector: str | None = None
     override: str | None = None
+
+    def __post_init__(self) -> None:
+        text(self.model, "model", "its name, such as resnet20 or package.module:factory")
+        text(self.device, "device", "its name, such as cpu or cuda")
+        for name in ("weights", "detector"):
+            if getattr(self, name) is not None:
+                file_path(getattr(self, name), name)
 
     def load(self, **options: Any) -> LoadedModel:
         """The model, opened here.
@@ -109,6 +120,16 @@ class Subject:
     def to_plain(self) -> dict[str, Any]:
         """Plain values for `Subject` in another process."""
         return asdict(self)
+
+
+def check_subject(subject: object) -> None:
+    """Refuse what names no model.
+
+    Raises:
+        ConfigError: it is no `Subject`.
+    """
+    hint = "Workers open the model by its name: Subject(model='package.module:factory', …)."
+    instance(subject, Subject, "subject", "a gradood.scale.Subject", hint)
 
 
 def check_same(what: str, driver: str, worker: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradood._io.arguments import file_path, instance
 from gradood._io.atomic import replace
 from gradood.data import ImageSource
 from gradood.data._column_source import ColumnRows
@@ -20,7 +21,7 @@ from gradood.triage._items import Items
 from gradood.triage._marks import Mark
 from gradood.triage._sample import ReviewSample
 from gradood.triage._selection import RULE
-from gradood.triage._table_rows import row_columns
+from gradood.triage._table_rows import check_inputs, row_columns
 
 __all__ = ["FeedBack", "feed_back"]
 
@@ -66,15 +67,15 @@ def feed_back(
         out: a folder.
 
     Raises:
-        DataError: a mark is of no item of the job, or its input is not there any more.
+        ConfigError: an argument is of another type.
+        DataError: a mark is of no item of the job, or of one that was not scored; or its input is
+            not there any more.
         OSError: the folder cannot be written.
     """
+    _check(items, marks, sample, inputs)
+    out = file_path(out, "out", "the name of a folder")
     places = {one: i for i, one in enumerate(items.ids)}
-    strangers = [one for one in marks if one not in places]
-    if strangers:
-        raise DataError(
-            f"{len(strangers)} marks are of no item here, such as {strangers[0][:80]!r}."
-        )
+    _check_places(items, marks, places)
     reviewed = set(sample.ids)
     picked = {"selected": "flagged", "job": items.job}
     parts: dict[str, tuple[list[str], Mapping[str, Any]]] = {
@@ -98,6 +99,43 @@ def feed_back(
     files = _written(out, tables)
     guessed = sum(marks[one].label is None for one in parts["known"][0])
     return FeedBack(files=files, counts=counts, guessed=guessed, open=len(unmarked))
+
+
+def _check_places(items: Items, marks: Mapping[str, Mark], places: Mapping[str, int]) -> None:
+    """Refuse marks of other items, and of those that have no score: what was not read is no data.
+
+    Raises:
+        DataError: there are some.
+    """
+    strangers = [one for one in marks if one not in places]
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} marks are of no item here, such as {strangers[0][:80]!r}."
+        )
+    tested = items.tested
+    unscored = [one for one in marks if not tested[places[one]]]
+    if unscored:
+        status = items.status[places[unscored[0]]]
+        raise DataError(
+            f"{len(unscored)} marks are of items that were not scored, such as "
+            f"{unscored[0][:80]!r} ({status}): they are neither known nor unknown, and no data for "
+            "a fit. Take these rows out, or mend the inputs and score them again."
+        )
+
+
+def _check(items: object, marks: object, sample: object, inputs: object) -> None:
+    """Refuse arguments of other types.
+
+    Raises:
+        ConfigError: one is.
+    """
+    instance(items, Items, "items", "what gradood.triage.read_items gave")
+    instance(sample, ReviewSample, "sample", "what gradood.triage.review_sample gave")
+    if inputs is not None:
+        check_inputs(inputs)
+    hint = "read_marks reads the file that the page exported."
+    for mark in instance(marks, Mapping, "marks", "marks by id", hint).values():
+        instance(mark, Mark, "marks", "a gradood.triage.Mark for each id", hint)
 
 
 def _written(out: Path, tables: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> dict[str, str]:

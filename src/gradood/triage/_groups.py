@@ -43,7 +43,7 @@ def groups(items: Items, chosen: Sequence[int], details: Details, seed: int) -> 
         seed: of the clusters' first centers.
 
     Returns:
-        The group of the smallest p-value first; those without a p-value last.
+        The group of the smallest p-value first; those without a p-value last, by status.
 
     Cost:
         Clusters: at most 50 · 24 distances for each item.
@@ -55,8 +55,11 @@ def groups(items: Items, chosen: Sequence[int], details: Details, seed: int) -> 
     found = _clusters(items, placed, details, seed) if placed else []
     found += _profiles(items, [i for i in tested if items.ids[i] not in details.features])
     found.sort(key=lambda group: (items.p_value[group.members[0]], items.ids[group.members[0]]))
-    if untested:
-        found.append(Group("Without a p-value: not scored", tuple(untested), tuple(untested[:3])))
+    for status in items.unscored:
+        members = tuple(i for i in untested if items.status[i] == status)
+        if members:
+            title = f"Without a p-value: not scored ({status.replace('_', ' ')})"
+            found.append(Group(title, members, members[:3]))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from gradood._io.arguments import file_path
 from gradood.batch import finished_shards
-from gradood.data._extras import parquet
+from gradood.data._extras import table_of
 from gradood.errors import DataError
 
 __all__ = ["Details", "Items", "read_details", "read_items"]
+
+_FROM_EXPLAIN = "expected the Parquet file that gradood explain wrote, by --out."
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,13 +31,15 @@ class Items:
         each: (detectors, items) p-values; NaN where there is none.
         p_value: (items,) of the decision: that of all detectors together, or of the only one.
         score: (items,) likewise.
-        flagged: (items,) the decision.
+        flagged: (items,) whether it was scored and flagged. One that was not scored is neither
+            known nor unknown: it is in no list of flagged ones, and takes no mark.
         label: (items,) predicted class; −1 if unknown.
         status: of each.
         artifact: SHA-256 of the detector file that scored them.
         job: digest of the scored ids and the detector: tells one page from another.
         place: of the input, as the job says; empty if it does not.
         preprocess: as the job says; rows of tables have a ``kind``.
+        errors: id → why it was not scored, in a sentence, where the job says so.
     """
 
     ids: list[str]
@@ -49,6 +55,7 @@ class Items:
     job: str
     place: str
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,6 +64,12 @@ class Items:
     def tested(self) -> np.ndarray:
         """(items,) whether an item has a p-value; one that could not be read has none."""
         return ~np.isnan(self.p_value)
+
+    @property
+    def unscored(self) -> dict[str, int]:
+        """How many were not scored, by status, the most frequent first."""
+        pairs = zip(self.status, self.tested, strict=True)
+        return dict(Counter(status for status, tested in pairs if not tested).most_common())
 
 
 def read_items(folder: Path, decision: str | None = None) -> Items:
@@ -68,7 +81,9 @@ def read_items(folder: Path, decision: str | None = None) -> Items:
 
     Raises:
         DataError: it holds no results, of several detectors' files, or none decides alone.
+        ConfigError: `folder` names none.
     """
+    folder = file_path(folder, "folder", "the folder that gradood score wrote, by --out")
     tables = [shard.table for shard in finished_shards(folder)]
     if not tables or not sum(map(len, tables)):
         raise DataError(f"{str(folder)!r} holds no scored item yet.")
@@ -88,22 +103,36 @@ def read_items(folder: Path, decision: str | None = None) -> Items:
             "not of one calibration; score with one."
         )
     place, preprocess = _input(folder)
+    p_value = numbers(f"{prefix}p_value")
     total = hashlib.sha256(json.dumps([artifacts, sorted(ids)]).encode("ascii"))
     return Items(
         ids=ids,
         uris=column("uri"),
         names=names,
         each=np.stack([numbers(f"{name}.p_value") for name in names]),
-        p_value=numbers(f"{prefix}p_value"),
+        p_value=p_value,
         score=numbers(f"{prefix}score"),
-        flagged=np.array(column(f"{prefix}is_ood"), bool),
+        flagged=np.array(column(f"{prefix}is_ood"), bool) & ~np.isnan(p_value),
         label=np.array(column("label"), np.int64),
         status=column("status"),
         artifact=artifacts[0],
         job=total.hexdigest(),
         place=place,
         preprocess=preprocess,
+        errors={one: text for one, text in zip(ids, _errors(tables), strict=True) if text},
     )
+
+
+def _errors(tables: list[Any]) -> list[str | None]:
+    return [
+        text
+        for table in tables
+        for text in (
+            table.column("error").to_pylist()
+            if "error" in table.column_names
+            else [None] * len(table)
+        )
+    ]
 
 
 def _detectors(columns: list[str]) -> tuple[str, ...]:
@@ -161,13 +190,20 @@ def read_details(file: Path | None) -> Details:
 
     Raises:
         DataError: it is absent, no Parquet, or a column is of another type.
+        ConfigError: `file` names none.
     """
     if file is None:
         return Details({}, {}, {})
+    file = file_path(file, "details", "a Parquet file")
+    if not file.is_file():
+        why = "is a folder" if file.is_dir() else "is not there"
+        raise DataError(f"{str(file)!r} {why}; {_FROM_EXPLAIN}")
     try:
-        table = parquet().read_table(file)
+        table = table_of(file)
     except Exception as error:
-        raise DataError(f"{str(file)!r} cannot be read as Parquet: {error}") from error
+        raise DataError(
+            f"{str(file)!r} cannot be read as Parquet ({error}); {_FROM_EXPLAIN}"
+        ) from error
     names = table.column_names
     if "id" not in names or not {"features", "text", "why"} & set(names):
         raise DataError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from gradood._io.arguments import file_path
 from gradood.errors import DataError
 
 __all__ = ["COLUMNS", "Mark", "read_marks"]
@@ -43,8 +44,10 @@ def read_marks(file: Path, job: str) -> dict[str, Mark]:
 
     Raises:
         DataError: it is absent, no such CSV, of another job, or an item is marked twice.
+        ConfigError: `file` names none.
     """
     found: dict[str, Mark] = {}
+    file = file_path(file, "file", "the CSV file that the page exported")
     try:
         if file.stat().st_size > _LONGEST:
             raise DataError(f"{str(file)!r} is larger than {_LONGEST:,} bytes; no export is.")

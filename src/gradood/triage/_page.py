@@ -1,6 +1,6 @@
 """Flagged items as one self-contained HTML file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from gradood._io.arguments import described, file_path, instance, text, whole
 from gradood._io.atomic import replace
 from gradood.data import ImageSource
 from gradood.data._column_source import ColumnRows
+from gradood.errors import ConfigError
 from gradood.report import page_policy
 from gradood.triage._groups import groups
 from gradood.triage._items import Details, Items
 from gradood.triage._procedure import steps
 from gradood.triage._sample import ReviewSample
-from gradood.triage._table_rows import row_texts
+from gradood.triage._table_rows import check_inputs, row_texts
 from gradood.triage._thumbnails import thumbnail_sheets
 
 __all__ = ["PageOptions", "write_page"]
@@ -31,11 +33,15 @@ class PageOptions:
 
     Attributes:
         title: of the page.
-        limit: flagged items at most, those of the smallest p-values; the random sample is besides.
+        limit: flagged items at most, those of the smallest p-values, and as many that were not
+            scored; the random sample is besides.
         side: of a thumbnail, in pixels.
         seed: of the clusters.
         classes: names of the classes, in their order, or none.
         per_class: whether p-values were compared within predicted classes.
+
+    Raises:
+        ConfigError: one is of another type, or out of range.
     """
 
     title: str = "Flagged items"
@@ -44,6 +50,15 @@ class PageOptions:
     seed: int = 0
     classes: tuple[str, ...] = ()
     per_class: bool = False
+
+    def __post_init__(self) -> None:
+        text(self.title, "title")
+        whole(self.limit, "limit")
+        whole(self.side, "side", least=16, most=256)
+        whole(self.seed, "seed")
+        given: object = self.classes
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ConfigError(f"classes={described(given)}; expected their names, in their order.")
 
 
 def write_page(
@@ -60,11 +75,19 @@ def write_page(
     texts and all else of the data reach it as JSON, and the document as text nodes.
 
     Raises:
+        ConfigError: an argument is of another type.
         ModuleNotFoundError: jinja2 or Pillow is not installed.
         OSError: it cannot be written.
     """
-    text = _page(content(items, sample, details, inputs, options))
-    raw = text.encode("utf-8")
+    path = file_path(path, "path")
+    instance(items, Items, "items", "what gradood.triage.read_items gave")
+    instance(sample, ReviewSample, "sample", "what gradood.triage.review_sample gave")
+    instance(details, Details, "details", "what gradood.triage.read_details gave")
+    instance(options, PageOptions, "options", "gradood.triage.PageOptions(…)")
+    if inputs is not None:
+        check_inputs(inputs)
+    page = _page(content(items, sample, details, inputs, options))
+    raw = page.encode("utf-8")
     replace(path, [raw], lambda written: None)
     return len(raw)
 
@@ -80,9 +103,12 @@ def content(
     tested = items.p_value[items.tested]
     offered = steps(tested, any_dependence=options.per_class)
     largest = max((step.largest for step in offered), default=0.0)
-    flagged = [i for i in range(len(items)) if items.flagged[i] or items.p_value[i] <= largest]
-    flagged.sort(key=lambda i: (np.nan_to_num(items.p_value[i], nan=2.0), items.ids[i]))
-    chosen = flagged[: options.limit]
+    called = (items.flagged & items.tested) | (items.p_value <= largest)
+    flagged = sorted(
+        np.flatnonzero(called).tolist(), key=lambda i: (items.p_value[i], items.ids[i])
+    )
+    unscored = sorted(np.flatnonzero(~items.tested).tolist(), key=lambda i: items.ids[i])
+    chosen = [*flagged[: options.limit], *unscored[: options.limit]]
     places = {one: i for i, one in enumerate(items.ids)}
     reviewed = [places[one] for one in sample.ids]
     shown = list(dict.fromkeys([*chosen, *reviewed]))
@@ -99,7 +125,8 @@ def content(
         "count": len(items),
         "tested": len(tested),
         "smallest": float(tested.min()) if len(tested) else None,
-        "omitted": len(flagged) - len(chosen),
+        "omitted": max(0, len(flagged) - options.limit),
+        "unscored": items.unscored,
         "names": list(items.names),
         "classes": list(options.classes),
         "perClass": options.per_class,
@@ -138,6 +165,7 @@ def _item(
         "flagged": bool(items.flagged[i]),
         "label": int(items.label[i]),
         "status": items.status[i],
+        "error": items.errors.get(one),
         "picture": pictures.get(one),
         "text": texts.get(one),
         "why": details.reasons.get(one, []),

@@ -9,9 +9,14 @@ classes are not covered by that proof; for them, q is divided by ``Σ 1/k`` (Ben
 which holds under any dependence.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from gradood._io.arguments import described
+from gradood.errors import ConfigError, DataError
 
 __all__ = ["RATES", "Step", "steps"]
 
@@ -47,10 +52,20 @@ def steps(
         rates: false discovery rates.
         any_dependence: divide by ``Σ 1/k``, for p-values compared within predicted classes.
 
+    Raises:
+        DataError: the p-values are no row of numbers from 0 to 1.
+        ConfigError: a rate is no number from 0 to 1.
+
     >>> steps(np.array([0.01, 0.02, 0.2, 0.9]), (0.05,))
     (Step(rate=0.05, count=2, largest=0.02),)
     """
-    ordered = np.sort(np.asarray(p_values, np.float64))
+    ordered = _sorted(p_values)
+    given: Any = rates
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"rates={described(given)}; expected some, such as (0.05, 0.1).")
+    for rate in given:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise ConfigError(f"rates holds {described(rate)}; expected numbers from 0 to 1.")
     count = len(ordered)
     places = np.arange(1, count + 1)
     divisor = float((1 / places).sum()) if any_dependence and count else 1.0
@@ -61,3 +76,17 @@ def steps(
         k = int(below[-1]) + 1 if len(below) else 0
         found.append(Step(rate=rate, count=k, largest=float(ordered[k - 1]) if k else 0.0))
     return tuple(found)
+
+
+def _sorted(p_values: np.ndarray) -> np.ndarray:
+    """Ascending, once they are seen to be p-values."""
+    try:
+        found = np.asarray(p_values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"p_values are no numbers: {error}.") from error
+    if found.ndim != 1 or not bool(((found >= 0) & (found <= 1)).all()):
+        raise DataError(
+            f"p_values of shape {found.shape} are no row of numbers from 0 to 1; give those of "
+            "the items that were scored, items.p_value[items.tested]."
+        )
+    return np.sort(found)

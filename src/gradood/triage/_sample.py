@@ -1,9 +1,13 @@
 """A seeded random sample of all items, to be reviewed whatever their scores are."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from gradood._io.arguments import described, whole
+from gradood.errors import ConfigError
 
 __all__ = ["RANDOM", "ReviewSample", "review_sample"]
 
@@ -43,7 +47,15 @@ def review_sample(ids: Sequence[str], size: int, seed: int, job: str) -> ReviewS
         size: of the sample; all, if there are fewer.
         seed: of the hash.
         job: digest of the job.
+
+    Raises:
+        ConfigError: the ids are no list of texts, or the size is no number.
     """
+    given: Any = ids
+    listed = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    if not listed or not all(isinstance(one, str) for one in given):
+        raise ConfigError(f"ids={described(ids)}; expected a list of texts, such as Items.ids.")
+    size, seed = whole(size, "size"), whole(seed, "seed", least=-sys.maxsize)
     ordered = sorted(ids, key=lambda one: hashlib.sha256(f"{seed}\0{one}".encode()).digest())
     return ReviewSample(seed=seed, ids=tuple(ordered[:size]), among=len(ids), job=job)
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradood._engine.batches import LABEL_KEYS
+from gradood._io.arguments import instance
+from gradood.data import ImageSource
 from gradood.data._column_source import ColumnRows, ColumnSource, column_names, open_table
 from gradood.data.sources import split_text
 from gradood.errors import BadRowError
 
-__all__ = ["open_rows", "row_columns", "row_texts"]
+__all__ = ["check_inputs", "open_rows", "row_columns", "row_texts"]
 
 _LONGEST, _LONGEST_VALUE = 2000, 200
 
@@ -28,6 +30,16 @@ def open_rows(source: str, preprocess: Mapping[str, Any]) -> ColumnRows:
     if preprocess.get("kind") == "audio":
         return ColumnSource(bare, (str(preprocess["column"]),), files=True, labeled=False)
     return ColumnSource(bare, column_names(open_table(bare)), labeled=False)
+
+
+def check_inputs(inputs: object) -> None:
+    """Refuse what holds no inputs of a job.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    hint = "gradood.batch.list_images(place) opens images, gradood.triage.open_rows a table."
+    instance(inputs, (ImageSource, ColumnRows), "inputs", "images or rows of a table", hint)
 
 
 def row_texts(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._engine.mistakes import type_named
+from gradood._io.arguments import type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.tensors import to_torch
 from gradood.calibration import Calibration

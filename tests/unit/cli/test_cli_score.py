@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,3 +234,28 @@ def test_what_was_scored_is_explained_by_the_same_ids(made, tmp_path, capsys):
     assert out.startswith("00.png: ") and "explained  30 of 30 images" in err
     assert main([*given, "--out", str(file)]) == 2
     assert "give --force" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_told_and_the_others_are_explained(made, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("00.png", "01.png"):
+        shutil.copyfile(made / "images" / name, folder / name)
+    (folder / "00a.png").write_bytes(b"no image")
+    model = ["--model", "digits_net", "--weights", str(made / "weights.safetensors")]
+    given = ["explain", *model, "--detector", str(made / "one.safetensors"), "--all"]
+    given += ["--data", str(folder), "--known", str(made / "images"), "--workers", "0"]
+    assert main([*given, "--json"]) == 4
+    said = json.loads(capsys.readouterr().out)
+    assert [item["id"] for item in said["items"]] == ["00.png", "01.png"]
+    assert [row["id"] for row in said["unreadable"]] == ["00a.png"]
+    assert said["data"]["unusable"] == {said["unreadable"][0]["status"]: 1}
+    assert main([*given, "--out", str(tmp_path / "why.parquet")]) == 4
+    err = capsys.readouterr().err
+    assert "00a.png (" in err and "explained  2 of 3 images" in err
+    assert pq.read_table(tmp_path / "why.parquet").column("id").to_pylist() == ["00.png", "01.png"]
+    assert main([*given, "--max-bad-fraction", "0.1"]) == 2
+    assert "1 of 3 rows cannot be read, more than 0.1" in capsys.readouterr().err
+    for name in ("00.png", "01.png"):
+        (folder / name).unlink()
+    assert main([*given, "--json"]) == 4

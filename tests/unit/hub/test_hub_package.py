@@ -307,3 +307,18 @@ def test_names_that_are_no_texts_leave_a_package_as_it_was(made, copied, classes
         details = gradood.hub.Details(classes=classes, force=True)
         gradood.hub.pack(copied, detector, "digits_net", weights, details=details)
     assert before == sorted((file.name, file.read_bytes()) for file in copied.iterdir())
+
+
+def test_devices_and_models_that_cannot_be_are_named(made, tmp_path):
+    for device, said in (("bogus", "device='bogus'; expected"), (5, "device=5; expected")):
+        with pytest.raises(ConfigError, match=said):
+            gradood.hub.load(made.package, device=device)
+    if torch.version.cuda is None:
+        with pytest.raises(ConfigError, match="device='cuda' is none of this machine"):
+            gradood.hub.load(made.package, device="cuda")
+    with pytest.raises(ConfigError, match="A package names its model"):
+        gradood.hub.pack(tmp_path / "p", made.folder / "detector.safetensors", made.model)
+    with pytest.raises(ConfigError, match="detector=a Monitor; expected the file"):
+        gradood.hub.pack(tmp_path / "p", made.monitor, "digits_net")
+    with pytest.raises(ConfigError, match="5 was not loaded from a package"):
+        gradood.hub.package_of(5)

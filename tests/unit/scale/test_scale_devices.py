@@ -125,6 +125,7 @@ class Ends:
 
     folder: Path
     subject: Subject
+    pieces: int = 8
     device = "cpu"
 
     def on(self, device):
@@ -229,6 +230,23 @@ def test_devices_are_named_by_a_list(text, names):
 def test_devices_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="expected"):
         Devices.named(text)
+
+
+@pytest.mark.parametrize("text", ["cpu:99999", "cpu:" + "9" * 5000, "cuda:0," * 999 + "cuda:0"])
+def test_more_processes_than_a_machine_has_use_for_are_refused(text):
+    with pytest.raises(ConfigError, match=r"expected at most \d+ on a machine with \d+ cores"):
+        Devices.named(text)
+
+
+def test_there_are_no_more_processes_than_tasks(tmp_path, forked):
+    work = replace(Ends(tmp_path, Subject(model="none")), pieces=2)
+    with process_pool(Devices(names=("cpu",) * 5), work) as pool:
+        assert len(pool._processes) == 2
+
+
+def test_no_process_at_all_is_told_as_such():
+    with pytest.raises(ConfigError, match="number after cpu is that of the processes"):
+        Devices.named("cpu:0")
 
 
 def test_the_command_spreads_over_devices(subject, images, tmp_path, forked, capsys):

@@ -41,7 +41,7 @@ function paint(number) {
 }
 
 function section(title, members, representatives, blind) {
-  const buttons = blind ? [] : [...MARKS, null].map((mark) =>
+  const buttons = blind || !members.every(scored) ? [] : [...MARKS, null].map((mark) =>
     element("button", { type: "button", "data-all": mark ?? "none" }, mark === null ? "clear" : `all ${mark}`));
   const shown = [...members];
   if (!blind) {

@@ -12,6 +12,11 @@ function describe() {
 }
 
 function marking(number) {
+  const { status, error } = data.items[number];
+  if (!scored(number)) {
+    const why = status.replaceAll("_", " ") + (error ? ` (${error})` : "");
+    return element("p", { class: "hint" }, `Not scored: ${why}. It is neither known nor unknown, and takes no mark.`);
+  }
   const mark = markOf(number);
   const label = element("input", { type: "text", inputmode: "numeric", size: "8", id: "class", list: "classes",
     value: state.marks.get(data.items[number].id)?.[1] ?? "", disabled: mark === null || mark === "unknown",

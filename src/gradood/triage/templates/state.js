@@ -5,13 +5,16 @@ const MARKS = ["known", "unknown", "unsure"];
 const byItem = new Map(data.items.map((item, number) => [item.id, number]));
 const inSample = new Set(data.sample);
 
+/** Whether an item was scored: one that was not is neither known nor unknown, and takes no mark. */
+const scored = (number) => data.items[number].p !== null;
+
 /** id → [mark, class]: what was kept of an earlier visit, as far as it is sound. */
 function kept() {
   const found = new Map();
   try {
     const read = JSON.parse(localStorage.getItem(STORE) ?? "[]");
     for (const [id, mark, label] of read) {
-      if (byItem.has(id) && MARKS.includes(mark)) found.set(id, [mark, typeof label === "string" ? label : ""]);
+      if (byItem.has(id) && scored(byItem.get(id)) && MARKS.includes(mark)) found.set(id, [mark, typeof label === "string" ? label : ""]);
     }
   } catch { /* Storage is forbidden, or holds something else: marks begin anew. */ }
   return found;
@@ -30,6 +33,7 @@ const markOf = (number) => state.marks.get(data.items[number].id)?.[0] ?? null;
 /** Set the mark of an item; null takes it off. */
 function setMark(number, mark) {
   const { id } = data.items[number];
+  if (!scored(number)) return;
   if (mark === null) state.marks.delete(id);
   else state.marks.set(id, [mark, state.marks.get(id)?.[1] ?? ""]);
   keep();
@@ -46,7 +50,8 @@ function setLabel(number, label) {
 /** Whether an item is listed, by view, mark and search. */
 function listed(number) {
   const item = data.items[number], mark = markOf(number);
-  if (state.view === "rate" && item.p !== null && !(item.p <= data.steps[state.step][2])) return false;
+  if (scored(number) === (state.view === "unscored")) return false;
+  if (state.view === "rate" && !(item.p <= data.steps[state.step][2])) return false;
   if (state.view === "decision" && !item.flagged) return false;
   if (state.filter === "unmarked" ? mark !== null : state.filter !== "all" && mark !== state.filter) return false;
   const wanted = state.search.toLowerCase();

@@ -91,11 +91,15 @@ function theme() {
 }
 
 function start() {
-  byId("meta").textContent = `${data.count} items, ${data.tested} scored; ${data.decided} flagged by the detector's own threshold.`;
+  const reasons = Object.entries(data.unscored).map(([status, count]) => `${status.replaceAll("_", " ")} ${count}`).join(", ");
+  const left = data.count - data.tested;
+  const unscored = left > 0 ? ` ${left} not scored, and so neither known nor unknown (${reasons}).` : "";
+  byId("meta").textContent = `${data.count} items, ${data.tested} scored; ${data.decided} flagged by the detector's own threshold.${unscored}`;
   byId("procedure").textContent = data.perClass
     ? "Benjamini–Yekutieli, as p-values were compared within predicted classes: q is divided by the sum of 1/k"
     : "Benjamini–Hochberg, on conformal p-values of one calibration set";
   const views = [["rate", "By false discovery rate"], ["decision", "Flagged by the threshold"], ["sample", "Random sample"]];
+  if (left > 0) views.push(["unscored", `Not scored (${left})`]);
   byId("view").append(choice("List", "view", views, state.view, (value) => { state.view = value; list(); }));
   const filters = [["all", "all"], ["unmarked", "unmarked"], ...MARKS.map((name) => [name, name])];
   byId("filter").append(choice("Marks", "filter", filters, state.filter, (value) => { state.filter = value; list(); }));

@@ -1,0 +1,102 @@
+"""Types and ranges of arguments, checked where a function of the public interface begins."""
+
+import operator
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gradood.errors import ConfigError
+
+__all__ = ["described", "file_path", "instance", "text", "type_named", "whole"]
+
+_T = TypeVar("_T")
+_SHORT = (bool, int, float, str, type(None))
+
+
+def type_named(value: object) -> str:
+    """What a value is, with an article: ``a list``, ``the class KNN``."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"a {type(value).__name__}"
+
+
+def described(value: object) -> str:
+    """A plain value as it is written, another one by its type."""
+    return repr(value)[:80] if isinstance(value, _SHORT) else type_named(value)
+
+
+def whole(value: object, name: str, *, least: int = 0, most: int | None = None) -> int:
+    """A whole number within a range, of whichever integer type.
+
+    Args:
+        value: as it was given.
+        name: of the argument.
+        least: smallest that is allowed.
+        most: largest that is allowed; None for any.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    given: Any = value
+    try:
+        number = None if isinstance(value, bool) else operator.index(given)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        end = " or more" if most is None else f" to {most}"
+        raise ConfigError(f"{name}={described(value)}; expected a whole number, {least}{end}.")
+    return number
+
+
+def file_path(value: object, name: str, what: str = "the name of a file") -> Path:
+    """The path of a file or a folder.
+
+    Args:
+        value: as it was given.
+        name: of the argument.
+        what: was expected.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    named = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(named, str) or not named or "\0" in named:
+        raise ConfigError(f"{name}={described(value)}; expected {what}.")
+    return Path(named)
+
+
+def text(value: object, name: str, what: str = "a text") -> str:
+    """A text.
+
+    Args:
+        value: as it was given.
+        name: of the argument.
+        what: was expected.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{name}={described(value)}; expected {what}.")
+    return value
+
+
+def instance(
+    value: object, kinds: type[_T] | tuple[type[_T], ...], name: str, what: str, hint: str = ""
+) -> _T:
+    """A value of some class.
+
+    Args:
+        value: as it was given.
+        kinds: of which it must be.
+        name: of the argument.
+        what: was expected.
+        hint: a sentence that says what to do.
+
+    Raises:
+        ConfigError: it is of another class.
+    """
+    if not isinstance(value, kinds):
+        more = f" {hint}" if hint else ""
+        raise ConfigError(f"{name} is {type_named(value)}; expected {what}.{more}")
+    return value
