@@ -86,6 +86,7 @@ class LoadedSubject:
         return {
             "sha256": self.sha256,
             "shape": self.shape,
+            "datatype": "FP32",
             "images": self._preprocess is not None,
             "detectors": list(self._names),
             "overrides": list(self._judge.overrides),
