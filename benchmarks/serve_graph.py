@@ -1,4 +1,4 @@
-"""X7: `gradood serve --onnx` passes S1, over gRPC too, and S3 (S2: tests/unit/serve with a graph as the subject).
+"""X7: `gradood serve --onnx` passes S1, over gRPC too, and S3 (S2: tests/unit/serve with a graph).
 
     python benchmarks/serve_graph.py [--triton PYTHON] [--kserve PYTHON]
 
