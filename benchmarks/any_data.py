@@ -384,6 +384,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--methods", help="print the rows of these alone, and write no page")
     parser.add_argument("--option", action="append", default=[], help="of gradood bench")
+    parser.add_argument("--limit", help="rows of each set, with --methods")
     given = parser.parse_args()
     for name in given.names:
         with tempfile.TemporaryDirectory() as place:
@@ -391,7 +392,10 @@ def main() -> None:
             if given.methods is not None:
                 words = ["--methods", given.methods]
                 words += [word for option in given.option for word in ("--option", option)]
-                print(rows_of(STUDIES[name](Path(place)), Path(place), words), flush=True)
+                study = STUDIES[name](Path(place))
+                if given.limit is not None:
+                    study = replace(study, limits=["--limit", given.limit])
+                print(rows_of(study, Path(place), words), flush=True)
                 continue
             page = run(STUDIES[name](Path(place)), Path(place))
             (given.out / f"{name}.md").write_text(page)

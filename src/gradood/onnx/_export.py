@@ -89,10 +89,9 @@ def export(
             come. For ``part="head"`` the inputs of the model too; for ``part="pixels"`` uint8
             (batch, height, width, channels), as `gradood.data.Preprocess.pixels` gives.
         only: names of the detectors to export; a combination is of all of them, and needs all.
-        part: ``"model"``; or ``"head"``, from features and logits on, for what runs the model
-            itself in another runtime, such as TensorRT; or ``"pixels"``, from decoded images of
-            the right size on, which the graph scales and normalizes as the detector says. Resizing
-            and cropping stay outside.
+        part: ``"model"``; ``"head"``, from features and logits on, where another runtime runs the
+            model; or ``"pixels"``, from decoded images of the right size on, which the graph scales
+            and normalizes as the detector says.
         artifact: the file that the monitor was loaded from, whose SHA-256 the graph is to name.
 
     Returns:
@@ -103,15 +102,14 @@ def export(
         ParityError: the graph does not decide as the monitor does; with a table of what differs.
         CalibrationError: the monitor was not calibrated.
         ConfigError: the model cannot be traced, or an option has a wrong value.
-        DataError: the example is none of the inputs that are asked for.
+        DataError: the example is no such input.
         ModuleNotFoundError: ``pip install "gradood[onnx]"`` is missing.
         OSError: the file cannot be written.
 
     Cost: some seconds for each hundred layers, and five passes over the example.
     """
-    if part not in ("model", "head", "pixels"):
-        raise ConfigError(f"part={part!r}; expected 'model', 'head' or 'pixels'.")
     source = monitor_of(monitor)
+    _check_part(part)
     detectors, rule = chosen(source, only)
     refuse(detectors, part, rule)
     inputs = _rows(example)
@@ -175,6 +173,11 @@ def verify(
     openvino = runtime == "openvino"
     predict = openvino_predict(path, record, precision) if openvino else judge.predict
     return parity_of(predict, detectors, rule, record, arrays, runtime, scaling)
+
+
+def _check_part(part: str) -> None:
+    if part not in ("model", "head", "pixels"):
+        raise ConfigError(f"part={part!r}; expected 'model', 'head' or 'pixels'.")
 
 
 # -- inputs -------------------------------------------------------------------------------
