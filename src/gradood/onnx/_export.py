@@ -85,13 +85,11 @@ def export(
     Args:
         monitor: calibrated, its model on the CPU; or a guard.
         path: the file; replaced atomically if it exists, and as it was if an error is raised.
-        example: inputs to compare on, as the monitor takes them; a few hundred, of all kinds to
-            come. For ``part="head"`` the inputs of the model too; for ``part="pixels"`` uint8
-            (batch, height, width, channels), as `gradood.data.Preprocess.pixels` gives.
+        example: inputs of the model to compare on, a few hundred of all kinds to come; for
+            ``part="pixels"`` uint8 (batch, height, width, channels), as of `Preprocess.pixels`.
         only: names of the detectors to export; a combination is of all of them, and needs all.
         part: ``"model"``; ``"head"``, from features and logits on, where another runtime runs the
-            model; or ``"pixels"``, from decoded images of the right size on, which the graph scales
-            and normalizes as the detector says.
+            model; or ``"pixels"``, from images of the right size on, scaled as the detector says.
         artifact: the file that the monitor was loaded from, whose SHA-256 the graph is to name.
 
     Returns:
@@ -102,7 +100,6 @@ def export(
         ParityError: the graph does not decide as the monitor does; with a table of what differs.
         CalibrationError: the monitor was not calibrated.
         ConfigError: the model cannot be traced, or an option has a wrong value.
-        DataError: the example is no such input.
         ModuleNotFoundError: ``pip install "gradood[onnx]"`` is missing.
         OSError: the file cannot be written.
 
