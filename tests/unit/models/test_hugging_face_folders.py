@@ -3,7 +3,6 @@
 import importlib
 import io
 import wave
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -312,6 +311,5 @@ def test_a_folder_of_sound_by_the_shell(sound, tmp_path):
     score = ["score", str(tmp_path / "new"), *model, *detector, *workers]
     assert main([*score, "--out", str(tmp_path / "scores")]) == 4
     rows = parquet.read_table(tmp_path / "scores").to_pylist()
-    broken = {Path(row["id"]).name: row["status"] for row in rows if row["status"] != "ok"}
-    assert broken == {"broken.wav": "not_audio", "cut.wav": "truncated"}
-    assert len(rows) == 8 and all(row["is_ood"] for row in rows if row["status"] != "ok")
+    statuses = sorted(row["status"] for row in rows)
+    assert statuses == ["not_audio", *["ok"] * 6, "truncated"]
