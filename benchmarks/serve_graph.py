@@ -1,4 +1,4 @@
-"""X7: `gradood serve --onnx` passes S1 and S3 (S2: tests/unit/serve with a graph as the subject).
+"""X7: `gradood serve --onnx` passes S1, over gRPC too, and S3 (S2: tests/unit/serve with a graph).
 
     python benchmarks/serve_graph.py [--triton PYTHON] [--kserve PYTHON]
 
@@ -67,18 +67,22 @@ def compared(port: int, monitor: gradood.Monitor) -> str:
     own = monitor.predict(x)
     cuts = np.cumsum(np.random.default_rng(0).integers(1, 5, 1200))
     pieces = [piece.numpy() for piece in x.tensor_split(cuts[cuts < 1200].tolist()) if len(piece)]
-    flips, worst = {}, 0.0
+    flips, relative, spread = {}, dict[str, float](), dict[str, float]()
+    parts = {"": own.combined, **{f"{name}.": own[name] for name in own}}
     for concurrency in (1, 4, 8, 32):
         with ThreadPoolExecutor(concurrency) as threads:
             answers = list(threads.map(lambda piece: ask(port, piece), pieces))
         flags = np.concatenate([answer["is_ood"] for answer in answers])
         flips[concurrency] = int((flags != own.combined.is_ood.numpy()).sum())
-        for name in own:
-            found = np.concatenate([answer[f"{name}.score"] for answer in answers])
-            wanted = own[name].score.numpy()
-            worst = max(worst, float((np.abs(found - wanted) / np.abs(wanted)).max()))
+        for head, part in parts.items():
+            found = np.concatenate([answer[f"{head}score"] for answer in answers])
+            wanted, name = part.score.numpy(), head.removesuffix(".") or "combined"
+            apart = np.abs(found - wanted)
+            relative[name] = max(relative.get(name, 0), (apart / np.abs(wanted)).max())
+            spread[name] = max(spread.get(name, 0), apart.max() / wanted.std())
     flagged = int(own.combined.is_ood.sum())
-    return f"{len(x)} inputs ({flagged} flagged); other decisions {flips}; relative {worst:.1e}"
+    each = "; ".join(f"{n} {relative[n]:.1e} relative, {spread[n]:.1e} sd" for n in relative)
+    return f"{len(x)} inputs ({flagged} flagged); other decisions {flips}; {each}"
 
 
 def main() -> None:
@@ -91,11 +95,13 @@ def main() -> None:
         monitor, file = graph(Path(name))
         picture = Path(name) / "a.png"
         Image.fromarray(np.full((8, 8), 99, np.uint8)).save(picture)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        with socket.socket() as probe, socket.socket() as other:
+            for each in (probe, other):
+                each.bind(("127.0.0.1", 0))
+            port, calls = probe.getsockname()[1], other.getsockname()[1]
         command = [sys.executable, "-m", "gradood", "serve", "--onnx", str(file)]
-        server = subprocess.Popen([*command, "--port", str(port), "--max-wait", "60"])
+        command += ["--port", str(port), "--grpc", str(calls), "--max-wait", "60"]
+        server = subprocess.Popen(command)
         try:
             for _ in range(600):
                 try:
@@ -103,11 +109,13 @@ def main() -> None:
                     break
                 except (urllib.error.URLError, OSError):
                     time.sleep(0.2)
-            for client, python in (("triton", options.triton), ("kserve", options.kserve)):
+            interpreters = {"triton": options.triton, "kserve": options.kserve}
+            for client in ("triton", "triton-grpc", "kserve", "kserve-grpc"):
+                python = interpreters[client.removesuffix("-grpc")]
                 if python is None:
                     print(f"{client}: not run, no interpreter was given")
                     continue
-                words = [python, str(CLIENTS), str(port), client, str(picture)]
+                words = [python, str(CLIENTS), str(port), client, str(picture), str(calls)]
                 ran = subprocess.run(words, capture_output=True, text=True, env={"PATH": ""})
                 told = [line for line in ran.stdout.splitlines() if not line.startswith("ok ")]
                 print("S1", client, *told, ran.stderr[-300:], flush=True)

@@ -21,7 +21,7 @@ HEAVY = {
     *("matplotlib", "rich", "typer"),
     *("fastapi", "jinja2", "pydantic", "ray"),
     *("prometheus_client", "starlette", "uvicorn"),
-    *("fiftyone", "huggingface_hub", "mlflow"),
+    *("fiftyone", "google.protobuf", "grpc", "huggingface_hub", "mlflow"),
 }
 
 SUBMODULES = (module.name for module in pkgutil.walk_packages(gradood.__path__, "gradood."))

@@ -14,6 +14,7 @@ from gradood.errors import ConfigError, ParityError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradood.data import RowDataset
     from gradood.models._load import LoadedModel
     from gradood.monitor import Monitor
 
@@ -33,13 +34,17 @@ class GraphFiles:
         str | None, option("A,B", "Detectors to export, each with its own decision.")
     ] = None
     part: Annotated[
-        str, option("model|head", "From images on; or from features and logits on.")
+        str,
+        option(
+            "model|head|pixels",
+            "From inputs on; from features and logits on; from uint8 pixels of the right size on.",
+        ),
     ] = "model"
     force: Force = False
 
     def __post_init__(self) -> None:
         check_target(self.out, force=self.force)
-        one_of("--part", self.part, ("model", "head"))
+        one_of("--part", self.part, ("model", "head", "pixels"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,7 @@ def export(
     parity = export_graph(
         monitor,
         files.out,
-        example=_images(monitor, loaded, files.check, loading),
+        example=_images(monitor, loaded, files.check, loading, files.part),
         only=None if files.only is None else [name.strip() for name in files.only.split(",")],
         part=cast(Any, files.part),
         artifact=files.detector,
@@ -111,6 +116,8 @@ def verify_graph(file: Path, options: GraphOptions, *, json: bool) -> None:
             "detectors": list(judge.detectors),
             "combine": judge.combine,
             "promise": judge.record.promise,
+            "part": judge.record.part,
+            "inputs": [[s.name, s.dtype, list(s.shape)] for s in judge.inputs],
             "compared": False,
         }
         lines = [f"{file}: {judge!r}, not compared: give --detector, --model and --check"]
@@ -124,7 +131,7 @@ def verify_graph(file: Path, options: GraphOptions, *, json: bool) -> None:
     parity = verify(
         file,
         monitor,
-        example=_images(monitor, loaded, options.check, LoadingOptions()),
+        example=_images(monitor, loaded, options.check, LoadingOptions(), judge.record.part),
         runtime=one_of("--runtime", options.runtime, ("onnxruntime", "openvino")),
         precision=one_of("--precision", options.precision, ("f32", "default")),
     )
@@ -143,16 +150,25 @@ def _monitor(detector: Path, loaded: "LoadedModel", override: str | None) -> "Mo
 
 
 def _images(
-    monitor: "Monitor[Any]", loaded: "LoadedModel", path: str, loading: LoadingOptions
+    monitor: "Monitor[Any]",
+    loaded: "LoadedModel",
+    path: str,
+    loading: LoadingOptions,
+    part: str,
 ) -> "Tensor":
-    """Images as the model takes them."""
+    """Images as the model takes them, or as pixels."""
     import torch
 
     from gradood.data import Preprocess
+    from gradood.data.sources import open_images
 
     fitted = monitor.preprocess
     preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
-    images = loading.open(path, preprocess, labeled=False)
+    if part == "pixels" and isinstance(preprocess, Preprocess):
+        pixels, column = preprocess.pixels, loading.image_column
+        images: RowDataset = open_images(path, pixels, labeled=False, image_column=column)
+    else:
+        images = loading.open(path, preprocess, labeled=False)
     say_passed_over(images)
     batches = (b[0] if isinstance(b, tuple | list) else b for b in loading.loader(images))
     return torch.cat(list(batches))

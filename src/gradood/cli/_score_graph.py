@@ -63,7 +63,7 @@ def scored_by_graph(
         predictor,
         list_images(source, image_column=job.image_column),
         out,
-        preprocess=preprocess,
+        preprocess=preprocess.pixels if predictor.judge.record.part == "pixels" else preprocess,
         identity=predictor.identity(preprocess.to_dict()),
         settings=job.settings(cores()),
     )

@@ -51,6 +51,10 @@ class Address:
     name: Annotated[str, option("NAME", "Of the model, in addresses.")] = "detector"
     host: Annotated[str, option("HOST", "Address to listen at.")] = "127.0.0.1"
     port: Annotated[int, option("N", "0 takes a free one.", least=0, most=65535)] = 8080
+    grpc: Annotated[
+        int | None,
+        option("N", "Port for gRPC too; 0 takes a free one.", least=0, most=65535),
+    ] = None
     api_key_file: Annotated[
         Path | None,
         option("FILE", "Keys, one a line; clients send Authorization: Bearer KEY."),
@@ -91,7 +95,7 @@ class Running:
 
 
 def serve(served: Served, address: Address, running: Running) -> None:
-    """Serve a detector over HTTP, by the Open Inference Protocol (version 2).
+    """Serve a detector over HTTP and gRPC, by the Open Inference Protocol (version 2).
 
     POST /score takes one image file; /v2/models/NAME/infer preprocessed inputs,
     /v2/models/NAME-images/infer files of images. GET /metrics is for Prometheus, /watch says what
@@ -143,6 +147,7 @@ def _options(served: Served, address: Address, running: Running) -> "Options":
         name=address.name,
         host=address.host,
         port=address.port,
+        grpc=address.grpc,
         workers=running.workers,
         timeout=running.timeout,
         grace=running.grace,

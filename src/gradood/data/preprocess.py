@@ -80,14 +80,28 @@ class Preprocess:
         Raises:
             BadImageError: its pixels are 32-bit, or resized it would be too large.
         """
-        pixels = np.array(self._cropped(self._resized(self._converted(image))))
-        x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+        x = self.pixels(image).permute(2, 0, 1)
         x = x.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         if self.mean is not None:
             x.sub_(torch.tensor(self.mean).view(-1, 1, 1))
         if self.std is not None:
             x.div_(torch.tensor(self.std).view(-1, 1, 1))
         return x
+
+    def pixels(self, image: "Image") -> Tensor:
+        """The image before it is scaled: mode, resize and crop alone.
+
+        Args:
+            image: as of a call.
+
+        Returns:
+            uint8 (height, width, channels), as a graph of ``gradood export --part pixels`` takes.
+
+        Raises:
+            BadImageError: as of a call.
+        """
+        pixels = np.array(self._cropped(self._resized(self._converted(image))))
+        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1))
 
     def to_dict(self) -> dict[str, Any]:
         """Its options by name."""

@@ -16,6 +16,7 @@ from gradood.calibration.results import BatchScores, Result, Results
 from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear
 from gradood.onnx._judge import OnnxResult, OnnxResults, results_of, session_of
 from gradood.onnx._parity import COUNT_LIMIT, SIZES, STEP_LIMIT, Parity, compared, in_batches
+from gradood.onnx._pixels import Scaling
 from gradood.onnx._record import GraphRecord
 
 __all__ = ["as_arrays", "as_scores", "checked", "openvino_predict", "parity_of"]
@@ -33,7 +34,7 @@ def checked(
     rule: DecisionRule,
     record: GraphRecord,
     arrays: list[Any],
-    inputs: Tensor,
+    scaling: Scaling | None = None,
 ) -> Parity:
     session = session_of(data, threads=torch.get_num_threads())
     names = [spec.name for spec in record.outputs]
@@ -42,7 +43,7 @@ def checked(
         fed = {spec.name: array for spec, array in zip(record.inputs, given, strict=True)}
         return results_of(record, dict(zip(names, session.run(names, fed), strict=True)))
 
-    return parity_of(predict, detectors, rule, record, arrays, inputs, "onnxruntime")
+    return parity_of(predict, detectors, rule, record, arrays, "onnxruntime", scaling)
 
 
 def parity_of(
@@ -51,13 +52,14 @@ def parity_of(
     rule: DecisionRule,
     record: GraphRecord,
     arrays: list[Any],
-    inputs: Tensor,
     runtime: str,
+    scaling: Scaling | None = None,
 ) -> Parity:
     if record.part == "head":
         own = _head_scores(detectors, [torch.from_numpy(array) for array in arrays])
     else:
         rows = torch.from_numpy(arrays[0])
+        rows = rows if scaling is None else scaling(rows)
         parts = [score_batch(detectors, Batch(some), (LOGITS,)) for some in rows.split(64)]
         own = BatchScores.joined(parts, detectors.detectors)
     graph = {size: in_batches(predict, arrays, size) for size in SIZES}

@@ -32,6 +32,7 @@ from gradood.onnx._parity import (
     Parity,
     with_nonfinite_rows,
 )
+from gradood.onnx._pixels import Scaling
 from gradood.onnx._record import GraphRecord
 from gradood.onnx._selection import (
     Guarded,
@@ -49,7 +50,7 @@ _ROWS = 4096
 
 
 def exportable(
-    monitor: "Monitor[Any] | Guarded", *, part: Literal["model", "head"] = "model"
+    monitor: "Monitor[Any] | Guarded", *, part: Literal["model", "head", "pixels"] = "model"
 ) -> dict[str, str]:
     """Why a detector is in no graph, by name; empty for those that can be.
 
@@ -70,7 +71,7 @@ def export(
     *,
     example: Tensor | tuple[Tensor, Tensor],
     only: Collection[str] | None = None,
-    part: Literal["model", "head"] = "model",
+    part: Literal["model", "head", "pixels"] = "model",
     artifact: str | os.PathLike[str] | None = None,
 ) -> Parity:
     """Write a calibrated monitor as one ONNX graph: inputs to label, scores, p-values, decisions.
@@ -84,11 +85,11 @@ def export(
     Args:
         monitor: calibrated, its model on the CPU; or a guard.
         path: the file; replaced atomically if it exists, and as it was if an error is raised.
-        example: inputs to compare on, as the monitor takes them; a few hundred, of all kinds to
-            come. For ``part="head"`` the inputs of the model too.
+        example: inputs of the model to compare on, a few hundred of all kinds to come; for
+            ``part="pixels"`` uint8 (batch, height, width, channels), as of `Preprocess.pixels`.
         only: names of the detectors to export; a combination is of all of them, and needs all.
-        part: ``"model"``; or ``"head"``, from features and logits on, for what runs the model
-            itself in another runtime, such as TensorRT.
+        part: ``"model"``; ``"head"``, from features and logits on, where another runtime runs the
+            model; or ``"pixels"``, from images of the right size on, scaled as the detector says.
         artifact: the file that the monitor was loaded from, whose SHA-256 the graph is to name.
 
     Returns:
@@ -104,18 +105,18 @@ def export(
 
     Cost: some seconds for each hundred layers, and five passes over the example.
     """
-    if part not in ("model", "head"):
-        raise ConfigError(f"part={part!r}; expected 'model' or 'head'.")
     source = monitor_of(monitor)
+    _check_part(part)
     detectors, rule = chosen(source, only)
     refuse(detectors, part, rule)
     inputs = _rows(example)
-    fed = _fed(detectors, inputs, part)
+    scaling = Scaling.of(source.preprocess) if part == "pixels" else None
+    fed = _fed(detectors, inputs, part, scaling)
     record = record_for(source, detectors, rule, fed, part, artifact)
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
     two = tuple(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.ndim - 1)) for x in fed)
-    data = _graph.graph_bytes(detectors, record, rule, two)
-    parity = checked(data, detectors, rule, record, arrays, inputs)
+    data = _graph.graph_bytes(detectors, record, rule, two, scaling)
+    parity = checked(data, detectors, rule, record, arrays, scaling)
     if not parity.holds:
         raise ParityError(
             f"the graph does not decide as the monitor does, and was not written:\n{parity}\n"
@@ -163,11 +164,17 @@ def verify(
             f"({record.identity[:12]}, not {identity[:12]}); export it again."
         )
     inputs = _rows(example)
-    fed = _fed(detectors, inputs, record.part)
+    scaling = Scaling.of(record.preprocess) if record.part == "pixels" else None
+    fed = _fed(detectors, inputs, record.part, scaling)
     arrays = with_nonfinite_rows([x.numpy() for x in fed])
     openvino = runtime == "openvino"
     predict = openvino_predict(path, record, precision) if openvino else judge.predict
-    return parity_of(predict, detectors, rule, record, arrays, inputs, runtime)
+    return parity_of(predict, detectors, rule, record, arrays, runtime, scaling)
+
+
+def _check_part(part: str) -> None:
+    if part not in ("model", "head", "pixels"):
+        raise ConfigError(f"part={part!r}; expected 'model', 'head' or 'pixels'.")
 
 
 # -- inputs -------------------------------------------------------------------------------
@@ -185,8 +192,14 @@ def _rows(example: Any) -> Tensor:
     return example.detach().cpu()[:_ROWS]
 
 
-def _fed(detectors: DetectorSet, inputs: Tensor, part: str) -> tuple[Tensor, ...]:
+def _fed(
+    detectors: DetectorSet, inputs: Tensor, part: str, scaling: Scaling | None
+) -> tuple[Tensor, ...]:
     """What the graph is given of these inputs."""
+    if scaling is not None:
+        scaling.check(inputs)
+        detectors.reader.ready(scaling(inputs[:1]))
+        return (inputs.contiguous(),)
     ready = detectors.reader.ready(inputs)
     if not isinstance(ready, Tensor):
         raise ExportError("the model takes several inputs; a graph is made of one tensor alone.")

@@ -25,6 +25,7 @@ from gradood.evidence import (
 )
 from gradood.evidence.tracing import traced
 from gradood.onnx._lookup import RuleLookup
+from gradood.onnx._pixels import Scaling
 from gradood.onnx._record import KEY, GraphRecord
 from gradood.onnx._scorer import HeadReader, ModelReader, Scorer
 
@@ -70,7 +71,7 @@ def graph_bytes(
     record: GraphRecord,
     rule: DecisionRule | None,
     example: tuple[Tensor, ...],
-    pixels: tuple[Tensor, Tensor] | None = None,
+    scaling: Scaling | None = None,
 ) -> bytes:
     """The graph, unchecked.
 
@@ -79,7 +80,7 @@ def graph_bytes(
         record: kept in the graph.
         rule: that decides; None for scores alone.
         example: inputs of at least two rows.
-        pixels: see `Scorer`.
+        scaling: of pixels, where such are given.
 
     Raises:
         ConfigError: the model cannot be traced, or the graph is too large; says why.
@@ -91,7 +92,7 @@ def graph_bytes(
         optional_module(package, package, "writes graphs", 'pip install "gradood[onnx]"')
     lookup = None if rule is None else RuleLookup(rule, record.classes)
     with _reader(detectors, record.part) as reader, traced(), torch.no_grad(), _quiet():
-        scorer = Scorer(reader, detectors, record, lookup, pixels).eval()
+        scorer = Scorer(reader, detectors, record, lookup, scaling).eval()
         program = _traced(scorer, example, record)
     data = _serialized(program, record)
     if len(data) >= _LARGEST:

@@ -181,7 +181,8 @@ class OnnxJudge:
 
         Args:
             arrays: one per input of the graph, the batch first, of at least one row: (N, C, H, W)
-                float32; or features and logits for a graph of ``part="head"``.
+                float32; features and logits for a graph of ``part="head"``; or pixels
+                (N, H, W, C) uint8 for one of ``part="pixels"``.
 
         Raises:
             DataError: another shape, type or number of arrays than `inputs`.

@@ -21,7 +21,12 @@ LIMIT = 2e-4
 COUNT_LIMIT = 5e-3
 """The same where a score counts active units, of which one may be at zero."""
 STEP_LIMIT = 2e-2
-"""The same where a score jumps by more: where a feature is cut, put into bins or ranked."""
+"""The same where a score jumps by more: where a feature is cut, put into bins or ranked.
+
+So does a combination: it looks up each score between two neighboring calibration scores, and where
+these are nearly equal a difference in the last digits becomes a step. What the graph combines is
+held to more: to the rule's own value for the graph's own scores.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,7 @@ def compared(
         limits: by detector, if it is not the usual one.
         runtime: what ran the graph.
         exact: whether it computes in float64 where the graph does; else p-values may be off by
-            5e-3, and what is summed again by 1e-4 of it, or by the limit of its score.
+            5e-3, and what is summed again by 1e-4 of it, or by the largest limit of its scores.
     """
     fused = max((limits.get(name, LIMIT) for name in record.detectors), default=LIMIT)
     largest = max(graph)
@@ -181,9 +186,10 @@ def compared(
     for part in record.decisions:
         own, whole = _part(monitor, part), _part(graph[largest], part)
         scale = _deviation(own.score)
-        limit = fused if part == "combined" else limits.get(part, LIMIT)
+        limit = STEP_LIMIT if part == "combined" else limits.get(part, LIMIT)
+        coarse = 0.0 if exact else scale * (fused if part == "combined" else limit)
         found = [
-            _part_parity(_part(results, part), own, _part(again[size], part), scale, limit, exact)
+            _part_parity(_part(results, part), own, _part(again[size], part), scale, limit, coarse)
             for size, results in graph.items()
         ]
         parts[part] = PartParity(
@@ -205,15 +211,16 @@ def _part_parity(
     again: OnnxResult,
     scale: float,
     limit: float,
-    exact: bool,
+    coarse: float,
 ) -> PartParity:
+    """What differs; above 0, `coarse` is how far float32 may be from what the rule says."""
     difference, worst = _apart(got.score, own.score, scale)
     # What is fused is summed again: equal but for the last bits.
-    near = np.isclose(got.score, again.score, rtol=1e-12 if exact else 1e-4, atol=0.0)
-    if not exact:
+    near = np.isclose(got.score, again.score, rtol=1e-4 if coarse else 1e-12, atol=0.0)
+    if coarse:
         # In float32 a place between two neighboring ends of a curve is known but coarsely.
-        near |= np.abs(np.where(near, 0.0, got.score - again.score)) <= limit * scale
-    p_values = np.abs(got.p_value - again.p_value) <= (0.0 if exact else 5e-3)
+        near |= np.abs(np.where(near, 0.0, got.score - again.score)) <= coarse
+    p_values = np.abs(got.p_value - again.p_value) <= (5e-3 if coarse else 0.0)
     ruled = (got.is_ood == again.is_ood) & p_values & near
     return PartParity(
         difference,

@@ -46,7 +46,8 @@ class GraphRecord:
         detectors: names, in the order of the outputs.
         combine: how they become one decision, or None.
         bare: whether it is of one detector given bare.
-        part: ``"model"``, from inputs on, or ``"head"``, from features and logits on.
+        part: ``"model"``, from inputs on; ``"head"``, from features and logits on; ``"pixels"``,
+            from uint8 pixels of the right size on.
         classes: number of logits.
         per_class: whether the promise holds within each predicted class.
         promise: in words.
@@ -66,7 +67,7 @@ class GraphRecord:
     detectors: tuple[str, ...]
     combine: str | None
     bare: bool
-    part: Literal["model", "head"]
+    part: Literal["model", "head", "pixels"]
     classes: int
     per_class: bool
     promise: str

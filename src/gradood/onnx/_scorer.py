@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradood._engine.detector_set import DetectorSet
 from gradood.evidence import FEATURES, LOGITS, Activation, Evidence, Linear, Read, Reads
 from gradood.onnx._lookup import RuleLookup
+from gradood.onnx._pixels import Scaling
 from gradood.onnx._record import SENTINEL, STATUSES, GraphRecord
 from gradood.taps import Head, Network, Site
 
@@ -112,7 +113,7 @@ class Scorer(nn.Module):
         detectors: bound and fitted.
         record: with the outputs, in order.
         rule: that decides; None for scores alone.
-        pixels: mean and standard deviation of each channel, where images are given.
+        scaling: of pixels, where such are given.
     """
 
     def __init__(
@@ -121,18 +122,18 @@ class Scorer(nn.Module):
         detectors: DetectorSet,
         record: GraphRecord,
         rule: RuleLookup | None,
-        pixels: tuple[Tensor, Tensor] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         super().__init__()
         self.reader = reader
         self._detectors, self._record, self._rule = detectors, record, rule
         network = detectors.binding.network
         self._head = Linear(*network.head.linear()) if network.head_found else None
-        self._pixels = pixels
+        self._scaling = scaling
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Every output of the record, in order."""
-        inputs = tuple(map(self._scaled, given))
+        inputs = given if self._scaling is None else tuple(map(self._scaling, given))
         nonfinite = torch.stack([~x.flatten(1).isfinite().all(1) for x in inputs]).any(0)
         clean = [torch.where(_beside(nonfinite, x), torch.zeros_like(x), x) for x in inputs]
         logits, found = self.reader(*clean)
@@ -156,12 +157,6 @@ class Scorer(nn.Module):
                 for what, value in zip(decided._fields, decided, strict=True):
                     outputs[record.output(part, what)] = value
         return tuple(outputs[spec.name] for spec in record.outputs)
-
-    def _scaled(self, given: Tensor) -> Tensor:
-        if self._pixels is None:
-            return given
-        mean, std = self._pixels
-        return (given.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
     def _scores(self, logits: Tensor, found: dict[Read, Tensor], lost: Tensor) -> dict[str, Tensor]:
         """(batch,) by detector, float64; +inf where one is not finite, or the model's answer."""

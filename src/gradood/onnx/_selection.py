@@ -106,10 +106,10 @@ def record_for(
     detectors: DetectorSet,
     rule: DecisionRule,
     fed: tuple[Tensor, ...],
-    part: Literal["model", "head"],
+    part: Literal["model", "head", "pixels"],
     artifact: str | os.PathLike[str] | None,
 ) -> GraphRecord:
-    names = ("input",) if part == "model" else ("features", "logits")
+    names = ("features", "logits") if part == "head" else ("input",)
     inputs = tuple(
         TensorSpec(name, str(x.dtype).removeprefix("torch."), (-1, *x.shape[1:]))
         for name, x in zip(names, fed, strict=True)

@@ -116,7 +116,8 @@ class Gate:
             raise Refusal(413, f"the body is larger than {self._limits.max_body} bytes.")
         if self.closed():
             wait = self._queue.expected_wait()
-            raise Refusal(503, "too many requests are waiting; come back later.", retry=wait)
+            text = "too many requests are waiting; come back later."
+            raise Refusal(503, text, retry=wait, grpc="RESOURCE_EXHAUSTED")
         rows = 1 if length is None or self._bytes == 0 else max(1, round(length / self._bytes))
         rows = min(rows, self._limits.max_rows)
         self._queue.reserved += rows

@@ -1,12 +1,10 @@
 """Routes of the server."""
 
-import asyncio
 import json
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -15,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-import gradood
 from gradood.serve._admission import known_key, read_body
 from gradood.serve._arrays import packed_bytes
+from gradood.serve._catalog import Catalog
 from gradood.serve._overload import DRAINED, OverloadRefusal
 from gradood.serve._protocol import BINARY_LENGTH, answer, parse
 from gradood.serve._protocol import Request as Asked
@@ -77,7 +75,7 @@ class _Routes:
 
     def __init__(self, service: "Service") -> None:
         self._service = service
-        self._name = service.options.name
+        self._catalog = Catalog(service)
 
     def guarded(self, path: str, handler: Handler) -> Handler:
         """A handler behind the key, whose refusals are answers and whose requests are counted."""
@@ -115,13 +113,7 @@ class _Routes:
     # -- about the server and its models ------------------------------------------------------
 
     async def server(self, request: Request) -> Response:
-        return JSONResponse(
-            {
-                "name": "gradood",
-                "version": gradood.__version__,
-                "extensions": ["binary_tensor_data"],
-            }
-        )
+        return JSONResponse(self._catalog.server())
 
     async def live(self, request: Request) -> Response:
         return JSONResponse({"live": True})
@@ -141,65 +133,19 @@ class _Routes:
         return JSONResponse(watching.watch.to_dict())
 
     async def model_ready(self, request: Request) -> Response:
-        self._images(request)
+        name, version = _named(request)
+        self._catalog.takes_images(name, version)
         ready = self._service.pool.ready
-        return JSONResponse(
-            {"name": request.path_params["model"], "ready": ready}, 200 if ready else 503
-        )
+        return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
-        images = self._images(request)
-        current = self._service.pool.current
-        assert current is not None
-        about = current.about
-        given: dict[str, Any] = {
-            "name": "input",
-            "datatype": "FP32",
-            "shape": [-1, *about["shape"]],
-        }
-        if images:
-            given = {"name": "image", "datatype": "BYTES", "shape": [-1]}
-        return JSONResponse(
-            {
-                "name": request.path_params["model"],
-                "versions": [current.version],
-                "platform": "gradood",
-                "inputs": [given],
-                "outputs": [
-                    {"name": name, "datatype": kind, "shape": [-1]}
-                    for name, kind in about["outputs"]
-                ],
-            }
-        )
-
-    def _images(self, request: Request) -> bool:
-        """Whether the model named takes images.
-
-        Raises:
-            Refusal: there is none of that name or version.
-        """
-        current = self._service.pool.current
-        if current is None:
-            raise Refusal(503, "the model is being loaded.", retry=1)
-        name, version = request.path_params["model"], request.path_params.get("version")
-        if version not in (None, current.version):
-            raise Refusal(404, "that version is not served.")
-        if name == self._name:
-            return False
-        if name != f"{self._name}-images":
-            raise Refusal(404, f"no model of that name; there is {self._name}.")
-        self._check_images()
-        return True
-
-    def _check_images(self) -> None:
-        current = self._service.pool.current
-        if current is not None and not current.about["images"]:
-            raise Refusal(404, "the detector does not say how images become inputs; send tensors.")
+        return JSONResponse(self._catalog.model(*_named(request)))
 
     # -- answers ------------------------------------------------------------------------------
 
     async def infer(self, request: Request) -> Response:
-        images = self._images(request)
+        name, version = _named(request)
+        images = self._catalog.takes_images(name, version)
         given = request.headers.get(BINARY_LENGTH)
         if given is not None and not (given.isascii() and given.isdigit()):
             raise Refusal(400, f"{BINARY_LENGTH} is no number.")
@@ -209,18 +155,15 @@ class _Routes:
             length = None if given is None else int(given)
             if min(len(body), len(body) if length is None else length) > limits.max_json:
                 raise Refusal(413, f"more JSON than {limits.max_json} bytes; send binary tensors.")
-            return parse(body, length, images=images, limit=limits.max_rows)
+            return parse(body, length, self._catalog.expected(images))
 
         asked, arrays, version = await self._answered(request, parsed)
-        name = request.path_params["model"]
         body, headers = answer(asked, arrays, name, version)
         return Response(body, headers=headers)
 
     async def score(self, request: Request) -> Response:
         """One image, as the body; the answer is a list of one object."""
-        if self._service.pool.current is None:
-            raise Refusal(503, "the model is being loaded.", retry=1)
-        self._check_images()
+        self._catalog.check_images()
 
         def parsed(body: bytes) -> Asked:
             if not body:
@@ -245,29 +188,18 @@ class _Routes:
         self, request: Request, parsed: Callable[[bytes], Asked]
     ) -> tuple[Asked, Any, str]:
         """Admit a request, read it, and have it answered."""
-        service = self._service
-        if service.stopped:
-            raise Refusal(503, "the server ends.", retry=1)
-        reserved = service.gate.admit(_length(request))
-        listening: asyncio.Future[Any] | None = None
-        try:
-            try:
-                body = await read_body(request, service.options.limits)
-                asked = parsed(body)
-                length = _length(request) or len(body)
-            except BaseException:
-                service.queue.reserved -= reserved
-                raise
-            service.gate.read(reserved, asked.rows, length)
-            listening = asyncio.ensure_future(_disconnected(request))
-            arrays, version = await service.ask(asked, listening)
-            return asked, arrays, version
-        finally:
-            service.gate.requests -= 1
-            if listening is not None:
-                listening.cancel()
-                with suppress(asyncio.CancelledError):
-                    await listening
+        length = _length(request)
+
+        async def read() -> tuple[Asked, int]:
+            body = await read_body(request, self._service.options.limits)
+            return parsed(body), length or len(body)
+
+        return await self._service.admit(length, read, lambda: _disconnected(request))
+
+
+def _named(request: Request) -> tuple[str, str | None]:
+    """Model and version of an address."""
+    return request.path_params["model"], request.path_params.get("version")
 
 
 async def _disconnected(request: Request) -> None:

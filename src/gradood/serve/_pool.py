@@ -200,7 +200,9 @@ class Pool:
             await worker.kill()
             self._queue.done(batch)
             self._events.died()
-            self._again(batch, Refusal(503, "the worker ended on this request; do not repeat it."))
+            # Clients of gRPC repeat by themselves what is unavailable.
+            text = "the worker ended on this request; do not repeat it."
+            self._again(batch, Refusal(503, text, grpc="INTERNAL"))
             self._died()
             return False
         self._queue.done(batch)

@@ -83,6 +83,7 @@ async def _run(
     announce: Callable[[str], None],
 ) -> int:
     from gradood.serve._app import make_app
+    from gradood.serve._grpc import GrpcServer
 
     service = Service(subject, options)
     config = uvicorn.Config(
@@ -104,12 +105,16 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.exit.set)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
+    calls = None if options.grpc is None else GrpcServer(service, options.host, options.grpc)
     serving = loop.create_task(server.serve(sockets=[listening]))
     try:
+        if calls is not None:
+            await calls.start()
         await _until(service.start(), service.exit)
         if not service.exit.is_set():
             port = listening.getsockname()[1]
-            announce(f"serving {options.name} at http://{options.host}:{port}")
+            also = "" if calls is None else f", gRPC at {options.host}:{calls.port}"
+            announce(f"serving {options.name} at http://{options.host}:{port}{also}")
         tending = loop.create_task(service.tend())
         await service.exit.wait()
         tending.cancel()
@@ -119,9 +124,12 @@ async def _run(
         # A timer's callback runs right after those that accept: what waits is not reset by closing.
         loop.call_later(0, _closed, getattr(server, "servers", ()))
         await asyncio.sleep(_LATE)
+        ending = None if calls is None else loop.create_task(calls.stop(options.grace))
         await service.stop()
         server.should_exit = True
         await serving
+        if ending is not None:
+            await ending
     return 70 if service.broken else 0
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradood.errors import GradoodError
 from gradood.serve._admission import Gate, Limits
@@ -33,6 +35,7 @@ class Options:
         name: of the model, in addresses.
         host: address to listen at.
         port: to listen at; 0 takes a free one.
+        grpc: port to listen at for gRPC too; 0 takes a free one, None none.
         workers: processes that compute.
         timeout: seconds that a batch may take.
         grace: seconds for what was begun to end, once the server is told to.
@@ -45,6 +48,7 @@ class Options:
     name: str = "detector"
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc: int | None = None
     workers: int = 1
     timeout: float = 60.0
     grace: float = 30.0
@@ -145,16 +149,41 @@ class Service:
 
     # -- requests -----------------------------------------------------------------------------
 
-    async def ask(self, request: Request, gone: "asyncio.Future[Any]") -> tuple[Arrays, str]:
-        """The answer to a request, and the version that gave it.
+    async def admit(
+        self,
+        length: int | None,
+        read: Callable[[], Awaitable[tuple[Request, int]]],
+        gone: Callable[[], Awaitable[None]],
+    ) -> tuple[Request, Arrays, str]:
+        """Let a request in or refuse it, have it read, and answer it.
 
         Args:
-            request: parsed.
-            gone: done once the client is.
+            length: of its body, as far as it is known before it is read.
+            read: gives the request, parsed, and the length of its body.
+            gone: ends once the client is gone; called after `read`.
+
+        Returns:
+            The request, the answer, and the version that gave it.
 
         Raises:
-            Refusal: there is none.
+            Refusal: it is not answered; says why.
         """
+        if self.stopped:
+            raise Refusal(503, "the server ends.", retry=1)
+        reserved = self.gate.admit(length)
+        try:
+            try:
+                request, length = await read()
+            except BaseException:
+                self.queue.reserved -= reserved
+                raise
+            self.gate.read(reserved, request.rows, length)
+            return request, *await self._ask(request, gone())
+        finally:
+            self.gate.requests -= 1
+
+    async def _ask(self, request: Request, gone: Awaitable[None]) -> tuple[Arrays, str]:
+        """The answer to a request, and the version that gave it."""
         job = Job(
             kind=request.kind,
             key=(request.kind, request.shape),
@@ -164,16 +193,18 @@ class Service:
             deadline=None if request.timeout is None else time.monotonic() + request.timeout,
             answer=asyncio.get_running_loop().create_future(),
         )
-        if not self.pool.ready and self.pool.current is None:
-            raise Refusal(503, "the model is being loaded.", retry=1)
         self.queue.put(job)
+        leaving = asyncio.ensure_future(gone)
         try:
-            await asyncio.wait({job.answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({job.answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not job.answer.done():
                 raise Refusal(499, "the client is gone.")
             return job.answer.result()
         finally:
             job.gone = True
+            leaving.cancel()
+            with suppress(asyncio.CancelledError):
+                await leaving
 
     def page(self) -> tuple[bytes, str]:
         """The metrics as text, and its type."""

@@ -68,17 +68,24 @@ class LoadedSubject:
         sha256: of the file.
         preprocess: from an image to an input, or None if nobody said.
         shape: of one input, -1 where any size will do.
+        dtype: of inputs: ``"float32"``, or ``"uint8"`` for pixels.
     """
 
     def __init__(
-        self, subject: Subject, judge: Any, sha256: str, preprocess: Any, shape: list[int]
+        self,
+        subject: Subject,
+        judge: Any,
+        sha256: str,
+        preprocess: Any,
+        shape: list[int],
+        dtype: str = "float32",
     ) -> None:
         self._subject = subject
         self._judge = judge
         self._preprocess = preprocess
         self._names = tuple(judge.detectors)
         self.sha256 = sha256
-        self.shape = shape
+        self.shape, self.dtype = shape, dtype
 
     def description(self) -> dict[str, Any]:
         """For the server: version, input, outputs."""
@@ -86,6 +93,7 @@ class LoadedSubject:
         return {
             "sha256": self.sha256,
             "shape": self.shape,
+            "datatype": "UINT8" if self.dtype == "uint8" else "FP32",
             "images": self._preprocess is not None,
             "detectors": list(self._names),
             "overrides": list(self._judge.overrides),
@@ -97,7 +105,7 @@ class LoadedSubject:
         """Answers for preprocessed inputs.
 
         Args:
-            x: (rows, …) float32.
+            x: (rows, …) of `dtype`.
 
         Raises:
             DataError: the model takes no such inputs.
@@ -199,13 +207,15 @@ def _graph(subject: Subject) -> LoadedSubject:
 
     judge = OnnxJudge(str(subject.onnx), threads=subject.threads)
     (given,) = judge.inputs[:1]
-    if len(judge.inputs) > 1 or given.dtype != "float32":
+    if len(judge.inputs) > 1 or given.dtype not in ("float32", "uint8"):
         raise ConfigError(
             f"the graph takes {', '.join(spec.name for spec in judge.inputs)}; a server needs one "
-            "of float32 inputs: export without --part head."
+            "of float32 inputs, or of pixels: export without --part head."
         )
-    shape = list(given.shape[1:])
-    return LoadedSubject(subject, judge, judge.sha256, _preprocess(judge.preprocess), shape)
+    shape, preprocess = list(given.shape[1:]), _preprocess(judge.preprocess)
+    if judge.record.part == "pixels" and preprocess is not None:
+        preprocess = preprocess.pixels
+    return LoadedSubject(subject, judge, judge.sha256, preprocess, shape, given.dtype)
 
 
 def _canary_shape(artifact: Any) -> list[int]:

@@ -61,7 +61,7 @@ def _answered(loaded: LoadedSubject, head: dict[str, Any], body: bytearray) -> A
         if head["kind"] == "images":
             arrays = loaded.images(split_bytes(memoryview(body), head["rows"]))
         else:
-            x = np.frombuffer(body, "<f4").reshape(head["shape"])
+            x = np.frombuffer(body, np.dtype(loaded.dtype)).reshape(head["shape"])
             arrays = loaded.tensors(x)
     except DataError as error:
         return {"error": _line(error), "status": 400}, b""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from gradood.cli import main
 from gradood.data import AudioInput, FeatureInput, TensorInput, TextInput, TokenInput
 from gradood.errors import BadRowError, ConfigError
 from gradood.models._columns import ColumnChoice, chosen_input, stored_input
@@ -252,8 +253,9 @@ def test_a_folder_of_texts(texts, task):
     assert loaded.preprocess_like(inputs.to_dict()).to_dict() == inputs.to_dict()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_folder_of_sound(tmp_path):
+@pytest.fixture
+def sound(tmp_path):
+    """A tiny wav2vec2 of random weights with its feature extractor, saved as Transformers does."""
     transformers = needs("transformers")
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.Wav2Vec2Config(
@@ -268,9 +270,16 @@ def test_a_folder_of_sound(tmp_path):
         classifier_proj_size=8,
         feat_extract_norm="layer",
     )
-    transformers.Wav2Vec2ForSequenceClassification(config).eval().save_pretrained(tmp_path)
-    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
-    loaded = load_model(f"hf:{tmp_path}")
+    torch.manual_seed(0)
+    folder = tmp_path / "wav2vec2"
+    transformers.Wav2Vec2ForSequenceClassification(config).eval().save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_folder_of_sound(sound):
+    loaded = load_model(f"hf:{sound}")
     inputs = loaded.preprocess
     assert isinstance(inputs, AudioInput) and inputs.sampling_rate == 16000
     rows = [inputs({"audio": tone(n, 16000)}) for n in (900, 600)]
@@ -278,3 +287,29 @@ def test_a_folder_of_sound(tmp_path):
         alone = loaded.model(**inputs.collate(rows[1:])).logits
         together = loaded.model(**inputs.collate(rows)).logits[1:]
     assert torch.allclose(alone, together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_folder_of_sound_by_the_shell(sound, tmp_path):
+    """Fit, calibrate and score folders of waves, some of which cannot be used."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for place, (part, count) in enumerate((("fit", 12), ("known", 60), ("new", 6))):
+        for kind in range(3):
+            (tmp_path / part / str(kind)).mkdir(parents=True)
+            for row in range(count // 3):
+                wave = tone(500 + 13 * row + 5 * kind + place, 16000)
+                (tmp_path / part / str(kind) / f"{row}.wav").write_bytes(wave)
+    (tmp_path / "new" / "0" / "broken.wav").write_bytes(b"no sound")
+    (tmp_path / "new" / "1" / "cut.wav").write_bytes(tone(500, 16000)[:600])
+    model, out = ["--model", f"hf:{sound}"], tmp_path / "detector.safetensors"
+    detector, workers = ["--detector", str(out)], ["--workers", "0"]
+    data = ["--audio-column", "audio", *workers]
+    fit = ["fit", *model, "--data", str(tmp_path / "fit"), *data]
+    assert main([*fit, "--methods", "energy,knn", "--combine", "fisher", "--out", str(out)]) == 0
+    calibrate = ["calibrate", *model, *detector, "--data", str(tmp_path / "known"), *workers]
+    assert main([*calibrate, "--fpr", "0.1", "--out", str(out)]) == 0
+    score = ["score", str(tmp_path / "new"), *model, *detector, *workers]
+    assert main([*score, "--out", str(tmp_path / "scores")]) == 4
+    rows = parquet.read_table(tmp_path / "scores").to_pylist()
+    statuses = sorted(row["status"] for row in rows)
+    assert statuses == ["not_audio", *["ok"] * 6, "truncated"]

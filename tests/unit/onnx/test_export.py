@@ -14,8 +14,12 @@ from gradood.data import Preprocess
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
 from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
 from gradood.evidence.requests import Basic
-from gradood.onnx import exportable, recalibrate
+from gradood.onnx import exportable, recalibrate, verify
 from gradood.onnx._graph import refusal
+from gradood.onnx._pixels import Scaling
+from gradood.serve._expected import Expected, numbers
+from gradood.serve._refusal import Refusal
+from gradood.serve._subject import Subject, load_subject
 from gradood.taps import Site
 
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "gradood[onnx]"')
@@ -99,8 +103,6 @@ def test_what_a_graph_takes_is_checked(exported):
 
 def test_a_changed_weight_fails(exported, tmp_path):
     import onnx
-
-    from gradood.onnx import verify
 
     monitor, path, _ = exported
     assert verify(path, monitor, example=drawn(20, 5)).holds
@@ -209,6 +211,91 @@ def test_a_folder_is_scored_by_the_graph_alone(exported, tmp_path, capsys):
     assert {row["artifact"] for row in rows} == {gradood.OnnxJudge(path).sha256}
     assert main(given) == 4  # Nothing is left to do.
     assert "20" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def from_pixels(tmp_path_factory):
+    """A graph that scales and normalizes, of a monitor that says how."""
+    how = Preprocess(resize=(8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    monitor = calibrated("energy", preprocess=how.to_dict())
+    path = tmp_path_factory.mktemp("pixels") / "net.onnx"
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    parity = gradood.export(monitor, path, example=torch.from_numpy(pixels), part="pixels")
+    return monitor, path, parity, how
+
+
+def test_a_graph_of_pixels_decides_as_its_monitor_does_of_images(from_pixels):
+    image = pytest.importorskip("PIL.Image")
+    monitor, path, parity, how = from_pixels
+    assert parity.holds and parity.rows == 60
+    judge = gradood.OnnxJudge(path)
+    assert [(s.name, s.dtype, s.shape) for s in judge.inputs] == [("input", "uint8", (-1, 8, 8, 3))]
+    assert judge.record.part == "pixels"
+    drawn_pixels = np.random.default_rng(2).integers(0, 256, (50, 9, 11, 3), dtype=np.uint8)
+    images = [image.fromarray(one) for one in drawn_pixels]
+    own = monitor.predict(torch.stack([how(one) for one in images]))
+    found = judge.predict(torch.stack([how.pixels(one) for one in images]).numpy())
+    assert found.main.is_ood.tolist() == own.is_ood.tolist()
+    assert found.label.tolist() == own.label.tolist()
+    np.testing.assert_allclose(found.main.score, own.score, rtol=1e-5)
+    with pytest.raises(DataError, match=r"expected \(N, 8, 8, 3\) of uint8"):
+        judge.predict(np.zeros((2, 8, 8, 3), np.float32))
+
+
+def test_pixels_are_scaled_to_the_bits_of_the_preprocessing():
+    image = pytest.importorskip("PIL.Image")
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for mode, options in (
+        ("L", {"mean": (0.1307,), "std": (0.3081,)}),
+        ("L", {"mean": (0.1307,)}),
+        ("RGB", {"std": (0.229, 0.224, 0.225)}),
+        ("RGB", {}),
+    ):
+        how, own = Preprocess(mode=mode, **options), image.fromarray(levels)
+        assert torch.equal(Scaling.of(how.to_dict())(how.pixels(own)[None])[0], how(own))
+
+
+def test_pixels_of_another_kind_are_refused(from_pixels, tmp_path):
+    monitor, path, _, _ = from_pixels
+    with pytest.raises(DataError, match=r"expected \(batch, height, width, 3\) of torch.uint8"):
+        gradood.export(monitor, tmp_path / "a.onnx", example=drawn(8, 1), part="pixels")
+    plain = calibrated("energy")
+    pixels = torch.zeros(8, 8, 8, 3, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match="how pixels become inputs"):
+        gradood.export(plain, tmp_path / "a.onnx", example=pixels, part="pixels")
+    assert not (tmp_path / "a.onnx").exists()
+    assert verify(path, monitor, example=pixels + 7).holds
+
+
+def test_a_graph_of_pixels_scores_and_serves_images(from_pixels, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monitor, path, _, how = from_pixels
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 9, 11, 3), dtype=np.uint8)
+    for row, own in enumerate(pixels):
+        image.fromarray(own).save(tmp_path / "in" / f"{row:02}.png")
+    given = ["score", str(tmp_path / "in"), "--onnx", str(path), "--out", str(tmp_path / "out")]
+    assert main([*given, "--workers", "0"]) == 0
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    own = monitor.predict(torch.stack([how(image.fromarray(p)) for p in pixels]))
+    assert [row["is_ood"] for row in rows] == own.is_ood.tolist()
+    loaded = load_subject(Subject(detector=None, onnx=str(path)))
+    about = loaded.description()
+    assert (about["datatype"], about["shape"], about["images"]) == ("UINT8", [8, 8, 3], True)
+    files = [(tmp_path / "in" / f"{row:02}.png").read_bytes() for row in range(20)]
+    assert loaded.images(files)["is_ood"][1].tolist() == own.is_ood.tolist()
+    sized = np.stack([how.pixels(image.fromarray(p)).numpy() for p in pixels])
+    expected = Expected("input", "UINT8", 64)
+    for body in (
+        expected.raw(memoryview(sized.tobytes()), sized.shape),
+        numbers(sized.tolist(), sized.shape, "UINT8"),
+    ):
+        x = np.frombuffer(body, np.uint8).reshape(sized.shape)
+        assert loaded.tensors(x)["is_ood"][1].tolist() == own.is_ood.tolist()
+    for wrong in ([300], [-1], [0.5]):
+        with pytest.raises(Refusal):
+            numbers(wrong, [1], "UINT8")
 
 
 def test_score_without_detector_or_graph_says_what_to_give(tmp_path, capsys):
