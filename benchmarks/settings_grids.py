@@ -1,0 +1,97 @@
+"""Settings of every method that are tried for the row in hindsight, and published ones by network.
+
+A grid is a list of options; the automatic and the published setting are always tried beside it.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+__all__ = ["GRIDS", "grid", "published"]
+
+Options = dict[str, Any]
+
+
+def _products(**values: Iterable[Any]) -> list[Options]:
+    return [dict(zip(values, choice, strict=True)) for choice in product(*values.values())]
+
+
+_SHARES = _products(percentile=(0, 20, 40, 50, 60, 65, 70, 75, 80, 85, 90, 92.5, 95, 97.5))
+_SUBSPACES = _products(threshold=(0.8, 0.9, 0.95, 0.97, 0.99, 0.999))
+_DIMENSIONS = _products(dimension=(4, 9, 16, 32, 48, 128, 512))
+_ADASCALE = _products(p_min=(40, 60, 75, 85), p_max=(60, 70, 85, 90, 95))
+_STEPS = _products(noise=(0.0005, 0.0014, 0.004))
+
+GRIDS: dict[str, list[Options]] = {
+    **dict.fromkeys(("ash-b", "ash-p", "ash-s", "scale", "lts"), _SHARES),
+    **dict.fromkeys(("gradorth", "projection-share"), _SUBSPACES),
+    **dict.fromkeys(("vim", "residual"), _DIMENSIONS),
+    **dict.fromkeys(("adascale-a", "adascale-l"), _ADASCALE),
+    **dict.fromkeys(("odin", "i-odin"), [*_STEPS, {"temperature": 1.0}]),
+    "actsub": _products(percentile=(0, 50, 70, 85, 95), lam=(0.5, 1, 2)),
+    "blood": _products(pairs=("last", "mean")),
+    "cadref": _products(score=("energy", "gen", "msp", "max-logit")),
+    "davis": [{"statistic": "max"}, *_products(gamma=(0.5, 1.0, 2.0, 4.0))],
+    "dice": _products(percentile=(0, 10, 30, 50, 70, 80, 85, 90, 95)),
+    "energy": _products(temperature=(0.5, 1.0, 2.0, 10.0, 100.0)),
+    "exgrad": _products(order=(1, 2), bias=(True, False)),
+    "fdbd": _products(distance_as_normalizer=(True, False)),
+    "gaia-a": [{"last": "pooled"}],
+    "gen": _products(gamma=(0.01, 0.1, 0.5), M=(5, 10, 100)),
+    "gradnorm": _products(order=(1, 2), bias=(False, True), temperature=(1.0, 10.0)),
+    "gradpca": _products(output=("sum", "max"), epsilon=(0.9, 0.99, 0.999)),
+    "gram": [
+        *_products(samples=(16, 64, None)),
+        *_products(powers=((1,), (2,), (1, 2, 3, 4, 5)), samples=(64, None)),
+    ],
+    "grood": [
+        *_products(ood_prototype=("synthetic", "noise", "class-mean"), k=(1, 5)),
+        {"score": "norm"},
+        {"bank": "all"},
+    ],
+    "itp": _products(percentile=(0, 10, 20, 30, 50), deviations=(1.6, 2.2, 3.0)),
+    "knn": _products(k=(1, 5, 10, 20, 50, 100, 200)),
+    "line": _products(
+        weight_percentile=(10, 50, 70, 90),
+        activation_percentile=(10, 50, 90),
+        clip=("auto", 0.8, 1.0, 1.5, 2.0, 3.0),
+    ),
+    "logit-gap": _products(N=(2, 4, 6, 10, 89)),
+    "low-dim-grad": _products(k=(1, 5, 10, 20)),
+    "nac": _products(layers=(None, ()), alpha=("auto", 10.0, 100.0, 1000.0), r=(5, 50)),
+    "nci": _products(alpha=(0.0, 1e-4, 1e-3, 1e-2, 0.1)),
+    "neco": _products(dimension=(5, 9, 12, 20, 40), max_logit=(False, True)),
+    "nnguide": _products(k=(1, 5, 10, 50, 100), alpha=(0.01, 0.1, 1.0)),
+    "open-max": _products(alpha=(3, 10), tailsize=(5, 20), distance=("eucos", "euclidean")),
+    "optfs": _products(score=("vanilla", "energy"), bins=(20, 100)),
+    "radial-mahalanobis": _products(beta=(0.0, 0.25, 0.5, 0.75, 1.0)),
+    "ras": _products(score=("energy", "msp", "max-logit")),
+    "react": _products(percentile=(80, 85, 90, 92.5, 95, 97, 98, 99, 99.5, 100)),
+    "relation": _products(temperature=(0.5, 1.0, 2.0), cut=(0.0, 0.03, 0.1)),
+    "she": _products(similarity=("inner", "cosine", "euclidean")),
+    "vra": _products(eta_alpha=(0.2, 0.4, 0.5, 0.6, 0.7, 0.8), eta_beta=(0.85, 0.9, 0.95, 0.99)),
+    "vra++": _products(a=(0.01, 0.1, 0.5), m=(0.5, 1.0, 4.0)),
+    "weiper-kld": _products(delta=(1.8, 2.2), smoothing=((4, 15), (8, 15)), bins=(60, 100)),
+}
+"""Options tried by method; a method without stays with its automatic and its published row."""
+
+_STAGES = {
+    "densenet101_cifar10": ("block1", "block2", "block3"),
+    "small_vit": ("blocks.3.norm2", "blocks.4.norm2", "blocks.5.norm2"),
+    "mobilenet_photos": ("blocks.5", "blocks.12", "blocks.16"),
+}
+
+
+def published(method: str, options: Mapping[str, Any], network: str) -> Options:
+    """The published options where names of layers are those of the network."""
+    found = dict(options)
+    if method == "nac" and network in _STAGES and found:
+        found["layers"] = _STAGES[network]
+    return found
+
+
+def grid(method: str, network: str) -> list[Options]:
+    """Options tried of one method; few where each needs passes of its own on a large network."""
+    if method in ("odin", "i-odin") and network in ("densenet101_cifar10", "mobilenet_photos"):
+        return [{"noise": 0.004}]
+    return GRIDS.get(method, [])
