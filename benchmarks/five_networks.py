@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
 from cifar_networks import PREPROCESS as CIFAR
 from cifar_networks import small_vit, thin_resnet18
-from gradood.data import Preprocess, loader, open_images
-from gradood.models import REFERENCES, build, load_weights
 from photo_network import PREPROCESS as PHOTOS
 from photo_network import mobilenet_v2
+from torch import Tensor, nn
+
+from gradood.data import Preprocess, loader, open_images
+from gradood.models import REFERENCES, build, load_weights
 
 __all__ = ["NETWORKS", "Sample", "Sizes", "opened"]
 

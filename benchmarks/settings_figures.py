@@ -5,7 +5,8 @@
 
 NETWORK is one of benchmarks/five_networks.py, whose docstring says where its weights come from.
 Methods of features and logits run on the last layer, whose inputs are computed once from the same
-images. `--defaults` runs the default alone, also with an earlier version of gradood. The file is
+images. `--defaults` runs the default alone, fitted on the training
+images, also with an earlier version of gradood. The file is
 written after each method; a run that was interrupted goes on after the last. Pages are made of such
 files by benchmarks/settings_table.py.
 """
@@ -20,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from five_networks import NETWORKS, SHARED, Labeled, Sample, opened
+from settings_grids import grid, published
 from torch import Tensor, nn
 
 import gradood
-from five_networks import NETWORKS, SHARED, Labeled, Sample, opened
 from gradood.metrics import auroc
 from gradood.registry import create, detector_class
-from settings_grids import grid, published
 
 BATCH = 50
 HEAD = {"features", "logits", "head", "labels", "labels or predictions", "predictions"}
@@ -106,7 +107,8 @@ def measured(subject: Subject, method: str, detectors: Mapping[str, Any]) -> dic
     Raises:
         GradoodError: the method does not run there.
     """
-    model, given = subject.model, subject.held if method in HELD_OUT else subject.fit
+    held = method in HELD_OUT and len(detectors) > 1
+    model, given = subject.model, subject.held if held else subject.fit
     batches = list(zip(given[0].split(BATCH), given[1].split(BATCH), strict=True))
     preprocess: Any = subject.preprocess
     monitor = gradood.Monitor(model, dict(detectors), preprocess=preprocess, progress=False)

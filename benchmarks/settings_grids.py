@@ -20,14 +20,14 @@ _SHARES = _products(percentile=(0, 20, 40, 50, 60, 65, 70, 75, 80, 85, 90, 92.5,
 _SUBSPACES = _products(threshold=(0.8, 0.9, 0.95, 0.97, 0.99, 0.999))
 _DIMENSIONS = _products(dimension=(4, 9, 16, 32, 48, 128, 512))
 _ADASCALE = _products(p_min=(40, 60, 75, 85), p_max=(60, 70, 85, 90, 95))
-_STEPS = _products(noise=(0.0005, 0.0014, 0.004))
+_STEPS = [*_products(noise=(0.0005, 0.0014, 0.004)), {"temperature": 1.0}]
 
 GRIDS: dict[str, list[Options]] = {
     **dict.fromkeys(("ash-b", "ash-p", "ash-s", "scale", "lts"), _SHARES),
     **dict.fromkeys(("gradorth", "projection-share"), _SUBSPACES),
     **dict.fromkeys(("vim", "residual"), _DIMENSIONS),
     **dict.fromkeys(("adascale-a", "adascale-l"), _ADASCALE),
-    **dict.fromkeys(("odin", "i-odin"), [*_STEPS, {"temperature": 1.0}]),
+    **dict.fromkeys(("odin", "i-odin"), _STEPS),
     "actsub": _products(percentile=(0, 50, 70, 85, 95), lam=(0.5, 1, 2)),
     "blood": _products(pairs=("last", "mean")),
     "cadref": _products(score=("energy", "gen", "msp", "max-logit")),
@@ -75,19 +75,23 @@ GRIDS: dict[str, list[Options]] = {
 }
 """Options tried by method; a method without stays with its automatic and its published row."""
 
-_STAGES = {
-    "densenet101_cifar10": ("block1", "block2", "block3"),
-    "small_vit": ("blocks.3.norm2", "blocks.4.norm2", "blocks.5.norm2"),
-    "mobilenet_photos": ("blocks.5", "blocks.12", "blocks.16"),
+_NAC: dict[str, Options] = {
+    "densenet101_cifar10": {"layers": ("block1", "block2", "block3")},
+    "small_vit": {"layers": (), "alpha": 100.0, "r": 500, "bins": 50, "samples": 50_000},
+    "mobilenet_photos": {
+        "layers": ("blocks.5", "blocks.12", "blocks.16"),
+        "alpha": (1, 0.01, 300, 3000),
+        "r": (5000, 50, 500, 10),
+        "bins": (1000, 500, 50, 50),
+    },
 }
+"""What BierOne/ood_coverage releases for networks of the kind: `configs/postprocessors/nac`, for a
+ViT on ImageNet (the last norm alone) and a ResNet on ImageNet; its CIFAR-10 ones for the others."""
 
 
 def published(method: str, options: Mapping[str, Any], network: str) -> Options:
-    """The published options where names of layers are those of the network."""
-    found = dict(options)
-    if method == "nac" and network in _STAGES and found:
-        found["layers"] = _STAGES[network]
-    return found
+    """The published options, of `nac` those for a network of the kind."""
+    return dict(options) | (_NAC.get(network, {}) if method == "nac" and options else {})
 
 
 def grid(method: str, network: str) -> list[Options]:
