@@ -45,7 +45,7 @@ class Sizes:
 NETWORKS = {
     "resnet20_cifar10": Sizes(1000, 500, 500, 300),
     "resnet56_cifar10": Sizes(600, 150, 150, 80),
-    "densenet101_cifar10": Sizes(400, 100, 100, 40),
+    "densenet101_cifar10": Sizes(400, 100, 100, 50),
     "small_vit": Sizes(1000, 300, 300, 200),
     "thin_resnet18": Sizes(600, 150, 150, 80),
     "mobilenet_photos": Sizes(240, 60, 90, 50),

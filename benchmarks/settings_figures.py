@@ -101,13 +101,19 @@ def chosen(state: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{key}={float(value):.3g}" for key, value in scalars.items())
 
 
-def measured(subject: Subject, method: str, detectors: Mapping[str, Any]) -> dict[str, Any]:
-    """AUROC in percent by setting and set, and what the automatic setting chose.
+def measured(
+    subject: Subject, detectors: Mapping[str, Any], *, held: bool = False
+) -> dict[str, Any]:
+    """AUROC in percent by setting and set, and what each state says that was chosen.
+
+    Args:
+        subject: what to run on.
+        detectors: by the words of their setting.
+        held: fit on images that the network was not trained on.
 
     Raises:
         GradoodError: the method does not run there.
     """
-    held = method in HELD_OUT and len(detectors) > 1
     model, given = subject.model, subject.held if held else subject.fit
     batches = list(zip(given[0].split(BATCH), given[1].split(BATCH), strict=True))
     preprocess: Any = subject.preprocess
@@ -125,7 +131,7 @@ def measured(subject: Subject, method: str, detectors: Mapping[str, Any]) -> dic
         for name in detectors:
             found[name][key] = round(100 * auroc(known[name].numpy(), unknown[name].numpy()), 2)
     states = getattr(monitor, "states", {})
-    return {"auroc": found, "chosen": chosen(states.get("auto", {}))}
+    return {"auroc": found, "chosen": {name: chosen(states.get(name, {})) for name in detectors}}
 
 
 def refusals(subject: Subject, detectors: Mapping[str, Any], whole: bool) -> dict[str, str]:
@@ -135,7 +141,7 @@ def refusals(subject: Subject, detectors: Mapping[str, Any], whole: bool) -> dic
         few = Subject(**{**vars(subject), "test": subject.test[:2], "outliers": {}})
         try:
             if whole:
-                measured(few, "", {name: detector})
+                measured(few, {name: detector})
             else:
                 gradood.Monitor(subject.model, detector, progress=False).bind(subject.fit[0][:8])
         except gradood.errors.GradoodError as error:
@@ -149,20 +155,54 @@ def record_of(network: str, sample: Sample, head: Subject, method: str, defaults
     on_head = set(gradood.registry.detector_class(method).needs) <= HEAD
     subject: Any = head if on_head else Subject(**vars(sample))
     start, refused = time.process_time(), {}
+    held = method in HELD_OUT and not defaults
     try:
-        found = measured(subject, method, detectors)
+        found = measured(subject, detectors, held=held)
     except gradood.errors.GradoodError as error:
         refused = refusals(subject, detectors, on_head) if len(detectors) > 1 else {}
         if "auto" in refused or not refused:
             return {"refused": refused.get("auto", str(error))}
         detectors = {name: d for name, d in detectors.items() if name not in refused}
-        found = measured(subject, method, detectors)
+        found = measured(subject, detectors, held=held)
+    found["chosen"] = found["chosen"]["auto"]
     words = {name: shown(detectors[name]) for name in ("auto", "published") if name in detectors}
     extra = {"refused settings": refused} if refused else {}
     seconds = round(time.process_time() - start, 1)
     return {"on": "features" if on_head else "images", "seconds": seconds, "words": words} | (
         found | extra
     )
+
+
+def together(network: str, sample: Sample, methods: list[str], defaults: bool) -> dict[str, Any]:
+    """Records of several methods that read the network itself, in one pass over the images."""
+    subject = Subject(**vars(sample))
+    records: dict[str, Any] = {}
+    every: dict[str, Any] = {}
+    words: dict[str, dict[str, str]] = {}
+    for method in methods:
+        detectors = settings(method, network, defaults)
+        named = {name: detectors[name] for name in ("auto", "published") if name in detectors}
+        refused = refusals(subject, named, whole=False)
+        if "auto" in refused:
+            records[method] = {"refused": refused["auto"]}
+            continue
+        words[method] = {name: shown(d) for name, d in named.items() if name not in refused}
+        records[method] = {"refused settings": refused} if refused else {}
+        every |= {f"{method} {name}": d for name, d in detectors.items() if name not in refused}
+    start = time.process_time()
+    found = measured(subject, every)
+    seconds = round(time.process_time() - start, 1)
+    for method in words:
+        lead = f"{method} "
+        figures = {
+            name.removeprefix(lead): sets
+            for name, sets in found["auroc"].items()
+            if name.startswith(lead)
+        }
+        chosen_words = found["chosen"].get(f"{method} auto", "")
+        records[method] |= {"on": "images", "seconds of all": seconds, "words": words[method]}
+        records[method] |= {"auroc": figures, "chosen": chosen_words}
+    return records
 
 
 def methods_with_options() -> list[str]:
@@ -179,6 +219,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=SHARED / "weights")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", help="names with commas; all that have options")
+    parser.add_argument("--together", action="store_true", help="one pass for those of images")
     parser.add_argument("--defaults", action="store_true", help="the default setting alone")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -189,7 +230,14 @@ def main() -> None:
         record = json.loads(given.out.read_text())
     sample = opened(given.network, given.work)
     head = last_layer(sample)
-    for method in given.methods.split(",") if given.methods else methods_with_options():
+    names = given.methods.split(",") if given.methods else methods_with_options()
+    names = [name for name in names if name not in record["methods"]]
+    of_network = [name for name in names if not set(detector_class(name).needs) <= HEAD]
+    if given.together and of_network:
+        record["methods"] |= together(given.network, sample, of_network, given.defaults)
+        given.out.write_text(json.dumps(record, indent=1) + "\n")
+        print(given.network, *of_network, flush=True)
+    for method in names:
         if method in record["methods"]:
             continue
         entry = record_of(given.network, sample, head, method, given.defaults)

@@ -133,6 +133,7 @@ def table(records: Mapping[str, Record]) -> list[str]:
         entries = {n: r["methods"].get(method, {"refused": ""}) for n, r in records.items()}
         rows = {network: rows_of(entry) for network, entry in entries.items()}
         words = next((r["published"][1] for r in rows.values() if "published" in r), "")
+        words = "by kind of network" if method == "nac" else words
         same = all(
             "published" not in r or e["words"]["published"] == e["words"]["auto"]
             for r, e in zip(rows.values(), entries.values(), strict=True)
@@ -205,19 +206,20 @@ def page(folder: Path, notes: Sequence[str]) -> str:
         "# Every setting on every network: automatic, published, in hindsight",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}. Made with",
-        "`benchmarks/settings_figures.py` and `benchmarks/settings_table.py`, whose docstrings have",
-        "the commands.",
+        "`benchmarks/settings_figures.py` and `benchmarks/settings_table.py`, whose docstrings",
+        "have the commands.",
         "",
         "Mean AUROC in percent over the sets of outliers (CIFAR-10 networks: SVHN, textures,",
         "CIFAR-100, MNIST, Tiny ImageNet; MobileNet-V2: two sets of photographs). *Auto* is the",
-        "default, a rule on known data alone (ADR 0034 to 0037); *published* are the options of the",
-        "paper or its released code; *in hindsight* is the best of a grid",
+        "default, a rule on known data alone (ADR 0034 to 0037); *published* are the options of",
+        "the paper or its released code; *in hindsight* is the best of a grid",
         "(`benchmarks/settings_grids.py`) and of the two, chosen on the very outliers that it is",
         "measured on: a bound, and nothing that a user can have. All rows of a network are of the",
         "same images; to fit on / held out / known / of each set of outliers:",
         f"{sizes(after)}.",
-        "So the standard error of a mean is 1 to 3 points; that of a difference between two settings",
-        "is less. Methods of features and logits at larger sizes: [settings.md](settings.md).",
+        "So the standard error of a mean is 1 to 3 points; that of a difference between two",
+        "settings is less. Methods of features and logits at larger sizes:",
+        "[settings.md](settings.md).",
         "",
         *notes,
         "## Auto against published",
