@@ -10,8 +10,9 @@ and scores test samples and as many of each outlier set. `--features` runs the m
 and logits on the last layer: FOLDER has `head.npz` (weight, bias) and, for `fit`, `test` and each
 set of outliers, a file with `features` and `labels`. `--images` runs the other methods, on images
 of ../shared. A method that refuses a fit has no figure there, but the reason; one that warns is
-marked. The page counts figures that fell without a word: more than 10 points below the largest fit,
-and not above 60, without a warning.
+marked. The file is written after each method, and a run that was interrupted goes on. The page
+counts figures that fell without a word: more than 10 points below the largest fit, and not above
+60, without a warning.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import os
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +100,14 @@ def of_images(model: str, rows: int) -> tuple[nn.Module, Set, dict[str, Set]]:
     return network, images(KNOWN[0], 1500, model), sets
 
 
-def measured(given: argparse.Namespace, names: list[str]) -> dict[str, dict[str, Figure]]:
+def measured(given: argparse.Namespace, names: list[str]) -> Iterator[tuple[str, Any]]:
     """Figures of each method at each size, averaged over the draws."""
     if given.images:
         model, fit, sets = of_images(given.model, given.rows)
     else:
         model, fit, sets = of_features(given.features, given.rows)
-    figures: dict[str, dict[str, Figure]] = {}
     for name in names:
-        figures[name] = {}
+        figures: dict[str, Figure] = {}
         for each in EACH:
             chosen = draws(fit[1], each, 1 if given.images or each == EACH[-1] else DRAWS)
             found = [figure(model, name, (fit[0][r], fit[1][r]), sets) for r in chosen]
@@ -114,11 +115,10 @@ def measured(given: argparse.Namespace, names: list[str]) -> dict[str, dict[str,
             if kept:
                 mean = sum(one["auroc"] for one in kept) / len(kept)
                 warned = [text for one in kept for text in one["warned"]]
-                figures[name][str(each)] = {"auroc": round(mean, 2), "warned": warned[:1]}
+                figures[str(each)] = {"auroc": round(mean, 2), "warned": warned[:1]}
             elif found:
-                figures[name][str(each)] = found[0]
-        print(name, {k: v.get("auroc") for k, v in figures[name].items()}, flush=True)
-    return figures
+                figures[str(each)] = found[0]
+        yield name, figures
 
 
 def silent_falls(figures: dict[str, dict[str, Figure]]) -> list[str]:
@@ -183,11 +183,15 @@ def main() -> None:
             m.name for m in gradood.methods() if m.learns and (set(m.needs) <= HEAD) != given.images
         ]
     )
-    figures = measured(given, names)
     model = given.model if given.images else given.features.name
-    result = {"model": model, "images": given.images, "figures": figures}
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1))
+    result: dict[str, Any] = {"model": model, "images": given.images, "figures": {}}
+    if given.out and given.out.exists():
+        result = json.loads(given.out.read_text())
+    for name, figures in measured(given, [n for n in names if n not in result["figures"]]):
+        result["figures"][name] = figures
+        print(name, {size: one.get("auroc") for size, one in figures.items()}, flush=True)
+        if given.out:
+            given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
