@@ -9,14 +9,15 @@ Fits on 1, 2, 5, 25 and 100 training samples of each class, two draws of each nu
 and scores test samples and as many of each outlier set. `--features` runs the methods of features
 and logits on the last layer: FOLDER has `head.npz` (weight, bias) and, for `fit`, `test` and each
 set of outliers, a file with `features` and `labels`. `--images` runs the other methods, on images
-of ../shared. A method that refuses a fit has no figure there, but the reason; one that warns is
-marked. The file is written after each method, and a run that was interrupted goes on. The page
-counts figures that fell without a word: more than 10 points below the largest fit, and not above
-60, without a warning.
+of ../shared. A method that refuses a fit has no figure there, but the reason; one that warns, or
+logs a warning, is marked. The file is written after each method, and a run that was interrupted
+goes on. The page counts figures that fell without a word: more than 10 points below the largest
+fit, and not above 60, without a warning.
 """
 
 import argparse
 import json
+import logging
 import os
 import warnings
 from collections import OrderedDict
@@ -52,6 +53,25 @@ def images(name: str, rows: int, model: str) -> Set:
     return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
 
 
+class Messages(logging.Handler):
+    """Log messages of gradood from warnings on, kept while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.texts.append(record.getMessage())
+
+    def __enter__(self) -> "Messages":
+        logging.getLogger("gradood").addHandler(self)
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        logging.getLogger("gradood").removeHandler(self)
+
+
 def draws(labels: Tensor, each: int, count: int) -> list[Tensor]:
     """Rows of up to `count` draws of `each` samples of every class, those of each draw others."""
     rows = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
@@ -63,7 +83,8 @@ def figure(model: nn.Module, name: str, fit: Set, sets: dict[str, Set]) -> Figur
     """Mean AUROC over the outlier sets, in percent, and whether it warned; or why it refused."""
     known, *others = sets
     batches = list(zip(fit[0].split(100), fit[1].split(100), strict=True))
-    with warnings.catch_warnings(record=True) as caught:
+    logged = Messages()
+    with warnings.catch_warnings(record=True) as caught, logged:
         warnings.simplefilter("always")
         try:
             monitor = gradood.Monitor(model, [name], progress=False).fit(batches)
@@ -72,7 +93,8 @@ def figure(model: nn.Module, name: str, fit: Set, sets: dict[str, Set]) -> Figur
             return {"refused": str(error)}
     values = [auroc(scores[known].numpy(), scores[other].numpy()) for other in others]
     warned = [str(w.message) for w in caught if issubclass(w.category, GradoodWarning)]
-    return {"auroc": round(100 * sum(values) / len(values), 2), "warned": warned[:1]}
+    told = [*warned, *logged.texts]
+    return {"auroc": round(100 * sum(values) / len(values), 2), "warned": told[:1]}
 
 
 def of_features(folder: Path, rows: int) -> tuple[nn.Module, Set, dict[str, Set]]:

@@ -44,11 +44,11 @@ class Sizes:
 
 NETWORKS = {
     "resnet20_cifar10": Sizes(1000, 500, 500, 300),
-    "resnet56_cifar10": Sizes(600, 150, 150, 80),
+    "resnet56_cifar10": Sizes(400, 100, 100, 60),
     "densenet101_cifar10": Sizes(400, 100, 100, 50),
     "small_vit": Sizes(1000, 300, 300, 200),
-    "thin_resnet18": Sizes(600, 150, 150, 80),
-    "mobilenet_photos": Sizes(240, 60, 90, 50),
+    "thin_resnet18": Sizes(400, 100, 100, 60),
+    "mobilenet_photos": Sizes(180, 50, 60, 40),
 }
 
 

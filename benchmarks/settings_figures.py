@@ -233,17 +233,16 @@ def main() -> None:
     names = given.methods.split(",") if given.methods else methods_with_options()
     names = [name for name in names if name not in record["methods"]]
     of_network = [name for name in names if not set(detector_class(name).needs) <= HEAD]
-    if given.together and of_network:
-        record["methods"] |= together(given.network, sample, of_network, given.defaults)
-        given.out.write_text(json.dumps(record, indent=1) + "\n")
-        print(given.network, *of_network, flush=True)
-    for method in names:
-        if method in record["methods"]:
-            continue
+    alone = [name for name in names if not (given.together and name in of_network)]
+    for method in alone:
         entry = record_of(given.network, sample, head, method, given.defaults)
         record["methods"][method] = entry
         given.out.write_text(json.dumps(record, indent=1) + "\n")
         print(given.network, method, entry.get("seconds", entry.get("refused")), flush=True)
+    if given.together and of_network:
+        record["methods"] |= together(given.network, sample, of_network, given.defaults)
+        given.out.write_text(json.dumps(record, indent=1) + "\n")
+        print(given.network, *of_network, flush=True)
 
 
 if __name__ == "__main__":

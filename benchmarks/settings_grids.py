@@ -75,6 +75,14 @@ GRIDS: dict[str, list[Options]] = {
 }
 """Options tried by method; a method without stays with its automatic and its published row."""
 
+_SECOND_LOOK = ("odin", "i-odin", "adascale-a", "adascale-l")
+_LARGE = ("resnet56_cifar10", "mobilenet_photos")
+_OF_MAPS: dict[str, list[Options]] = {
+    "nac": [{"layers": ()}],
+    "gram": [{"samples": 16}],
+    "gaia-a": [],
+    "grood": [{"k": 5}],
+}
 _NAC: dict[str, Options] = {
     "densenet101_cifar10": {"layers": ("block1", "block2", "block3")},
     "small_vit": {"layers": (), "alpha": 100.0, "r": 500, "bins": 50, "samples": 50_000},
@@ -95,7 +103,9 @@ def published(method: str, options: Mapping[str, Any], network: str) -> Options:
 
 
 def grid(method: str, network: str) -> list[Options]:
-    """Options tried of one method; none where each needs two passes of its own, but on one."""
-    if method in ("odin", "i-odin") and network != "resnet20_cifar10":
+    """Options tried of one method; fewer on large networks where they read the network itself."""
+    if network != "resnet20_cifar10" and method in _SECOND_LOOK:
         return []
+    if network in _LARGE and method in _OF_MAPS:
+        return _OF_MAPS[method]
     return GRIDS.get(method, [])
