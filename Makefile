@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test contract mutations test-full lint pages docs bench clean
+.PHONY: help demo demo-cluster test slow contract mutations test-full lint pages docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -23,9 +23,13 @@ demo-cluster: ## start Ray on this machine, fit and score the demo's data there,
 	$(BOOTSTRAP) demo ray
 	$(BIN)/python scripts/demo_cluster.py $(ARGS)
 
-test: ## every test but `contract` and `mutations`; what needs ../shared or CUDA skips with a reason where there is none
+test: ## every test but `slow`, `contract` and `mutations`; what needs ../shared or CUDA skips with a reason where there is none
 	$(BOOTSTRAP) test
-	$(PYTEST) --ignore=tests/test_mutations.py -m "not options" $(ARGS)
+	$(PYTEST) --ignore=tests/test_mutations.py -m "not options and not slow" $(ARGS)
+
+slow: ## the tests that take seconds each: processes that are killed, commands from end to end, reference scores
+	$(BOOTSTRAP) test
+	$(PYTEST) --ignore=tests/test_mutations.py -m slow $(ARGS)
 
 contract: ## every contract check of the detectors with options that are not their defaults
 	$(BOOTSTRAP) test
@@ -35,7 +39,7 @@ mutations: ## tests of the tests: every planted fault must be caught
 	$(BOOTSTRAP) test
 	$(PYTEST) tests/test_mutations.py $(ARGS)
 
-test-full: ## all three, with every contract check on every network, some 30 minutes of one core
+test-full: ## all four, with every contract check on every network, some 30 minutes of one core
 	$(BOOTSTRAP) test
 	$(PYTEST) --full $(ARGS)
 

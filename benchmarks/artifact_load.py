@@ -93,7 +93,7 @@ def originals(folder: Path, names: list[str] | None = None) -> list[Parts]:
     for place in range(0, len(methods), 3):
         some = methods[place : place + 3]
         how = ("fisher", "stouffer", None)[place // 3 % 3] if len(some) > 2 else None
-        monitor = gradood.Monitor(model, some, combine=how, progress=False)
+        monitor = gradood.Monitor(model, some, combine=how, skip_unusable=True, progress=False)
         monitor.fit([(fit, labels)]).calibrate(held, **{"fpr": 0.1} | ways[place // 3 % 4])
         monitor.save(folder / "original.safetensors")
         found.append(taken_apart((folder / "original.safetensors").read_bytes()))

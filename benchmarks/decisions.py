@@ -45,7 +45,8 @@ def scored(model: str, limit: int, fit: int) -> tuple[Scores, torch.Tensor, dict
     def images(source: str):
         return loader(open_images(f"{SHARED}/data/{source}", preprocess))
 
-    monitor = gradood.Monitor(network, [m.name for m in gradood.methods()], progress=True)
+    methods = [m.name for m in gradood.methods()]
+    monitor = gradood.Monitor(network, methods, skip_unusable=True, progress=True)
     monitor.fit(images(f"cifar10_train_a.parquet[:{fit}]"))
     test = images("cifar10_test.parquet")
     keys = torch.cat([content_keys(x) for x, _ in test])

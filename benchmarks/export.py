@@ -4,8 +4,9 @@
 
 ResNet-20 of ../shared, every detector that can be in a graph, in files of about ten; 1,000 images
 of the CIFAR-10 test set and 1,000 of SVHN, with three rows that are not finite, at batch sizes 1,
-7, 64 and 256. Speed: onnxruntime and the monitor in turns, one thread each, by CPU time and by the
-clock. Needs `gradood[onnx]`; OpenVINO is compared where it is installed.
+7, 64 and 256. The same for the network of ``gradood demo``, on its digits and patches. Speed:
+onnxruntime and the monitor in turns, one thread each, by CPU time and by the clock. Needs
+`gradood[onnx]`; OpenVINO is compared where it is installed.
 """
 
 import argparse
@@ -17,14 +18,16 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gradood
+from gradood.bench._demo import load_digits, train
 from gradood.data import Preprocess, loader, open_images
 from gradood.errors import ExportError, ParityError
 from gradood.models import REFERENCES, build, load_weights
@@ -53,16 +56,72 @@ def images(source: str, preprocess: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
-def fitted(methods: list[str], args: argparse.Namespace, **options: Any) -> gradood.Monitor:
-    """A calibrated monitor on ResNet-20."""
+@dataclass(frozen=True)
+class Subject:
+    """A network, and inputs to fit, calibrate and compare on."""
+
+    model: nn.Module
+    fit: tuple[Tensor, Tensor]
+    held: Tensor
+    known: Tensor
+    new: Tensor
+
+    @property
+    def compared(self) -> Tensor:
+        """Known inputs, and unknown ones."""
+        return torch.cat([self.known, self.new])
+
+    def fitted(self, methods: list[str], **options: Any) -> gradood.Monitor:
+        """A calibrated monitor."""
+        monitor = gradood.Monitor(
+            self.model, methods, progress=False, skip_unusable=True, **options
+        )
+        batches = list(zip(*(part.split(250) for part in self.fit), strict=True))
+        return monitor.fit(batches).calibrate(self.held)
+
+
+def resnet20(fit: int, check: int) -> Subject:
+    """ResNet-20 on CIFAR-10, and SVHN."""
     reference = REFERENCES["resnet20"]
+    preprocess = dict(reference.preprocess)
     weights = SHARED / "weights" / f"{reference.weights}.safetensors"
-    model = load_weights(build("resnet20"), weights).eval()
-    x, y = images(f"cifar10_train_a.parquet[:{args.fit}]", dict(reference.preprocess))
-    held, _ = images("cifar10_test.parquet[:2000]", dict(reference.preprocess))
-    monitor = gradood.Monitor(model, methods, progress=False, skip_unusable=True, **options)
-    batches = list(zip(x.split(250), y.split(250), strict=True))
-    return monitor.fit(batches).calibrate(held)
+    return Subject(
+        load_weights(build("resnet20"), weights).eval(),
+        images(f"cifar10_train_a.parquet[:{fit}]", preprocess),
+        images("cifar10_test.parquet[:2000]", preprocess)[0],
+        images(f"cifar10_test.parquet[2000:{2000 + check}]", preprocess)[0],
+        images(f"svhn_test.parquet[:{check}]", preprocess)[0],
+    )
+
+
+def digits() -> Subject:
+    """The network of the demo, on digits that it knows, others, and patches of photographs."""
+    data = load_digits()
+    model = train(data, epochs=12).eval()
+    held, known = data.test_x[:250], data.test_x[250:]
+    new = torch.cat(list(data.ood.values()))[:1000]
+    return Subject(model, (data.train_x, data.train_y), held, known, new)
+
+
+def each(subject: Subject, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """A row of the page for each detector that can be exported; why the others cannot."""
+    everything = subject.fitted([method.name for method in gradood.methods()])
+    why = exportable(everything)
+    names = [name for name, reason in why.items() if not reason]
+    rows: list[str] = []
+    for start in range(0, len(names), GROUP):
+        path, only = folder / "part.onnx", names[start : start + GROUP]
+        try:
+            parity = gradood.export(everything, path, example=subject.compared, only=only)
+        except ParityError as error:
+            rows.append(f"| {', '.join(only)} | {error} |")
+            continue
+        for name, part in parity.parts.items():
+            rows.append(f"| {name} | {part.score:.1e} | {part.limit:.0e} | {part.flips} |")
+        print(rows[-len(only) :], parity.labels, parity.rows, flush=True)
+    refused = {name: reason for name, reason in why.items() if reason}
+    refused |= {name: str(reason) for name, reason in everything.left_out.items()}
+    return rows, refused
 
 
 def speed(
@@ -149,26 +208,13 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    preprocess = dict(REFERENCES["resnet20"].preprocess)
-    known, _ = images(f"cifar10_test.parquet[2000:{2000 + args.check}]", preprocess)
-    new, _ = images(f"svhn_test.parquet[:{args.check}]", preprocess)
-    x = torch.cat([known, new])
     folder = Path(tempfile.mkdtemp())
-    everything = fitted([method.name for method in gradood.methods()], args)
-    why = exportable(everything)
-    names = [name for name, reason in why.items() if not reason]
-    rows: list[str] = []
-    for start in range(0, len(names), GROUP):
-        path, only = folder / "part.onnx", names[start : start + GROUP]
-        try:
-            parity = gradood.export(everything, path, example=x, only=only)
-        except ParityError as error:
-            rows.append(f"| {', '.join(only)} | {error} |")
-            continue
-        for name, part in parity.parts.items():
-            rows.append(f"| {name} | {part.score:.1e} | {part.limit:.0e} | {part.flips} |")
-        print(rows[-len(only) :], parity.labels, parity.rows, flush=True)
-    fused = fitted(SIX, args, combine="fisher")
+    small = digits()
+    small_rows, small_refused = each(small, folder)
+    subject = resnet20(args.fit, args.check)
+    known, x = subject.known, subject.compared
+    rows, why = each(subject, folder)
+    fused = subject.fitted(SIX, combine="fisher")
     path = folder / "net.onnx"
     parity = gradood.export(fused, path, example=x)
     judge = OnnxJudge(path, threads=1)
@@ -180,7 +226,7 @@ def main() -> None:
         f"Load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
         "",
         "## Each detector (X1)",
-        f"{len(names)} detectors; p-values and decisions are in every row exactly those that the "
+        f"{len(rows)} detectors; p-values and decisions are in every row exactly those that the "
         "calibration gives of the graph's scores, and no label differs; else nothing is written.",
         "",
         "| detector | score (sd) | allowed | decisions that differ |",
@@ -188,7 +234,17 @@ def main() -> None:
         *rows,
         "",
         "## Refused (X2)",
-        *(f"- {name}: {reason}" for name, reason in why.items() if reason),
+        *(f"- {name}: {reason}" for name, reason in why.items()),
+        "",
+        "## The network of the demo (X1)",
+        f"{len(small_rows)} detectors on `digits_net`; {len(small.compared) + 3:,} rows (digits it "
+        "knows, two that it does not, patches of photographs, three not finite).",
+        "",
+        "| detector | score (sd) | allowed | decisions that differ |",
+        "|---|---|---|---|",
+        *small_rows,
+        "",
+        *(f"- {name}: {reason}" for name, reason in small_refused.items()),
         "",
         "## Model, six detectors and Fisher's combination as one graph",
         "```text",

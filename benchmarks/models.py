@@ -25,6 +25,11 @@ GUARD = "guard"
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
+def two_classes(logits: Tensor) -> Tensor:
+    """Logits, and of one output z those of a sigmoid: 0 and z."""
+    return torch.cat([0 * logits, logits], 1) if logits.shape[1] == 1 else logits
+
+
 class Naive:
     """Formulas on a model's own forward: nothing of the library is used.
 
@@ -40,9 +45,9 @@ class Naive:
         self.model = getattr(model, "_orig_mod", model)  # What is compiled takes no hooks.
 
     def logits(self, x: Tensor) -> Tensor:
-        """(n, classes), float64."""
+        """(n, classes), float64; of one output, those of the two classes that it stands for."""
         with torch.no_grad():
-            return self.kind.logits(self.model(x)).flatten(1).double()
+            return two_classes(self.kind.logits(self.model(x)).flatten(1).double())
 
     def features(self, x: Tensor) -> Tensor:
         """(n, width), what the head takes, float64."""
@@ -85,7 +90,7 @@ class Naive:
         """−max softmax(z / T) after a step, with autograd on the model itself."""
         x = self.x.clone().requires_grad_()
         odin = gradood.ODIN()
-        z = self.kind.logits(self.model(x)).float().flatten(1)
+        z = two_classes(self.kind.logits(self.model(x)).float().flatten(1))
         ((z / odin.temperature).log_softmax(1).amax(1).sum()).backward()
         assert x.grad is not None
         step = (x.detach() + odin.noise * x.grad.sign()).to(self.x.dtype)
@@ -170,7 +175,7 @@ def guarded(kind: Kind) -> tuple[str, str]:
     except Exception as error:
         return "UNTYPED", f"{type(error).__name__}: {error}"
     with torch.no_grad():
-        own = kind.logits(model(x)).flatten(1)
+        own = two_classes(kind.logits(model(x)).flatten(1))
     assert result.logits is not None
     near = (own.double() - result.logits).abs().max() <= 0.02 * own.double().abs().max()
     kept = labels >= 0

@@ -1,16 +1,20 @@
 """Cost of `predict` on one input beside the plain forward pass, of two versions in turn.
 
     python benchmarks/single_input.py [--before OTHER_CHECKOUT/src] [--rounds 60] [--threads 1]
+    python benchmarks/single_input.py --parts energy [--rounds 200]
 
 Each version runs in a process of its own, which waits while the other one works. A round takes
 every call once, in a shuffled order, after one warm call, between two plain forwards of the same
 model and input (`inference_mode`). Printed are the median time of the forward, and for each call
 its ratio to the forwards around it and what it takes beyond them. With one thread, time is that of
 the processor, so that others may use the machine too; else that of the clock. ResNet-20, one
-CIFAR-10 sized input, statistics of 300 inputs, calibrated at 5 %.
+CIFAR-10 sized input, statistics of 300 inputs, calibrated at 5 %. ``--parts`` divides a call among
+functions of the package: what each takes without those below it that are named too.
 """
 
 import argparse
+import functools
+import importlib
 import json
 import os
 import random
@@ -36,6 +40,22 @@ CALLS = {
     "the five founding ones": FOUNDING,
 }
 FORWARD = "forward"
+PARTS = {  # What a call consists of, from the outside in.
+    "gradood.monitor.monitor:Monitor.predict": "checks of the call, and the result",
+    "gradood.monitor._session:Session._compare": "whether the model changed",
+    "gradood.calibration._rule:DecisionRule.results": "p-value and decision",
+    "gradood._engine.scoring:score_batch": "scores from what was read",
+    "gradood._engine.reader:Reader.read": "finite rows, requests",
+    "gradood.evidence.gather:_gathered": "evidence from what was tapped",
+    "gradood.evidence.gather:content_keys": "content keys, for ties",
+    "gradood.taps.tap:Tap.__enter__": "random generators and modes, kept",
+    "gradood.taps.tap:Tap.__exit__": "random generators and modes, set back",
+    "gradood.taps.view:_Tree.follow": "the view made equal to the model",
+    "gradood.taps.view:_Tree.restore": "the view set back",
+    "gradood.taps.tap:Tap.run": "hooks attached",
+    "gradood.taps.tap:Tap.backward": "truncated backward",
+    "gradood.taps.tap:called": "the model's own forward, with hooks",
+}
 
 
 def calls() -> dict[str, Callable[[], object]]:
@@ -89,6 +109,50 @@ def serve(threads: int) -> None:
         print(json.dumps([times[2], (times[1] + times[3]) / 2]), flush=True)
 
 
+def parts(name: str, rounds: int) -> None:
+    """Print the median microseconds of each part of a call."""
+    import torch
+
+    torch.set_num_threads(1)
+    spent: dict[str, float] = {}
+    below = [0.0]
+
+    def timed(function: Callable[..., object], label: str) -> Callable[..., object]:
+        @functools.wraps(function)
+        def timer(*given: object, **named: object) -> object:
+            below.append(0.0)
+            start = time.thread_time()
+            try:
+                return function(*given, **named)
+            finally:
+                whole = time.thread_time() - start
+                spent[label] = spent.get(label, 0.0) + whole - below.pop()
+                below[-1] += whole
+
+        return timer
+
+    for place, label in PARTS.items():
+        module, _, path = place.partition(":")
+        *owners, last = path.split(".")
+        owner = functools.reduce(getattr, owners, importlib.import_module(module))
+        setattr(owner, last, timed(getattr(owner, last), label))
+    found = calls()
+    seen: dict[str, list[float]] = {}
+    forwards: list[float] = []
+    for _ in range(rounds):
+        start = time.thread_time()
+        found[FORWARD]()
+        forwards.append(time.thread_time() - start)
+        spent.clear()
+        found[name]()
+        for label, seconds in spent.items():
+            seen.setdefault(label, []).append(seconds)
+    print(f"forward {1e6 * statistics.median(forwards):.0f}")
+    for label in PARTS.values():
+        if label in seen:
+            print(f"{label:40}{1e6 * statistics.median(seen[label]):8.0f}")
+
+
 class Version:
     """A process that runs one version."""
 
@@ -134,7 +198,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parts", choices=CALLS)
     options = parser.parse_args()
+    if options.parts:
+        parts(options.parts, options.rounds)
+        return 0
     if options.serve:
         serve(options.threads)
         return 0

@@ -44,11 +44,11 @@ def main() -> int:
     assert (source / "src" / "gradood").is_dir(), f"{source} holds no src/gradood"
     if arguments.command == "record":
         for part in arguments.parts.split(","):
-            _measure(source, f"record:{part}", _part_file(arguments.out, part))
+            _measure(source, f"record:{part}", _part_file(arguments.out, part), arguments.methods)
         _gather(arguments.out, arguments.parts.split(","))
         return 0
     if arguments.command == "artifact":
-        _measure(source, "artifact", arguments.out)
+        _measure(source, "artifact", arguments.out, arguments.methods)
         return 0
     again = arguments.artifact.with_suffix(".again.safetensors")
     _measure(source, f"load:{arguments.artifact.resolve()}", again)
@@ -65,6 +65,7 @@ def _parsed() -> argparse.Namespace:
     for command in (record, artifact, load):
         command.add_argument("--source", type=Path, required=True, help="a checkout")
     for command in (record, artifact):
+        command.add_argument("--methods", default="", help="separated by commas; else all")
         command.add_argument("--out", type=Path, required=True, help="a safetensors file")
     compare = commands.add_parser("compare", help="hold one recording against another")
     compare.add_argument("a", type=Path)
@@ -74,7 +75,7 @@ def _parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(source: Path, what: str, out: Path) -> None:
+def _measure(source: Path, what: str, out: Path, methods: str = "") -> None:
     """Run `unchanged_measures` on a tree, in a process that finds no other."""
     environment = {
         **os.environ,
@@ -83,6 +84,7 @@ def _measure(source: Path, what: str, out: Path) -> None:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "GRADOOD_SOURCE": str(source),
+        "GRADOOD_METHODS": methods,
     }
     program = str(HERE / "unchanged_measures.py")
     subprocess.run([sys.executable, program, what, str(out)], check=True, env=environment)

@@ -71,6 +71,12 @@ def test_all_failures_are_reported_together():
         check_detector(Upside(), networks=["mlp"], checks=["class-is-final"])
 
 
+def test_a_detector_below_one_that_can_be_used_is_told():
+    below = final(type("Below", (gradood.Energy,), {"__doc__": gradood.Energy.__doc__}))
+    with pytest.raises(AssertionError, match="Below derives from Energy, which can be used"):
+        check_detector(below(), networks=["mlp"], checks=["class-is-final"])
+
+
 def test_unknown_names_are_suggested():
     with pytest.raises(UnknownNameError, match="did you mean 'any-order'"):
         check_detector(gradood.MSP(), networks=["mlp"], checks=["any-ordre"])

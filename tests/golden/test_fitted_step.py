@@ -75,6 +75,7 @@ def test_lee_mahalanobis_is_its_formula():
     assert np.all(found < still), "the step does not raise the confidence"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["plain-cnn", "resnet"])
 def test_it_keeps_the_contract(network, installed):
     layers = ("conv2", "norm2") if network == "plain-cnn" else ("layer1", "layer2")

@@ -110,6 +110,7 @@ def test_line_and_grood_on_densenet(on_densenet):
     assert same_order(scores["grood"], columns["grood"])
 
 
+@pytest.mark.slow
 def test_gaia_on_resnet(shared, full):
     reference = Reference(shared, "resnet20", "resnet20_cifar10_gaia")
     model = reference.model

@@ -25,6 +25,7 @@ def benchmark():
     del sys.modules[spec.name]
 
 
+@pytest.mark.slow
 def test_every_promise_is_kept_or_refused(benchmark, full):
     plan = benchmark.QUICK if full else replace(benchmark.QUICK, repeats=100)
     rows = benchmark.simulate(plan)
@@ -37,6 +38,7 @@ def test_every_promise_is_kept_or_refused(benchmark, full):
     assert "| constant | 100 | 5 % | 0.000 ± 0.000 % | 0.00 % | 0.00 ± " in page
 
 
+@pytest.mark.slow
 def test_a_threshold_one_rank_too_low_is_seen(benchmark, monkeypatch):
     monkeypatch.setattr(mondrian, "deciding_rank", lambda n, p: deciding_rank(n, p) + 1)
     plan = benchmark.Plan(sizes=(100,), repeats=1000, rank_parts=20, least_pool=5_000)

@@ -50,6 +50,7 @@ def test_the_example_is_one_file_one_golden_test_and_one_reference():
     ]
 
 
+@pytest.mark.slow
 def test_the_example_keeps_the_contract(example):
     detector, _ = example
     outcomes = check_detector(detector(), networks=["mlp", "resnet", "frozen"])

@@ -3,6 +3,7 @@
 import gc
 import warnings
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ def _hooks(model: nn.Module) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_thousand_looks_leave_no_hook_no_gradient_and_no_tensor() -> None:
     model, x = _model().train(), torch.randn(4, 1, 8, 8)
     named = {f"{i}": method for i, method in enumerate(METHODS)}

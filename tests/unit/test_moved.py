@@ -49,6 +49,7 @@ def test_a_moved_module_is_the_one_at_its_new_path(old):
     assert new.__spec__ is spec and spec is not None and spec.name == new.__name__
 
 
+@pytest.mark.slow
 def test_the_warning_points_at_the_importing_line():
     program = (
         "import warnings\nwarnings.simplefilter('always')\nfrom gradood.decision import Result"

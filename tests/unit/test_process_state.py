@@ -96,6 +96,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_everything_is_as_found(monitor, model, tmp_path, operation):
     if operation == "costs":  # The first profile of a process imports much, which sets things.

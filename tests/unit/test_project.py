@@ -132,21 +132,31 @@ def test_pre_commit_runs_what_ci_runs():
     assert "section lint" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_ci_runs_the_tests_the_contract_and_the_mutations():
+def test_ci_runs_the_tests_the_slow_ones_the_contract_and_the_mutations():
     """What `make test` leaves out is a step of its own, and nothing else is left out."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipes = {
         target: makefile.split(f"\n{target}:")[1].split("\n\n")[0]
-        for target in ("test", "contract", "mutations", "test-full")
+        for target in ("test", "slow", "contract", "mutations", "test-full")
     }
     left_out = re.findall(
         r"--ignore=\S+|--deselect|-k|-m \"[^\"]+\"", recipes["test"].split("\n")[-1]
     )
-    assert left_out == ["--ignore=tests/test_mutations.py", '-m "not options"']
+    assert left_out == ["--ignore=tests/test_mutations.py", '-m "not options and not slow"']
+    assert "$(PYTEST) --ignore=tests/test_mutations.py -m slow $(ARGS)" in recipes["slow"]
     assert "$(PYTEST) tests/contract/test_contract.py -m options $(ARGS)" in recipes["contract"]
     assert "$(PYTEST) tests/test_mutations.py $(ARGS)" in recipes["mutations"]
     assert "$(PYTEST) --full $(ARGS)" in recipes["test-full"]
     sections = re.findall(
         r"^section (\S+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
     )
-    assert sections == ["pages", "demo-cluster", "test", "contract", "docs", "mutations", "lint"]
+    assert sections == [
+        "pages",
+        "demo-cluster",
+        "test",
+        "slow",
+        "contract",
+        "docs",
+        "mutations",
+        "lint",
+    ]

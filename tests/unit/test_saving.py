@@ -103,6 +103,7 @@ def test_everything_comes_back(saved):
     assert manifest.model.head == "fc" and manifest.model.classes == 3
 
 
+@pytest.mark.slow
 def test_a_fresh_process_scores_the_same_to_the_last_bit(saved, tmp_path):
     monitor, path = saved
     torch.save(monitor.model, tmp_path / "model.pt")
@@ -183,6 +184,7 @@ def test_fitting_again_starts_from_nothing(saved):
     assert torch.equal(again.score(X)["knn"], monitor.score(X)["knn"])
 
 
+@pytest.mark.slow
 def test_loaded_it_goes_on_like_the_first(saved, tmp_path):
     _, path = saved
     again = load(path, net())
@@ -301,6 +303,7 @@ def test_an_override_needs_a_reason_which_is_stamped_and_kept(saved, tmp_path):
     assert load(tmp_path / "more.safetensors", model).overrides == (stamp,)
 
 
+@pytest.mark.slow
 def test_two_overrides_are_both_stamped(saved, tmp_path):
     """A calibration after a load takes no other override away."""
     again = load(saved[1], changed_buffer(net()), override="rounding of the export")

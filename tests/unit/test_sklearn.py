@@ -103,6 +103,7 @@ def test_wrong_use():
         RejectingClassifier(centers).fit(X[:3], [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_the_library_alone_does_not_import_scikit_learn():
     code = "import gradood, sys; gradood.guard, gradood.Guard; assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

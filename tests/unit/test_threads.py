@@ -86,6 +86,7 @@ def running(*calls):
 # -- first use --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True], ids=["two monitors", "one monitor"])
 def test_first_scores_of_two_threads_are_those_of_one(shared):
     """D1, P4: the observation of one thread saw, and kept, what the other ran."""
@@ -123,6 +124,7 @@ def test_of_threads_that_bind_one_monitor_the_first_is_kept(monkeypatch):
     assert torch.equal(monitor.score(x), expected)
 
 
+@pytest.mark.slow
 def test_bound_and_loaded_while_another_thread_runs_the_model(tmp_path):
     """F02: calls of another thread were taken for the model's own."""
     model, x = net(), inputs(4)
@@ -176,6 +178,7 @@ def test_four_threads_load_one_file(tmp_path):
 # -- a user's own forward ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_forward_of_a_user_is_disturbed_by_a_score():
     """D5, F03: torch decides on keyword arguments after it has listed the hooks."""
     model, x = net(), inputs(4)

@@ -300,6 +300,7 @@ def hold(folder: Path, held: Any, release: Any) -> None:
         release.wait(60)
 
 
+@pytest.mark.slow
 def test_a_folder_takes_one_process_at_a_time(tmp_path):
     context = multiprocessing.get_context("spawn")
     held, release = context.Event(), context.Event()

@@ -4,30 +4,14 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from gradood.detectors._shared.attributions import with_features
-from gradood.detectors._shared.automatic import fit_rows
-from gradood.detectors._shared.shaping import (
-    Percentile,
-    check_percentile,
-    check_score,
-    chosen_share,
-    inner_score,
-    measured,
-    shaped_plan,
-    share_reads,
-    share_removed,
-)
-from gradood.detectors.base import Detector, Learner, Plan, State
-from gradood.evidence import Evidence
-from gradood.functional.samples import Selection
+from gradood.detectors._shared.shaping import FeatureShaping
 from gradood.functional.shaping import pruned
-from gradood.taps import Network
 
 __all__ = ["ASHP"]
 
 
 @final
-class ASHP(Learner[Selection]):
+class ASHP(FeatureShaping):
     """A logit score of the largest activations of each input alone [djurisic2023ash].
 
     Reads the features and the head; learns its percentile, unless it is given one. Assumes that
@@ -49,57 +33,16 @@ class ASHP(Learner[Selection]):
     """
 
     name = "ash-p"
-    needs = ("features", "head")
-    cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = (
         "The small activations carry the classes (few or dense features), or features are signed, "
         "where strong negative ones are removed with the rest."
     )
-    attribution = (
-        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
-        "shaped in the same way"
-    )
-    rescores = True
-
-    labels = False
-    automatic = "percentile"
     published: ClassVar = {"percentile": 65}
-    state_shapes = ("percentile: float",)
+    signed = (
+        "removes the smallest units; this network's features are signed, and those are the "
+        "negative ones, however strong."
+    )
 
-    def __init__(
-        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
-    ) -> None:
-        check_percentile(percentile)
-        check_score(score)
-        self.percentile: Percentile = percentile
-        self.score = score
-
-    def plan(self, network: Network, probe: Tensor) -> Plan:
-        """Features, and what the score reads."""
-        signed = (
-            "removes the smallest units; this network's features are signed, and those are the "
-            "negative ones, however strong."
-        )
-        return shaped_plan(
-            self, network, probe, fit_reads=share_reads(self.percentile), signed=signed
-        )
-
-    def accumulate(self, evidence: Evidence) -> Selection:
-        """Features of some samples."""
-        return fit_rows(evidence)
-
-    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
-        """The percentile that best tells those features from surrogates."""
-        return chosen_share(self, kept, network, plan)
-
-    def measure(self, evidence: Evidence, state: State) -> Tensor:
-        """Scores (batch,)."""
-        features = pruned(evidence.features, share_removed(self, state))
-        return measured(self.score, evidence, features=features)
-
-    def shaped(
-        self, evidence: Evidence, state: State, sample: Evidence
-    ) -> tuple[Detector, Evidence]:
-        """See `attribution`."""
-        features = pruned(evidence.features, share_removed(self, state))
-        return inner_score(self.score), with_features(evidence, features)
+    def shape(self, features: Tensor, percentile: float) -> Tensor:
+        """See the class."""
+        return pruned(features, percentile)

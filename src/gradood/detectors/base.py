@@ -83,6 +83,7 @@ class Detector(Attributed, ABC):
     automatic: ClassVar[str] = ""
     published: ClassVar[Mapping[str, Any]] = {}
     later: ClassVar[Mapping[str, Any]] = {}
+    _written_in: ClassVar[str]
 
     def __init__(self) -> None:
         """A detector without options."""
@@ -96,9 +97,9 @@ class Detector(Attributed, ABC):
             return
         first = inspect.cleandoc(vars(cls).get("__doc__") or "").partition("\n")[0]
         cited = _CITED.search(first)
-        if not cls.paper and cited:
+        if cited and not vars(cls).get("paper"):
             cls.paper = cited[1]
-        if not cls.title and first:
+        if first and not vars(cls).get("title"):
             cls.title = " ".join(_CITED.sub("", first).replace(" .", ".").split())
         if _BUILT_IN.fullmatch(cls.__module__):
             _shown_as_public(cls)
@@ -273,7 +274,7 @@ Detector.__module__ = Learner.__module__ = "gradood"
 
 def source_module(kind: type[Detector]) -> str:
     """Name of the module that a detector is written in, also where users import it from another."""
-    return getattr(vars(kind).get("measure"), "__module__", kind.__module__)
+    return vars(kind).get("_written_in", kind.__module__)
 
 
 def _objective(detector: Detector, name: str, state: State, evidence: Evidence) -> Tensor:
@@ -285,7 +286,7 @@ def _shown_as_public(cls: type[Detector]) -> None:
     """Name the package as home of a class, and let its doctest be found where it is written."""
     examples = vars(sys.modules[cls.__module__]).setdefault("__test__", {})
     examples[cls.__name__] = cls
-    cls.__module__ = "gradood"
+    cls._written_in, cls.__module__ = cls.__module__, "gradood"
 
 
 def _same(value: object, default: object) -> bool:

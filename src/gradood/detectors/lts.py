@@ -5,31 +5,22 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import with_features
-from gradood.detectors._shared.automatic import fit_rows
 from gradood.detectors._shared.shaping import (
     SPARSE_FAILURE,
-    Percentile,
-    check_percentile,
-    check_score,
-    chosen_share,
+    PercentileShaping,
     inner_score,
     measured,
-    shaped_plan,
-    share_reads,
-    share_removed,
 )
-from gradood.detectors.base import Detector, Learner, Plan, State
+from gradood.detectors.base import Detector, State
 from gradood.evidence import LOGITS, Evidence
 from gradood.functional.gradnorm import linear_logits
-from gradood.functional.samples import Selection
 from gradood.functional.shaping import logit_scale
-from gradood.taps import Network
 
 __all__ = ["LTS"]
 
 
 @final
-class LTS(Learner[Selection]):
+class LTS(PercentileShaping):
     """A logit score of logits scaled by how spread out the activations are [djurisic2024lts].
 
     Reads the features and the head; learns its percentile, unless it is given one. Assumes that
@@ -53,51 +44,18 @@ class LTS(Learner[Selection]):
 
     name = "lts"
     title = "A logit score of logits scaled by how spread out activations are."
-    needs = ("features", "head")
-    cost = "one forward; one fit pass, unless given a percentile; state of one number"
     fails_when = f"{SPARSE_FAILURE}or the largest logit is negative."
     attribution = (
         "shaped: the inner score, by its own rule, on the features times the factor of the "
         "logits; that factor times the bias, less the bias, is beyond the head"
     )
-    rescores = True
-
-    labels = False
-    automatic = "percentile"
     published: ClassVar = {"percentile": 95}
-    state_shapes = ("percentile: float",)
-
-    def __init__(
-        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
-    ) -> None:
-        check_percentile(percentile)
-        check_score(score)
-        self.percentile: Percentile = percentile
-        self.score = score
-
-    def plan(self, network: Network, probe: Tensor) -> Plan:
-        """Features, and logits."""
-        signed = "counts negative units as zero; this network's features are signed."
-        return shaped_plan(
-            self,
-            network,
-            probe,
-            fit_reads=share_reads(self.percentile),
-            signed=signed,
-            inner_reads=(LOGITS,),
-        )
-
-    def accumulate(self, evidence: Evidence) -> Selection:
-        """Features of some samples."""
-        return fit_rows(evidence)
-
-    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
-        """The percentile that best tells those features from surrogates."""
-        return chosen_share(self, kept, network, plan)
+    signed = "counts negative units as zero; this network's features are signed."
+    inner_reads = (LOGITS,)
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        factor = logit_scale(evidence.features, share_removed(self, state))
+        factor = logit_scale(evidence.features, self.share_removed(state))
         return measured(self.score, evidence, factor=factor)
 
     def shaped(
@@ -105,6 +63,6 @@ class LTS(Learner[Selection]):
     ) -> tuple[Detector, Evidence]:
         """See `attribution`."""
         head, wide = evidence.linear, evidence.features.double()
-        factor = logit_scale(evidence.features, share_removed(self, state))[:, None]
+        factor = logit_scale(evidence.features, self.share_removed(state))[:, None]
         logits = factor * linear_logits(wide, head.weight, head.bias)
         return inner_score(self.score), with_features(evidence, factor * wide, logits)

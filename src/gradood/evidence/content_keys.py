@@ -1,8 +1,11 @@
 """Content keys of inputs: a sample is recognized again in any batch, shard or order."""
 
+from functools import lru_cache
 from hashlib import sha256
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradood.taps import Inputs, attended, is_mask, left_aligned, sequences
@@ -11,6 +14,7 @@ __all__ = ["content_keys"]
 
 _MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 _CHUNK = 1 << 22
+_KEPT = 1 << 18  # Words of a row whose weights are kept: 2 MiB.
 
 
 def content_keys(x: Inputs) -> Tensor:
@@ -66,8 +70,9 @@ def _sums(x: Tensor, mask: Tensor | None = None) -> Tensor:
         words = flat.view(torch.int16)
     else:
         words = flat.view(torch.uint8)
-    place = torch.arange(1, words.shape[1] + 1, device=x.device) * _MULTIPLIER
-    weights = _mix(place) | 1
+    count = words.shape[1]
+    known = _kept_weights if count <= _KEPT else _weights
+    weights = torch.from_numpy(known(count)).to(x.device)
     if mask is not None:
         each = words.shape[1] // max(1, mask.shape[1])
         counted = torch.arange(words.shape[1], device=x.device) < each * mask.sum(1)[:, None]
@@ -75,6 +80,14 @@ def _sums(x: Tensor, mask: Tensor | None = None) -> Tensor:
     rows = max(1, _CHUNK // max(1, words.shape[1]))
     sums = [(part.to(torch.int64) * weights).sum(1) for part in words.split(rows)]
     return torch.cat(sums) if sums else words.new_empty(0, dtype=torch.int64)
+
+
+def _weights(count: int) -> NDArray[np.int64]:
+    """(count,) odd weights of the places of a row's words."""
+    return (_mix(torch.arange(1, count + 1, device="cpu") * _MULTIPLIER) | 1).numpy()
+
+
+_kept_weights = lru_cache(maxsize=4)(_weights)  # Not as tensors: these belong to a mode.
 
 
 def _named(name: str) -> int:

@@ -383,6 +383,7 @@ def test_scores_that_are_not_there_are_told(tmp_path):
         scores_of(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_slice_of_the_local_suite(shared, tmp_path, decoded):
     weights = shared / "weights" / "resnet20_cifar10.safetensors"

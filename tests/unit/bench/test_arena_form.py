@@ -100,6 +100,7 @@ def test_costs_that_json_has_no_number_for():
     Record.from_dict(damaged(("runs", 0, "cost"), {"msp": {"memory_ratio": "inf"}}))
 
 
+@pytest.mark.slow
 def test_no_damage_is_an_internal_error(tmp_path, capsys):
     for folder in ("sound", "damaged"):
         (tmp_path / folder).mkdir()

@@ -67,6 +67,7 @@ def test_the_numbers_are_those_of_evaluate(model, sets):
     assert found.left_out == {}
 
 
+@pytest.mark.slow
 def test_each_set_is_passed_over_once(model, sets):
     passes = []
 
@@ -111,6 +112,7 @@ def test_a_method_asked_for_by_name_is_not_left_out():
             compare(flat, chosen.detectors, given, x[:4], required=chosen.required)
 
 
+@pytest.mark.slow
 def test_methods_that_need_labels_are_left_out_where_there_are_none(model, sets):
     x = torch.cat([x for x, _ in sets.fit])
     given = Sets(fit=[x], id=sets.id, ood=sets.ood)

@@ -56,6 +56,7 @@ def outcome(root):
         return run(with_shifted(root, 0, 1))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_one_sample_of_id_and_shifted(outcome):
     scores = outcome.scores["net#0"]
     own = outcome.record.runs[0]

@@ -72,6 +72,7 @@ def test_mixing_and_noise_keep_the_mean():
     torch.testing.assert_close(noise.std((2, 3)), x.std((2, 3)), atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_value_that_tells_made_outliers_best_is_taken_and_told(root, tmp_path, monkeypatch):
     seen = set()
     plain = gradood.data.dataset.ImageDataset.__getitem__

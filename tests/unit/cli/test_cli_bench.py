@@ -92,6 +92,7 @@ def loads(text: str):
 FEW = "energy,gradnorm,gaia-z,line,knn,mahalanobis,grood"
 
 
+@pytest.mark.slow
 def test_several_methods_in_one_run(bench):
     words = ("--methods", FEW, "--fit", "fit", "--option", "line.clip=auto", "--costs", "--json")
     code, out, err = bench(*words)

@@ -25,6 +25,7 @@ def refuse(constant):
     pytest.fail(f"bare {constant} in JSON")
 
 
+@pytest.mark.slow
 def test_demo_as_json(capsys):
     assert main(["demo", "--epochs", "4", "--seed", "1", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -49,6 +50,7 @@ def test_demo_as_json(capsys):
     assert best > 0.9
 
 
+@pytest.mark.slow
 def test_demo_as_a_table(capsys):
     assert main(["demo", "--epochs", "1"]) == 0
     out, err = capsys.readouterr()
@@ -73,6 +75,7 @@ def test_demo_as_a_table(capsys):
     assert "\x1b" not in out and "\r" not in out + err
 
 
+@pytest.mark.slow
 def test_what_the_demo_leaves_can_be_gone_on_with(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--epochs", "2", "--out", "demo"]) == 0

@@ -152,6 +152,7 @@ def make():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["-P", "-m", "gradood"], ["-P", "-m", "gradood.cli"]])
 def test_a_model_in_the_working_folder_needs_no_path(tmp_path, how):
     """-P, as the installed script has it: the working folder is not importable by itself."""

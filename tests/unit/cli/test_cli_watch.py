@@ -153,6 +153,7 @@ def test_what_is_refused(made, tmp_path, capsys):
     assert main(words(made, tmp_path / "none" / "w.json")) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_last_bit(made, tmp_path):
     """Lines arrive one by one; the process is killed in between, and the rest is fed again."""
     lines = [f'{{"score": {i % 7 - 5}}}\n'.encode() for i in range(12)]

@@ -35,6 +35,7 @@ def gate(shared, tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_figures_are_as_expected_and_one_that_is_not_is_named(gate, tmp_path):
     code, err = gate(EXPECTED)

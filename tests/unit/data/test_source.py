@@ -95,6 +95,7 @@ def test_options_reach_the_reader(folder, file):
         open_images(file, image_column="imag")
 
 
+@pytest.mark.slow
 def test_without_the_extra_importing_works_and_using_says_what_to_install(folder, file):
     program = (
         "import sys; sys.modules['PIL'] = sys.modules['pyarrow'] = None\n"

@@ -215,6 +215,7 @@ def test_paths_below_a_folder(folder, uri, whole):
     assert joined(folder, uri) == whole
 
 
+@pytest.mark.slow
 def test_local_files_need_no_fsspec(world):
     program = (
         "import sys; sys.modules['fsspec'] = None\n"

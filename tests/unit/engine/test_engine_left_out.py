@@ -110,6 +110,7 @@ def test_a_wrong_option_is_no_reason_to_leave_a_detector_out(monkeypatch):
         Monitor(flat(), ["energy", "knn"], skip_unusable=True).bind(X)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning")
 def test_the_same_are_left_out_of_monitors_comparisons_and_inspections():
     detectors = select("all", ["knn.k=3"]).detectors

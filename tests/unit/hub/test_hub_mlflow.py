@@ -74,6 +74,7 @@ def mlflow(monkeypatch, tmp_path):
         yield module
 
 
+@pytest.mark.slow
 def test_a_model_of_mlflow_holds_the_package_and_no_path_of_this_machine(made, mlflow, tmp_path):
     path = tmp_path / "model"
     gradood.hub.mlflow.save_model(made.package, path, metadata={"team": "a"})

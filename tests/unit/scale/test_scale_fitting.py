@@ -40,6 +40,7 @@ def states(monitor):
     return {f"{d}/{key}": x for d, state in monitor.states.items() for key, x in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning")
 def test_any_number_of_workers_learns_the_same_bits(data, monkeypatch):
     monkeypatch.setattr("gradood.scale._fitting._RANGES", 5)

@@ -25,6 +25,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason='needs pip install "gradood[ray]"')
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_ray():
     code = "import sys, gradood.scale; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -28,6 +28,7 @@ def in_a_process(code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_modes_flags_and_generator_are_restored():
     in_a_process("""
         import torch
@@ -51,6 +52,7 @@ def test_modes_flags_and_generator_are_restored():
     """)
 
 
+@pytest.mark.slow
 def test_every_generator_that_a_forward_draws_from_is_set_back():
     in_a_process("""
         import random
@@ -84,6 +86,7 @@ def test_every_generator_that_a_forward_draws_from_is_set_back():
     """)
 
 
+@pytest.mark.slow
 def test_no_draw_is_repeated_beside_a_score():
     in_a_process("""
         import threading, time

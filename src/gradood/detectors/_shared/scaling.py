@@ -1,38 +1,31 @@
 """Adaptive scaling by the stability of activations, for both variants of AdaSCALE."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gradood.detectors._shared.automatic import SHARES, fit_rows, fitted_rows
 from gradood.detectors._shared.perturbing import try_perturbing
-from gradood.detectors.base import Plan, State, require
+from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
-from gradood.evidence import FEATURES, KEYS, Evidence, Perturbation, Perturbed
+from gradood.evidence import FEATURES, KEYS, Evidence, Linear, Perturbation, Perturbed
 from gradood.functional.adascale import activation_shift, adaptive_percentile, scaling_ratio
 from gradood.functional.samples import Selection
 from gradood.functional.surrogates import best_separating
 from gradood.taps import Network
 
-__all__ = ["SHIFT_SHAPES", "AdaptiveScaling", "Percentile", "Shifts"]
+__all__ = ["AdaptiveScaling"]
 
 _SAMPLES = 5000
 """Fit samples that the distribution is made of, as released; ten do, says the paper."""
 _LEAST_STABLE = 60
 """The p_min that the authors keep while they choose p_max."""
-SHIFT_SHAPES = (
-    "shift: float samples",
-    "p_min?: float",
-    "p_max?: float",
-)
-"""The state that `AdaptiveScaling.finish` makes."""
 Percentile = float | Literal["auto"]
-Scaled = Callable[[Tensor, Tensor], Tensor]
-"""(batch, width) features and (batch,) ratio → (batch,) score."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,24 +36,45 @@ class Shifts:
     rows: Selection | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdaptiveScaling:
-    """The options of `AdaScaleA` and `AdaScaleL`, which their docstrings explain.
+class AdaptiveScaling(Learner[Shifts]):
+    """Energy after scaling by the stability of the features; what is scaled is to be given."""
 
-    Raises:
-        ConfigError: one of them is out of its range.
-    """
+    needs = ("features", "head", "gradient of the input")
+    fails_when = (
+        "Given percentiles do not fit the network (the paper tunes them), the features are so "
+        "few that a percentile is a step, the fit data shifts less than other data of its kind, "
+        "or unknown inputs have even activations, which are scaled the most, or weaker ones, whose "
+        "correction outweighs their shift (near-OOD on CIFAR-10 networks). Rounding decides which "
+        "of the least salient values move, so another device or batch size may change a score a "
+        "little."
+    )
+    labels = False
+    published: ClassVar = {"p_min": 75, "p_max": 85}
+    state_shapes = ("shift: float samples", "p_min?: float", "p_max?: float")
 
-    p_min: Percentile
-    p_max: Percentile
-    k1: float
-    k2: float
-    balance: float
-    share: float
-    epsilon: float
-    pixels: Literal["least", "most"]
+    def __init__(
+        self,
+        *,
+        p_min: Percentile = "auto",
+        p_max: Percentile = "auto",
+        k1: float = 1,
+        k2: float = 5,
+        balance: float = 10,
+        share: float = 0.05,
+        epsilon: float = 0.5,
+        pixels: Literal["least", "most"] = "least",
+    ) -> None:
+        self.p_min: Percentile = p_min
+        self.p_max: Percentile = p_max
+        self.k1 = k1
+        self.k2 = k2
+        self.balance = balance
+        self.share = share
+        self.epsilon = epsilon
+        self.pixels: Literal["least", "most"] = pixels
+        self._check()
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         low, high = self.p_min, self.p_max
         within = low == "auto" or 0 < float(low) < 100
         require(within, "p_min", low, "a percentile above 0 and below 100, or 'auto'")
@@ -74,7 +88,7 @@ class AdaptiveScaling:
         require(0 < self.epsilon and isfinite(self.epsilon), "epsilon", self.epsilon, "> 0")
         require(self.pixels in ("least", "most"), "pixels", self.pixels, "'least' or 'most'")
 
-    def plan(self, network: Network, probe: Tensor, method: str) -> Plan:
+    def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features of the inputs and of the perturbed inputs; in a fit, keys too.
 
         Raises:
@@ -84,7 +98,7 @@ class AdaptiveScaling:
             "max logit", float(self.epsilon), share=float(self.share), pixels=self.pixels
         )
         read = Perturbed(step, FEATURES)
-        caveats = try_perturbing(network, probe, read, method)
+        caveats = try_perturbing(network, probe, read, self.name)
         width = network.head.weight.shape[1]
         note = f"scales by the largest of {width} features, how many is learned"
         if self.p_min != "auto" and self.p_max != "auto":
@@ -93,7 +107,7 @@ class AdaptiveScaling:
         reads = FEATURES, read
         return Plan(reads, fit_reads=(*reads, KEYS), caveats=caveats, notes=(note,))
 
-    def accumulate(self, evidence: Evidence, method: str) -> Shifts:
+    def accumulate(self, evidence: Evidence) -> Shifts:
         """Shifts of the samples with the smallest content keys.
 
         Raises:
@@ -103,39 +117,41 @@ class AdaptiveScaling:
         if not bool(shift.isfinite().all()):
             row = int((~shift.isfinite()).nonzero()[0])
             raise DataError(
-                f"{method} perturbed row {row} of a batch of {len(shift)} fit inputs, and the "
+                f"{self.name} perturbed row {row} of a batch of {len(shift)} fit inputs, and the "
                 "model made features of NaN or infinity of it; give a smaller epsilon, or drop "
                 "such inputs."
             )
         rows = fit_rows(evidence) if self.p_max == "auto" else None
         return Shifts(Selection.of(_SAMPLES, key=evidence[KEYS], shift=shift), rows)
 
-    def finish(self, seen: Shifts, method: str, scaled: Scaled) -> State:
-        """The shifts, in ascending order, and the percentiles where they are chosen.
-
-        Args:
-            seen: merged over all batches.
-            method: name of the detector.
-            scaled: its score at a ratio.
-        """
+    def finish(self, seen: Shifts, network: Network, plan: Plan) -> State:
+        """Q' of the fit, sorted, and the percentiles where they are chosen."""
         shift = seen.shifts.tensors()["shift"].sort().values
         state = {"shift": shift}
         high = self.p_max
         if seen.rows is not None:
-            rows = fitted_rows(seen.rows, method)
-            high = self._chosen_maximum(rows, scaled)
+            rows = fitted_rows(seen.rows, self.name)
+            high = self._chosen_maximum(rows, Linear(network.head.weight, network.head.bias))
             state["p_max"] = shift.new_tensor(high)
         if self.p_min == "auto":
             state["p_min"] = shift.new_tensor(min(_LEAST_STABLE, float(high)))
         return state
 
-    def _chosen_maximum(self, rows: Tensor, scaled: Scaled) -> float:
+    @abstractmethod
+    def scaled(self, features: Tensor, ratio: Tensor, head: Linear) -> Tensor:
+        """(batch,) scores of (batch, width) features at a ratio (batch,)."""
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        return self.scaled(evidence.features, self.ratio(evidence, state), evidence.linear)
+
+    def _chosen_maximum(self, rows: Tensor, head: Linear) -> float:
         """The percentile at which the scaled score best tells the rows from surrogates."""
         least = 0 if self.p_min == "auto" else float(self.p_min)
         shares = [share for share in SHARES if share > 0 and share >= least] or [least]
 
         def at(share: float) -> Callable[[Tensor], Tensor]:
-            return lambda h: scaled(h, scaling_ratio(h, h.new_full((len(h),), share)))
+            return lambda h: self.scaled(h, scaling_ratio(h, h.new_full((len(h),), share)), head)
 
         return shares[best_separating(rows, [at(float(share)) for share in shares])]
 

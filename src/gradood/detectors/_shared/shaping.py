@@ -1,11 +1,13 @@
 """Activation shaping around any logit score, which is measured on what was shaped."""
 
-from typing import Literal, Protocol
+from abc import abstractmethod
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from gradood.detectors._shared.automatic import ROW_READS, SHARES, chosen, fitted_rows
+from gradood.detectors._shared.attributions import with_features
+from gradood.detectors._shared.automatic import ROW_READS, SHARES, chosen, fit_rows, fitted_rows
 from gradood.detectors.base import Detector, Learner, Plan, State, require
 from gradood.errors import ConfigError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear, Read, Reads, gather
@@ -17,14 +19,13 @@ from gradood.taps import Network
 __all__ = [
     "SIGNED_RATIO",
     "SPARSE_FAILURE",
+    "FeatureShaping",
     "Percentile",
+    "PercentileShaping",
     "check_percentile",
     "check_score",
-    "chosen_share",
     "inner_score",
     "measured",
-    "share_reads",
-    "share_removed",
     "shaped_plan",
 ]
 
@@ -53,10 +54,6 @@ class _Shaping(Protocol):
     score: str | Detector
 
 
-class _Sharing(Protocol):
-    percentile: Percentile
-
-
 def check_percentile(percentile: Percentile) -> None:
     """Check the option `percentile` of a shaping method that leaves some units.
 
@@ -66,31 +63,6 @@ def check_percentile(percentile: Percentile) -> None:
     number = isinstance(percentile, int | float) and 0 <= percentile < 100
     expected = "a number from 0 to below 100, or 'auto'"
     require(percentile == "auto" or number, "percentile", percentile, expected)
-
-
-def share_reads(percentile: Percentile) -> tuple[Read, ...]:
-    """What a fit reads: nothing where the percentile is a number."""
-    return ROW_READS if percentile == "auto" else ()
-
-
-def chosen_share(detector: Learner, kept: Selection, network: Network, plan: Plan) -> State:
-    """The percentile that best tells the fit features from surrogates, as state.
-
-    Args:
-        detector: reads its percentile with `share_removed`.
-        kept: from `fit_rows`.
-        network: the observed model.
-        plan: of the detector.
-    """
-    rows = fitted_rows(kept, detector.name)
-    states = {p: {"percentile": rows.new_tensor(p, dtype=torch.float64)} for p in SHARES}
-    return states[chosen(detector, rows, network, plan, states)]
-
-
-def share_removed(detector: _Sharing, state: State) -> float:
-    """The percentile that was given, or chosen in a fit."""
-    given = detector.percentile
-    return float(state["percentile"] if given == "auto" else given)
 
 
 def check_score(score: str | Detector) -> None:
@@ -108,7 +80,7 @@ def check_score(score: str | Detector) -> None:
 
 
 def shaped_plan(
-    detector: _Shaping,
+    detector: "_Shaping | PercentileShaping",
     network: Network,
     probe: Tensor,
     *,
@@ -184,3 +156,75 @@ def inner_score(score: str | Detector) -> Detector:
     if isinstance(score, str) and score in _INNER:
         return type(found)(percentile=_INNER[score])  # type: ignore[call-arg]
     return found
+
+
+class PercentileShaping(Learner[Selection]):
+    """A logit score after a shape that hangs on a percentile of the units of each input.
+
+    Class attributes:
+        signed: what the shape means on signed features, after the method's name.
+        inner_reads: what of the inner score's readings it changes.
+    """
+
+    needs = ("features", "head")
+    cost = "one forward; one fit pass, unless given a percentile; state of one number"
+    rescores = True
+    labels = False
+    automatic = "percentile"
+    state_shapes = ("percentile: float",)
+    signed: ClassVar[str]
+    inner_reads: ClassVar[tuple[Read, ...]] = (LOGITS, FEATURES)
+
+    def __init__(
+        self, *, percentile: Percentile = "auto", score: str | Detector = "energy"
+    ) -> None:
+        check_percentile(percentile)
+        check_score(score)
+        self.percentile: Percentile = percentile
+        self.score = score
+
+    def plan(self, network: Network, probe: Tensor) -> Plan:
+        """Features, and what the score reads."""
+        fit_reads = ROW_READS if self.percentile == "auto" else ()
+        reads = {"fit_reads": fit_reads, "inner_reads": self.inner_reads}
+        return shaped_plan(self, network, probe, signed=self.signed, **reads)
+
+    def accumulate(self, evidence: Evidence) -> Selection:
+        """Features of some samples."""
+        return fit_rows(evidence)
+
+    def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
+        """The percentile that best tells those features from surrogates."""
+        rows = fitted_rows(kept, self.name)
+        states = {p: {"percentile": rows.new_tensor(p, dtype=torch.float64)} for p in SHARES}
+        return states[chosen(self, rows, network, plan, states)]
+
+    def share_removed(self, state: State) -> float:
+        """The percentile that was given, or chosen in a fit."""
+        given = self.percentile
+        return float(state["percentile"] if given == "auto" else given)
+
+
+class FeatureShaping(PercentileShaping):
+    """A logit score of features that are shaped by the largest units of each input."""
+
+    attribution = (
+        "shaped: the inner score, by its own rule, on the shaped features; the reference is "
+        "shaped in the same way"
+    )
+
+    @abstractmethod
+    def shape(self, features: Tensor, percentile: float) -> Tensor:
+        """(batch, width) features in place of those of that shape."""
+
+    def measure(self, evidence: Evidence, state: State) -> Tensor:
+        """Scores (batch,)."""
+        features = self.shape(evidence.features, self.share_removed(state))
+        return measured(self.score, evidence, features=features)
+
+    def shaped(
+        self, evidence: Evidence, state: State, sample: Evidence
+    ) -> tuple[Detector, Evidence]:
+        """See `attribution`."""
+        features = self.shape(evidence.features, self.share_removed(state))
+        return inner_score(self.score), with_features(evidence, features)

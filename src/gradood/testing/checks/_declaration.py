@@ -52,10 +52,12 @@ def options_round_trip(case: Case) -> None:
 
 @DECLARATION.check(once=True)
 def class_is_final(case: Case) -> None:
-    """A `@final` class directly below `Detector` or `Learner`, so that nothing is overridden."""
+    """A `@final` class that derives from no other detector: bases between are abstract."""
     kind = type(case.detector)
     assert getattr(kind, "__final__", False), f"{kind.__name__} is not marked @final"
-    assert kind.__bases__ in ((Detector,), (Learner,)), f"{kind.__name__} derives from elsewhere"
+    above = [base for base in kind.__mro__[1:] if issubclass(base, Detector)]
+    whole = [base.__name__ for base in above if not inspect.isabstract(base)]
+    assert not whole, f"{kind.__name__} derives from {', '.join(whole)}, which can be used itself"
     assert kind.learns == issubclass(kind, Learner), "learns, and not being a Learner, contradict"
 
 
