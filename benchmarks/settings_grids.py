@@ -108,4 +108,6 @@ def grid(method: str, network: str) -> list[Options]:
         return []
     if network in _LARGE and method in _OF_MAPS:
         return _OF_MAPS[method]
+    if network == "mobilenet_photos" and method in ("line", "weiper-kld", "itp"):
+        return []  # Each setting is classes × width there.
     return GRIDS.get(method, [])
