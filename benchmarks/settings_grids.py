@@ -97,9 +97,22 @@ _NAC: dict[str, Options] = {
 ViT on ImageNet (the last norm alone) and a ResNet on ImageNet; its CIFAR-10 ones for the others."""
 
 
+_IMAGENET: dict[str, Options] = {
+    "dice": {"percentile": 70},
+    "itp": {"percentile": 30, "deviations": 1.5},
+    "line": {"weight_percentile": 10, "activation_percentile": 10, "clip": 0.8},
+    "low-dim-grad": {"k": 10},
+}
+"""Published options of methods that have others for networks of ImageNet."""
+
+
 def published(method: str, options: Mapping[str, Any], network: str) -> Options:
-    """The published options, of `nac` those for a network of the kind."""
-    return dict(options) | (_NAC.get(network, {}) if method == "nac" and options else {})
+    """The published options, where there are some for networks of the kind those."""
+    if method == "nac" and options:
+        return dict(options) | _NAC.get(network, {})
+    if network == "mobilenet_photos" and method in _IMAGENET:
+        return _IMAGENET[method]
+    return dict(options)
 
 
 def grid(method: str, network: str) -> list[Options]:
