@@ -285,7 +285,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("temperature after the head", **_after(lambda z: z / 1.7)),
     Kind("cosine head", Cosine, head=None),
     Kind("dropout in evaluation mode", Noisy, head=None, expected="refused"),
-    Kind("one logit", lambda: Convolutional(classes=1), expected="works"),
+    Kind("one logit", lambda: Convolutional(classes=1), expected="warned"),
     Kind("TorchScript", lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(768, 4))),
          head=None, expected="refused"),
 )  # fmt: skip

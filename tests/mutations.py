@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import mutations_of_evidence
+import mutations_of_faults
 import mutations_of_others
 import mutations_of_reviewers
 import mutations_of_scores
@@ -31,6 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *mutations_of_evidence.MUTATIONS,
     *mutations_of_others.MUTATIONS,
     *mutations_of_reviewers.MUTATIONS,
+    *mutations_of_faults.MUTATIONS,
 )
 
 

@@ -21,6 +21,10 @@ class Answer:
     status: tuple
     overrides: tuple = ()
 
+    @property
+    def class_conditional(self):
+        return self.label % 2 == 0
+
     @classmethod
     def of(cls, x, offset=0.0, status=None):
         score = x.double().mean((1, 2, 3)) + offset
@@ -43,6 +47,7 @@ class Answers(dict):
         self.label, self.status, self.overrides = first.label, first.status, ()
         if fused is not None:
             self.score, self.p_value, self.is_ood = fused.score, fused.p_value, fused.is_ood
+            self.class_conditional = fused.class_conditional
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Fake:
     combine: str | None = None
     overrides: tuple = ()
     bare: bool = True
+    per_class: bool = False
     seen: list = field(default_factory=list)
 
     def predict(self, data, /):

@@ -3,8 +3,10 @@
 from collections import UserDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradood._engine.batches import batches
@@ -115,6 +117,41 @@ def test_the_rest_is_refused_in_words(data, message):
         list(batches(data))
 
 
+def test_what_stands_for_data_or_a_batch_says_what_to_type():
+    image, frame = Image.new("RGB", (4, 4)), pd.DataFrame({"a": [1.0, 2.0]})
+    for data, said in [
+        (image, r"data is a Image; .*Preprocess\(…\)\(image\)\[None\]"),
+        ([image, image], r"a batch is a Image; .*several by torch\.stack"),
+        ([[image, image]], r"a batch is a Image with more beside it; .*torch\.stack"),
+        (frame, r"data is a DataFrame; .*torch\.tensor\(frame\.to_numpy\(\)"),
+        ([frame], r"a batch is a DataFrame; .*torch\.tensor\(frame\.to_numpy\(\)"),
+        ("images/", r"Images in a folder: gradood\.data\.loader\("),
+        ([["a.png"]], r"Images in a folder: gradood\.data\.loader\("),
+        (torch.nn.Flatten(), r"The model comes first: Monitor\(model, detectors\)"),
+        (torch.nn.Flatten, "Make one of it first"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            list(batches(data))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.nn.functional.one_hot(Y), r"become classes by y\.argmax\(1\)\.$"),
+        (torch.rand(6, 3), r"become classes by y\.argmax\(1\)\.$"),
+        (Y[:, None], r"Drop the last axis: y\[:, 0\]\.$"),
+        (Y.float(), r"Give whole numbers: y\.long\(\)\.$"),
+        (["cat"] * 6, r"number them in the order of the model's classes, the first is 0\.$"),
+        (np.array(["cat"] * 6), r"number them in the order of the model's classes"),
+        (pd.Series(Y.numpy()), r"Give torch\.tensor\(column\.to_numpy\(\)\)\.$"),
+        (Y[0], r"Single images with their labels are no batches"),
+    ],
+)
+def test_labels_of_another_form_say_what_to_type(labels, said):
+    with pytest.raises(DataError, match=said):
+        list(batches([(X, labels)], labels=True))
+
+
 @pytest.mark.parametrize(
     ("labels", "given"),
     [
@@ -166,6 +203,16 @@ def test_a_pair_given_as_data_says_how_to_write_it(pair, labels):
 @pytest.mark.parametrize("two", [(X, X[:2]), [X, X[..., :2]], (X[:0], X), [X.numpy(), X]])
 def test_two_batches_are_no_pair(two):
     assert [len(batch.inputs) for batch in batches(two)] == [len(x) for x in two]
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(
+    "views",
+    [[X, X + 1], (X, X[..., :2]), (X.numpy(), X.numpy()), [X.flatten(1), X.flatten(1)], (X, X, Y)],
+)
+def test_the_second_of_two_views_is_not_dropped(views, labels):
+    with pytest.raises(DataError, match=r"two views of the inputs, of which one would be dropped"):
+        list(batches([views], labels=labels))
 
 
 @pytest.mark.parametrize("labels", [True, False])

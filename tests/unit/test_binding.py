@@ -37,8 +37,12 @@ def test_what_is_read_is_the_union():
     ("x", "message"),
     [
         (torch.zeros(2, 1, 6, 6), r"\(batch, 1, 6, 6\) float32; the model expects 4 dim.* 3 chan"),
-        (torch.zeros(2, 6, 6, 3), "expects 4 dimensions with 3 channels"),
-        (torch.zeros(2, 3), "expects 4 dimensions with 3 channels"),
+        (
+            torch.zeros(2, 6, 6, 3),
+            r"with 3 channels \(channels come first: x.permute\(0, 3, 1, 2\)",
+        ),
+        (torch.zeros(2, 3), r"expects 4 dimensions with 3 channels(?! \()"),
+        (X[0], r"with 3 channels \(a single input needs a batch axis: x\[None\]\)"),
         (X.double(), "float64; the model expects float32"),
         (torch.zeros(2, 3, 6, 6, dtype=torch.uint8), "uint8; the model expects float32"),
     ],
@@ -52,6 +56,8 @@ def test_a_linear_first_layer_says_its_width():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     with pytest.raises(DataError, match="the model expects 12 features"):
         observed(model, torch.zeros(2, 3, 3, 3))
+    with pytest.raises(DataError, match=r"12 features \(a single input .* x\[None\]"):
+        observed(model, torch.zeros(3, 2, 2))
 
 
 def test_errors_of_the_model_itself_name_the_input():

@@ -65,6 +65,14 @@ def test_detectors_may_be_chosen_and_the_head_named():
     assert [use.method for use in found.uses] == ["energy", "knn"]
 
 
+def test_a_batch_in_a_mapping():
+    model = Net()
+    plain = gradood.inspect(model, X, ["energy", "knn"])
+    assert str(gradood.inspect(model, {"pixel_values": X}, ["energy", "knn"])) == str(plain)
+    with pytest.raises(DataError, match=r"a batch has keys \['a'\]"):
+        gradood.inspect(Net(), {"a": X})
+
+
 def test_columns_are_as_wide_as_the_longest_name():
     text = str(gradood.inspect(Net(), X))
     uses = text.partition("\n\n")[2].splitlines()

@@ -62,6 +62,10 @@ def past_the_counter(model):
         parameter.data.mul_(1.01)
 
 
+def one_layer_past_the_counter(model):
+    model.body.bias.data.mul_(1.5)
+
+
 def running_statistics(model):
     model.train()(X)
     model.eval()
@@ -76,6 +80,7 @@ CHANGES = [
     in_place,
     trained,
     past_the_counter,
+    one_layer_past_the_counter,
     running_statistics,
     other_checkpoint,
     lambda model: setattr(model, "fc", nn.Linear(16, 4)),
@@ -83,6 +88,8 @@ CHANGES = [
     lambda model: setattr(model.fc, "weight", nn.Parameter(model.fc.weight * 2)),
     lambda model: setattr(model.fc.weight, "data", model.fc.weight.data + 1),
     lambda model: parametrizations.weight_norm(model.fc),
+    lambda model: setattr(model, "scale", 2.0),
+    lambda model: setattr(model.bn, "eps", 0.5),
 ]
 
 
@@ -144,6 +151,44 @@ def test_a_plain_attribute_is_found_when_it_is_saved(model, monitor, tmp_path):
     model.scale = 2.0
     with pytest.raises(ModelMismatchError, match="logits differ"):
         monitor.save(tmp_path / "x")
+
+
+def test_a_changed_attribute_is_named_when_it_is_used(model, monitor):
+    model.scale, model.bn.eps = 2, 0.5
+    said = r"the model has scale=2; expected 1\.0; bn has eps=0\.5; expected 1e-05"
+    for _ in range(2):
+        with pytest.warns(ModelChangedWarning, match=said):
+            monitor.predict(NEW)
+    model.scale, model.bn.eps = 1.0, 1e-5
+    monitor.predict(NEW)
+    del model.scale
+    Net.scale = 3.0
+    try:
+        with pytest.warns(ModelChangedWarning, match=r"scale=None; expected 1\.0"):
+            monitor.predict(NEW)
+    finally:
+        del Net.scale
+
+
+def test_an_attribute_that_changes_nothing_costs_one_look(model, tmp_path, monkeypatch):
+    model.steps, model.name = 0, "a"
+    monitor = gradood.Monitor(model, "energy").calibrate(HELD)
+    looks = []
+    snapshot = monitor._session.state.calibration_model
+    rerun = snapshot._rerun
+    monkeypatch.setattr(snapshot, "_rerun", lambda: looks.append(1) or rerun())
+    for step in range(4):
+        model.steps, model.bn.momentum = step, 0.1 * step
+        monitor.predict(NEW)
+    assert len(looks) == 2  # steps is 0 in the first round, as it was; momentum is not.
+    model.fc = copy.deepcopy(model.fc)
+    monitor.predict(NEW)
+    model.scale = 4.0
+    with pytest.warns(ModelChangedWarning, match="scale"):
+        monitor.predict(NEW)
+    model.scale = 1.0
+    monitor.predict(NEW)
+    monitor.save(tmp_path / "x")
 
 
 def test_with_a_reason_it_is_saved_and_stamped(model, monitor, tmp_path):
@@ -279,6 +324,16 @@ def test_versions_of_any_tensor():
         tied.weight.add_(1)
     assert not versions.hold()
     assert TensorVersions(nn.Identity()).hold()
+
+
+def test_a_write_past_the_counter_to_any_layer_is_seen():
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(9)))
+    versions = TensorVersions(model)
+    for parameter in model.parameters():
+        parameter.data.mul_(2)
+        assert not versions.hold()
+        parameter.data.div_(2)
+        assert versions.hold()
 
 
 def test_a_torch_without_switches_by_backend_has_full_precision():

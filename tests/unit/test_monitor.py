@@ -10,7 +10,7 @@ from sklearn.covariance import oas
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from gradood import Monitor
+from gradood import Monitor, methods
 from gradood.detectors import GROOD, KNN, MSP, Energy, GradNorm, Mahalanobis, MaxLogit
 from gradood.errors import (
     ConfigError,
@@ -81,11 +81,21 @@ def test_no_detector_is_refused(model, nothing):
 def test_what_is_no_detector_is_refused(model):
     with pytest.raises(ConfigError, match=r"is no detector; give a registry name or an instance"):
         Monitor(model, [Energy])
+    for given in (Energy, [MSP(), Energy], {"a": Energy}):
+        with pytest.raises(ConfigError, match=r"instance: 'energy', or gradood\.Energy\(\)\.$"):
+            Monitor(model, given)
 
 
 def test_a_misspelt_name_is_answered_with_the_closest(model):
     with pytest.raises(UnknownNameError, match="no detector 'enrgy'; did you mean 'energy'"):
         Monitor(model, ["enrgy"])
+    for name, meant in [("ViM", "vim"), ("MSP", "msp"), ("max_logit", "max-logit")]:
+        with pytest.raises(UnknownNameError, match=rf"'{name}'; did you mean '{meant}'\?$"):
+            Monitor(model, name)
+
+
+def test_all_stands_for_every_method(model):
+    assert list(Monitor(model, "all").detectors) == [one.name for one in methods()]
 
 
 def test_what_is_no_model_is_refused():
@@ -205,8 +215,9 @@ def test_other_inputs_than_before_are_refused(fitted):
     for x in (X[:, :1], X.double(), X[0]):
         with pytest.raises(
             DataError, match=r"the input is .*; expected \(batch, 3, 6, 6\) float32"
-        ):
+        ) as caught:
             fitted.score(x)
+        assert "changed since" not in str(caught.value)
     with pytest.raises(DataError, match="meta device"):
         fitted.score(torch.empty(2, 3, 6, 6, device="meta"))
 

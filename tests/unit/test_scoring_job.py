@@ -75,6 +75,23 @@ def test_columns_of_several_detectors(images, tmp_path, combine):
     assert set(summary.flagged) == {"a", "b", *(["decision"] if combine else [])}
 
 
+@pytest.mark.parametrize("combine", [None, "fisher"])
+def test_a_promise_per_class_says_which_rows_their_class_decided(images, tmp_path, combine):
+    monitor = Fake({"a": None, "b": None}, combine, bare=False, per_class=True)
+    (images / "05.png").write_bytes(b"broken")
+    job(images, tmp_path / "out", monitor)
+    heads = ["a.", "b.", *([""] if combine else [])]
+    for i, row in enumerate(rows(tmp_path / "out")):
+        assert {name for name in row if "class_conditional" in name} == {
+            f"{head}class_conditional" for head in heads
+        }
+        for head in heads:
+            expected = i != 5 and int(10 * row[f"{head}score"]) % 2 == 0
+            assert row[f"{head}class_conditional"] is expected
+    with pytest.raises(ConfigError, match="per_class"):
+        job(images, tmp_path / "out", Fake({"a": None, "b": None}, combine, bare=False))
+
+
 def test_one_detector_in_a_list_decides(images, tmp_path):
     job(images, tmp_path / "out", Fake(bare=False))
     assert all(row["score"] == row["mean.score"] for row in rows(tmp_path / "out"))

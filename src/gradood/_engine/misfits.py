@@ -9,6 +9,7 @@ from gradood.taps import Arguments, Network, leaves_of
 __all__ = ["changed_input", "misfit"]
 
 _FIRST = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+_SINGLE = " (a single input needs a batch axis: x[None])"
 
 
 def misfit(module: nn.Module, inputs: Inputs) -> str | None:
@@ -36,6 +37,8 @@ def misfit(module: nn.Module, inputs: Inputs) -> str | None:
             hint = _axes(inputs, rank, first.in_channels)
     elif isinstance(first, nn.Linear) and inputs.shape[1:].numel() != first.in_features:
         expected.append(f"{first.in_features} features")
+        if inputs.numel() == first.in_features:
+            hint = _SINGLE
     if floating and parameter is not None and inputs.dtype != parameter.dtype:
         expected.append(f"{parameter.dtype}".replace("torch.", ""))
         hint = hint or _type(inputs)
@@ -82,7 +85,7 @@ def _kinds(inputs: Inputs) -> dict[str, tuple[torch.dtype, int]]:
 def _axes(inputs: Tensor, rank: int, channels: int | None) -> str:
     """What to type where axes are missing or in another order; empty if that is not plain."""
     if inputs.ndim == rank - 1 and (channels is None or rank < 3 or inputs.shape[0] == channels):
-        return " (a single input needs a batch axis: x[None])"
+        return _SINGLE
     if inputs.ndim == rank == 4 and inputs.shape[-1] == channels:
         return " (channels come first: x.permute(0, 3, 1, 2))"
     return ""

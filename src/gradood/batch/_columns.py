@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from gradood.batch._decoding import Decoded
-from gradood.batch.predictor import Predictor
+from gradood.batch.predictor import Predictor, promises_per_class
 from gradood.data._decode import REMARKS
 from gradood.data._extras import arrow
 from gradood.data.row_source import NAME_REMARK, RowSource
@@ -28,7 +28,8 @@ class Columns:
     """The rows of a shard.
 
     A row that nothing was said about is out-of-distribution, scores +inf and has no p-value: what
-    cannot be scored never reads as in-distribution.
+    cannot be scored never reads as in-distribution. Where the promise holds within each predicted
+    class, ``class_conditional`` says of each row whether its own class alone decided.
 
     Args:
         rows: numbers of the rows.
@@ -46,6 +47,8 @@ class Columns:
         self._score = {head: np.full(count, np.inf) for head in self._heads}
         self._p_value = {head: np.full(count, np.nan) for head in self._heads}
         self._is_ood = {head: np.full(count, True) for head in self._heads}
+        judged = self._heads if promises_per_class(monitor) else ()
+        self._by_class = {head: np.full(count, False) for head in judged}
         self._label = np.full(count, -1, np.int64)
         self._status = ["ok"] * count
         self._error: list[str | None] = [None] * count
@@ -76,6 +79,8 @@ class Columns:
             self._score[head][places] = np.where(finite, score, np.inf)
             self._p_value[head][places] = np.asarray(result.p_value, np.float64)
             self._is_ood[head][places] = np.asarray(result.is_ood, bool) | ~finite
+        for head, column in self._by_class.items():
+            column[places] = np.asarray(self._of(head, answer).class_conditional, bool)
         self._label[places] = np.asarray(answer.label)
         for place, status in zip(places.tolist(), answer.status, strict=True):
             if status != "ok":
@@ -109,6 +114,9 @@ class Columns:
             )
             for part, value in zip(_PARTS, values, strict=True):
                 columns[f"{head}.{part}" if head else part] = value
+            if head in self._by_class:
+                part = "class_conditional"
+                columns[f"{head}.{part}" if head else part] = pa.array(self._by_class[head])
         count = len(self.rows)
         columns |= {
             "label": pa.array(self._label),

@@ -51,6 +51,11 @@ class GraphPredictor:
     def overrides(self) -> tuple[str, ...]:
         return self.judge.overrides
 
+    @property
+    def per_class(self) -> bool:
+        """Whether the promise holds within each predicted class."""
+        return self.judge.record.per_class
+
     def identity(self, preprocess: Mapping[str, Any]) -> Identity:
         """What the scores of a job depend on.
 
@@ -89,6 +94,7 @@ class _Answer(Mapping[str, OnnxResult]):
         self.status = [next((s for s in row if s != "ok"), "ok") for row in statuses]
         if main is not None:
             self.score, self.p_value, self.is_ood = main.score, main.p_value, main.is_ood
+            self.class_conditional = main.class_conditional
 
     def __getitem__(self, name: str) -> OnnxResult:
         return self._results[name]

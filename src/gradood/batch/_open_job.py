@@ -16,7 +16,7 @@ from gradood.batch._settings import Settings
 from gradood.batch._store import Store, open_store
 from gradood.batch._summary import Summary, summary_of
 from gradood.batch._update import Update, coded, contents_digest, updated
-from gradood.batch.predictor import Identity, Predictor
+from gradood.batch.predictor import Identity, Predictor, promises_per_class
 from gradood.data._extras import pillow
 from gradood.data.image_source import ImageSource
 from gradood.data.row_source import RowSource
@@ -183,6 +183,7 @@ def _description(
         },
         "detectors": list(monitor.detectors),
         "combine": monitor.combine,
+        **({"per_class": True} if promises_per_class(monitor) else {}),
         "overrides": list(monitor.overrides),
         "batch_size": settings.batch_size,
         "shard_rows": settings.shard_rows,

@@ -18,13 +18,24 @@ from gradood.taps import out_of_memory
 if TYPE_CHECKING:
     from gradood.monitor import Monitor
 
-__all__ = ["Forward", "Identity", "LoadedPredictor", "Predictor", "load_predictor"]
+__all__ = [
+    "Forward",
+    "Identity",
+    "LoadedPredictor",
+    "Predictor",
+    "load_predictor",
+    "promises_per_class",
+]
 
 _LOG = logging.getLogger(__name__)
 
 
 class Predictor(Protocol):
-    """What a job needs of a `gradood.Monitor`."""
+    """What a job needs of a `gradood.Monitor`.
+
+    Others than a `gradood.Monitor` may have ``per_class``: whether their promise holds within each
+    predicted class, so that their results say `gradood.Result.class_conditional`.
+    """
 
     @property
     def detectors(self) -> Mapping[str, Any]:
@@ -88,6 +99,19 @@ class LoadedPredictor:
         return Identity(
             artifact=self.artifact, model=self.model, preprocess=preprocess, device=kind
         )
+
+
+def promises_per_class(monitor: Predictor) -> bool:
+    """Whether a promise holds within each predicted class, where its samples suffice.
+
+    Args:
+        monitor: that decides.
+    """
+    from gradood.monitor import Monitor
+
+    if isinstance(monitor, Monitor):
+        return monitor.summary().per_class
+    return bool(getattr(monitor, "per_class", False))
 
 
 def load_predictor(

@@ -1,6 +1,7 @@
 """What is wrong with the content of an image file that could not be decoded."""
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 from gradood.data._extras import pillow
@@ -8,7 +9,7 @@ from gradood.errors import BadImageError
 
 __all__ = ["diagnosis", "is_heif"]
 
-_CUT = re.compile(r"truncated|EOF|not enough image data|but only got", re.IGNORECASE)
+_CUT = re.compile(r"truncated|EOF|end of file|not enough image data|but only got", re.IGNORECASE)
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|svg|!--)", re.IGNORECASE)
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -42,7 +43,8 @@ def diagnosis(error: Exception, encoded: bytes | Path) -> BadImageError:
     if isinstance(error, OSError) and error.errno is not None:
         return BadImageError(f"it cannot be opened: {error.strerror or error}.", "unreadable")
     status = "truncated" if _CUT.search(str(error)) or _cut_short(encoded) else "broken"
-    return BadImageError(f"it is broken: {type(error).__name__}: {error}", status)
+    said = str(error).strip()  # libheif ends its sentences with a line of their own.
+    return BadImageError(f"it is broken: {type(error).__name__}: {said}", status)
 
 
 def _unidentified(encoded: bytes | Path) -> BadImageError:
@@ -54,6 +56,8 @@ def _unidentified(encoded: bytes | Path) -> BadImageError:
     if size == 0:
         return BadImageError(f"it is empty: {known}.", "empty")
     kind = next((name for magic, name in _BEGINNINGS if head.startswith(magic)), None)
+    if b"avif" in _brands(head):
+        kind = "AVIF"
     if kind is not None:
         status = "truncated" if _cut_short(encoded) else "broken"
         return BadImageError(f"it begins like {kind} and is broken: {known}.", status)
@@ -77,16 +81,43 @@ def is_heif(encoded: bytes | Path) -> bool:
         head = _size_and_head(encoded)[1]
     except OSError:
         return False
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+    brands = _brands(head)
+    return any(brands.startswith(brand) for brand in _HEIF_BRANDS) and b"avif" not in brands
+
+
+def _brands(head: bytes) -> bytes:
+    """Those that a file of boxes is made for, the main one first; empty of another file."""
+    return head[8 : int.from_bytes(head[:4], "big")] if head[4:8] == b"ftyp" else b""
 
 
 def _cut_short(encoded: bytes | Path) -> bool:
-    """Whether a RIFF file (WebP) is shorter than it says; its decoder does not tell."""
+    """Whether a RIFF file (WebP), or one of boxes (HEIC, AVIF), is shorter than it says; their
+    decoders do not tell."""
     try:
         size, head = _size_and_head(encoded)
     except OSError:
         return False
+    if head[4:8] == b"ftyp":
+        return _box_beyond(encoded, size)
     return head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
+
+
+def _box_beyond(encoded: bytes | Path, size: int) -> bool:
+    """Whether one of the boxes that a file consists of ends after the file."""
+    with BytesIO(encoded) if isinstance(encoded, bytes) else encoded.open("rb") as stream:
+        place = 0
+        while place < size:
+            stream.seek(place)
+            header = stream.read(16)
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:
+                length = int.from_bytes(header[8:], "big")
+            if length == 0:  # It reaches to the end of the file, wherever that is.
+                return False
+            if length < 8 or place + length > size:
+                return place + length > size
+            place += length
+    return False
 
 
 def _size_and_head(encoded: bytes | Path) -> tuple[int, bytes]:

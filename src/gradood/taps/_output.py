@@ -19,6 +19,7 @@ _ENDS = {
     "SafeSoftmax": "probabilities (a softmax is its last operation)",
     "LogSoftmax": "log-probabilities (a log-softmax is its last operation)",
     "Sigmoid": "values from 0 to 1 (a sigmoid is its last operation)",
+    "Hardsigmoid": "values from 0 to 1 (a hard sigmoid is its last operation)",
     "LogSigmoid": "logarithms of values from 0 to 1 (a log-sigmoid is its last operation)",
 }
 _KEEPING = frozenset(

@@ -120,6 +120,9 @@ def test_several_methods_in_one_run(bench):
     assert found["seeds"]["knn"]["all"]["auroc"]["sd"] is None
     assert len(found["ranking"]["mean_rank"]) == len(run["methods"])
     assert f"accuracy on the ID data: {run['id_accuracy']:.2%}" in err
+    stages = [line for line in err.splitlines() if line.endswith(" …")]
+    assert stages[:2] == ["learning from fit …", "scoring id …"]
+    assert "time and memory of each method …" in stages[4:]
 
 
 def test_the_table_has_the_numbers_of_the_json(bench):

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gradood.data._decode import REMARKS, decode, examine
 from gradood.errors import BadImageError
@@ -55,17 +55,23 @@ def status(content, **options):
         (encoded(Image.new("RGBA", (2, 2), (9, 9, 9, 0)), "PNG"), "transparent"),
         (encoded(Image.new("LA", (2, 2), (9, 0)), "WEBP"), "transparent"),
         (b"\0\0\0\x18ftypheic" + bytes(200), "no_decoder"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", "no_decoder"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif\0\0\1\0meta", "truncated"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif\0\0\0\1mdat\0\0\0\0\0\0\1\0", "truncated"),
         (bytes(128) + b"DICM" + bytes(200), "no_decoder"),
     ],
 )
-def test_faults(content, expected, tmp_path):
+def test_faults(content, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradood.data._decode.heif", lambda: None)  # As where it is not installed.
     assert status(content) == expected
     (tmp_path / "x.jpg").write_bytes(content)
     assert status(tmp_path / "x.jpg") == expected
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
 def test_truncated_at_any_length(kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
     content = encoded(picture(), kind)
     found = {}
     for size in range(len(content) - 40):
@@ -77,6 +83,49 @@ def test_truncated_at_any_length(kind):
     assert len([size for size in broken if size > 0.8 * len(content)]) == 0
     assert max(found.pop("truncated")) == len(content) - 41
     assert found == {}
+
+
+def test_heic_is_read_by_its_own_decoder(monkeypatch, tmp_path):
+    class Decoder:
+        @staticmethod
+        def HeifImageFile(source):
+            if isinstance(source, io.BytesIO) and len(source.getvalue()) < 40:
+                raise ValueError("Invalid input: Unexpected end of file\n")
+            return Image.open(io.BytesIO(encoded(picture(), "PNG")))
+
+    monkeypatch.setattr("gradood.data._decode.heif", lambda: Decoder)
+    head = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"
+    for content in (head + b"\0\0\0\x20mdat" + bytes(24), encoded(picture(), "PNG")):
+        (tmp_path / "x").write_bytes(content)
+        for given in (content, tmp_path / "x"):
+            assert decode(given).tobytes() == picture().tobytes()
+    with pytest.raises(BadImageError, match=r"Unexpected end of file$") as caught:
+        decode(head)
+    assert caught.value.status == "truncated"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_not_given_to_the_decoder_of_heic(monkeypatch):
+    monkeypatch.setattr("gradood.data._decode.heif", lambda: None)
+    content = encoded(picture(), "AVIF")
+    expected = decode(content).tobytes()
+    monkeypatch.setattr("gradood.data._decode.heif", object)
+    for brand in (b"avif", b"mif1"):
+        assert decode(content[:8] + brand + content[12:]).tobytes() == expected
+
+
+def test_real_heic():
+    heif = pytest.importorskip("pillow_heif")
+    image, stream = Image.linear_gradient("L").resize((64, 48)).convert("RGB"), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # A quarter turn clockwise.
+    heif.from_pillow(image).save(stream, quality=95, exif=exif.tobytes())
+    found, expected = decode(stream.getvalue()), image.rotate(-90, expand=True)
+    assert found.size == (48, 64)
+    difference = np.asarray(found).astype(int) - np.asarray(expected).astype(int)
+    assert np.abs(difference).mean() < 3
+    for size in range(40, len(stream.getvalue()), 31):
+        assert status(stream.getvalue()[:size]) == "truncated"
 
 
 def test_a_web_page_is_told(tmp_path):

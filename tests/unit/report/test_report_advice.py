@@ -96,6 +96,24 @@ def test_nothing_is_claimed_without_comparisons_or_costs(record):
     assert (pick["method"], pick["text"]) == (None, "Not told: the cost was not measured.")
 
 
+@pytest.mark.parametrize("stage", ["fit", "id"])
+def test_nothing_is_advised_from_data_that_lacks_classes(record, stage):
+    made = deepcopy(record)
+    text = "the fit data has none of 2 of 10 classes"
+    made["runs"][0]["warnings"] = [{"stage": stage, "text": text, "void": True}]
+    for name, method in made["runs"][0]["methods"].items():
+        method["fits"] = name != "c"
+    found = told(made, a=0.9, b=0.8, c=0.7, odin=0.6)
+    assert found["mind"][0]["text"] == f"Warning ({stage}): {text}"
+    if stage == "fit":  # What learned nothing of it is as good as it was.
+        assert {pick["method"] for pick in found["picks"]} == {"c"}
+    else:
+        assert [pick["method"] for pick in found["picks"]] == [None]
+        assert "None is recommended" in found["picks"][0]["text"]
+    made["runs"][0]["warnings"][0]["void"] = False
+    assert told(made, a=0.9, b=0.8, c=0.7, odin=0.6)["picks"][0]["method"] == "a"
+
+
 def test_one_method_alone_and_only_own_passes():
     alone = view_of(arena(drawn_scores(methods=("msp",))))
     assert advice(alone, alone.runs[0])["picks"][0]["method"] == "msp"

@@ -213,6 +213,7 @@ NO_LOGITS = {
     "softmax of a temperature": lambda z: (z / 3).softmax(1),
     "log-softmax": lambda z: z.log_softmax(1),
     "sigmoid": torch.sigmoid,
+    "hard sigmoid": F.hardsigmoid,
     "log of a softmax": lambda z: z.softmax(1).log(),
     "scaled log-softmax": lambda z: 2.5 * z.log_softmax(1),
     "negated log-softmax": lambda z: -z.log_softmax(1),
