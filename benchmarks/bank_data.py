@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -27,7 +28,11 @@ OUTLIERS = {
 }
 FILES = {"test": "cifar10_test", **OUTLIERS, "fit_a": "cifar10_train_a", "fit_b": "cifar10_train_b"}
 Sets = dict[str, Tensor]
+LENGTH = 20.0
+"""Of the features that a drawn direction stands for: about that of a ResNet-50's."""
 _GROUPS, _RANK = 8, 32
+_OWN = 15.0
+"""Mean logit of a class's own mean direction."""
 
 
 def features(given: argparse.Namespace) -> None:
@@ -97,14 +102,40 @@ class Drawn:
 
     def known(self, rows: int) -> Iterator[Tensor]:
         """Directions in blocks of at most 4,096."""
+        return (x for x, _ in self.labeled(rows))
+
+    def labeled(self, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, and their classes."""
         for start in range(0, rows, 4096):
             yield self._around(min(4096, rows - start), 0.0)
 
     def outliers(self, rows: int, mix: float) -> Tensor:
         """Directions about centers of which a share `mix` of the square is new."""
-        return self._around(rows, mix)
+        return self._around(rows, mix)[0]
 
-    def _around(self, rows: int, mix: float) -> Tensor:
+    def head(self) -> nn.Linear:
+        """Products of features of length `LENGTH` with the class means, about the common mean.
+
+        The means are those of a rectified normal variable, in closed form.
+        """
+        means = torch.empty_like(self._centers)
+        for group, basis in enumerate(self._bases):
+            spread = (0.36 + basis.square().sum(0)).sqrt()
+            shift = self._centers[group::_GROUPS] - 0.2
+            place = shift / spread
+            density = torch.exp(-place.square() / 2) / math.tau**0.5
+            above = (1 + torch.erf(place / 2**0.5)) / 2
+            means[group::_GROUPS] = shift * above + spread * density
+        means = polar(means).unit
+        common = means.mean(0)
+        own = means - common
+        sharpness = _OWN / (own * means).sum(1).mean()
+        head = nn.Linear(*reversed(own.shape))
+        weight = sharpness * own / LENGTH
+        head.load_state_dict({"weight": weight, "bias": -LENGTH * weight @ common})
+        return head.eval()
+
+    def _around(self, rows: int, mix: float) -> tuple[Tensor, Tensor]:
         label = torch.randint(len(self._centers), (rows,), generator=self._random)
         centers = self._centers[label]
         if mix:
@@ -114,7 +145,7 @@ class Drawn:
         for group, basis in enumerate(self._bases):
             own = (label % _GROUPS == group).nonzero()[:, 0]
             x[own] += self._normal(len(own), _RANK) @ basis
-        return polar(torch.relu(x)).unit
+        return polar(torch.relu(x)).unit, label
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self._random)
@@ -126,25 +157,34 @@ def drawn(
     """Directions to fit on, queries of three sets, and the number of classes."""
     source = Drawn(width, classes, seed)
     fit = torch.cat(list(source.known(rows)))
-    return fit, _queries(source, queries), classes
+    return fit, query_sets(source, queries), classes
 
 
-def _queries(source: Drawn, queries: int) -> Sets:
+def query_sets(source: Drawn, count: int) -> Sets:
+    """Known ones, and outliers near and far."""
     return {
-        "test": torch.cat(list(source.known(queries))),
-        "near": source.outliers(queries, 0.1),
-        "far": source.outliers(queries, 0.25),
+        "test": torch.cat(list(source.known(count))),
+        "near": source.outliers(count, 0.1),
+        "far": source.outliers(count, 0.25),
     }
 
 
 def draw(given: argparse.Namespace) -> None:
-    """Write a file of drawn directions, and queries beside it."""
+    """Write a file of drawn directions, their logits and classes, and queries beside it."""
     given.folder.mkdir(parents=True, exist_ok=True)
     source = Drawn(given.width, given.classes, given.seed)
-    with (given.folder / "fit.f32").open("wb") as file:
-        for block in source.known(given.rows):
+    head, labels = source.head(), []
+    weight, bias = (p.detach().numpy() for p in (head.weight, head.bias))
+    np.savez(given.folder / "head.npz", weight=weight, bias=bias)
+    with (given.folder / "fit.f32").open("wb") as file, torch.inference_mode():
+        logits = (given.folder / "logits.f32").open("wb")
+        for block, own in source.labeled(given.rows):
             file.write(block.numpy().data)
-    found = {name: x.numpy() for name, x in _queries(source, 1000).items()}
+            logits.write(head(LENGTH * block).numpy().data)
+            labels.append(own.numpy())
+        logits.close()
+    np.save(given.folder / "labels.npy", np.concatenate(labels))
+    found = {name: x.numpy() for name, x in query_sets(source, 1000).items()}
     np.savez(given.folder / "queries.npz", allow_pickle=False, **found)
     facts = {name: getattr(given, name) for name in ("rows", "width", "classes", "seed")}
     (given.folder / "facts.json").write_text(json.dumps(facts))

@@ -6,16 +6,14 @@
     python benchmarks/banks.py draw BIG [--rows 1281167] [--width 2048] [--seed 2]
     python benchmarks/banks.py fit BIG [--bits 4] [--samples N] --out fit-4.json
     python benchmarks/banks.py fit BIG --method vim --rows 200000 --out fit-vim.json
-    python benchmarks/banks.py beside BIG --out beside.json  # searches and a forward pass, in turns
-    python benchmarks/banks.py search BIG [--queries 400] --out big.json
     python benchmarks/banks.py forward --out forward.json    # a network of ResNet-50's cost
 
-`features` writes the inputs of the network's last layer. `choose` compares forms of a bank on sets
-that `measure` and `search` do not report: mnist and tinyimagenet_aux on ResNet-20, the readings of
-other networks in CACHES (folders with `fit.npz`, `test.npz` and outliers), and a drawn set of seed
-1. A product quantizer is trained where faiss is installed. Rates are per second of the CPU, of one
-thread. BIG is a folder for a file of `--rows`
-directions in float32, which is searched as it lies there (memory-mapped).
+`features` writes the inputs of the network's last layer. `choose` compares forms of a bank of `knn`
+on sets that `measure` and `bank_large.py` do not report (`bank_choice.py` does so for `nnguide` and
+`grood`): mnist and tinyimagenet_aux on ResNet-20, the readings of other networks in CACHES (folders
+with `fit.npz`, `test.npz` and outliers), and a drawn set of seed 1. A product quantizer is trained
+where faiss is installed. Rates are per second of the CPU, of one thread. BIG is a folder for a file
+of `--rows` directions in float32 and their logits, which `bank_large.py` searches as it lies there.
 """
 
 import argparse
@@ -130,13 +128,19 @@ BOUNDED: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
     ("knn", {"bits": 32}, {"bits": 8}),
     ("knn", {"bits": 32}, {"bits": 8, "samples": 25_000}),
     ("knn", {"bits": 32}, {"samples": 50_000 // SHARE}),
+    ("grood", {"ood_prototype": "class-mean"}, {"bits": 4, "samples": 40_000}),
     ("grood", {"ood_prototype": "class-mean"}, {"samples": 50_000 // SHARE}),
+    ("nnguide", {"alpha": 1.0}, {"bits": 4, "samples": 44_000}),
+    ("nnguide", {"alpha": 1.0}, {"bits": 4}),
     ("nnguide", {"alpha": 1.0}, {"samples": 50_000 // SHARE}),
     ("nnguide", {}, {"samples": 500}),
     ("vim", {}, {"alpha_samples": 50_000 // SHARE}),
     ("open-max", {}, {"tail_samples": 50_000 // SHARE}),
 )
-"""Method, options of the exact form, and those that bound it."""
+"""Method, options of the exact form, and those that bound it.
+
+With lengths beside the codes, a few samples less than all are an eighth of the memory.
+"""
 
 
 def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -181,48 +185,6 @@ def anonymous() -> float:
     """MiB of this process that are no file's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith("RssAnon")) / 1024
-
-
-def search(given: argparse.Namespace) -> dict[str, Any]:
-    """AUROC and queries per second of each form, on the large set."""
-    fit, sets, facts = big(given.folder)
-    sets = {name: x[: given.queries] for name, x in sets.items()}
-    rows, k = len(fit), auto(len(fit), facts["classes"])
-    found: dict[str, Any] = {
-        "rows": rows,
-        "width": fit.shape[1],
-        "queries": given.queries,
-        "forms": {},
-    }
-
-    def add(form: str, bank: AnyBank, k: int, size: float, turned: bool = False) -> None:
-        start = time.process_time()
-        scores = scored(bank, sets, k, turned=turned)
-        seconds = (time.process_time() - start) / sum(map(len, sets.values()))
-        start = time.process_time()
-        scored(bank, {"test": sets["test"][:1]}, k, turned=turned)
-        found["forms"][form] = {
-            "auroc": aurocs(scores),
-            "k": k,
-            "bytes": int(size),
-            "queries_per_second": round(1 / seconds, 2),
-            "seconds_alone": round(time.process_time() - start, 3),
-            "anonymous_MiB": round(anonymous()),
-        }
-        print(form, found["forms"][form], flush=True)
-        given.out.write_text(json.dumps(found, indent=1))
-
-    codes = Codes(
-        torch.cat([Codes.of(part, 4).packed for part in fit.split(4096)]), fit.shape[1], 4
-    )
-    bank = Bank(CodedPolar(codes, torch.zeros(rows, dtype=torch.float64)))
-    add("4 bits, rotated", bank, k, codes.packed.numel(), True)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
-    part = fit[order[: rows // SHARE].sort().values]
-    add("sample, k scaled", Bank(polar_of(part)), max(1, round(k / SHARE)), 4 * part.numel())
-    del part
-    add("exact, memory-mapped", Bank(polar_of(fit)), k, 4 * fit.numel())
-    return found
 
 
 def detector_of(given: argparse.Namespace) -> Any:
@@ -275,38 +237,6 @@ def fit_big(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def beside(given: argparse.Namespace) -> dict[str, Any]:
-    """Searches of each form of the bank and a forward pass of ResNet-50's size, in turns."""
-    fit, sets, facts = big(given.folder)
-    k, queries = auto(len(fit), facts["classes"]), polar_of(sets["test"][:64])
-    turned = polar_of(rotated(queries.unit))
-    codes = Codes(
-        torch.cat([Codes.of(part, 4).packed for part in fit.split(4096)]), fit.shape[1], 4
-    )
-    order = torch.randperm(len(fit), generator=torch.Generator().manual_seed(0))
-    part = fit[order[: len(fit) // SHARE].sort().values]
-    network = bank_data.bottleneck_network().eval()
-    images = torch.randn(16, 3, 224, 224)
-    coded = Bank(CodedPolar(codes, torch.zeros(len(fit), dtype=torch.float64)))
-    sample, exact = Bank(polar_of(part)), Bank(polar_of(fit))
-    jobs: dict[str, tuple[int, Any]] = {
-        "a forward pass": (len(images), lambda: network(images)),
-        "4 bits, rotated": (64, lambda: kth_distance(turned, coded, k)),
-        "sample, k scaled": (64, lambda: kth_distance(queries, sample, max(1, round(k / SHARE)))),
-        "exact, memory-mapped": (64, lambda: kth_distance(queries, exact, k)),
-    }
-    found: dict[str, list[list[float]]] = {name: [] for name in jobs}
-    with torch.inference_mode():
-        for _ in range(given.rounds):
-            for name, (count, job) in jobs.items():
-                clocks = time.process_time(), time.perf_counter()
-                job()
-                spent = time.process_time() - clocks[0], time.perf_counter() - clocks[1]
-                found[name].append([round(count / seconds, 2) for seconds in spent])
-                print(name, found[name][-1], flush=True)
-    return {"rows": len(fit), "width": fit.shape[1], "per_second_of_cpu_and_of_clock": found}
-
-
 def forward(given: argparse.Namespace) -> dict[str, Any]:
     """Images per second of a network of ResNet-50's layers, with random weights."""
     network, found = bank_data.bottleneck_network().eval(), {}
@@ -331,9 +261,7 @@ def main() -> None:
         "measure": measure,
         "draw": bank_data.draw,
         "fit": fit_big,
-        "search": search,
         "forward": forward,
-        "beside": beside,
     }
     for name in actions:
         step = steps.add_parser(name)
@@ -345,10 +273,9 @@ def main() -> None:
         for option, default in (("rows", 1_281_167), ("width", 2048), ("classes", 1000)):
             step.add_argument(f"--{option}", type=int, default=default)
         step.add_argument("--seed", type=int, default=2)
-        step.add_argument("--queries", type=int, default=400)
+        step.add_argument("--queries", type=int, default=1500)
         step.add_argument("--bits", type=int)
         step.add_argument("--method", default="knn")
-        step.add_argument("--rounds", type=int, default=3)
         step.add_argument("--samples", type=int)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -132,6 +132,12 @@ OPTIONS = (
     _of("gram:layers", "frozen", lambda: gradood.Gram(layers=["norm1"], powers=(4, 2, 3))),
     _of("low-dim-grad:few", "mlp", lambda: gradood.LowDimGrad(k=2, samples=80)),
     _of("nnguide:all", "transformer", lambda: gradood.NNGuide(k=3, alpha=1.0)),
+    _of("nnguide:codes", "mlp", lambda: gradood.NNGuide(k=3, alpha=1.0, bits=4)),
+    _of(
+        "grood:codes",
+        "plain-cnn",
+        lambda: gradood.GROOD(ood_prototype="class-mean", bank="all", bits=8),
+    ),
     _of("knn:codes", "plain-cnn transformer", lambda: gradood.KNN(bits=4)),
     _of("knn:sample", "mlp", lambda: gradood.KNN(k=4, bits=8, normalize=False, samples=4000)),
     _of("knn:euclidean", "gelu-mlp frozen", lambda: gradood.KNN(k=3, normalize=False)),

@@ -10,11 +10,16 @@ from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.banks import (
-    bounded_rows,
+    Bits,
+    KeptVectors,
+    check_bits,
     check_samples,
+    coded_bank_state,
+    codes_note,
     sample_state,
     samples_note,
     scaled_neighbor,
+    search_in,
 )
 from gradood.detectors._shared.fit_data import check_neighbors
 from gradood.detectors._shared.labels import check_labels, present
@@ -31,11 +36,16 @@ from gradood.evidence import (
     Evidence,
     Read,
 )
-from gradood.functional.grood import gradient_bank, ood_gradient, prototype_distances
-from gradood.functional.kept_rows import KeptRows
+from gradood.functional.codes import CodedVectors, Codes
+from gradood.functional.grood import (
+    coded_gradients,
+    gradient_bank,
+    ood_gradient,
+    prototype_distances,
+)
 from gradood.functional.moments import ClassMoments, Extremes
-from gradood.functional.neighbors import Bank, Polar, kth_distance
-from gradood.functional.score_terms import neighbor_terms
+from gradood.functional.neighbors import AnyBank, CodedPolar, Polar, kth_distance
+from gradood.functional.score_terms import followed_distance, neighbor_terms
 from gradood.taps import Network
 
 __all__ = ["GROOD"]
@@ -58,7 +68,7 @@ class _Statistics:
     """
 
     prototypes: ClassMoments
-    bank: KeptRows | None
+    bank: KeptVectors | None
     inputs: Extremes | None
     mixing: EarlyMixing | None
 
@@ -90,11 +100,14 @@ class GROOD(Learner[_Statistics]):
         score: ``"neighbour"``, or ``"norm"`` for π_o alone, which needs no bank.
         bank: gradients of ``"correct"``ly classified fit samples or of ``"all"``.
         k: which neighbor.
-        samples: fit features kept for the bank at most, chosen by content; None for all, or as many
-            as 1 GiB holds, with a warning. The neighbor compared with becomes k · kept / seen.
+        samples: fit features kept for the bank at most, chosen by content; None for all. The
+            neighbor compared with becomes k · kept / seen.
+        bits: of each number in the bank: 32; 8 or 4, in a quarter or an eighth of the memory, of
+            features and then of gradients; or ``"auto"``, which is 32 up to 1 GiB, and above that
+            4 (8 for features of fewer than 128 units), with a warning.
 
-    Cost: the forward pass and an exact search of the bank; keeps fit features up to 1 GiB, and for
-    synthetic outliers the early means of as many classes as fit in 512 MB.
+    Cost: the forward pass and a search of the whole bank; keeps fit features, and for synthetic
+    outliers the early means of as many classes as fit in 512 MB.
 
     >>> GROOD(ood_prototype="class-mean")
     GROOD(ood_prototype='class-mean')
@@ -104,8 +117,8 @@ class GROOD(Learner[_Statistics]):
     title = "Distance of the gradient at an OOD prototype to the fit data's."
     needs = ("features", "head", "labels", "early layer (fit)")
     cost = (
-        "one forward; one fit pass; keeps fit features up to 1 GiB (or samples of them) and "
-        "searches them exactly"
+        "one forward; one fit pass; keeps all fit features and searches them exactly, above 1 GiB "
+        "in 4 or 8 bits per number (bits, samples)"
     )
     fails_when = (
         "The OOD prototype falls among the class prototypes (their mean, on networks whose unknown "
@@ -120,12 +133,14 @@ class GROOD(Learner[_Statistics]):
         "prototypes: float seen features",
         "ood: float features",
         "unit?: float bank features",
+        "codes?: byte bank _",
+        "bits?: int",
         "log_length?: float bank",
         "k?: int",
         "kept?: int",
         "seen?: int",
     )
-    later: ClassVar[Mapping[str, Any]] = {"samples": None}
+    later: ClassVar[Mapping[str, Any]] = {"bits": "auto", "samples": None}
 
     def __init__(
         self,
@@ -138,6 +153,7 @@ class GROOD(Learner[_Statistics]):
         bank: Literal["correct", "all"] = "correct",
         k: int = 1,
         samples: int | None = None,
+        bits: Bits = "auto",
     ) -> None:
         _check_kind(ood_prototype)
         require(0 <= mix <= 1, "mix", mix, "a number from 0 to 1")
@@ -146,7 +162,9 @@ class GROOD(Learner[_Statistics]):
         require(bank in ("correct", "all"), "bank", bank, "'correct' or 'all'")
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
         check_samples(samples)
+        check_bits(bits)
         self.samples = samples
+        self.bits: Bits = bits
         self.ood_prototype = ood_prototype
         self.mix = mix
         self.n_synthetic = n_synthetic
@@ -175,7 +193,7 @@ class GROOD(Learner[_Statistics]):
         if self.score == "neighbour":
             right = logits.argmax(1) == labels
             chosen = right if self.bank == "correct" else torch.ones_like(right)
-            bank = bounded_rows(self.samples, key=keys[chosen], features=features[chosen])
+            bank = KeptVectors.of(keys[chosen], features[chosen], self.samples, self.bits)
         if "maps" in evidence:
             mixing = EarlyMixing.of(evidence["maps"], logits, labels, keys, self.n_synthetic)
         return _Statistics(
@@ -195,24 +213,31 @@ class GROOD(Learner[_Statistics]):
         state = {"prototypes": prototypes, "ood": ood}
         if seen.bank is None:
             return state
-        features = seen.bank.table()["features"]
-        if seen.bank.seen < self.k:
+        rows, table = seen.bank.rows, seen.bank.rows.table()
+        size = len(table["key"])
+        if rows.seen < self.k:
             raise DataError(
-                f"grood with k={self.k}, bank={self.bank!r} has {len(features)} fit samples in its "
+                f"grood with k={self.k}, bank={self.bank!r} has {size} fit samples in its "
                 "bank; give more, or bank='all'."
             )
-        state |= sample_state(seen.bank, self.name, self.samples, "samples")
+        state |= sample_state(rows, self.name, self.samples, "samples")
         k = self.k
         if "seen" in state:
-            k = scaled_neighbor(k, len(features), seen.bank.seen)
-            state["k"] = torch.tensor(k, device=features.device)
-        check_neighbors(len(features), k, self.name, network.classes)
-        vectors = gradient_bank(features, prototypes, ood).vectors
+            k = scaled_neighbor(k, size, rows.seen)
+            state["k"] = torch.tensor(k, device=ood.device)
+        check_neighbors(size, k, self.name, network.classes)
+        if seen.bank.coded:
+            codes = Codes(table["codes"], len(ood), seen.bank.bits)
+            coded = CodedVectors(codes, table["log_length"].exp().float())
+            gradients = coded_gradients(coded, prototypes, ood)
+            rows = gradients.unit.packed, gradients.log_length
+            return state | coded_bank_state(*rows, coded.codes.bits, self.name, self.bits)
+        vectors = gradient_bank(table["vectors"], prototypes, ood).vectors
         return {**state, "unit": vectors.unit, "log_length": vectors.log_length}
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""
-        return samples_note(state)
+        return (*codes_note(state), *samples_note(state))
 
     def _ood_features(
         self, prototypes: Tensor, seen: _Statistics, network: Network, plan: Plan
@@ -233,8 +258,14 @@ class GROOD(Learner[_Statistics]):
         gradient = ood_gradient(evidence.features, state["prototypes"], state["ood"])
         if self.score == "norm":
             return gradient.log_length.exp()
-        bank = Bank(Polar(state["unit"], state["log_length"]))
-        return kth_distance(gradient, bank, int(state["k"]) if "k" in state else self.k)
+        query, bank, k = self._search(gradient, state)
+        if query.unit.requires_grad and isinstance(bank.vectors, CodedPolar):
+            return followed_distance(query, bank, k)
+        return kth_distance(query, bank, k)
+
+    def _search(self, gradient: Polar, state: State) -> tuple[Polar, AnyBank, int]:
+        """Queries, what they are compared with, and which neighbor counts."""
+        return *search_in(state, gradient), int(state["k"]) if "k" in state else self.k
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
@@ -245,8 +276,7 @@ class GROOD(Learner[_Statistics]):
 
             return feature_terms(norm, reference.features, evidence.features)
         gradient = ood_gradient(evidence.features, state["prototypes"], state["ood"])
-        bank = Bank(Polar(state["unit"], state["log_length"]))
-        units = neighbor_terms(gradient, bank, int(state["k"]) if "k" in state else self.k)
+        units = neighbor_terms(*self._search(gradient, state))
         return Terms(units, units.new_zeros(len(units)))
 
 

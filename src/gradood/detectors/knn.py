@@ -9,27 +9,21 @@ from torch import Tensor
 from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.banks import (
     Bits,
-    KeptDirections,
+    KeptVectors,
+    check_bits,
     check_samples,
+    coded_bank_state,
     codes_note,
     sample_state,
     samples_note,
     scaled_neighbor,
-    warn_of_bound,
+    search_in,
 )
 from gradood.detectors._shared.fit_data import auto_neighbors, check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, Evidence
-from gradood.functional.codes import Codes, rotated
-from gradood.functional.neighbors import (
-    Bank,
-    CodedPolar,
-    Polar,
-    by_length,
-    kth_distance,
-    polar,
-)
+from gradood.functional.neighbors import AnyBank, Bank, Polar, kth_distance, polar
 from gradood.functional.score_terms import followed_distance, neighbor_terms
 from gradood.taps import Network
 
@@ -41,7 +35,7 @@ _DENSE = 1 << 26
 
 
 @final
-class KNN(Learner[KeptDirections]):
+class KNN(Learner[KeptVectors]):
     """Distance to the k-th nearest training feature [sun2022knn].
 
     Reads the features; keeps all of the fit data's. Assumes nothing but that known inputs have
@@ -109,7 +103,7 @@ class KNN(Learner[KeptDirections]):
     ) -> None:
         whole = isinstance(k, int) and k > 0
         require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
-        require(bits in ("auto", 4, 8, 32), "bits", bits, "4, 8, 32 or 'auto'")
+        check_bits(bits)
         check_samples(samples)
         self.k: int | Literal["auto"] = k
         self.normalize = normalize
@@ -127,16 +121,20 @@ class KNN(Learner[KeptDirections]):
         """Features; content keys in a fit, to order them by."""
         return Plan((FEATURES,), fit_reads=(FEATURES, KEYS))
 
-    def accumulate(self, evidence: Evidence) -> KeptDirections:
+    def accumulate(self, evidence: Evidence) -> KeptVectors:
         """All features, or codes of them, or those with the smallest keys."""
         vectors = self._vectors(evidence.features)
-        return KeptDirections.of(evidence[KEYS], vectors, self.samples, self.bits)
+        return KeptVectors.of(evidence[KEYS], vectors, self.samples, self.bits)
 
-    def finish(self, kept: KeptDirections, network: Network, plan: Plan) -> State:
+    def finish(self, kept: KeptVectors, network: Network, plan: Plan) -> State:
         """The bank, sorted."""
         table = kept.rows.table()
         check_finite(table["log_length"], self.name)
-        state = _coded_bank(table, kept.bits) if kept.coded else _exact_bank(table)
+        if kept.coded:
+            rows = table["codes"], table["log_length"]
+            state = coded_bank_state(*rows, kept.bits, self.name, self.bits)
+        else:
+            state = _exact_bank(table)
         samples, seen = len(table["key"]), kept.rows.seen
         state |= sample_state(kept.rows, self.name, self.samples, "samples")
         if self.k == "auto":
@@ -148,16 +146,11 @@ class KNN(Learner[KeptDirections]):
             check_neighbors(samples, k, self.name, network.classes)
         if self.k == "auto" or samples < seen:
             state["k"] = torch.tensor(k, device=table["key"].device)
-        if kept.coded and self.bits == "auto":
-            meant = f"bits=32 to keep them as they are, or bits={kept.bits} if it is meant"
-            warn_of_bound(self.name, self.notes(state)[0], meant)
         return state
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""
-        codes = state.get("codes")
-        coded = () if codes is None else (codes_note(codes, int(state["bits"])),)
-        return (*coded, *samples_note(state))
+        return (*codes_note(state), *samples_note(state))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
@@ -171,36 +164,13 @@ class KNN(Learner[KeptDirections]):
         units = neighbor_terms(*self._search(evidence, state))
         return Terms(units, units.new_zeros(len(units)))
 
-    def _search(
-        self, evidence: Evidence, state: State
-    ) -> tuple[Polar, Bank[Polar] | Bank[CodedPolar], int]:
+    def _search(self, evidence: Evidence, state: State) -> tuple[Polar, AnyBank, int]:
         """Queries, what they are compared with, and which neighbor counts."""
-        query = self._vectors(evidence.features)
         stated = self.k == "auto" or "kept" in state
         k = int(state["k"]) if stated else int(self.k)
-        if "codes" not in state:
-            return query, Bank(Polar(state["unit"], state["log_length"])), k
-        width = evidence.features.shape[1]
-        lengths = state.get("log_length")
-        if lengths is None:
-            lengths = query.log_length.new_zeros(len(state["codes"]))
-        codes = Codes(state["codes"], width, int(state["bits"]))
-        bank = Bank(CodedPolar(codes, lengths))
-        return Polar(rotated(query.unit), query.log_length), bank, k
+        return *search_in(state, self._vectors(evidence.features)), k
 
 
 def _exact_bank(table: dict[str, Tensor]) -> dict[str, Tensor]:
     bank = Bank.of(Polar(table["unit"], table["log_length"])).vectors
     return {"unit": bank.unit, "log_length": bank.log_length}
-
-
-def _coded_bank(table: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
-    """Codes by ascending length; lengths that are all 1 are not kept."""
-    codes, length = table["codes"], table["log_length"]
-    order = by_length(length)
-    if order is not None:
-        codes, length = codes[order], length[order]
-    state = {"codes": codes, "bits": torch.tensor(bits, device=codes.device)}
-    if bool((length != 0).any()):
-        state["log_length"] = length
-    return state

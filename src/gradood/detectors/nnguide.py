@@ -9,8 +9,12 @@ from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, feature_terms
 from gradood.detectors._shared.banks import (
-    bounded_rows,
+    Bits,
+    KeptVectors,
+    check_bits,
     check_samples,
+    codes_note,
+    codes_state,
     sample_state,
     samples_note,
 )
@@ -18,11 +22,11 @@ from gradood.detectors._shared.fit_data import check_finite, check_neighbors
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import FEATURES, KEYS, LOGITS, Evidence
+from gradood.functional.codes import CodedVectors, Codes, rotated
 from gradood.functional.directions import directions
 from gradood.functional.gradnorm import linear_logits
-from gradood.functional.kept_rows import KeptRows
 from gradood.functional.logits import energy
-from gradood.functional.nnguide import guidance, nearest_guides
+from gradood.functional.nnguide import Guides, guidance, nearest_guides
 from gradood.functional.samples import Selection
 from gradood.taps import Network
 
@@ -36,7 +40,7 @@ _MOST = 10
 class _Statistics:
     """Scaled directions of a share of the samples, and of the least that make a bank."""
 
-    share: KeptRows
+    share: KeptVectors
     least: Selection
 
 
@@ -56,8 +60,9 @@ class NNGuide(Learner[_Statistics]):
             of the bank where that is fewer.
         alpha: share of the fit data in the bank, above 0 to 1, chosen by content; 500 samples at
             least, or all. 1 % in the paper's ImageNet setting and in OpenOOD.
-        samples: in the bank at most, if that share is more; None for the share, or as many as 1 GiB
-            holds, with a warning.
+        samples: in the bank at most, if that share is more; None for the share.
+        bits: of each number in the bank: 32; 8 or 4, in a quarter or an eighth of the memory; or
+            ``"auto"``, which is 32 up to 1 GiB.
 
     Cost: the forward pass; bank · width multiplications per image, and as many numbers kept.
 
@@ -68,7 +73,10 @@ class NNGuide(Learner[_Statistics]):
     name = "nnguide"
     title = "Energy times the mean similarity to the nearest confident features."
     needs = ("features", "logits")
-    cost = "one forward; one fit pass; keeps 1 % of the fit features (alpha), up to 1 GiB (samples)"
+    cost = (
+        "one forward; one fit pass; keeps 1 % of the fit features (alpha, samples), above 1 GiB in "
+        "4 or 8 bits per number (bits)"
+    )
     fails_when = (
         "The log-sum-exp of the logits has no common sign, so that the product of two of them "
         "loses its meaning, or the bank is so small that it misses classes (raise alpha)."
@@ -79,9 +87,16 @@ class NNGuide(Learner[_Statistics]):
         "guides"
     )
     labels = False
-    state_shapes = ("guides: float samples features", "kept?: int", "seen?: int")
+    state_shapes = (
+        "guides?: float samples features",
+        "codes?: byte samples _",
+        "bits?: int",
+        "length?: float samples",
+        "kept?: int",
+        "seen?: int",
+    )
     published: ClassVar[Mapping[str, Any]] = {"k": 10}
-    later: ClassVar[Mapping[str, Any]] = {"samples": None}
+    later: ClassVar[Mapping[str, Any]] = {"bits": "auto", "samples": None}
 
     def __init__(
         self,
@@ -89,6 +104,7 @@ class NNGuide(Learner[_Statistics]):
         k: int | Literal["auto"] = "auto",
         alpha: float = 0.01,
         samples: int | None = None,
+        bits: Bits = "auto",
     ) -> None:
         whole = isinstance(k, int) and k > 0
         require(k == "auto" or whole, "k", k, "a whole number > 0, or 'auto'")
@@ -96,7 +112,9 @@ class NNGuide(Learner[_Statistics]):
         self.k: int | Literal["auto"] = k
         self.alpha = alpha
         check_samples(samples)
+        check_bits(bits)
         self.samples = samples
+        self.bits: Bits = bits
 
     def _k(self, bank: int) -> int:
         return max(1, min(_MOST, bank // 2)) if self.k == "auto" else self.k
@@ -114,46 +132,58 @@ class NNGuide(Learner[_Statistics]):
         fewest = _LEAST if self.samples is None else min(_LEAST, self.samples)
         chosen = keys <= round(self.alpha * 2**64) - 2**63 - 1
         return _Statistics(
-            share=bounded_rows(self.samples, key=keys[chosen], guides=guides[chosen]),
+            share=KeptVectors.of(keys[chosen], guides[chosen], self.samples, self.bits),
             least=Selection.of(max(self._k(fewest), fewest), key=keys, guides=guides),
         )
 
     def finish(self, seen: _Statistics, network: Network, plan: Plan) -> State:
         """The bank."""
-        share, least = (kept.tensors()["guides"] for kept in (seen.share, seen.least))
-        guides = share if len(share) > len(least) else least
-        check_neighbors(
-            len(guides), self._k(len(guides)), self.name, network.classes, averaged=True
-        )
-        check_finite(guides, self.name, "features or logits")
-        if not bool((guides != 0).any()):
+        share, least = seen.share.rows.table(), seen.least.tensors()
+        few = len(share["key"]) < len(least["key"])
+        coded = seen.share.coded
+        if len(share["key"]) <= len(least["key"]):
+            kept = KeptVectors.of(least["key"], least["guides"], None, self.bits)
+            share, coded = kept.rows.table(), kept.coded
+        size = len(share["key"])
+        check_neighbors(size, self._k(size), self.name, network.classes, averaged=True)
+        lengths = share["log_length"].exp() if coded else share["vectors"]
+        check_finite(lengths, self.name, "features or logits")
+        if not bool((lengths != 0).any()):
             raise DataError(
                 "nnguide was fitted on features that are all zero, to which every feature is as "
                 "similar; give inputs that the network responds to."
             )
-        state = {"guides": guides.clone(memory_format=torch.contiguous_format)}
-        if len(share) >= len(least):
-            state |= sample_state(seen.share, self.name, self.samples, "samples")
+        if coded:
+            state = codes_state(share["codes"], seen.share.bits, self.name, self.bits)
+            state["length"] = lengths.float()
+        else:
+            state = {"guides": share["vectors"].clone(memory_format=torch.contiguous_format)}
+        if not few:
+            state |= sample_state(seen.share.rows, self.name, self.samples, "samples")
         return state
 
     def notes(self, state: State) -> tuple[str, ...]:
         """How the bank is bounded."""
-        return samples_note(state)
+        return (*codes_note(state), *samples_note(state))
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
         """Scores (batch,)."""
-        k = self._k(len(state["guides"]))
-        similar = guidance(directions(evidence.features), state["guides"], k)
+        guides = _guides(state, evidence)
+        units = directions(evidence.features)
+        similar = guidance(_turned(units, guides), guides, self._k(len(guides)))
         return energy(evidence.logits) * similar
 
     def terms(self, evidence: Evidence, state: State, reference: Evidence) -> Terms:
         """See `attribution`."""
-        units, k = directions(evidence.features), self._k(len(state["guides"]))
-        near = state["guides"].double()[nearest_guides(units, state["guides"], k)].mean(1)
+        units, guides = directions(evidence.features), _guides(state, evidence)
+        query, k = _turned(units, guides), self._k(len(guides))
+        near = guides[nearest_guides(query, guides, k)].double().mean(1)
+        if isinstance(guides, CodedVectors):
+            near = near @ rotated(torch.eye(near.shape[1]).to(near)).T
         head = evidence.linear
         beyond = evidence.logits - linear_logits(evidence.features, head.weight, head.bias)
         # Of the guides' own type.
-        rounding = guidance(units, state["guides"], k) - (units * near).sum(1)
+        rounding = guidance(query, guides, k) - (units * near).sum(1)
 
         def score(points: Tensor, rows: Tensor) -> Tensor:
             logits = linear_logits(points, head.weight, head.bias) + beyond[rows]
@@ -161,3 +191,16 @@ class NNGuide(Learner[_Statistics]):
             return energy(logits) * similar
 
         return feature_terms(score, reference.features, evidence.features)
+
+
+def _guides(state: State, evidence: Evidence) -> Guides:
+    """The bank."""
+    if "codes" not in state:
+        return state["guides"]
+    codes = Codes(state["codes"], evidence.features.shape[1], int(state["bits"]))
+    return CodedVectors(codes, state["length"])
+
+
+def _turned(units: Tensor, guides: Guides) -> Tensor:
+    """Directions as the guides are kept."""
+    return rotated(units) if isinstance(guides, CodedVectors) else units

@@ -37,7 +37,11 @@ def _mean_residual(features: Tensor, state: State) -> Tensor:
     """Over the kept fit features, which lie outside the principal space or tell nothing."""
     parts = [residual_norm(rows, state) for rows in features.split(_CHUNK)]
     mean = torch.cat(parts).mean()
-    length = torch.linalg.vector_norm(features.double() - state["origin"], dim=1).mean()
+    origin = state["origin"]
+    sizes = [
+        torch.linalg.vector_norm(rows.double() - origin, dim=1) for rows in features.split(_CHUNK)
+    ]
+    length = torch.cat(sizes).mean()
     if not float(mean) > 1e-9 * float(length):
         raise DataError(
             "vim compares a feature's length outside the principal space with that of the fit "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradood.evidence.tracing import tracing
 
-__all__ = ["Codes", "rotated"]
+__all__ = ["CodedVectors", "Codes", "rotated"]
 
 _STEP = {4: 0.3352, 8: 0.0308}
 """Width of a level with which 2^bits of them lose least of a standard normal variable."""
@@ -41,14 +41,22 @@ class Codes:
     bits: int
 
     @staticmethod
-    def of(units: Float[Tensor, "rows width"], bits: Literal[4, 8]) -> "Codes":
+    def of(
+        units: Float[Tensor, "rows width"], bits: Literal[4, 8], *, turned: bool = False
+    ) -> "Codes":
         """The nearest code of each row; of a zero vector an arbitrary one.
+
+        Args:
+            units: directions.
+            bits: of a coordinate.
+            turned: they are `rotated` already.
 
         Cost:
             rows · width · log₂(width) additions; each row by itself, so that no batching changes
             a bit.
         """
-        packed = torch.cat([_packed(part, bits) for part in units.float().split(_ROWS)])
+        parts = units.float().split(_ROWS)
+        packed = torch.cat([_packed(p if turned else _turned(p), bits) for p in parts])
         return Codes(packed, units.shape[1], bits)
 
     @property
@@ -81,10 +89,33 @@ class Codes:
         return levels[..., : self.width]
 
 
-def _packed(units: Tensor, bits: Literal[4, 8]) -> Tensor:
+@dataclass(frozen=True, eq=False, slots=True)
+class CodedVectors:
+    """Vectors of any length; indexed as the tensor (rows, width) that they stand for.
+
+    Attributes:
+        codes: of the directions.
+        length: (rows,) float32.
+    """
+
+    codes: Codes
+    length: Tensor
+
+    dtype = torch.float32
+    """Of the tensor they stand for."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """(…, width) float32 vectors of some rows, as `rotated` turned them."""
+        return self.codes[index] * self.length[index][..., None]
+
+
+def _packed(turned: Tensor, bits: Literal[4, 8]) -> Tensor:
     """uint8, as `Codes.packed`."""
-    width, most = units.shape[1], 2**bits - 1
-    level = _turned(units) * (width**0.5 / _STEP[bits]) + most / 2
+    width, most = turned.shape[1], 2**bits - 1
+    level = turned * (width**0.5 / _STEP[bits]) + most / 2
     level = level.round_().clamp_(0, most).nan_to_num_(nan=0.0).to(torch.uint8)
     if bits == 8:
         return level

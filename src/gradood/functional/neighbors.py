@@ -11,7 +11,7 @@ from gradood.evidence.tracing import tracing
 from gradood.functional.codes import Codes
 from gradood.functional.precision import full_products
 
-__all__ = ["Bank", "CodedPolar", "Polar", "by_length", "kth_distance", "polar"]
+__all__ = ["AnyBank", "Bank", "CodedPolar", "Polar", "by_length", "kth_distance", "polar"]
 
 _BLOCK = 4096
 _ROWS = 256

@@ -62,6 +62,10 @@ DETECTORS = [
     gradood.KNN(bits=4),
     gradood.KNN(bits=8),
     gradood.KNN(bits=4, samples=100, normalize=False),
+    gradood.NNGuide(bits=4, alpha=1.0),
+    gradood.NNGuide(bits=8, alpha=0.3),
+    gradood.GROOD(bits=4, ood_prototype="class-mean", bank="all"),
+    gradood.GROOD(bits=8, ood_prototype="class-mean", bank="all", samples=100),
 ]
 
 
@@ -95,7 +99,8 @@ def test_a_bound_that_nobody_asked_for_is_told_of(model, name, tmp_path, monkeyp
     with pytest.warns(BoundedFitWarning, match=rf"^{name} keeps .* more than 1 GiB. Give "):
         monitor = fitted(model, create(name, **options))
     cost = monitor.summary().detectors[0].cost
-    kept = "keeps 400 directions in 8 bits" if name == "knn" else r" of 400 fit samples, chosen by"
+    coded = name in ("knn", "grood", "nnguide")
+    kept = "keeps 400 directions in 8 bits" if coded else r" of 400 fit samples, chosen by"
     assert kept in cost
     monitor.save(tmp_path / "d.safetensors")
     assert f"\n## Notes\n\n- {name} keeps" in card(check(tmp_path / "d.safetensors"))
@@ -128,6 +133,42 @@ def test_codes_take_an_eighth_and_rank_alike(model):
     assert set(state_of(coded)) == {"codes", "bits"}
     ranks = torch.stack([exact.score(QUERY), coded.score(QUERY)]).argsort(1).argsort(1).double()
     assert float(torch.corrcoef(ranks)[0, 1]) > 0.8
+
+
+CODED = [
+    ("nnguide", {"alpha": 1.0, "k": 2}, {"codes", "bits", "length"}),
+    ("grood", {"ood_prototype": "class-mean", "bank": "all"}, {"codes", "bits", "log_length"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "kept"), CODED, ids=["nnguide", "grood"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_guides_and_gradients_in_codes_score_about_alike(model, name, options, kept, bits):
+    exact = fitted(model, create(name, **options))
+    coded = fitted(model, create(name, **options, bits=bits))
+    assert kept <= set(state_of(coded)) <= kept | {"prototypes", "ood"}
+    assert state_of(coded)["codes"].shape == (400, 12 if bits == 4 else 24)
+    ranks = torch.stack([exact.score(QUERY), coded.score(QUERY)]).argsort(1).argsort(1).double()
+    assert float(torch.corrcoef(ranks)[0, 1]) > (0.9 if bits == 4 else 0.99)
+
+
+@pytest.mark.parametrize("name", ["nnguide", "grood"])
+def test_a_bank_is_coded_once_all_take_more_than_the_bound(model, name, monkeypatch):
+    options = {key: value for key, value in BOUNDED[name].items() if key != "samples"}
+    expected = state_of(fitted(model, create(name, **options, bits=8)))
+    monkeypatch.setattr(banks, "_EXACT", 1 << 13)
+    monkeypatch.setattr(nnguide, "_LEAST", 50)
+    for order in (None, ORDERS[-1]):
+        with pytest.warns(BoundedFitWarning, match="Give bits=32 to keep them as they are, or b"):
+            found = state_of(fitted(model, create(name, **options), order))
+        assert torch.equal(found["codes"], expected["codes"])
+
+
+def test_an_asked_bound_takes_floats_where_these_are_few(model):
+    state = state_of(fitted(model, gradood.NNGuide(alpha=1.0, samples=60, bits="auto")))
+    assert "codes" not in state
+    state = state_of(fitted(model, gradood.NNGuide(alpha=1.0, samples=60, bits=4)))
+    assert len(state["codes"]) == len(state["length"]) == int(state["kept"]) == 60
 
 
 def test_no_more_is_kept_than_was_asked_for(model):

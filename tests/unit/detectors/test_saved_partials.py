@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gradood
-from gradood.detectors._shared.banks import KeptDirections
+from gradood.detectors._shared.banks import KeptVectors
 from gradood.detectors._shared.outliers import EarlyMixing
 from gradood.detectors._shared.saved_partials import loaded_partial, saved_partial
 from gradood.detectors.base import Learner
@@ -118,19 +118,20 @@ class _Own(Learner[_Either]):
     def measure(self, evidence, state): ...
 
 
+@pytest.mark.parametrize("form", [polar, torch.Tensor.double])
 @pytest.mark.parametrize(("samples", "bits"), [(None, 32), (None, 4), (5, 8), (5, "auto")])
-def test_a_bank_goes_on_as_it_was(samples, bits):
+def test_a_bank_goes_on_as_it_was(samples, bits, form):
     def bank(start):
         x = torch.randn(8, 6, generator=torch.Generator().manual_seed(start))
-        return KeptDirections.of(torch.arange(8) * 7 + start, polar(x), samples, bits)
+        return KeptVectors.of(torch.arange(8) * 7 + start, form(x), samples, bits)
 
     first, second = bank(0), bank(3)
-    again = KeptDirections.from_tensors(first.tensors())
+    again = KeptVectors.from_tensors(first.tensors())
     one, other = first.merge(second).tensors(), again.merge(second).tensors()
     assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
     for change in ({"seen": torch.tensor(3)}, {"bits": torch.tensor(5)}, {"more": KEY}):
         with pytest.raises(DataError, match="a bank of"):
-            KeptDirections.from_tensors({**first.tensors(), **change})
+            KeptVectors.from_tensors({**first.tensors(), **change})
 
 
 def test_the_farthest_rows_go_on_as_they_were():

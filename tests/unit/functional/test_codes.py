@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from gradood.functional.codes import Codes, rotated
+from gradood.functional import nnguide
+from gradood.functional.codes import CodedVectors, Codes, rotated
+from gradood.functional.grood import coded_gradients, ood_gradient
 from gradood.functional.neighbors import Bank, CodedPolar, Polar, kth_distance, polar
+from gradood.functional.nnguide import guidance, nearest_guides
 
 WIDTHS = [1, 2, 5, 64, 342]
 
@@ -71,3 +74,41 @@ def test_the_distance_is_that_to_what_the_codes_stand_for(k):
     assert torch.allclose(found, expected, atol=1e-6)
     exact = torch.cdist(queries.double(), units.double()).sort(1).values[:, k - 1]
     assert float((found - exact).abs().max()) < 0.1
+
+
+def coded_vectors(rows, width, bits=4):
+    units = directions(rows, width)
+    length = torch.rand(rows, generator=torch.Generator().manual_seed(1)) + 0.5
+    return CodedVectors(Codes.of(units, bits), length)
+
+
+def test_turned_directions_are_coded_as_they_are():
+    units = directions(20, 24)
+    assert torch.equal(Codes.of(rotated(units), 4, turned=True).packed, Codes.of(units, 4).packed)
+
+
+def test_guidance_by_what_the_codes_stand_for(monkeypatch):
+    guides, query = coded_vectors(50, 12), rotated(directions(9, 12).double())
+    products = query.float() @ (guides.codes[:] * guides.length[:, None]).T
+    expected = products.double().sort(1, descending=True).values[:, :4].mean(1)
+    monkeypatch.setattr(nnguide, "_DECODED", 7)
+    assert torch.allclose(guidance(query, guides, 4), expected, atol=1e-7)
+    followed = query.clone().requires_grad_()
+    found = guidance(followed, guides, 4)
+    assert torch.allclose(found, expected, atol=1e-6)
+    (slope,) = torch.autograd.grad(found.sum(), followed)
+    nearest = guides[nearest_guides(query, guides, 4)].double().mean(1)
+    assert torch.allclose(slope, nearest, atol=1e-6)
+
+
+def test_gradients_of_what_the_codes_stand_for():
+    features, means = coded_vectors(30, 16, 8), 3 * directions(6, 16).double()
+    found = coded_gradients(features, means[:5], means[5])
+    turn = rotated(torch.eye(16, dtype=torch.float64))
+    straight = ood_gradient(features[:].double() @ turn.T, means[:5], means[5])
+    assert torch.allclose(found.log_length, straight.log_length, atol=1e-6)
+    assert float((found.unit[:] * rotated(straight.unit)).sum(1).min()) > 0.999
+
+
+def test_no_rows_have_no_codes():
+    assert Codes.of(torch.zeros(0, 6), 4).packed.shape == (0, 3)
