@@ -1,22 +1,29 @@
 """AUROC of every learning method by the number of in-distribution samples that it was fitted on.
 
-    python benchmarks/few_samples.py --model resnet20 --features FOLDER --out A.json
-    PYTHONPATH=OTHER/src python benchmarks/few_samples.py (the same) --out B.json
-    python benchmarks/few_samples.py --page PAGE.md --before B.json --now A.json
+    python benchmarks/few_samples.py --features FOLDER/resnet20_cifar10 --rows 300 --out A.json
+    python benchmarks/few_samples.py --model resnet20 --images --rows 150 --out B.json
+    PYTHONPATH=OTHER/src python benchmarks/few_samples.py (the same) --out C.json
+    python benchmarks/few_samples.py --page PAGE.md --now A.json B.json [--before C.json]
 
-Fits on 10, 20, 50, 250 and 1,000 training images of CIFAR-10, as many of each class, three draws of
-each size (one of 1,000), and scores 1,000 test images and as many of each outlier set. Methods of
-the features and logits alone run on the network's last layer, whose inputs are computed once, or
-read from FOLDER (`fit.npz`, `val.npz`, `svhn.npz` and others with `features` and `labels`);
-`--images` runs the other methods, on the network. A method that refuses a fit has no figure there.
+Fits on 1, 2, 5, 25 and 100 training samples of each class, two draws of each number (one of 100),
+and scores test samples and as many of each outlier set. `--features` runs the methods of features
+and logits on the last layer: FOLDER has `head.npz` (weight, bias) and, for `fit`, `test` and each
+set of outliers, a file with `features` and `labels`. `--images` runs the other methods, on images
+of ../shared. A method that refuses a fit has no figure there, but the reason; one that warns, or
+logs a warning, is marked. The file is written after each method, and a run that was interrupted
+goes on. The page counts figures that fell without a word: more than 10 points below the largest
+fit, and not above 60, without a warning.
 """
 
 import argparse
 import json
+import logging
 import os
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +31,7 @@ from torch import Tensor, nn
 
 import gradood
 from gradood.data import Preprocess, loader, open_images
+from gradood.errors import GradoodWarning
 from gradood.metrics import auroc
 from gradood.models import REFERENCES, build, load_weights
 
@@ -31,14 +39,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
 OOD = ("svhn_test", "textures10_test", "cifar100_test", "mnist_test")
 KNOWN = ("cifar10_train_a", "cifar10_test")
-FILES = dict(
-    zip((*KNOWN, *OOD), ("fit", "val", "svhn", "textures", "cifar100", "mnist"), strict=True)
-)
-SIZES = (10, 20, 50, 250, 1000)
-DRAWS = 3
+EACH = (1, 2, 5, 25, 100)
+DRAWS = 2
 HEAD = {"features", "logits", "head", "labels"}
 Set = tuple[Tensor, Tensor]
-Figures = dict[str, dict[str, float | None]]
+Figure = dict[str, Any]
 
 
 def images(name: str, rows: int, model: str) -> Set:
@@ -48,102 +53,132 @@ def images(name: str, rows: int, model: str) -> Set:
     return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
 
 
-def inputs_of_head(network: nn.Module, head: nn.Module, x: Tensor) -> Tensor:
-    """What the network's last layer takes."""
-    seen: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-    with torch.no_grad():
-        for part in x.split(100):
-            network(part)
-    handle.remove()
-    return torch.cat(seen)
+class Messages(logging.Handler):
+    """Log messages of gradood from warnings on, kept while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.texts.append(record.getMessage())
+
+    def __enter__(self) -> "Messages":
+        logging.getLogger("gradood").addHandler(self)
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        logging.getLogger("gradood").removeHandler(self)
 
 
-def draws(labels: Tensor, size: int, count: int) -> list[Tensor]:
-    """Rows of `count` balanced draws of `size` samples, those of each draw others."""
-    rows = [(labels == c).nonzero()[:, 0] for c in range(int(labels.max()) + 1)]
-    each = size // len(rows)
-    return [torch.cat([r[i * each : (i + 1) * each] for r in rows]) for i in range(count)]
+def draws(labels: Tensor, each: int, count: int) -> list[Tensor]:
+    """Rows of up to `count` draws of `each` samples of every class, those of each draw others."""
+    rows = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
+    found = min(count, min(map(len, rows)) // each)
+    return [torch.cat([r[i * each : (i + 1) * each] for r in rows]) for i in range(found)]
 
 
-def mean_auroc(model: nn.Module, name: str, fit: Set, sets: dict[str, Set]) -> float | None:
-    """Mean over the outlier sets, in percent; None where the fit or a score is refused."""
+def figure(model: nn.Module, name: str, fit: Set, sets: dict[str, Set]) -> Figure:
+    """Mean AUROC over the outlier sets, in percent, and whether it warned; or why it refused."""
     known, *others = sets
     batches = list(zip(fit[0].split(100), fit[1].split(100), strict=True))
-    try:
-        monitor = gradood.Monitor(model, [name]).fit(batches)
-        scores = {key: monitor.score(list(some[0].split(250)))[name] for key, some in sets.items()}
-    except gradood.errors.GradoodError:
-        return None
+    logged = Messages()
+    with warnings.catch_warnings(record=True) as caught, logged:
+        warnings.simplefilter("always")
+        try:
+            monitor = gradood.Monitor(model, [name], progress=False).fit(batches)
+            scores = {k: monitor.score(list(x.split(250)))[name] for k, (x, _) in sets.items()}
+        except gradood.errors.GradoodError as error:
+            return {"refused": str(error)}
     values = [auroc(scores[known].numpy(), scores[other].numpy()) for other in others]
-    return round(100 * sum(values) / len(values), 2)
+    warned = [str(w.message) for w in caught if issubclass(w.category, GradoodWarning)]
+    told = [*warned, *logged.texts]
+    return {"auroc": round(100 * sum(values) / len(values), 2), "warned": told[:1]}
 
 
-def judged(given: argparse.Namespace) -> tuple[nn.Module, Set, dict[str, Set]]:
-    """What is scored, the samples to fit on, and the sets of which the first is known."""
-    reference = REFERENCES[given.model]
-    weights = SHARED / f"weights/{reference.weights}.safetensors"
-    network = load_weights(build(given.model), weights).eval()
-    head = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
-    last = nn.Sequential(OrderedDict(features=nn.Identity(), head=head))
-    if given.features:
-        found = {
-            name: (torch.from_numpy(kept["features"]), torch.from_numpy(kept["labels"]))
-            for name, file in FILES.items()
-            for kept in [np.load(given.features / f"{file}.npz")]
-        }
-        fit = found.pop(KNOWN[0])
-        return last, fit, {k: (x[: given.rows], y[: given.rows]) for k, (x, y) in found.items()}
-    fit = images(KNOWN[0], 4000, given.model)
-    sets = {name: images(name, given.rows, given.model) for name in (KNOWN[1], *OOD)}
+def of_features(folder: Path, rows: int) -> tuple[nn.Module, Set, dict[str, Set]]:
+    """The last layer, features to fit on, and those of each set, the known one first."""
+    kept = np.load(folder / "head.npz")
+    weight, bias = (torch.from_numpy(kept[name]) for name in ("weight", "bias"))
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": weight, "bias": bias})
+    last = nn.Sequential(OrderedDict(features=nn.Identity(), head=head)).eval()
+
+    def part(name: str) -> Set:
+        found = np.load(folder / f"{name}.npz")
+        return torch.from_numpy(found["features"]), torch.from_numpy(found["labels"])
+
+    outliers = {path.stem for path in folder.glob("*.npz")} - {"head", "fit", "val", "test"}
+    sets = {name: part(name) for name in ("test", *sorted(outliers))}
+    return last, part("fit"), {name: (x[:rows], y[:rows]) for name, (x, y) in sets.items()}
+
+
+def of_images(model: str, rows: int) -> tuple[nn.Module, Set, dict[str, Set]]:
+    """A network of ../shared, images to fit on, and those of each set, the known one first."""
+    weights = SHARED / f"weights/{REFERENCES[model].weights}.safetensors"
+    network = load_weights(build(model), weights).eval()
+    sets = {name: images(name, rows, model) for name in (KNOWN[1], *OOD)}
+    return network, images(KNOWN[0], 1500, model), sets
+
+
+def measured(given: argparse.Namespace, names: list[str]) -> Iterator[tuple[str, Any]]:
+    """Figures of each method at each size, averaged over the draws."""
     if given.images:
-        return network, fit, sets
-    every = {k: (inputs_of_head(network, head, x), y) for k, (x, y) in sets.items()}
-    return last, (inputs_of_head(network, head, fit[0]), fit[1]), every
-
-
-def measured(given: argparse.Namespace, names: list[str]) -> Figures:
-    """Mean AUROC of each method at each size, averaged over the draws."""
-    model, fit, sets = judged(given)
-    figures: Figures = {}
+        model, fit, sets = of_images(given.model, given.rows)
+    else:
+        model, fit, sets = of_features(given.features, given.rows)
     for name in names:
-        figures[name] = {}
-        for size in SIZES:
-            chosen = draws(fit[1], size, 1 if given.images or size == SIZES[-1] else DRAWS)
-            found = [mean_auroc(model, name, (fit[0][r], fit[1][r]), sets) for r in chosen]
-            kept = [value for value in found if value is not None]
-            figures[name][str(size)] = sum(kept) / len(kept) if kept else None
-        print(name, figures[name], flush=True)
-    return figures
+        figures: dict[str, Figure] = {}
+        for each in EACH:
+            chosen = draws(fit[1], each, 1 if given.images or each == EACH[-1] else DRAWS)
+            found = [figure(model, name, (fit[0][r], fit[1][r]), sets) for r in chosen]
+            kept = [one for one in found if "auroc" in one]
+            if kept:
+                mean = sum(one["auroc"] for one in kept) / len(kept)
+                warned = [text for one in kept for text in one["warned"]]
+                figures[str(each)] = {"auroc": round(mean, 2), "warned": warned[:1]}
+            elif found:
+                figures[str(each)] = found[0]
+        yield name, figures
 
 
-def page(before: list[dict], now: list[dict]) -> str:
+def silent_falls(figures: dict[str, dict[str, Figure]]) -> list[str]:
+    """Methods and sizes whose figure fell without a word."""
+    found: list[str] = []
+    for name, sizes in figures.items():
+        values = {size: one["auroc"] for size, one in sizes.items() if "auroc" in one}
+        for size, value in values.items():
+            fell = value <= 60 and value < max(values.values()) - 10
+            if fell and not sizes[size]["warned"]:
+                found.append(f"`{name}` after {size} a class ({value:.1f})")
+    return found
+
+
+def page(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
-    head = f"| method | {' | '.join(f'{size:,}' for size in SIZES)} |"
-    lines = [
-        "# Few samples",
-        "",
-        "Mean AUROC in percent (SVHN, textures, CIFAR-100, MNIST) by the number of CIFAR-10 "
-        "training images fitted on, as many of each class. Where the earlier version gave another "
-        "figure by half a point or more, it stands left of an arrow. A dash: refused, by name. "
-        "Made with `benchmarks/few_samples.py`, whose docstring has the commands.",
-        "",
-    ]
-    for old, new in zip(before, now, strict=True):
-        where = "images" if new["images"] else "features"
-        lines += [f"## {new['model']}, {where}", "", head, "|---|" + "---:|" * len(SIZES)]
+    lines: list[str] = []
+    for index, new in enumerate(now):
+        old = before[index]["figures"] if index < len(before) else {}
+        head = "| method | " + " | ".join(f"{each} a class" for each in EACH) + " |"
+        lines += [f"## {new['model']}, {'images' if new['images'] else 'features'}", "", head]
+        lines.append("|---|" + "---:|" * len(EACH))
         for name, figures in new["figures"].items():
-            was = old["figures"].get(name, {})
-            cells = [_cell(was.get(str(s)), figures[str(s)]) for s in SIZES]
+            cells = [_cell(old.get(name, {}).get(str(e)), figures.get(str(e))) for e in EACH]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
-        lines.append("")
+        fallen = silent_falls(new["figures"])
+        lines += ["", f"Fell without a word: {', '.join(fallen) or 'none'}.", ""]
     return "\n".join(lines)
 
 
-def _cell(was: float | None, value: float | None) -> str:
-    shown = [("–" if v is None else f"{v:.1f}") for v in (was, value)]
-    alike = was == value or (None not in (was, value) and abs(was - value) < 0.5)
-    return shown[1] if alike else " → ".join(shown)
+def _cell(was: Figure | None, value: Figure | None) -> str:
+    def shown(one: Figure | None) -> str:
+        if one is None:
+            return ""
+        return "–" if "refused" in one else f"{one['auroc']:.1f}" + ("*" if one["warned"] else "")
+
+    pair = [shown(was), shown(value)]
+    return pair[1] if not pair[0] or pair[0] == pair[1] else " → ".join(pair)
 
 
 def main() -> None:
@@ -163,7 +198,6 @@ def main() -> None:
         old, new = ([json.loads(p.read_text()) for p in some] for some in (given.before, given.now))
         given.page.write_text(page(old, new))
         return
-    warnings.simplefilter("ignore")
     names = (
         given.methods.split(",")
         if given.methods
@@ -171,10 +205,15 @@ def main() -> None:
             m.name for m in gradood.methods() if m.learns and (set(m.needs) <= HEAD) != given.images
         ]
     )
-    figures = measured(given, names)
-    result = {"model": given.model, "images": given.images, "figures": figures}
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1))
+    model = given.model if given.images else given.features.name
+    result: dict[str, Any] = {"model": model, "images": given.images, "figures": {}}
+    if given.out and given.out.exists():
+        result = json.loads(given.out.read_text())
+    for name, figures in measured(given, [n for n in names if n not in result["figures"]]):
+        result["figures"][name] = figures
+        print(name, {size: one.get("auroc") for size, one in figures.items()}, flush=True)
+        if given.out:
+            given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

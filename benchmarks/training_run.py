@@ -89,7 +89,6 @@ def images(name: str, *, labeled: bool, limit: int | None = None) -> data.ImageD
 def training_data(limit: int | None = None, *, clean: bool = False) -> TrainingData:
     """Half the CIFAR-10 training set, and the auxiliary set, with or without known classes."""
     how = preprocess()
-    assert how.mean is not None and how.std is not None
     aux = images("tinyimagenet_aux", labeled=True, limit=limit)
     if clean:
         kept = [i for i in range(len(aux)) if not KNOWN_CLASSES & set(aux.name(i).split("/"))]
@@ -97,7 +96,8 @@ def training_data(limit: int | None = None, *, clean: bool = False) -> TrainingD
     return TrainingData(
         id=images("cifar10_train_a", labeled=True, limit=limit),
         aux=aux,
-        black=-torch.tensor(how.mean) / torch.tensor(how.std),
+        black=how.black,
+        white=how.white,
     )
 
 

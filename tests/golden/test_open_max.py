@@ -1,5 +1,7 @@
 """OpenMax against the released procedure, and its Weibull fit against scipy's."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from package import NAMES, same, setting
 from scipy.stats import weibull_min
 
 import gradood
-from gradood.errors import ConfigError, DataError
+from gradood.errors import ConfigError, DataError, MeaninglessScoreWarning
 from gradood.functional.openmax import class_models, distances_to, tail_of, unknown_log_odds
 from gradood.functional.weibull import fit_weibull
 
@@ -128,3 +130,20 @@ def test_cosine_of_zero_is_far():
     z = torch.zeros(1, 3).double()
     centers = torch.ones(2, 3).double()
     assert distances_to(z, centers, "cosine").tolist() == [[1.0, 1.0]]
+
+
+def test_few_samples_of_a_class_are_told():
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(4, 3))
+
+    def fitted(each):
+        x = torch.randn(3 * each, 4, generator=generator)
+        gradood.Monitor(model, gradood.OpenMax(samples="all")).fit(
+            [(x, torch.arange(3 * each) % 3)]
+        )
+
+    with pytest.warns(MeaninglessScoreWarning, match="half of the classes have 9 all fit samples"):
+        fitted(9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(10)

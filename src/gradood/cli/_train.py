@@ -100,7 +100,8 @@ class RecipeOptions:
     method: Annotated[
         str | None,
         option(
-            "NAME", "plain, oe, energy, greg, greg+, oe+gradient, logit-norm, ish, vos or mixoe."
+            "NAME",
+            "plain, oe, energy, greg, greg+, oe+gradient, logit-norm, ish, pixmix, vos or mixoe.",
         ),
     ] = None
     recipe: Annotated[

@@ -35,6 +35,10 @@ class TrainingDataOptions:
         list[str],
         option("PATH", "Auxiliary outliers; never a test set."),
     ] = field(default_factory=list)
+    mixing_set: Annotated[
+        str | None,
+        option("PATH", "Pictures that PixMix mixes in, such as fractals; drawn where none are."),
+    ] = None
     id_classes: Annotated[
         Path | None,
         option("FILE", "Names of the known classes, one a line, where the data has none."),
@@ -65,14 +69,23 @@ class TrainingDataOptions:
         known = _images("ID", self.id_data, preprocess, columns, labeled=True)
         preprocess = _opened(known)
         outliers = _images("auxiliary", self.aux, preprocess, columns) if self.aux else None
+        shown = preprocess if isinstance(preprocess, Preprocess) else None
         return TrainingData(
             id=known,
             aux=outliers,
-            black=preprocess.black if isinstance(preprocess, Preprocess) else None,
+            black=None if shown is None else shown.black,
+            white=None if shown is None else shown.white,
+            mixing_set=self._pictures(Preprocess(mode="RGB" if shown is None else shown.mode)),
             id_classes=_class_names("--id-classes", self.id_classes),
             aux_classes=_class_names("--aux-classes", self.aux_classes),
             link=link,
         )
+
+    def _pictures(self, preprocess: "Preprocess") -> Any:
+        """The mixing set, or None."""
+        if self.mixing_set is None:
+            return None
+        return _images("mixing", [self.mixing_set], preprocess, ColumnOptions())
 
 
 def _images(

@@ -118,6 +118,16 @@ class Preprocess:
         mean = torch.tensor(self.mean or channels)
         return -mean / torch.tensor(self.std or (1.0,) * len(channels))
 
+    @property
+    def white(self) -> Tensor:
+        """(channels,) input of a white pixel.
+
+        >>> Preprocess(mode="L", mean=(0.5,), std=(0.25,)).white
+        tensor([2.])
+        """
+        std = self.std or (1.0,) * _CHANNELS[self.mode]
+        return self.black + 1 / torch.tensor(std)
+
     def _per_channel(self, name: str) -> tuple[float, ...] | None:
         given = getattr(self, name)
         if given is None:

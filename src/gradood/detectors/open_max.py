@@ -16,6 +16,7 @@ from gradood.detectors._shared.banks import (
     samples_note,
     warn_of_bound,
 )
+from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
@@ -37,6 +38,8 @@ from gradood.taps import Network
 __all__ = ["OpenMax"]
 
 _LOG = logging.getLogger(__name__)
+_FEW = 10
+"""Samples of a class, below which known inputs are far from the means (few-samples.md)."""
 
 
 @final
@@ -86,7 +89,8 @@ class OpenMax(Learner[FarthestRows]):
     cost = "one forward; one fit pass, which keeps fit logits up to 1 GiB; small state"
     fails_when = (
         "Unknown inputs have smaller logits rather than other ones, classes have fewer correctly "
-        "classified samples than the tail, or logits are negative, which are revised upward."
+        "classified samples than the tail (below ten it warns), or logits are negative, which are "
+        "revised upward."
     )
     attribution = (
         "terms: the path of the logits, which is that of the features, with the ranks that the "
@@ -166,6 +170,7 @@ class OpenMax(Learner[FarthestRows]):
             )
         if missing:
             _LOG.warning("open-max: too few %s samples of %d classes.", self.samples, missing)
+        self._check_classes(rows.moments.count)
         return {
             "centers": centers,
             "start": weibull.start,
@@ -173,6 +178,17 @@ class OpenMax(Learner[FarthestRows]):
             "log_scale": weibull.log_scale,
             **bound,
         }
+
+    def _check_classes(self, counts: Tensor) -> None:
+        """Warn where classes have few samples, whose distances from their own mean are short."""
+        filled = counts[counts > 0]
+        typical = int(filled.median())
+        if typical < _FEW:
+            warn_of_fit(
+                f"open-max says little here: half of the classes have {typical} {self.samples} fit "
+                f"samples or fewer, and new ones of a class are farther from its mean than those "
+                f"that it is of. Fit on {_FEW} or more of each class, or leave open-max out."
+            )
 
     def _bound(self, rows: FarthestRows) -> State:
         """``{"kept", "seen"}`` if samples were dropped, with a warning if nobody asked."""

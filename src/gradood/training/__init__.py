@@ -2,6 +2,7 @@
 
 from gradood.training.catalog import METHODS, load_recipe, recipes
 from gradood.training.data import TrainingData
+from gradood.training.fractals import FractalPictures
 from gradood.training.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -23,6 +24,7 @@ __all__ = [
     "ClusterEnergySampler",
     "CrossEntropy",
     "EnergyMarginLoss",
+    "FractalPictures",
     "InputGradientPenalty",
     "LogitNorm",
     "METHODS",

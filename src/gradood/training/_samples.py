@@ -13,6 +13,7 @@ from gradood.data.dataloader import decoded_batches
 from gradood.errors import DataError
 from gradood.taps import Inputs
 from gradood.training._inputs import sample_of, size_of
+from gradood.training._pixmix import Mixer
 from gradood.training._randomness import Order, seed_for, seeded
 from gradood.training._sample_form import Label, SampleForm
 from gradood.training.recipe import Augment
@@ -38,6 +39,7 @@ class Samples(Dataset[Any]):
         seed: of the run.
         augment: see `Augment`.
         form: from items to inputs and labels; None for a single class of each.
+        mixer: of PixMix, which comes last, or None.
 
     Raises:
         DataError: the part is empty.
@@ -52,6 +54,7 @@ class Samples(Dataset[Any]):
         seed: int,
         augment: Augment | None = None,
         form: SampleForm | None = None,
+        mixer: Mixer | None = None,
     ) -> None:
         if not len(indices):
             raise DataError(f"no {purpose} samples are left to train on; give more.")
@@ -61,6 +64,7 @@ class Samples(Dataset[Any]):
         self.order = Order(len(indices), seed=seed, purpose=purpose)
         self._seed = seed
         self._augment = augment
+        self._mixer = mixer
         self.form = SampleForm() if form is None else form
         self._reads_alike = reads_alike(dataset)
         self._cacheable = decodes_alike(dataset)
@@ -80,6 +84,8 @@ class Samples(Dataset[Any]):
         if self._augment is not None and self._is_picture(image):
             rng = random.Random(seed_for(self._seed, self.purpose, "augment", position))
             image = augmented(image, self._augment, rng, self.form.black)
+        if self._mixer is not None:
+            image = self._mixer(image, position)
         return image, label
 
     def batch(self, positions: Iterable[int]) -> tuple[Inputs, Tensor]:

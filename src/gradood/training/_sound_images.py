@@ -42,8 +42,13 @@ def without_bad_images(
     outliers = data.aux
     if outliers is not None:
         outliers, counts["aux_left_out"] = _sound(outliers, "aux", fraction, workers, data.form)
-    data = replace(data, id=known, aux=outliers, id_classes=id_classes, aux_classes=aux_classes)
-    return data, counts
+    pictures = data.mixing_set
+    if pictures is not None:
+        pictures, counts["mixing_left_out"] = _sound(
+            pictures, "mixing", fraction, workers, SampleForm()
+        )
+    names = {"id_classes": id_classes, "aux_classes": aux_classes}
+    return replace(data, id=known, aux=outliers, mixing_set=pictures, **names), counts
 
 
 def warn_of_copies(data: TrainingData) -> None:

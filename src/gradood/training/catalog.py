@@ -22,6 +22,7 @@ METHODS = (
     "mixoe",
     "oe",
     "oe+gradient",
+    "pixmix",
     "plain",
     "vos",
 )

@@ -19,11 +19,12 @@ from torch.utils.data import (
 
 from gradood._engine.forms import ModelInput
 from gradood.data import ImageDataset, ParquetImages
-from gradood.errors import DataError
+from gradood.errors import ConfigError, DataError
 from gradood.taps import Inputs, Link
 from gradood.training._class_overlap import class_names
 from gradood.training._inputs import Sample, described, fills_of, mean_of, sample_of
 from gradood.training._outputs import Outputs
+from gradood.training._pixmix import Mixer
 from gradood.training._randomness import generator_for
 from gradood.training._sample_form import SampleForm
 from gradood.training._samples import Samples, reads_alike
@@ -44,6 +45,9 @@ class TrainingData:
         aux: of auxiliary outliers, whose labels are not used; None for methods without. It must
             hold no test set, and should hold no known class.
         black: value per channel of a black pixel, for the padding of random crops; None for 0.
+        white: of a white pixel, which PixMix needs beside it; None for 1.
+        mixing_set: pictures to mix in by PixMix, (channels, height, width) from 0 to 1 and not
+            normalized, of any size; None draws fractals.
         id_classes: names of the known classes; None for those of the data set, if it has any.
         aux_classes: names of the outliers' classes, likewise.
         link: ``"softmax"``: each known sample is of one class, and a network of one output has two;
@@ -59,6 +63,8 @@ class TrainingData:
     id: Dataset[Any]
     aux: Dataset[Any] | None = None
     black: Tensor | None = None
+    white: Tensor | None = None
+    mixing_set: Dataset[Any] | None = None
     id_classes: Sequence[str] | None = None
     aux_classes: Sequence[str] | None = None
     link: Link | None = None
@@ -98,17 +104,20 @@ class DataSplit:
         if recipe.loss.outliers and data.aux is None:
             raise DataError(
                 f"method {recipe.method!r} needs auxiliary outliers, and none were given; give "
-                "them (--aux), or choose plain, logit-norm, ish or vos."
+                "them (--aux), or choose plain, pixmix, logit-norm, ish or vos."
             )
         self._recipe = recipe
         self._left_out = dict(left_out or {})
         self._data = data
+        self._mixer = _mixer(data, recipe)
         self.known, known_held = self._split(data.id, "id", recipe.validation.id)
         self.outliers: Samples | None = None
         aux_held = None
         if data.aux is not None:
             self.outliers, aux_held = self._split(data.aux, "aux", recipe.validation.aux)
         self.held = HeldOut(known_held, aux_held)
+        if self._mixer is not None:
+            self._mixer.check(self.known.item(0)[0])
         data.form.outputs.check(recipe.loss)
 
     @property
@@ -132,8 +141,10 @@ class DataSplit:
         labels = _labels(self._data.id, self._data.form)
         digest = hashlib.sha256(repr(labels).encode()).hexdigest()
         outliers = None if self._data.aux is None else _image_means(self._data.aux)
-        link = {} if self._data.link is None else {"link": self._data.link}
-        return {"labels": digest, "id": _image_means(self._data.id), "aux": outliers, **link}
+        found = {"labels": digest, "id": _image_means(self._data.id), "aux": outliers}
+        if self._data.mixing_set is not None:
+            found["mixing"] = _image_means(self._data.mixing_set)
+        return found | ({} if self._data.link is None else {"link": self._data.link})
 
     def example(self) -> Inputs:
         """The first inputs of the known samples, at most 2, (n, …)."""
@@ -174,11 +185,29 @@ class DataSplit:
             seed=self._recipe.seed,
             augment=self._recipe.augment,
             form=self._data.form,
+            mixer=self._mixer if purpose == "id" else None,
         )
         seed = self._recipe.seed
         held_out = sorted(order[:held])
         form = self._data.form
         return train, Samples(dataset, held_out, purpose=purpose, seed=seed, form=form)
+
+
+def _mixer(data: TrainingData, recipe: Recipe) -> Mixer | None:
+    """What mixes the known images, if the recipe says so.
+
+    Raises:
+        ConfigError: pictures are given, and the recipe does not mix.
+    """
+    options = recipe.augment.pixmix
+    if options is None:
+        if data.mixing_set is not None:
+            raise ConfigError(
+                f"pictures to mix in were given, and recipe {recipe.name!r} does not mix; choose "
+                "method pixmix, or set augment.pixmix.rounds=4, or leave the pictures out."
+            )
+        return None
+    return Mixer(options, data.mixing_set, black=data.black, white=data.white, seed=recipe.seed)
 
 
 def _types(sample: Sample) -> list[torch.dtype]:
@@ -220,8 +249,8 @@ def different_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         differences.append("other in-distribution labels or file names")
     if (before.get("link") or "softmax") != (now.get("link") or "softmax"):
         differences.append("another link")
-    for kind, name in (("id", "in-distribution"), ("aux", "auxiliary")):
-        means = zip(before.get(kind) or (), now[kind] or (), strict=False)
+    for kind, name in (("id", "in-distribution"), ("aux", "auxiliary"), ("mixing", "mixing")):
+        means = zip(before.get(kind) or (), now.get(kind) or (), strict=False)
         pairs = [pair for pair in means if None not in pair]
         if not all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in pairs):
             differences.append(f"other {name} images")

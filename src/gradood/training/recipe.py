@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
+from gradood._io.records import OMIT
 from gradood.detectors.base import require
 from gradood.errors import ConfigError
 from gradood.training._terms import Loss
@@ -14,6 +15,7 @@ __all__ = [
     "Checkpoint",
     "Ema",
     "Optimizer",
+    "PixMix",
     "Recipe",
     "Sampling",
     "Schedule",
@@ -124,16 +126,40 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PixMix:
+    """Mixing of known images with changed copies and with pictures [hendrycks2022pixmix].
+
+    Attributes:
+        rounds: of mixing, at most; each number from 0 on is as likely.
+        strength: β > 0 of the Beta distributions of the weights; a larger one leaves more of the
+            image.
+        severity: how much an image is changed before it is mixed in, 0.1 to 10.
+    """
+
+    rounds: int = 4
+    strength: float = 3.0
+    severity: float = 3.0
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 0, "rounds", self.rounds, "a whole number ≥ 0")
+        strong = 0 < self.strength and isfinite(self.strength)
+        require(strong, "strength", self.strength, "a finite number > 0")
+        require(0.1 <= self.severity <= 10, "severity", self.severity, "a number from 0.1 to 10")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Augment:
     """Augmentation of each image that is trained on.
 
     Attributes:
         crop_padding: pixels of black around it before a random crop of its own size.
         flip: mirror it with probability ½.
+        pixmix: mixing of the known images, after that; see `PixMix`.
     """
 
     crop_padding: int = 4
     flip: bool = True
+    pixmix: PixMix | None = field(default=None, metadata={OMIT: True})
 
     def __post_init__(self) -> None:
         require(self.crop_padding >= 0, "crop_padding", self.crop_padding, "pixels ≥ 0")

@@ -62,6 +62,15 @@ def test_a_run_from_folders_to_a_benchmark(folders, capsys):
     assert "energy" in capsys.readouterr().out
 
 
+def test_pictures_to_mix_in_are_a_folder(folders, capsys):
+    pictures = ["--mixing-set", str(folders / "aux")]
+    assert main(words(folders, "--method", "plain", *pictures, margins=False)) == 2
+    assert "pictures to mix in were given, and recipe 'plain'" in capsys.readouterr().err
+    assert main(words(folders, "--method", "pixmix", *pictures, "--json", margins=False)) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["recipe"]["augment"]["pixmix"]["rounds"] == 4 and record["steps"] == 4
+
+
 def test_classes_may_be_named_by_files(folders, capsys):
     (folders / "ours.txt").write_text("n01\tzebra\nn02\thorse\n\nn03\tdog\n")
     (folders / "theirs.txt").write_text("plains zebra\noak\n")
