@@ -18,7 +18,7 @@ MaxBadFraction = Annotated[
     option(
         "SHARE",
         "Leave out images or rows that cannot be used, up to this share of a set; without, the "
-        "first one ends the run.",
+        "first one ends the run (explain names those of --data and goes on).",
         least=0,
         most=1,
         panel=RUN,
