@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from gradood.calibration.results import Results
 from gradood.data._extras import table_of
 from gradood.errors import DataError
 
-__all__ = ["FinishedShard", "finished_shards"]
+__all__ = ["FinishedShard", "finished_shards", "first_reasons"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,6 +98,27 @@ def finished_shards(folder: Path) -> Iterator[FinishedShard]:
         shard = _read(folder / name, last[name])
         if shard is not None:
             yield shard
+
+
+def first_reasons(folder: Path, statuses: Collection[str]) -> dict[str, str]:
+    """Status → the first row that has it, and why, such as ``a/b.png: it is cut off``.
+
+    Args:
+        folder: of the results of `gradood.batch.score_images`.
+        statuses: to look for. Shards are read until each was found.
+
+    Raises:
+        DataError: as `finished_shards`.
+    """
+    missing, found = set(statuses), dict[str, str]()
+    shards = finished_shards(folder)
+    while missing and (shard := next(shards, None)) is not None:
+        columns = (_listed(shard.table, name) for name in ("id", "status", "error"))
+        for identity, status, reason in zip(*columns, strict=True):
+            if status in missing and reason:
+                found[status] = f"{identity}: {reason}"
+                missing.discard(status)
+    return found
 
 
 def _read(file: Path, lines: list[dict[str, Any]]) -> FinishedShard | None:

@@ -1,6 +1,6 @@
 """``gradood score``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -194,12 +194,22 @@ def _lines(summary: "Summary") -> str:
         if name == "decision" and len(summary.flagged) == 2:
             continue  # That of the one detector.
         lines[f"out-of-distribution ({name})"] = f"{count:,} of the scored"
-    for status, count in summary.statuses.items():
-        if status != "ok":
-            lines[f"status {status}"] = f"{count:,}"
+    bad = {status: count for status, count in summary.statuses.items() if status != "ok"}
+    reasons = _first_reasons(summary.out, bad)
+    for status, count in bad.items():
+        first = f"; the first is {reasons[status]}" if status in reasons else ""
+        lines[f"status {status}"] = f"{count:,}{first}"
     if summary.passed_over:
         lines["passed over"] = passed_over(summary.passed_over)
     return pairs(lines)
+
+
+def _first_reasons(out: str, statuses: Collection[str]) -> dict[str, str]:
+    """Why rows have these statuses; nothing of results that are elsewhere than on this machine."""
+    from gradood.batch.finished import first_reasons
+
+    local = Path(out).is_dir()
+    return first_reasons(Path(out), statuses) if statuses and local else {}
 
 
 def _update_line(summary: "Summary") -> dict[str, str]:

@@ -86,6 +86,7 @@ def test_the_defaults():
         "score": "neighbour",
         "bank": "correct",
         "k": 1,
+        "bits": "auto",
         "samples": None,
     }
     assert gradood.KNN().options() == {

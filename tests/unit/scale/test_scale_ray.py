@@ -156,7 +156,7 @@ def test_without_room_it_says_what_is_missing(cluster):
     from gradood.scale._tasks import Task, completed
 
     class Work:
-        device = "cpu"
+        device, pieces = "cpu", 1
 
     small = Cluster(actors=1, threads=64, start_timeout=1)
     with ray_pool(small, Work()) as pool, pytest.raises(OSError, match=r"needs 64 CPU.*has CPU 2"):
