@@ -63,8 +63,14 @@ MUTATIONS = (
     Mutation(
         "an attribute that changes nothing is looked at for ever",
         "monitor/_model_snapshot.py",
-        {"                self._settings.forget(now)\n": "                pass\n"},
-        (f"{MODEL}an_attribute_that_changes_nothing_costs_one_look",),
+        {"                self._settings.accept(now)\n": "                pass\n"},
+        (f"{MODEL}an_attribute_that_changes_nothing_costs_a_few_looks",),
+    ),
+    Mutation(
+        "a value without effect hides every later one",
+        "monitor/_plain_settings.py",
+        {"self._counts[key] < _COUNTS": "False"},
+        (f"{MODEL}a_value_without_effect_does_not_hide_a_later_one",),
     ),
     Mutation(
         "writes past the counter are looked for in four layers",

@@ -302,7 +302,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a coded bank is searched with queries that are not rotated",
-        "detectors/knn.py",
+        "detectors/_shared/banks.py",
         {"Polar(rotated(query.unit), query.log_length)": "query"},
         ("detectors/test_banks.py::test_codes_take_an_eighth_and_rank_alike",),
     ),

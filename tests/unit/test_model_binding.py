@@ -170,17 +170,46 @@ def test_a_changed_attribute_is_named_when_it_is_used(model, monitor):
         del Net.scale
 
 
-def test_an_attribute_that_changes_nothing_costs_one_look(model, tmp_path, monkeypatch):
+def test_a_value_without_effect_does_not_hide_a_later_one(model, monitor):
+    model.bn.eps = 1.0001e-5
+    monitor.predict(NEW)
+    model.bn.eps = 0.5
+    with pytest.warns(ModelChangedWarning, match=r"bn has eps=0\.5; expected 1e-05"):
+        monitor.predict(NEW)
+
+
+def test_an_attribute_that_becomes_an_array_is_compared(model, monitor):
+    value = torch.full((4,), 2.0)
+    model.scale = value[:1]
+    with pytest.warns(ModelChangedWarning, match="the model has scale="):
+        monitor.predict(NEW)
+    model.scale = value
+    with pytest.warns(ModelChangedWarning):
+        monitor.predict(NEW)
+    model.scale = 1.0
+    monitor.predict(NEW)
+
+
+def test_an_attribute_that_is_nan_is_what_it_was(model):
+    model.missing = float("nan")
+    monitor = gradood.Monitor(model, "energy").calibrate(HELD)
+    model.missing, model.scale = float("nan"), 2.0
+    with pytest.warns(ModelChangedWarning, match=r"scale=2\.0; expected 1\.0\. Cal") as told:
+        monitor.predict(NEW)
+    assert "missing" not in str(told[0].message)
+
+
+def test_an_attribute_that_changes_nothing_costs_a_few_looks(model, tmp_path, monkeypatch):
     model.steps, model.name = 0, "a"
     monitor = gradood.Monitor(model, "energy").calibrate(HELD)
     looks = []
     snapshot = monitor._session.state.calibration_model
     rerun = snapshot._rerun
     monkeypatch.setattr(snapshot, "_rerun", lambda: looks.append(1) or rerun())
-    for step in range(4):
+    for step in range(20):
         model.steps, model.bn.momentum = step, 0.1 * step
         monitor.predict(NEW)
-    assert len(looks) == 2  # steps is 0 in the first round, as it was; momentum is not.
+    assert len(looks) == 9  # Eight changes of each; steps is 0 in the first round, as it was.
     model.fc = copy.deepcopy(model.fc)
     monitor.predict(NEW)
     model.scale = 4.0

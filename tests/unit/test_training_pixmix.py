@@ -218,3 +218,52 @@ def test_it_comes_after_crop_and_mirror():
     )
     for position in range(6):
         assert torch.equal(both[position][0], mixer()(flipped[position][0], position))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"black": torch.zeros(2)}, "black= of the training data has 2 values, and an image 3"),
+        ({"black": float("nan")}, "black=nan of the training data is no pixel"),
+        ({"white": "white"}, "white='white' of the training data is no pixel"),
+        ({"black": 1.0}, "equal in a channel"),
+    ],
+)
+def test_a_black_or_white_that_is_no_pixel_is_told(given, message):
+    with pytest.raises(DataError, match=message):
+        Mixer(PixMix(), None, **given)(torch.rand(3, 8, 8), 0)
+
+
+def test_numbers_are_pixels_of_every_channel():
+    image = torch.rand(3, 8, 8)
+    plain = Mixer(PixMix(), None)(image, 3)
+    assert torch.equal(Mixer(PixMix(), None, black=0, white=[1.0, 1, 1])(image, 3), plain)
+
+
+@pytest.mark.parametrize("image", [torch.rand(3, 0, 5), torch.full((3, 2, 2), float("nan"))])
+def test_an_image_that_is_none_is_told(image):
+    with pytest.raises(DataError, match="PixMix mixes images"):
+        Mixer(PixMix(), None)(image, 0)
+
+
+class Broken(torch.utils.data.Dataset):
+    """Pictures of which none can be read."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise OSError("cut off.")
+
+
+def test_a_picture_that_cannot_be_read_is_named():
+    mixer = Mixer(PixMix(rounds=50), Broken())
+    with pytest.raises(DataError, match=r"picture \d of the mixing set cannot be read: cut off"):
+        for position in range(20):
+            mixer(torch.rand(3, 8, 8), position)
+
+
+@pytest.mark.parametrize("rounds", [2.5, True, "3"])
+def test_rounds_are_a_whole_number(rounds):
+    with pytest.raises(ConfigError, match="rounds"):
+        PixMix(rounds=rounds)

@@ -3,11 +3,16 @@
 import operator
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gradood.errors import ConfigError
+import numpy as np
 
-__all__ = ["described", "file_path", "instance", "text", "type_named", "whole"]
+from gradood.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["as_array", "described", "file_path", "instance", "text", "type_named", "whole"]
 
 _T = TypeVar("_T")
 _SHORT = (bool, int, float, str, type(None))
@@ -100,3 +105,21 @@ def instance(
         more = f" {hint}" if hint else ""
         raise ConfigError(f"{name} is {type_named(value)}; expected {what}.{more}")
     return value
+
+
+def as_array(value: Any, name: str) -> "NDArray[Any]":
+    """What was given for an input, as an array.
+
+    Args:
+        value: an array, or what NumPy makes one of; a tensor too that records gradients.
+        name: of the input, for the message.
+
+    Raises:
+        DataError: there is no array of it, or some entries are masked.
+    """
+    if np.ma.is_masked(value):
+        raise DataError(f"{name} has masked entries, which a graph does not know; fill them.")
+    try:
+        return np.asarray(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} is no array ({error}); give a NumPy array.") from error

@@ -9,13 +9,14 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from gradood._io.canonical import encode
+from gradood._io.records import shortened
 from gradood.artifact import Fingerprint, NumericsRecord, differences, numeric_differences
 from gradood.artifact.canary import Canary, compare, tolerance
 from gradood.artifact.fingerprint import fingerprint
 from gradood.errors import GradoodError
 from gradood.evidence import LOGITS, gather
 from gradood.monitor._numerics import applied_autocast, numerics
-from gradood.monitor._plain_settings import PlainSettings
+from gradood.monitor._plain_settings import Changes, PlainSettings, same_changes
 from gradood.monitor._tensor_versions import TensorVersions
 from gradood.taps import Inputs, Network, device_of, unwrap
 
@@ -86,7 +87,7 @@ class ModelSnapshot:
         self._numerics = content.numerics
         self._numerics_found: list[str] = []
         self._settings = PlainSettings(network.module)
-        self._settings_seen: dict[Any, Any] = {}
+        self._settings_seen: Changes = {}
         self._settings_found: list[str] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -179,14 +180,14 @@ class ModelSnapshot:
         if self._settings.hold():
             return []
         now = self._settings.changed()
-        if now != self._settings_seen:
+        if not same_changes(now, self._settings_seen):
             with applied_autocast(self.content.numerics, self._network.device):
                 moved = self._rerun()
-            if not moved:  # Such as a count of calls: no input is run for it again.
-                self._settings.forget(now)
-            self._settings_seen = now
+            if not moved:
+                self._settings.accept(now)
+            self._settings_seen = now if moved else {}
             self._settings_found = [
-                f"{place or 'the model'} has {name}={value!r}; expected {before!r}"
+                f"{place or 'the model'} has {name}={shortened(value)}; expected {before!r}"
                 for (place, name), (before, value) in now.items()
                 if moved
             ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from gradood._io.arguments import as_array
 from gradood._io.optional import optional_module
 from gradood.errors import ArtifactError, DataError, UnknownNameError, suggest
 from gradood.onnx._record import KEY, STATUSES, GraphRecord, TensorSpec
@@ -201,7 +202,7 @@ class OnnxJudge:
             )
         fed: dict[str, Any] = {}
         for spec, given in zip(specs, arrays, strict=True):
-            array = np.asarray(given)
+            array = as_array(given, spec.name)
             same = array.ndim == len(spec.shape) and array.shape[1:] == spec.shape[1:]
             if not same or str(array.dtype) != spec.dtype or len(array) == 0:
                 wanted = ", ".join("N" if size < 0 else str(size) for size in spec.shape)

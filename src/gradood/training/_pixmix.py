@@ -126,7 +126,7 @@ class Mixer:
         seed: of the run.
 
     Raises:
-        DataError: there are no pictures, or their number cannot be known.
+        DataError: there are no pictures, or their number cannot be known; black or white is none.
     """
 
     def __init__(
@@ -141,8 +141,11 @@ class Mixer:
         self.options = options
         self.pictures = pictures
         self._seed = seed
-        self._black = torch.zeros(1) if black is None else black
-        self._white = torch.ones(1) if white is None else white
+        self._black = _pixel("black", 0.0 if black is None else black)
+        self._white = _pixel("white", 1.0 if white is None else white)
+        comparable = len({1, len(self._black), len(self._white)}) < 3
+        if comparable and bool((self._black == self._white).any()):
+            raise DataError("black= and white= of the training data are equal in a channel.")
         try:
             count = None if pictures is None else len(pictures)  # type: ignore[arg-type]
         except TypeError:
@@ -177,7 +180,7 @@ class Mixer:
         picture = torch.empty(0)
         if any(turn.partner is None for turn in mixture.rounds):
             with seeded(self._seed, "pixmix", "read", position):
-                picture = _as_picture(pictures[mixture.picture], mixture.picture)
+                picture = _read(pictures, mixture.picture)
             picture = _cropped(picture.to(wide), tuple(image.shape), mixture.corner)
         pixels = ((wide - black) / (white - black)).clamp(0, 1)
         return (mixed(pixels, picture, mixture) * (white - black) + black).to(image.dtype)
@@ -188,16 +191,29 @@ class Mixer:
         Raises:
             DataError: it is none.
         """
-        if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim != 3:
+        if (
+            not isinstance(image, Tensor)
+            or not image.is_floating_point()
+            or image.ndim != 3
+            or not image.numel()
+        ):
             shown = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             dtype = f" {image.dtype}" if isinstance(image, Tensor) else ""
             raise DataError(
                 f"PixMix mixes images, and an input is {shown}{dtype}; expected floating-point "
                 "images (channels, height, width). Leave augment.pixmix out."
             )
+        for name, pixel in (("black", self._black), ("white", self._white)):
+            if len(pixel) not in (1, len(image)):
+                raise DataError(
+                    f"{name}= of the training data has {len(pixel)} values, and an image "
+                    f"{len(image)} channels; expected one, or as many."
+                )
         black, white = (v.to(image).view(-1, 1, 1) for v in (self._black, self._white))
         share = (image - black) / (white - black)
         least, most = float(share.min()), float(share.max())
+        if not bool(share.isfinite().all()):
+            raise DataError("PixMix mixes images, and one has values of NaN or infinity.")
         if not -_SLACK <= least <= most <= 1 + _SLACK:
             raise DataError(
                 f"PixMix mixes pixels from black to white, and an image has values from "
@@ -207,6 +223,40 @@ class Mixer:
             )
 
 
+def _pixel(name: str, value: Any) -> Tensor:
+    """(1,) or (channels,) values of a pixel.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        found = torch.as_tensor(value).flatten()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if not len(found) or found.is_complex() or not bool(found.isfinite().all()):
+        raise DataError(
+            f"{name}={value!r} of the training data is no pixel; expected a finite number, or a "
+            "tensor of one for each channel."
+        )
+    return found if found.is_floating_point() else found.float()
+
+
+def _read(pictures: Any, index: int) -> Tensor:
+    """A picture of a mixing set.
+
+    Raises:
+        DataError: it cannot be read, or is none.
+    """
+    try:
+        item = pictures[index]
+    except Exception as error:
+        raise DataError(
+            f"picture {index} of the mixing set cannot be read: {error} Remove it, or give "
+            "another set."
+        ) from error
+    return _as_picture(item, index)
+
+
 def _as_picture(item: Any, index: int) -> Tensor:
     """The picture in an item of a mixing set.
 
@@ -214,7 +264,12 @@ def _as_picture(item: Any, index: int) -> Tensor:
         DataError: it is none, or not from 0 to 1.
     """
     picture = sample_of(item)
-    if not isinstance(picture, Tensor) or picture.ndim != 3 or not picture.is_floating_point():
+    if (
+        not isinstance(picture, Tensor)
+        or not picture.is_floating_point()
+        or picture.ndim != 3
+        or not picture.numel()
+    ):
         raise DataError(
             f"picture {index} of the mixing set is no floating-point image; expected "
             "(channels, height, width) from 0 to 1."
@@ -236,8 +291,9 @@ def _cropped(picture: Tensor, shape: tuple[int, ...], corner: tuple[float, float
     channels, height, width = shape
     if len(picture) != channels and 1 not in (len(picture), channels):
         raise DataError(
-            f"a picture of the mixing set has {len(picture)} channels, and images have {channels}; "
-            "expected as many, or one."
+            f"a picture that is mixed in has {len(picture)} channels, and images have {channels}; "
+            "give a mixing_set= of pictures of as many channels, or of one. Fractals, which are "
+            "drawn without a mixing set, have 3."
         )
     if len(picture) != channels:
         picture = picture.mean(0, keepdim=True).expand(channels, -1, -1)

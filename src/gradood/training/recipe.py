@@ -141,7 +141,8 @@ class PixMix:
     severity: float = 3.0
 
     def __post_init__(self) -> None:
-        require(self.rounds >= 0, "rounds", self.rounds, "a whole number ≥ 0")
+        whole = type(self.rounds) is int and self.rounds >= 0
+        require(whole, "rounds", self.rounds, "a whole number ≥ 0")
         strong = 0 < self.strength and isfinite(self.strength)
         require(strong, "strength", self.strength, "a finite number > 0")
         require(0.1 <= self.severity <= 10, "severity", self.severity, "a number from 0.1 to 10")

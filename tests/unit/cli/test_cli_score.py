@@ -105,7 +105,10 @@ def test_bad_images_exit_4(made, tmp_path, capsys):
     assert summary["statuses"] == {"empty": 1, "ok": 29}
     assert main(given) == 4  # There is nothing left to do, and it is still so.
     out, err = capsys.readouterr()
-    assert re.search(r"status empty +1; the first is \S+: \w", out) and "3 shards, 3 of them before" in out
+    assert (
+        re.search(r"status empty +1; the first is \S+: \w", out)
+        and "3 shards, 3 of them before" in out
+    )
     assert err == ""
 
 

@@ -192,3 +192,10 @@ def test_wrong_bounds_are_refused(value):
     ):
         with pytest.raises(ConfigError, match=rf"{option}=.*expected a whole number > 0, or None"):
             create(name, **{option: value})
+
+
+@pytest.mark.parametrize("bits", [torch.tensor(32), 8.0, 8 + 0j, True, 5, None])
+@pytest.mark.parametrize("kind", [gradood.KNN, gradood.NNGuide, gradood.GROOD])
+def test_bits_are_one_of_three_numbers(kind, bits):
+    with pytest.raises(gradood.errors.ConfigError, match="bits"):
+        kind(bits=bits)

@@ -64,7 +64,8 @@ def check_bits(bits: object) -> None:
     Raises:
         ConfigError: it is none of 4, 8, 32 and ``"auto"``.
     """
-    require(bits in ("auto", 4, 8, 32), "bits", bits, "4, 8, 32 or 'auto'")
+    known = type(bits) in (int, str) and bits in ("auto", 4, 8, 32)
+    require(known, "bits", bits, "4, 8, 32 or 'auto'")
 
 
 def size_in_words(count: float) -> str:
