@@ -3,29 +3,22 @@
 import argparse
 import json
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import settings
 import torch
+from settings import SHARED
 from torch import Tensor, nn
 
 from gradood.data import Preprocess, loader, open_images
 from gradood.functional.neighbors import polar
 from gradood.models import REFERENCES, build, load_weights
 
-SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
-OUTLIERS = {
-    "svhn": "svhn_test",
-    "textures": "textures10_test",
-    "cifar100": "cifar100_test",
-    "mnist": "mnist_test",
-    "tin": "tinyimagenet_val",
-    "tinaux": "tinyimagenet_aux",
-}
+OUTLIERS = {**settings.OUTLIERS, "tinaux": "tinyimagenet_aux"}
 FILES = {"test": "cifar10_test", **OUTLIERS, "fit_a": "cifar10_train_a", "fit_b": "cifar10_train_b"}
 Sets = dict[str, Tensor]
 LENGTH = 20.0

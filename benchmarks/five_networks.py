@@ -4,7 +4,6 @@ Those of CIFAR-10 are in ../shared/weights, the small vision transformer and the
 trained by benchmarks/cifar_networks.py, and MobileNet-V2 with its photographs is in ../shared.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cifar_networks import PREPROCESS as CIFAR
 from cifar_networks import small_vit, thin_resnet18
 from photo_network import PREPROCESS as PHOTOS
 from photo_network import mobilenet_v2
+from settings import OUTLIERS, SHARED
 from torch import Tensor, nn
 
 from gradood.data import Preprocess, loader, open_images
@@ -20,14 +20,6 @@ from gradood.models import REFERENCES, build, load_weights
 
 __all__ = ["NETWORKS", "Sample", "Sizes", "opened"]
 
-SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
-OUTLIERS = {
-    "svhn": "svhn_test",
-    "textures": "textures10_test",
-    "cifar100": "cifar100_test",
-    "mnist": "mnist_test",
-    "tin": "tinyimagenet_val",
-}
 SCENES = ("ood_caltech", "ood_scenes")
 Labeled = tuple[Tensor, Tensor]
 

@@ -4,7 +4,7 @@ Makes the page of ResNet-20 (CIFAR-10) scores with the reasons of `gradood expla
 Chromium, lists by rate, marks by key, exports, feeds back, and scores what was held back before and
 after. Figures are printed as lines of JSON:
 
-    python benchmarks/triage.py --out /tmp/triage --chromium /usr/bin/chromium
+    python benchmarks/triage.py --out FOLDER --chromium "$(command -v chromium)"
 """
 
 import argparse

@@ -230,8 +230,8 @@ class GROOD(Learner[_Statistics]):
             codes = Codes(table["codes"], len(ood), seen.bank.bits)
             coded = CodedVectors(codes, table["log_length"].exp().float())
             gradients = coded_gradients(coded, prototypes, ood)
-            rows = gradients.unit.packed, gradients.log_length
-            return state | coded_bank_state(*rows, coded.codes.bits, self.name, self.bits)
+            kept = gradients.unit.packed, gradients.log_length
+            return state | coded_bank_state(*kept, seen.bank.bits, self.name, self.bits)
         vectors = gradient_bank(table["vectors"], prototypes, ood).vectors
         return {**state, "unit": vectors.unit, "log_length": vectors.log_length}
 

@@ -9,7 +9,7 @@ pixels after each.
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -191,12 +191,7 @@ class Mixer:
         Raises:
             DataError: it is none.
         """
-        if (
-            not isinstance(image, Tensor)
-            or not image.is_floating_point()
-            or image.ndim != 3
-            or not image.numel()
-        ):
+        if not _is_picture(image):
             shown = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             dtype = f" {image.dtype}" if isinstance(image, Tensor) else ""
             raise DataError(
@@ -221,6 +216,12 @@ class Mixer:
                 "black= and white= of the training data to be what a pixel of 0 and of 1 becomes "
                 "by its preprocessing."
             )
+
+
+def _is_picture(value: Any) -> TypeGuard[Tensor]:
+    """Whether it is floating-point (channels, height, width), none of them 0."""
+    tensor = isinstance(value, Tensor) and value.is_floating_point()
+    return tensor and value.ndim == 3 and value.numel() > 0
 
 
 def _pixel(name: str, value: Any) -> Tensor:
@@ -264,12 +265,7 @@ def _as_picture(item: Any, index: int) -> Tensor:
         DataError: it is none, or not from 0 to 1.
     """
     picture = sample_of(item)
-    if (
-        not isinstance(picture, Tensor)
-        or not picture.is_floating_point()
-        or picture.ndim != 3
-        or not picture.numel()
-    ):
+    if not _is_picture(picture):
         raise DataError(
             f"picture {index} of the mixing set is no floating-point image; expected "
             "(channels, height, width) from 0 to 1."

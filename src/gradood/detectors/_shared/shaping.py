@@ -185,9 +185,14 @@ class PercentileShaping(Learner[Selection]):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features, and what the score reads."""
-        fit_reads = ROW_READS if self.percentile == "auto" else ()
-        reads = {"fit_reads": fit_reads, "inner_reads": self.inner_reads}
-        return shaped_plan(self, network, probe, signed=self.signed, **reads)
+        return shaped_plan(
+            self,
+            network,
+            probe,
+            signed=self.signed,
+            fit_reads=ROW_READS if self.percentile == "auto" else (),
+            inner_reads=self.inner_reads,
+        )
 
     def accumulate(self, evidence: Evidence) -> Selection:
         """Features of some samples."""
