@@ -1,7 +1,26 @@
 """Out-of-distribution detection for any trained classifier.
 
-Importing this package is cheap: torch and everything else load on first use. Its names are those
-below and the detectors, one for each file of `gradood.detectors`.
+    guard = gradood.guard(model, known)   # inputs the network was not trained on
+    guard(images)                         # the label of each image, or -1
+
+    monitor = gradood.Monitor(model, ["energy", "knn"]).fit(training)
+    monitor.calibrate(held_out, fpr=0.05).predict(images)["knn"].is_ood
+
+Help on one name, such as ``help(gradood.Monitor)``, is short; this page goes on with all classes:
+
+- `guard` makes a `Guard`, a classifier with a reject option, in one call.
+- `Monitor` runs detectors by name on one forward pass; it gives a `Result` for one of them,
+  `Results` by name for several. `inspect` shows what is found in a model, `load` reads what
+  `save` wrote.
+- `methods()` lists the detectors, with what each needs and costs; `choose` ranks them for a model
+  without outliers; `evaluate` measures them with outliers and gives a `Table`.
+- `region_map` shows where in an input a score comes from (`RegionMap`); `Guard.explain` why.
+- `Watch` follows a stream of results, with a promise; `export` makes one ONNX graph, which an
+  `OnnxJudge` runs without torch; `zero_shot` makes a classifier of an image encoder and texts.
+- `Detector` and `Learner` are the bases of detectors of your own; `errors`, `metrics` and `plots`
+  are modules. At the shell: ``gradood --help``.
+
+Importing this package is cheap: torch and everything else load on first use.
 """
 
 import importlib

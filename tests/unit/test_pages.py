@@ -1,6 +1,7 @@
 """README and docs: blocks are run by `scripts/pages.py` or say why not, links lead somewhere."""
 
 import importlib.util
+import pydoc
 import re
 import subprocess
 import sys
@@ -247,6 +248,13 @@ def test_a_broken_link_an_absent_anchor_and_a_foreign_script_are_found(links, tm
 def test_dir_shows_what_is_public_and_no_import():
     shown = [name for name in dir(gradood) if not name.startswith("__")]
     assert shown == sorted(gradood.__all__)
+
+
+def test_help_begins_with_every_name_but_the_detectors():
+    detectors = {method.detector for method in gradood.methods()}
+    first = pydoc.render_doc(gradood, renderer=pydoc.plaintext).split("PACKAGE CONTENTS")[0]
+    assert len(first.splitlines()) < 40
+    assert {n for n in gradood.__all__ if n not in detectors and n not in first} == set()
 
 
 def test_a_model_that_a_library_does_not_have_is_told_without_importing_it(tmp_path, monkeypatch):

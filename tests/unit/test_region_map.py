@@ -112,6 +112,23 @@ def test_contributions_sum_to_the_score_less_the_reference(pooled, images, detec
         assert float(gap.abs().max()) < share * float(moved.abs().max()), name
 
 
+@pytest.mark.parametrize("method", ["path", "channels", "occlusion"])
+def test_activations_in_place_change_no_map(method):
+    def network(*, inplace):
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace), nn.Conv2d(6, 6, 3, padding=1))
+        ending = (nn.ReLU(inplace), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+        return nn.Sequential(*layers, *ending).eval()
+
+    x = torch.randn(3, 3, 8, 8)
+    known = [x] if method == "channels" else None
+    one, other = (
+        gradood.region_map(gradood.Monitor(made, "energy"), x, method=method, known=known)
+        for made in (network(inplace=False), network(inplace=True))
+    )
+    torch.testing.assert_close(one.pixels, other.pixels)
+
+
 def test_shares_of_the_last_map_are_those_of_its_units(images):
     """Where the score is linear in the features, a position has its activations times the slope."""
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
-from gradood._engine.roster import require_link, require_reads
+from gradood._engine.roster import require_head, require_link, require_reads
 from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
 from gradood.errors import (
@@ -20,7 +20,7 @@ from gradood.errors import (
     warn_caller,
 )
 from gradood.evidence import Activation, Gradient, Read, gather, needs_state
-from gradood.taps import Link, Network, Output, observe, unwrap
+from gradood.taps import FeatureLayer, Link, Network, Output, observe, unwrap
 
 __all__ = [
     "Binding",
@@ -89,7 +89,7 @@ def bind(
     inputs: Inputs,
     detectors: Mapping[str, Detector],
     *,
-    head: str | None = None,
+    head: str | FeatureLayer | None = None,
     output: Output | None = None,
     preprocess: Mapping[str, Any] | None = None,
     required: Collection[str] | None = None,
@@ -101,7 +101,7 @@ def bind(
         model: any classifier.
         inputs: of at least one row, finite, on the model's device.
         detectors: by name.
-        head: name of the head, or None to search for it.
+        head: name of the head, the layer that gives the features, or None to search.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: see `preprocessed`.
         required: see `plan_detectors`.
@@ -174,6 +174,7 @@ def planned(
     """
     try:
         require_link(detector, network.link)
+        require_head(detector, network)
         plan = detector.plan(network, probe)
         require_reads(detector, plan, network.link)
         if trial:
@@ -250,7 +251,7 @@ def observed(
     model: nn.Module,
     inputs: Inputs,
     *,
-    head: str | None = None,
+    head: str | FeatureLayer | None = None,
     output: Output | None = None,
     link: Link = "softmax",
     pairs: bool = True,

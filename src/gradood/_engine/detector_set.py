@@ -23,7 +23,7 @@ from gradood._engine.rows import Inputs, moved
 from gradood.calibration._curve import How
 from gradood.detectors.base import Detector, Learner, State
 from gradood.evidence import Evidence, Reads
-from gradood.taps import Link, Output, device_of, unwrap
+from gradood.taps import FeatureLayer, Link, Output, device_of, unwrap
 
 __all__ = ["DetectorSet", "UnboundSet", "detached"]
 
@@ -36,7 +36,7 @@ class UnboundSet:
         model: any classifier, wrapped or not.
         detectors: by name.
         combine: how several become one decision, or None.
-        head: name of the last linear layer, or None to search for it.
+        head: name of the last linear layer, the layer that gives the features, or None to search.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         required: names of detectors that must not be left out; None for all of them.
         preprocess: how images became the inputs, in plain values, or None.
@@ -48,7 +48,7 @@ class UnboundSet:
     model: nn.Module
     detectors: Mapping[str, Detector]
     combine: How | None = None
-    head: str | None = None
+    head: str | FeatureLayer | None = None
     output: Output | None = None
     required: Collection[str] | None = None
     preprocess: Mapping[str, Any] | None = None

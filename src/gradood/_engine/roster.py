@@ -25,6 +25,7 @@ __all__ = [
     "SeveralDetectors",
     "USABLE",
     "combination",
+    "require_head",
     "require_link",
     "require_reads",
     "roster",
@@ -91,9 +92,7 @@ def require_link(detector: Detector, link: Link) -> None:
         return
     name = detector.name
     if link == "none":
-        needs = [
-            need for need in getattr(detector, "needs", ()) if need in ("head", "labels", "logits")
-        ]
+        needs = [need for need in _needs(detector) if need in ("head", "labels", "logits")]
         reads = " and ".join(needs or ["gradients of the largest logit"])
         raise TapError(
             f"{name} reads {reads} of classes, and with link='none' the model has none. Methods of "
@@ -106,6 +105,29 @@ def require_link(detector: Detector, link: Link) -> None:
         f"{name} is defined for classes that exclude one another, as under a softmax; with "
         f"link='sigmoid' several may hold at once. {advice}"
     )
+
+
+def require_head(detector: Detector, network: Network) -> None:
+    """Refuse a detector that reads the head's weights of a model whose features alone are named.
+
+    Args:
+        detector: any.
+        network: the observed model.
+
+    Raises:
+        TapError: says what runs instead.
+    """
+    if network.head_found or not network.features_found or "head" not in _needs(detector):
+        return
+    raise TapError(
+        f"{detector.name} reads the weights of a last linear layer, and of this model the features "
+        f"alone are named (features={network.head.layer!r}). Methods of features and logits run, "
+        f"such as knn, mahalanobis++ and relation. Leave {detector.name} out."
+    )
+
+
+def _needs(detector: Detector) -> tuple[str, ...]:
+    return getattr(detector, "needs", ())
 
 
 def require_reads(detector: Detector, plan: Plan, link: Link) -> None:

@@ -31,6 +31,8 @@ class ModelRecord:
             and `input_dtype` are of the first; None for one tensor, and then it is not written.
         model_input: True if a function made the inputs of each batch, which no file holds; else
             None, and then it is not written.
+        features: name of the layer whose output was named as the features; None where a head takes
+            them, and then it is not written.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class ModelRecord:
     link: str | None = field(default=None, metadata={OMIT: True})
     inputs: Mapping[str, str] | None = field(default=None, metadata={OMIT: True})
     model_input: bool | None = field(default=None, metadata={OMIT: True})
+    features: str | None = field(default=None, metadata={OMIT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

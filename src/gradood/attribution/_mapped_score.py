@@ -70,9 +70,10 @@ class MappedScore:
         if features is not None:
             wide = torch.promote_types(features.dtype, torch.float32)
             readings[FEATURES] = features.to(wide)
-            weight, bias = network.head.linear()
-            device = features.device
-            head = Linear(weight.to(device), None if bias is None else bias.to(device))
+            if network.head_found:
+                weight, bias = network.head.linear()
+                device = features.device
+                head = Linear(weight.to(device), None if bias is None else bias.to(device))
         if any(KEYS in self.detectors.reads(name) for name in self.weights):
             readings[KEYS] = torch.arange(len(logits), device=logits.device)
         classes = 1 if network.link == "none" else logits.shape[1]

@@ -21,7 +21,7 @@ from gradood.calibration.results import BatchScores
 from gradood.detectors.base import Detector
 from gradood.errors import DataError, GradoodWarning
 from gradood.evidence import content_keys
-from gradood.taps import Link, Output
+from gradood.taps import FeatureLayer, Link, Output
 
 __all__ = ["FEWEST", "HELD", "Candidates", "Trial", "chunks"]
 
@@ -38,7 +38,7 @@ class Candidates:
     Attributes:
         model: any classifier.
         detectors: by name; one that cannot run on the model is left out.
-        head: name of the last linear layer, or None to search for it.
+        head: name of the last linear layer, the layer that gives the features, or None to search.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         preprocess: how images became the inputs, in plain values, or None.
         model_input: makes the model's inputs of a batch, or None for the rules.
@@ -47,7 +47,7 @@ class Candidates:
 
     model: nn.Module
     detectors: Mapping[str, Detector]
-    head: str | None = None
+    head: str | FeatureLayer | None = None
     output: Output | None = None
     preprocess: Mapping[str, Any] | None = None
     model_input: ModelInput | None = None

@@ -119,8 +119,9 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"Set Preprocess\(resize=…, crop=…\)(, or batch_size=1)?", "Set --resize and --crop"),
     (r"or the model's num_classes", "or --num-classes"),
     (
-        r"Name the layer with Monitor\(model, …, head='module\.name'\)",
-        "From Python, Monitor(model, …, head='module.name') names the layer",
+        r"Name the layer with Monitor\(model, …, head='module\.name'\), or with "
+        r"features='module\.name'",
+        "Name the layer with --head, or with --features",
     ),
     # Columns, and labels: the shell takes them where there are some.
     (r"Name another with image_column", "Name another with --image-column"),

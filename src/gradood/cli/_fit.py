@@ -10,7 +10,7 @@ from gradood.cli._detector_file import noun_of, saved, say_passed_over
 from gradood.cli._groups import option
 from gradood.cli._guard import GuardOptions, fit_guard
 from gradood.cli._kept_fit import FitFiles, kept, merge_fit, partials_line
-from gradood.cli._model_output import NewModelOptions, link_named, output_item
+from gradood.cli._model_output import NewModelOptions
 from gradood.cli._options import (
     METHODS,
     MethodOptions,
@@ -171,8 +171,7 @@ def _monitor(
         loaded.model,
         dict(selection.detectors),
         combine=cast("How | None", methods.combine),
-        output=output_item(model.output),
-        link=link_named(model.link),
+        **model.readings(),
         preprocess=images.preprocess.to_dict(),
         skip_unusable=selection.detectors.keys() - selection.required,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from gradood.cli._bad_rows import TolerantLoadingOptions, source_of, without
 from gradood.cli._detector_file import combined, noun_of, saved, say_passed_over
 from gradood.cli._groups import flag, option
-from gradood.cli._model_output import NewModelOptions, link_named, output_item
+from gradood.cli._model_output import NewModelOptions
 from gradood.cli._output import data, document, pairs, say
 from gradood.cli._selection import note_selection
 from gradood.errors import ConfigError
@@ -125,8 +125,7 @@ def fit_guard(
         fpr=options.rate,
         mode=options.mode,
         accuracy=loaded.published_accuracy if images.labeled else None,
-        output=output_item(model.output),
-        link=link_named(model.link),
+        **model.readings(),
         preprocess=images.preprocess.to_dict(),
     )
     note_selection(guard.monitor, files.source, selected)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gradood.cli._groups import argument, option
 from gradood.cli._input_columns import InputColumnOptions
-from gradood.cli._model_output import NewModelOptions, link_named, output_item
+from gradood.cli._model_output import NewModelOptions
 from gradood.cli._options import ImageColumn, Json, PreprocessOptions
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError
@@ -138,9 +138,7 @@ def inspect(
 
     loaded = model.load(preprocessing.values(), choice, untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(
-        loaded.model, example, output=output_item(model.output), link=link_named(model.link)
-    )
+    inspection = inspection_of(loaded.model, example, **model.readings())
     if json:
         document({"subject": loaded.to_dict(), **inspection.to_dict()})
     else:

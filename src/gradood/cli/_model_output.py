@@ -1,7 +1,7 @@
-"""The item of a model's output that holds the logits, as an option."""
+"""Where logits and features of a model are found, as options."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 from gradood.cli._groups import option
 from gradood.cli._options import MODEL, ModelOptions
@@ -40,6 +40,36 @@ class NewModelOptions(ModelOptions):
 
     output: OutputItem = None
     link: LinkName = None
+    head: Annotated[
+        str | None,
+        option("LAYER", "Name of the last linear layer, if it cannot be found.", panel=MODEL),
+    ] = None
+    features: Annotated[
+        str | None,
+        option(
+            "LAYER",
+            "Name of the layer whose output are the features, where no linear layer takes them.",
+            panel=MODEL,
+        ),
+    ] = None
+
+    def readings(self) -> "Readings":
+        """What of the model is read, as `gradood.Monitor` takes it."""
+        return {
+            "output": output_item(self.output),
+            "link": link_named(self.link),
+            "head": self.head,
+            "features": self.features,
+        }
+
+
+class Readings(TypedDict):
+    """Keywords of `gradood.Monitor` and of what takes the same."""
+
+    output: str | int | None
+    link: "Link | None"
+    head: str | None
+    features: str | None
 
 
 def link_named(text: str | None) -> "Link | None":

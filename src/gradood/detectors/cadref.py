@@ -74,7 +74,7 @@ class CADRef(Learner[_Statistics]):
 
     name = "cadref"
     title = "Relative distance to the predicted class's mean, weighted by its effect on the logit."
-    needs = ("features", "logits")
+    needs = ("features", "logits", "head")
     cost = "one forward; one fit pass; state of classes × width"
     fails_when = (
         "Logits are low or negative, so that the energy is no confidence to divide by (take "

@@ -36,7 +36,7 @@ class CARef(Learner[ClassMoments]):
     """
 
     name = "caref"
-    needs = ("features", "logits")
+    needs = ("features", "logits", "head")
     cost = "one forward; one fit pass; state of classes × width"
     fails_when = (
         "Unknown inputs resemble one class (near-OOD), or features are signed and sum to little, "

@@ -98,7 +98,7 @@ class NECO(Learner[ClassMoments]):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features, and logits where the share is multiplied by the largest."""
-        if network.head.weight.shape[1] < 2:
+        if network.head.width < 2:
             raise TapError(
                 "neco compares directions of the features, and this model has one; expected two or "
                 "more. Leave neco out."

@@ -62,7 +62,7 @@ class ProjectionShare(Learner[ClassMoments]):
 
     def plan(self, network: Network, probe: Tensor) -> Plan:
         """Features."""
-        if network.head.weight.shape[1] < 2:
+        if network.head.width < 2:
             raise TapError(
                 "projection-share compares directions of the features, and this model has one; "
                 "expected two or more. Leave projection-share out."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradood.errors import UnknownNameError, suggest
+from gradood.errors import TapError, UnknownNameError, suggest
 from gradood.evidence.named_reads import Reads
 from gradood.evidence.requests import FEATURES, LOGITS, Gradient, Perturbed, Read
 
@@ -164,8 +164,13 @@ class Evidence:
 
     @property
     def linear(self) -> Linear:
-        """The head; reading features guarantees it."""
-        assert self.head is not None
+        """The head, which comes with the features.
+
+        Raises:
+            TapError: of the model the features alone are named.
+        """
+        if self.head is None:
+            raise TapError("the features alone are named, and no linear map makes logits of them.")
         return self.head
 
     @property

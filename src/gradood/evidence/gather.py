@@ -121,7 +121,7 @@ def _gathered(network: Network, x: Inputs, asked: Reads, labels: Tensor | None) 
         wide = _widened(read, tensor.to(device))
         if wide is not tensor:
             found[read] = wide
-    linear = _linear(network.head, device) if with_head else None
+    linear = _linear(network.head, device) if with_head and network.head_found else None
     labels = None if labels is None else labels.to(device)
     classes = 1 if network.link == "none" else logits.shape[1]
     return Evidence(len(x), classes, linear, labels, asked, found)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from gradood.artifact import Artifact, DetectorRecord, Manifest, Override, diffe
 from gradood.artifact.canary import Canary, compare, tolerance
 from gradood.artifact.fingerprint import Fingerprint
 from gradood.artifact.tensors import to_torch, unpack
+from gradood.calibration._curve import How
 from gradood.calibration._rule import DecisionRule
 from gradood.detectors.base import Detector, Learner, Plan, State
 from gradood.errors import ArtifactError, ConfigError, GradoodError
@@ -30,7 +31,15 @@ from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.monitor._tensor_versions import TensorVersions
 from gradood.registry import create
-from gradood.taps import Inputs, Network, Output, device_of, first_matrix, unwrap
+from gradood.taps import (
+    FeatureLayer,
+    Inputs,
+    Network,
+    Output,
+    device_of,
+    first_matrix,
+    unwrap,
+)
 
 __all__ = ["KEYS", "Saved", "canary_logits", "canary_scores", "restore"]
 
@@ -180,9 +189,10 @@ class Saved:
         Raises:
             GradoodError, RuntimeError: it cannot be run as before.
         """
-        module, head = unwrap(model), self.manifest.model.head
-        link: Any = self.manifest.model.link
-        output = output_of(self.manifest.model, output)
+        module, record = unwrap(model), self.manifest.model
+        head = record.head if record.features is None else FeatureLayer(record.features)
+        link: Any = record.link
+        output = output_of(record, output)
         # Of several items, what was saved without a choice took the first; the canary tells.
         chosen = first_matrix if output is None else output
         device = device_of(module)
@@ -195,13 +205,12 @@ class Saved:
                 head=head,
                 output=chosen,
                 link=link or "softmax",
-                pairs=self.manifest.model.classes != 1,  # as files from before links have it
+                pairs=record.classes != 1,  # as files from before links have it
             )
-            combine: Any = self.manifest.combine
             unbound = UnboundSet(
                 model=model,
                 detectors=self.detectors,
-                combine=combine,
+                combine=cast("How | None", self.manifest.combine),
                 head=head,
                 output=output,
                 preprocess=self.manifest.preprocess,

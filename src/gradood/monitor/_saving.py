@@ -32,7 +32,7 @@ from gradood.monitor._numerics import applied_autocast, numerics
 from gradood.monitor._saved import KEYS, Saved, canary_logits, canary_scores
 from gradood.monitor._state import MonitorOptions, MonitorState
 from gradood.registry import detector_class
-from gradood.taps import described, leaves_of
+from gradood.taps import FeatureLayer, described, leaves_of
 
 __all__ = ["save"]
 
@@ -166,7 +166,7 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
     return ModelRecord(
         kind=type(network.module).__name__,
         layers=tuple(dict.fromkeys(sites)),
-        head=network.head.layer if network.head_found else unbound.head,
+        head=network.head.layer if network.head_found else _named(unbound.head),
         classes=network.classes,
         input_shape=tuple(first.shape[1:]),
         input_dtype=str(first.dtype).removeprefix("torch."),
@@ -175,7 +175,12 @@ def _model(unbound: UnboundSet, bound: DetectorSet, known: Fingerprint) -> Model
         link=unbound.link,
         inputs={n: described(x) for n, x in leaves.items()} if several else None,
         model_input=None if unbound.model_input is None else True,
+        features=unbound.head.name if isinstance(unbound.head, FeatureLayer) else None,
     )
+
+
+def _named(head: str | FeatureLayer | None) -> str | None:
+    return None if isinstance(head, FeatureLayer) else head
 
 
 def _check_path(path: object) -> None:

@@ -19,7 +19,7 @@ from gradood.detectors.base import State
 from gradood.errors import ConfigError, NotFittedError, UnknownNameError, suggest
 from gradood.evidence import FEATURES, LOGITS, Basic
 from gradood.monitor._model_snapshot import ModelSnapshot
-from gradood.taps import Inputs, Link, Output, check_link, check_output, unwrap
+from gradood.taps import Inputs, Link, Output, check_link, check_output, named_layer, unwrap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -40,6 +40,7 @@ class Keywords(TypedDict, total=False):
 
     combine: How | None
     head: str | None
+    features: str | None
     preprocess: Mapping[str, Any] | None
     skip_unusable: bool | Collection[str]
     output: Output | None
@@ -73,6 +74,7 @@ class MonitorOptions:
         output: Output | None = None,
         model_input: ModelInput | None = None,
         link: Link | None = None,
+        features: str | None = None,
     ) -> "MonitorOptions":
         """The options, from the arguments of `gradood.Monitor`.
 
@@ -85,8 +87,6 @@ class MonitorOptions:
         check_output(output)
         check_model_input(model_input)
         check_link(link)
-        if not (head is None or isinstance(head, str)):
-            raise ConfigError(f"head={head!r}; expected the name of a layer, such as 'fc'.")
         if not (preprocess is None or isinstance(preprocess, Mapping)):
             raise ConfigError(
                 f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
@@ -102,7 +102,7 @@ class MonitorOptions:
             model=model,
             detectors=named,
             combine=combination(combine, len(named)),
-            head=head,
+            head=named_layer(head, features),
             output=output,
             required=_required(named, skip_unusable if detectors != "all" else True),
             preprocess=plain,

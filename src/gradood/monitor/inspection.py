@@ -23,6 +23,7 @@ from gradood.taps import (
     check_link,
     check_output,
     device_of,
+    named_layer,
     unwrap,
 )
 
@@ -130,6 +131,7 @@ def inspect(
     detectors: Detectors | None = None,
     *,
     head: str | None = None,
+    features: str | None = None,
     output: Output | None = None,
     model_input: ModelInput | None = None,
     link: Link | None = None,
@@ -141,6 +143,7 @@ def inspect(
         example: (batch ≥ 1, …) inputs as the model takes them; of a loader, its first batch.
         detectors: which to plan for, as for `Monitor`; None plans for all.
         head: name of the last linear layer, if it cannot be found.
+        features: name of the layer whose output are the features, as for `Monitor`.
         output: which item of what the model returns holds the logits, as for `Monitor`.
         model_input: makes the model's inputs of a batch, as for `Monitor`.
         link: what makes probabilities of the outputs, as for `Monitor`.
@@ -158,7 +161,8 @@ def inspect(
     check_link(link)
     form = InputForm(model, model_input, link)
     x = moved(first_inputs(example, form), device_of(module))
-    network = observed(module, x, head=head, output=output, link=link or "softmax")
+    layer = named_layer(head, features)
+    network = observed(module, x, head=layer, output=output, link=link or "softmax")
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map
@@ -180,6 +184,9 @@ def _head(network: Network) -> str:
         head = network.head
     except GradoodError as error:
         return f"not found: {error}"
+    if head.form == "named":
+        how = "" if head.reduction == "as given" else f", {head.reduction}"
+        return f"none; the {head.width} features are what {head.layer!r} gives{how}"
     if head.form == "output":
         return "the model's output itself, of no classes, is taken for the features"
     classes, width = head.weight.shape

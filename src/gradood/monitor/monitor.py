@@ -17,19 +17,19 @@ from gradood._engine.rows import Inputs
 from gradood.calibration import Promise
 from gradood.calibration._curve import How
 from gradood.calibration.results import Result, Results
-from gradood.detectors.base import Detector, State
+from gradood.detectors.base import Detector
+from gradood.monitor._described import Described
 from gradood.monitor._explaining import Explaining
 from gradood.monitor._saving import save
 from gradood.monitor._session import Session, copied
 from gradood.monitor._state import Keywords, MonitorOptions, MonitorState, R
-from gradood.monitor._summary import MonitorSummary, summary_of
 from gradood.taps import Link, Output
 
 __all__ = ["Monitor"]
 
 
 @labels_in_pairs
-class Monitor(Explaining, Generic[R]):
+class Monitor(Described, Explaining, Generic[R]):
     """Scores a classifier's inputs for being out-of-distribution.
 
     All detectors share one forward pass per batch and at most one truncated backward per distinct
@@ -49,6 +49,9 @@ class Monitor(Explaining, Generic[R]):
         combine: how `calibrate` makes one decision of all detectors: ``"fisher"``,
             ``"stouffer"``, ``"cauchy"`` or ``"min"`` (`gradood.calibration.Fusion`); None for none.
         head: name of the last linear layer, if it cannot be found.
+        features: name of the layer whose output are the features, where no linear layer takes them:
+            (batch, width), or the mean over positions, of those alone that a mask leaves. Methods
+            that read the weights of a last linear layer then refuse.
         output: which item of what the model returns holds the logits, where it returns several:
             the index of one in a tuple, the name of a key or attribute, or a function of what is
             returned. A function is not saved.
@@ -100,6 +103,7 @@ class Monitor(Explaining, Generic[R]):
         *,
         combine: How | None = None,
         head: str | None = None,
+        features: str | None = None,
         output: Output | None = None,
         model_input: ModelInput | None = None,
         link: Link | None = None,
@@ -108,62 +112,20 @@ class Monitor(Explaining, Generic[R]):
         progress: bool | None = None,
     ) -> None:
         options = MonitorOptions.of(
-            model, detectors, combine, head, preprocess, skip_unusable, output, model_input, link
+            model,
+            detectors,
+            combine,
+            head,
+            preprocess,
+            skip_unusable,
+            output,
+            model_input,
+            link,
+            features,
         )
         self._session = Session(options, MonitorState(), progress)
 
     __copy__ = copied
-
-    def __repr__(self) -> str:
-        return f"Monitor({self._session})"
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
-
-    def summary(self) -> MonitorSummary:
-        """Model, promise, and every detector's state, threshold and cost, as a table to print."""
-        return summary_of(self._session.options, self._session.state)
-
-    @property
-    def model(self) -> nn.Module:
-        """The classifier."""
-        return self._session.unbound.model
-
-    @property
-    def detectors(self) -> dict[str, Detector]:
-        """The detectors by name, without those left out."""
-        return dict((self._session.state.bound or self._session.unbound).detectors)
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Why a detector does not run, by name; see `skip_unusable`. Known from the first batch."""
-        return self._session.state.left_out
-
-    @property
-    def states(self) -> dict[str, State]:
-        """What each fitted detector has learned: named tensors; copies, of the monitor's own."""
-        return self._session.state.learned()
-
-    @property
-    def fit_accuracy(self) -> float | None:
-        """Share of the fit labels that the model predicts; None without labels, or if loaded."""
-        fitted = self._session.state.fitted
-        return None if fitted is None or fitted.agreement is None else fitted.agreement.accuracy
-
-    @property
-    def combine(self) -> How | None:
-        """How the detectors become one decision; None if they do not."""
-        return self._session.unbound.combine
-
-    @property
-    def preprocess(self) -> dict[str, Any] | None:
-        """How images became the inputs, in plain values; a copy."""
-        return self._session.options.preprocess_copy()
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """Refusals that were overridden, each with its reason; stamped on every result."""
-        return self._session.state.stamps
 
     def fit(self, data: Data) -> "Monitor[R]":
         """Learn from in-distribution data, in one pass for all detectors; returns this monitor.

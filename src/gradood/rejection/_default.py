@@ -96,7 +96,7 @@ def default_choice(network: Network, inputs: Inputs, sizes: Sizes) -> Choice:
 def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[str, ...], str]:
     if network.link != "softmax":
         return _without_softmax(network, sizes)
-    if not network.head_found:
+    if not network.features_found:
         return ("energy",), "no linear head was found, so the logits alone can be read"
     features = gather(network, probe.clone(), (FEATURES,)).features
     if len(features) > 1 and bool((features == features[:1]).all()):
@@ -113,6 +113,8 @@ def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[st
         if sizes.fewest == 0:
             few += "; a class without any sample is mostly flagged"
         return ("projection-share", "energy"), few
+    if not network.head_found:
+        return ("mahalanobis++", "energy"), f"named {kind}, and samples enough of each class"
     return ("mahalanobis++", "nci"), f"a linear head, {kind}, and samples enough of each class"
 
 
@@ -121,7 +123,7 @@ def _without_softmax(network: Network, sizes: Sizes) -> tuple[tuple[str, ...], s
     several = network.link == "sigmoid"
     kind = "several labels may hold" if several else "the outputs are of no classes"
     least = _LEAST[network.link]
-    if several and not network.head_found:
+    if several and not network.features_found:
         return (least,), f"{kind}, and no linear head was found"
     if not sizes.combined or sizes.rows < _MANY:
         return (least,), f"{kind}, and there are few samples"

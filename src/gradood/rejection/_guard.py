@@ -35,6 +35,7 @@ class GuardKeywords(TypedDict, total=False):
     """
 
     head: str | None
+    features: str | None
     output: Output | None
     link: Link | None
     model_input: ModelInput | None

@@ -26,7 +26,7 @@ from gradood.registry import create
 from gradood.rejection._default import default_choice, sizes_of
 from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
 from gradood.rejection._partition import Known, repeatable
-from gradood.taps import Network, check_link, check_output, device_of, unwrap
+from gradood.taps import Network, check_link, check_output, device_of, named_layer, unwrap
 
 __all__ = ["make"]
 
@@ -119,14 +119,15 @@ def make(
 
 def _observed(model: nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Network:
     """The network; a head that was named and is none is an error, whatever reads it."""
+    head = named_layer(options.get("head"), options.get("features"))
     network = observed(
         model,
         inputs,
-        head=options.get("head"),
+        head=head,
         output=options.get("output"),
         link=options.get("link") or "softmax",
     )
-    if options.get("head") is not None:
+    if head is not None:
         _ = network.head
     return network
 

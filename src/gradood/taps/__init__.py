@@ -16,8 +16,10 @@ from gradood.taps.attended import (
     stepped,
     unpadded,
 )
+from gradood.taps.feature_layer import FeatureLayer, named_layer
 from gradood.taps.graph import Stage
-from gradood.taps.head import Head, HeadReading
+from gradood.taps.head import Head
+from gradood.taps.head_reading import HeadReading
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.network import LastMap, Layer, Network, paired
 from gradood.taps.observe import observe
@@ -37,6 +39,7 @@ from gradood.taps.wrap import (
 
 __all__ = [
     "Arguments",
+    "FeatureLayer",
     "Head",
     "HeadReading",
     "INPUT",
@@ -71,6 +74,7 @@ __all__ = [
     "left_aligned",
     "left_as_found",
     "logits_of",
+    "named_layer",
     "observe",
     "of_one_length",
     "out_of_memory",

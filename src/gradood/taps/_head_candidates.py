@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gradood.errors import TapError
 from gradood.taps._positions import UNIT
 from gradood.taps.arguments import Inputs
-from gradood.taps.head import Form, Head, deviation, mask_of, rounding, usable_reductions
+from gradood.taps.head import Form, Head, deviation, rounding, usable_reductions
+from gradood.taps.head_reading import mask_of
 from gradood.taps.site import Site
 from gradood.taps.view import Views
 
@@ -81,7 +82,8 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
     raise TapError(
         f"{wanted} could not be verified: features @ weight.T + bias must equal the model's "
         f"{tuple(logits.shape)} logits. Tried: {detail}. "
-        f"Name the layer with Monitor(model, …, head='module.name').{hint}"
+        "Name the layer with Monitor(model, …, head='module.name'), or with features='module.name' "
+        f"one whose output are the features.{hint}"
     )
 
 

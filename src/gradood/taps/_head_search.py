@@ -11,7 +11,9 @@ from gradood.taps._headless import unreadable_head
 from gradood.taps._output import by_values, headless
 from gradood.taps._probing import inputs_of
 from gradood.taps.arguments import Inputs, called
-from gradood.taps.head import Form, Head, mask_of
+from gradood.taps.head import Form, Head
+from gradood.taps.head_reading import mask_of
+from gradood.taps.network import Layer
 from gradood.taps.site import Site
 from gradood.taps.view import Views
 from gradood.taps.wrap import Link
@@ -130,6 +132,18 @@ class HeadSearch:
         values, site = logits.detach(), Site("", "output")
         whole = Head("", self.views.model, site, "as given", 0.0, self.views, self.example)
         return replace(whole, form="output", taken=values[:1]), values
+
+    def named(self, layer: Layer, features: Tensor) -> Head:
+        """What a layer gives as the features, averaged over positions, of which no head is known.
+
+        Args:
+            layer: that was named.
+            features: (rows, width), of it.
+        """
+        module, site = self.views.model.get_submodule(layer.name), Site(layer.name)
+        how = "mean over positions" if len(layer.shape) > 1 else "as given"
+        head = Head(layer.name, module, site, how, 0.0, self.views, self.example, "named")
+        return replace(head, taken=features[:1], channels=layer.channels)
 
     def _candidate(self, layer: str, seen: Tensor, form: Form, paired: bool) -> HeadCandidate:
         return HeadCandidate(

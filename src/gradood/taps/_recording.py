@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from gradood.taps._last_map import LayerCall, last_map
 from gradood.taps._output import by_graph, chosen_among, mistaken
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.attended import attended
+from gradood.taps.feature_layer import FeatureLayer
 from gradood.taps.graph import (
     Stage,
     consumers_of,
@@ -158,7 +159,7 @@ class Recording:
     def network(
         self,
         example: Inputs,
-        head: str | None,
+        head: str | FeatureLayer | None,
         overwrites: bool,
         *,
         link: Link = "softmax",
@@ -168,7 +169,7 @@ class Recording:
 
         Args:
             example: one of the inputs (1, …).
-            head: name of the head, or None to search for it.
+            head: name of the head, the layer that gives the features, or None to search.
             overwrites: whether the model changes the tensor that it is given.
             link: what makes probabilities of the outputs.
             pairs: whether one logit z under a softmax is read as the two (0, z).
@@ -183,7 +184,9 @@ class Recording:
             cautions += [] if among is None else [among]
         if made:
             logits = paired(logits)
-        found, features = search.head(logits, head and own_name(self._module, head), link, ended)
+        named = head if isinstance(head, FeatureLayer) else None
+        name = None if named else head and own_name(self._module, cast("str", head))
+        found, features = ("", None) if named else search.head(logits, name, link, ended)
         consumers = consumers_of(self.logits)
         layers = {
             name: self._layer(name, calls, consumers, len(example) + 1)
@@ -206,6 +209,11 @@ class Recording:
             link=link,
             paired=made,
         )
+        if named:
+            layer = draft.layer(named.name)
+            features = cast("Tensor", self._seen[layer.name][0].mean)
+            seen = last_map(reversed(layers), self._seen, features)
+            draft = replace(draft, _head=search.named(layer, features), last_map=seen)
         stages = find_stages([layer.name for layer in draft.hook_layers])
         return replace(draft, stages=stages, concatenates=self._concatenates(stages, consumers))
 

@@ -12,14 +12,20 @@ from gradood.taps._positions import REDUCTIONS, SELECTED, UNIT, reductions_of, s
 from gradood.taps._probing import probed_linear
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.isolation import device_of, left_as_found
-from gradood.taps.site import Site
+from gradood.taps.site import Site, positions
 from gradood.taps.view import Views
 
-__all__ = ["Head", "HeadReading", "deviation", "exact_products", "linear_weight", "rounding"]
+__all__ = [
+    "Head",
+    "deviation",
+    "exact_products",
+    "linear_weight",
+    "rounding",
+]
 
-Form = Literal["weight", "probed", "output"]
+Form = Literal["weight", "probed", "output", "named"]
 """Where a head's numbers come from: the weight of its module; what the module makes of unit
-vectors; or, of the model's output itself, the identity."""
+vectors; of the model's output itself, the identity; or nowhere, as only the features are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +44,8 @@ class Head:
         example: an input (1, …), to see weights that the model changes in its forward.
         form: where weight and bias come from.
         paired: whether the layer gives one logit z, read as the two (0, z).
-        taken: (1, …) what the layer took of one input.
+        taken: (1, …) what the layer took of one input; of named features, these.
+        channels: of named features, the dimension of the channels in what the layer gives.
     """
 
     layer: str
@@ -51,6 +58,14 @@ class Head:
     form: Form = "weight"
     paired: bool = False
     taken: Tensor | None = field(default=None, repr=False)
+    channels: int = 1
+
+    @property
+    def width(self) -> int:
+        """How many features there are."""
+        if self.form == "named":
+            return cast("Tensor", self.taken).shape[1]
+        return self.weight.shape[1]
 
     @property
     def weight(self) -> Tensor:
@@ -69,7 +84,16 @@ class Head:
         return self.linear()[1]
 
     def linear(self) -> tuple[Tensor, Tensor | None]:
-        """`weight` and `bias` together."""
+        """`weight` and `bias` together.
+
+        Raises:
+            TapError: only the features are named, and no linear map makes the logits of them.
+        """
+        if self.form == "named":
+            raise TapError(
+                f"the features are named, features={self.layer!r}, and no linear map makes the "
+                "logits of them; what reads such a map cannot run."
+            )
         weight, bias = self._linear()
         if not self.paired:
             return weight, bias
@@ -133,70 +157,14 @@ class Head:
                 logits at all of them.
             mask: (batch, positions), which of them count; None if all do.
         """
+        if self.form == "named":
+            return _pooled(seen, self.channels, mask)
         if self.reduction != SELECTED:
             return REDUCTIONS[self.reduction](seen, mask)
         assert logits is not None
         outputs = _product(self, seen.detach(), torch.promote_types(seen.dtype, torch.float32))
         place = selected_position(outputs, logits.detach(), mask)
         return seen[torch.arange(len(seen), device=seen.device), place]
-
-
-class HeadReading:
-    """What a head takes in one forward, and the features made of it once the logits are known.
-
-    Args:
-        head: verified.
-        mask: (batch, positions), which positions count; None if all do.
-    """
-
-    def __init__(self, head: Head, mask: Tensor | None = None) -> None:
-        self.head = head
-        self._mask = mask
-        self._seen: Tensor | None = None
-
-    def __call__(self, seen: Tensor) -> None:
-        """Note what the head's layer takes.
-
-        A copy: models may go on to change it, such as to normalize it.
-        """
-        self._seen = seen.clone() if seen.ndim == 3 else self.head.features(seen).clone()
-
-    def features(self, logits: Tensor) -> Tensor:
-        """(batch, width), with their graph.
-
-        Args:
-            logits: (batch, classes), the model's.
-
-        Raises:
-            TapError: the head gives logits at every position, and the model's own are not those of
-                the positions that it took for the example.
-        """
-        if self.head.form == "output":
-            return logits
-        seen = cast("Tensor", self._seen)
-        if seen.ndim != 3:
-            return seen
-        features = self.head.features(seen, logits, mask_of(seen, self._mask))
-        off = deviation(self.head, features, logits)
-        if off > 4 * rounding(logits, seen):
-            raise TapError(
-                f"the features of this batch cannot be told: by {self.head.reduction!r} of what "
-                f"{self.head.layer!r} takes, as on the first inputs, the logits are off by "
-                f"{off:.1e} of the largest. Let the model pool before its last linear layer, or "
-                "give it an attention_mask."
-            )
-        return features
-
-
-def mask_of(seen: Tensor, mask: Tensor | None) -> Tensor | None:
-    """The mask of a batch, if it is over the positions that a layer takes.
-
-    Args:
-        seen: (batch, positions, width), what the layer takes.
-        mask: (batch, length), or None.
-    """
-    alike = mask is not None and seen.ndim == 3 and seen.shape[:2] == mask.shape
-    return mask.to(seen.device) if alike and mask is not None else None
 
 
 def deviation(head: Head, features: Tensor, logits: Tensor) -> float:
@@ -218,6 +186,17 @@ def _product(head: Head, features: Tensor, kind: torch.dtype) -> Tensor:
     weight, bias = head.linear()
     ours = features.to(kind) @ weight.to(features.device, kind).T
     return ours if bias is None else ours + bias.to(features.device, kind)
+
+
+def _pooled(seen: Tensor, channels: int, mask: Tensor | None) -> Tensor:
+    """(batch, channels): the mean over positions, of those that count where a mask says."""
+    if seen.ndim == 2:
+        return seen
+    values = positions(seen, channels)
+    if mask is None or channels != seen.ndim - 1:
+        return values.mean(-1)
+    counts = mask.to(values)[:, None]
+    return (values * counts).sum(-1) / counts.sum(-1).clamp_min(1)
 
 
 def _linear(module: Any) -> tuple[Tensor, Tensor | None]:

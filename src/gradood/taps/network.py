@@ -10,7 +10,8 @@ from gradood.errors import TapError, suggest
 from gradood.taps.arguments import Inputs
 from gradood.taps.attended import attended
 from gradood.taps.graph import Stage
-from gradood.taps.head import Head, HeadReading, linear_weight
+from gradood.taps.head import Head, linear_weight
+from gradood.taps.head_reading import HeadReading
 from gradood.taps.isolation import device_of, left_as_found
 from gradood.taps.site import Site
 from gradood.taps.tap import Tap
@@ -145,7 +146,12 @@ class Network:
 
     @property
     def head_found(self) -> bool:
-        """Whether a head was verified."""
+        """Whether a head was verified, whose weights can be read."""
+        return isinstance(self._head, Head) and self._head.form != "named"
+
+    @property
+    def features_found(self) -> bool:
+        """Whether there are features: what a head takes, or what a named layer gives."""
         return isinstance(self._head, Head)
 
     @property
@@ -155,8 +161,8 @@ class Network:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many classes, and features where a head was verified, by name."""
-        width = {"features": self.head.weight.shape[1]} if self.head_found else {}
+        """How many classes, and features where there are any, by name."""
+        width = {"features": self.head.width} if self.features_found else {}
         return {"classes": self.classes, **width}
 
     @property

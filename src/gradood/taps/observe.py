@@ -17,6 +17,7 @@ from gradood.taps._padding import Padding, tried_padding
 from gradood.taps._recording import Recording
 from gradood.taps.arguments import Arguments, Inputs, called, joined
 from gradood.taps.attended import shifted
+from gradood.taps.feature_layer import FeatureLayer
 from gradood.taps.isolation import Generators, device_of, left_as_found, only_thread
 from gradood.taps.network import Network
 from gradood.taps.view import View, Views, held_tensors, is_runnable_itself
@@ -35,7 +36,7 @@ def observe(
     model: nn.Module,
     example: Inputs,
     *,
-    head: str | None = None,
+    head: str | FeatureLayer | None = None,
     output: Output | None = None,
     link: Link = "softmax",
     pairs: bool = False,
@@ -47,15 +48,16 @@ def observe(
     Args:
         model: any classifier.
         example: inputs of n ≥ 1 rows on the model's device; the first two are used.
-        head: name of the head, or None to search for it.
+        head: name of the head, the layer that gives the features, or None to search.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         link: what makes probabilities of the outputs.
         pairs: whether one logit z under a softmax is read as the two (0, z).
 
     Raises:
-        TapError: a tensor of the model holds no data, or the model returns no logits, or several
-            items that could be, mixes the samples of a batch, draws random numbers, or calls its
-            own modules past its attributes while it is in training mode.
+        TapError: the named layer gives no features, a tensor of the model holds no data, or the
+            model returns no logits, or several items that could be, mixes the samples of a batch,
+            draws random numbers, or calls its own modules past its attributes while it is in
+            training mode.
         DataError: the model raises on the example.
 
     Cost:

@@ -241,7 +241,8 @@ class Tap:
     def _see(self, site: Site, tensor: Tensor) -> Tensor:
         self._reached.add(site)
         if self._replacements and site in self._replacements:
-            tensor = self._replacements[site].to(tensor)
+            # A copy: a layer that works in place may not write to what was given.
+            tensor = self._replacements[site].to(tensor).clone()
         if site in self._wanted:
             tensor = self._mark(site, tensor)
         for reading in self._values.get(site, ()):

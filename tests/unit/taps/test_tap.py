@@ -176,6 +176,18 @@ def test_a_replaced_tensor_is_what_the_network_goes_on_with():
         torch.testing.assert_close(logits, model.fc(after.mean((2, 3))))
 
 
+@pytest.mark.parametrize("one_row", [False, True])
+def test_a_replacement_is_not_written_to_by_layers_that_work_in_place(one_row):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)).eval()
+    other = torch.randn(1 if one_row else 5, 4)
+    given, before = other.expand(5, 4), other.clone()
+    with Tap(model) as tap, torch.no_grad():
+        tap.replace(Site("0"), given)
+        logits = tap.run(torch.randn(5, 3))
+    assert torch.equal(other, before)
+    torch.testing.assert_close(logits, model[2](torch.relu(given)))
+
+
 def test_keyword_arguments_are_seen_and_replaced():
     class Keyword(nn.Module):
         def __init__(self):

@@ -49,7 +49,7 @@ def principal_dimension(
     Raises:
         ConfigError: nothing would be left outside of the subspace.
     """
-    width = network.head.weight.shape[1]
+    width = network.head.width
     if dimension == "auto":
         published = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
         return published if samples is None else min(published, max(1, samples // _PER_DIRECTION))
