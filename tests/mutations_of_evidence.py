@@ -236,7 +236,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the model may change the features it gave",
-        "taps/head.py",
+        "taps/head_reading.py",
         {"else self.head.features(seen).clone()": "else self.head.features(seen)"},
         ("evidence/test_gather.py::test_what_a_model_changes_in_place_is_read_before",),
     ),
