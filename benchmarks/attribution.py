@@ -81,7 +81,7 @@ def measured(
         chosen = gradood.Monitor(model, names, progress=False)
         chosen.fit([(x[: fit // small], y[: fit // small])] if by_layer else batches(x, y))
         each = (
-            images_of(network, name, rows // small)[0] for name in ("cifar10_test", "svhn_test")
+            images_of(network, name, rows // small)[0] for name in (given.known, given.unknown)
         )
         known, unknown = (read(bound_of(chosen), images) for images in each)
         table |= figures(network, bound_of(chosen), known, unknown, (removal, fitted))
@@ -114,6 +114,7 @@ def figures(
     """Of each method."""
     rows, (removal, fitted) = known.size, of_fit
     means = fitted.references(unknown.logits.argmax(1))
+    removal = replace(removal, of_class=means)
     table: dict[str, Any] = {}
     for name, detector in bound.detectors.items():
         begun, state = time.perf_counter(), bound.states.get(name, {})
@@ -204,6 +205,8 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--heads", action="store_true", help="features and logits alone")
+    parser.add_argument("--known", default="cifar10_test")
+    parser.add_argument("--unknown", default="svhn_test")
     parser.add_argument("--methods", default="", help="measure these again")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()

@@ -24,7 +24,9 @@ RIDGE = 1e-6
 """Of the mean variance, added to each."""
 ERRORS = 2.0
 """Standard errors by which a mean difference is told from 0."""
-REMOVALS = ("mean", "predicted")
+REMOVALS = ("mean", "predicted", "class")
+"""Removed units are set to their mean, to what the units that stay predict, or to their mean over
+the fitted images that were taken for the same class."""
 OWN = {"units": "mean of all", "class": "mean of the class"}
 """Contributions, by what they count from."""
 ORDERS = {"random": "random", "gradient": "gradient × input"}
@@ -38,10 +40,13 @@ class Removal:
     Attributes:
         mean: (width,) of the fitted features.
         precision: (width, width) inverse of their covariance.
+        of_class: (n, width) means of the classes that the unknown images were taken for; None
+            where they are not known yet.
     """
 
     mean: Tensor
     precision: Tensor
+    of_class: Tensor | None = None
 
     @staticmethod
     def of(features: Tensor) -> "Removal":
@@ -53,8 +58,10 @@ class Removal:
     def without(self, features: Tensor, units: Tensor, how: str) -> Tensor:
         """Features (n, width) without the units (n, count)."""
         away = features - self.mean
-        if how == "mean":
-            return features.scatter(1, units, self.mean.expand_as(features).gather(1, units))
+        if how != "predicted":
+            value = self.mean.expand_as(features) if how == "mean" else self.of_class
+            assert value is not None
+            return features.scatter(1, units, value.to(features).gather(1, units))
         # Given the others, units S of a Gaussian have the mean h_S − P_SS⁻¹ (P (h − μ))_S.
         among = self.precision[units[:, :, None], units[:, None, :]]
         fall = torch.linalg.solve(among, (away @ self.precision).gather(1, units)[..., None])
