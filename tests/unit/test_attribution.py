@@ -316,7 +316,10 @@ def test_contributions_may_count_from_the_class_of_each_sample(model, known):
         assert float(one.relative_gap) < 1e-6 and float(one.reference) != float(one.score)
         again = kept.why(i, reference="class").contributions["energy"]
         torch.testing.assert_close(again.units, one.units, rtol=1e-3, atol=1e-6)
-    with pytest.raises(ConfigError, match="expected a feature vector, 'class'"):
-        monitor.explain(x, reference="mean")
+    by_default = monitor.explain(x)[0].contributions["energy"]
+    assert torch.equal(by_default.units, found[0].contributions["energy"].units)
+    for wrong in ("center", None):
+        with pytest.raises(ConfigError, match="expected a feature vector, 'class'"):
+            monitor.explain(x, reference=wrong)
     none = monitor.known.references(torch.tensor([-1, 0]))
     assert torch.equal(none[0], monitor.known.mean)

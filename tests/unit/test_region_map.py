@@ -290,7 +290,9 @@ def test_remembered_features_are_the_reference(pooled, images):
     found = gradood.region_map(monitor, images[:2], method="channels")
     torch.testing.assert_close(found.low["block2"], given.low["block2"])
     monitor.calibrate(torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(4)))
-    for low, why in zip(found.low["block2"], monitor.explain(images[:2]), strict=True):
+    for low, why in zip(
+        found.low["block2"], monitor.explain(images[:2], reference="mean"), strict=True
+    ):
         assert float(low.sum()) == pytest.approx(float(why.contributions["energy"].units.sum()))
 
 

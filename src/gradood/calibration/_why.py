@@ -10,8 +10,9 @@ __all__ = ["Explained", "Reference", "Source", "source_of", "with_source"]
 
 T = TypeVar("T", bound="Explained")
 
-Reference: TypeAlias = Tensor | Literal["class"] | None
-"""What contributions count from: features, or the known features of the same class, or of all."""
+Reference: TypeAlias = Tensor | Literal["class", "mean"]
+"""What contributions count from: features, or the mean of the known ones of the same class, or of
+all."""
 
 
 class Source(Protocol):
@@ -27,7 +28,7 @@ class Explained:
 
     __slots__ = ("_source",)
 
-    def why(self, i: int, *, reference: Reference = None) -> Any:
+    def why(self, i: int, *, reference: Reference = "class") -> Any:
         """Why a sample was decided on as it was: contributions of units to its scores.
 
         Nothing is computed before this is called. Results keep what it takes with
@@ -36,8 +37,9 @@ class Explained:
 
         Args:
             i: place of the sample.
-            reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features, ``"class"`` for that of the class it was taken for.
+            reference: (width,) feature vector from which contributions count; ``"class"`` for the
+                mean of the known features of the class it was taken for, ``"mean"`` for that of
+                all.
 
         Returns:
             A `gradood.attribution.Explanation`.

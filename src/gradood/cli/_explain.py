@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ from gradood.cli._bad_rows import TolerantLoadingOptions, source_of
 from gradood.cli._detector_file import check_target, noun_of, say_passed_over
 from gradood.cli._exits import Exit
 from gradood.cli._groups import flag, option
-from gradood.cli._options import BoundModelOptions, Force, Json
+from gradood.cli._options import BoundModelOptions, Force, Json, one_of
 from gradood.cli._output import data, document, pairs, say
 from gradood.errors import DataError
 
@@ -54,11 +54,25 @@ class ExplainFiles:
         ),
     ] = None
     every: Annotated[bool, flag("Explain what is not flagged too.", "--all")] = False
+    reference: Annotated[
+        str,
+        option(
+            "class|mean",
+            "What contributions count from: the mean of the known inputs taken for the same class, "
+            "or of all.",
+        ),
+    ] = "class"
     force: Force = False
 
     def __post_init__(self) -> None:
+        _ = self.start
         if self.out is not None:
             check_target(self.out, force=self.force)
+
+    @property
+    def start(self) -> Literal["class", "mean"]:
+        """What contributions count from."""
+        return one_of("--reference", self.reference, ("class", "mean"))
 
 
 def explain(
@@ -89,7 +103,7 @@ def explain(
     bad = _unreadable(images, loading)
     rows = [row for row in range(len(images)) if row not in bad]
     readable = images.subset(rows) if bad and rows else images
-    found = list(_explained(monitor, readable, loading, every=files.every)) if rows else []
+    found = list(_explained(monitor, readable, loading, files)) if rows else []
     if files.out is not None:
         _write(files.out, found)
     if json:
@@ -173,14 +187,13 @@ def _explained(
     monitor: "Monitor[Any]",
     images: "RowDataset",
     loading: TolerantLoadingOptions,
-    *,
-    every: bool,
+    files: ExplainFiles,
 ) -> "Iterator[tuple[str, Explanation]]":
     """Ids and explanations, a batch at a time."""
     place = 0
     for batch in loading.loader(images):
-        for why in monitor.explain([batch]):
-            if every or why.is_ood:
+        for why in monitor.explain([batch], reference=files.start):
+            if files.every or why.is_ood:
                 yield images.id(place), why
             place += 1
 

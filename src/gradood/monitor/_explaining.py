@@ -87,15 +87,15 @@ class Explaining:
         return self
 
     def explain(
-        self, data: Data, *, reference: Reference = None, neighbors: int = _NEIGHBORS
+        self, data: Data, *, reference: Reference = "class", neighbors: int = _NEIGHBORS
     ) -> tuple[Explanation, ...]:
         """Why each sample is decided on as it is, with all that the detectors read.
 
         Args:
             data: as for `predict`.
-            reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features (`remember`); ``"class"`` for the mean of those that were taken
-                for the same class as the sample.
+            reference: (width,) feature vector from which contributions count; ``"class"`` for the
+                mean of the known features (`remember`) that were taken for the same class as the
+                sample, ``"mean"`` for that of all.
             neighbors: how many of the nearest known samples are named, where ids were kept.
 
         Raises:
@@ -167,27 +167,35 @@ class _Source:
                 "guard.explain(images), which reads them again."
             )
         row = slice(place % size, place % size + 1)
-        head = self.bound.binding.network.head.linear()
-        linear = Linear(*(None if part is None else part.detach().cpu() for part in head))  # type: ignore[arg-type]
-        _compare_head(linear, result.features[row], result.logits[row])
+        linear = self._head()
+        if linear is not None:
+            _compare_head(linear, result.features[row], result.logits[row])
         values: dict[Any, Tensor] = {FEATURES: result.features[row], LOGITS: result.logits[row]}
         classes = result.logits.shape[1]
         evidence = Evidence(1, classes, linear, None, tuple(values), values)
         (found,) = self.explanations(result[row], evidence, reference, _NEIGHBORS, place % size)
         return found
 
+    def _head(self) -> Linear | None:
+        """On the CPU, as it is now; None where the features alone are named."""
+        network = self.bound.binding.network
+        if not network.head_found:
+            return None
+        weight, bias = network.head.linear()
+        return Linear(weight.detach().cpu(), None if bias is None else bias.detach().cpu())
+
     def _start(self, reference: Reference, label: Tensor) -> Tensor:
         """What contributions count from: (width,), or (N, width)."""
-        if isinstance(reference, str) and reference != "class":
-            raise ConfigError(
-                f"reference={reference[:80]!r}; expected a feature vector, 'class', or None for "
-                "the mean of the known features."
-            )
-        if not (reference is None or isinstance(reference, str)):
+        if reference is not None and not isinstance(reference, str):
             return reference
+        if reference not in ("class", "mean"):
+            raise ConfigError(
+                f"reference={reference!r:.80}; expected a feature vector, 'class' for the mean of "
+                "the known features of the same class, or 'mean' for that of all."
+            )
         if self.known is None:
             raise NotFittedError(_NO_REFERENCE)
-        return self.known.mean if reference is None else self.known.references(label)
+        return self.known.mean if reference == "mean" else self.known.references(label)
 
     def explanations(
         self,

@@ -112,15 +112,15 @@ class Guard:
         return self._monitor.predict(images, keep=keep)
 
     def explain(
-        self, images: Data, *, reference: Reference = None, neighbors: int = 3
+        self, images: Data, *, reference: Reference = "class", neighbors: int = 3
     ) -> tuple[Explanation, ...]:
         """Why each input is decided on as it is: p-values, units, its class and what is near it.
 
         Args:
             images: as for a call.
-            reference: (width,) feature vector from which contributions count; None for the mean of
-                the known features, which a guard made with ``explain=True`` or ``ids=`` keeps;
-                ``"class"`` for the mean of those that were taken for the same class as the input.
+            reference: (width,) feature vector from which contributions count; ``"class"`` for the
+                mean of the known features taken for the same class as the input, ``"mean"`` for
+                that of all, which a guard made with ``explain=True`` or ``ids=`` keeps.
             neighbors: how many of the nearest known samples are named; none without ``ids=``.
 
         Raises:
