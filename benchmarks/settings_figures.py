@@ -5,10 +5,10 @@
 
 NETWORK is one of benchmarks/five_networks.py, whose docstring says where its weights come from.
 Methods of features and logits run on the last layer, whose inputs are computed once from the same
-images. `--defaults` runs the default alone, fitted on the training
-images, also with an earlier version of gradood. The file is
-written after each method; a run that was interrupted goes on after the last. Pages are made of such
-files by benchmarks/settings_table.py.
+images. `--defaults` runs the default alone, also with an earlier version of gradood. Methods whose
+papers fit on data that the network was not trained on do so, if the version knows of it. The file
+is written after each method; a run that was interrupted goes on after the last. Pages are made of
+such files by benchmarks/settings_table.py, and by benchmarks/audit_table.py of what was audited.
 """
 
 import argparse
@@ -155,7 +155,7 @@ def record_of(network: str, sample: Sample, head: Subject, method: str, defaults
     on_head = set(gradood.registry.detector_class(method).needs) <= HEAD
     subject: Any = head if on_head else Subject(**vars(sample))
     start, refused = time.process_time(), {}
-    held = method in HELD_OUT and not defaults
+    held = getattr(detector_class(method), "held_out", False)
     try:
         found = measured(subject, detectors, held=held)
     except gradood.errors.GradoodError as error:
