@@ -2,6 +2,7 @@
 
 Those of CIFAR-10 are in ../shared/weights, the small vision transformer and the thin ResNet-18 are
 trained by benchmarks/cifar_networks.py, and MobileNet-V2 with its photographs is in ../shared.
+Runs with the version that was audited (commit 1331942) too, so it imports what that has.
 """
 
 from dataclasses import dataclass
@@ -9,17 +10,23 @@ from pathlib import Path
 
 import torch
 from cifar_networks import PREPROCESS as CIFAR
-from cifar_networks import small_vit, thin_resnet18
+from cifar_networks import SHARED, small_vit, thin_resnet18
 from photo_network import PREPROCESS as PHOTOS
 from photo_network import mobilenet_v2
-from settings import OUTLIERS, SHARED
 from torch import Tensor, nn
 
 from gradood.data import Preprocess, loader, open_images
 from gradood.models import REFERENCES, build, load_weights
 
-__all__ = ["NETWORKS", "Sample", "Sizes", "opened"]
+__all__ = ["NETWORKS", "OUTLIERS", "SHARED", "Sample", "Sizes", "opened"]
 
+OUTLIERS = {
+    "svhn": "svhn_test",
+    "textures": "textures10_test",
+    "cifar100": "cifar100_test",
+    "mnist": "mnist_test",
+    "tin": "tinyimagenet_val",
+}
 SCENES = ("ood_caltech", "ood_scenes")
 Labeled = tuple[Tensor, Tensor]
 

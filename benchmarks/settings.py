@@ -12,7 +12,6 @@ other rows: it says what a setting could give, and is nothing that a user can ha
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from five_networks import OUTLIERS, SHARED
 from torch import Tensor, nn
 
 import gradood
@@ -36,15 +36,6 @@ from gradood.metrics import auroc
 from gradood.models import REFERENCES, build, load_weights
 from gradood.registry import create, detector_class
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("GRADOOD_SHARED", ROOT.parent / "shared"))
-OUTLIERS = {
-    "svhn": "svhn_test",
-    "textures": "textures10_test",
-    "cifar100": "cifar100_test",
-    "mnist": "mnist_test",
-    "tin": "tinyimagenet_val",
-}
 SHARES = (0, 20, 40, 50, 60, 65, 70, 75, 80, 85, 90, 92.5, 95, 97.5)
 GRIDS: dict[str, Mapping[str, Iterable[Any]]] = {
     **{name: {"percentile": SHARES} for name in ("ash-b", "ash-p", "ash-s", "scale", "lts")},

@@ -5,10 +5,11 @@
 
 NETWORK is one of benchmarks/five_networks.py, whose docstring says where its weights come from.
 Methods of features and logits run on the last layer, whose inputs are computed once from the same
-images. `--defaults` runs the default alone, fitted on the training
-images, also with an earlier version of gradood. The file is
-written after each method; a run that was interrupted goes on after the last. Pages are made of such
-files by benchmarks/settings_table.py.
+images. `--defaults` runs the default alone, also with an earlier version of gradood. Methods whose
+papers fit on data that the network was not trained on do so, if the version knows of it. The file
+is written after each method; a run that was interrupted goes on after the last. `--inputs` keeps
+the images in a file, so that two versions that read rows in another order have the same. Pages are
+made of such files by benchmarks/settings_table.py and benchmarks/audit_table.py.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ def last_layer(sample: Sample) -> Subject:
     )
     handle.remove()
     return found
+
+
+def with_inputs(sample: Sample, file: Path) -> Sample:
+    """A sample with the images that a file holds; the file is written where there is none."""
+    names = ("fit", "held", "test", "outliers")
+    if not file.exists():
+        torch.save({name: getattr(sample, name) for name in names}, file)
+    return replace(sample, **torch.load(file, weights_only=True))
 
 
 def settings(method: str, network: str, defaults: bool) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def record_of(network: str, sample: Sample, head: Subject, method: str, defaults
     on_head = set(gradood.registry.detector_class(method).needs) <= HEAD
     subject: Any = head if on_head else Subject(**vars(sample))
     start, refused = time.process_time(), {}
-    held = method in HELD_OUT and not defaults
+    held = getattr(detector_class(method), "held_out", False)
     try:
         found = measured(subject, detectors, held=held)
     except gradood.errors.GradoodError as error:
@@ -220,6 +229,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", help="names with commas; all that have options")
     parser.add_argument("--together", action="store_true", help="one pass for those of images")
+    parser.add_argument("--inputs", type=Path, help="file that keeps the images")
     parser.add_argument("--defaults", action="store_true", help="the default setting alone")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -229,6 +239,8 @@ def main() -> None:
     if given.out.exists():
         record = json.loads(given.out.read_text())
     sample = opened(given.network, given.work)
+    if given.inputs:
+        sample = with_inputs(sample, given.inputs)
     head = last_layer(sample)
     names = given.methods.split(",") if given.methods else methods_with_options()
     names = [name for name in names if name not in record["methods"]]

@@ -1,13 +1,10 @@
-"""One page of every setting on every network, and of what an audit found, before and after.
+"""One page of every setting on every network.
 
     python benchmarks/settings_figures.py NETWORK --work WEIGHTS --out FOLDER/NETWORK.json
-    PYTHONPATH=EARLIER/src python benchmarks/settings_figures.py NETWORK --defaults \\
-        --work WEIGHTS --out FOLDER/before/NETWORK.json
     python benchmarks/settings_table.py FOLDER --out docs/results/settings-all.md
 
-The first two for each of benchmarks/five_networks.py, the second with the version that was audited
-(commit 1331942). The page's figures are means over the sets of outliers; those of each set are in
-the JSON file beside it.
+The first for each of benchmarks/five_networks.py. The page's figures are means over the sets of
+outliers; those of each set are in the JSON file beside it.
 """
 
 import argparse
@@ -45,33 +42,6 @@ BESIDE = {
     "gradorth": "not reproduced",
 }
 """Methods whose published setting authors chose on outliers, and those not reproduced."""
-FINDINGS = (
-    ("F1, I8", "shrinkage of four Mahalanobis scores", ("mahalanobis", "mahalanobis++", "rmds",
-     "rmds++"), "kept as the default, `shrinkage=\"none\"` is the cited method"),
-    ("F2, I2", "α and layers of `nac`", ("nac",), "α from a percentile, layers measured anew"),
-    ("F3, I1", "fixed clip and percentiles", ("react", "ash-b", "ash-p", "ash-s", "scale", "lts"),
-     "chosen on surrogates of known features"),
-    ("F4, I1", "rule of `neco`", ("neco",), "d by collapse, times the largest logit"),
-    ("F5", "fits on training images", ("temperature-scaling", "kl-matching"),
-     "after: fitted on held-out images"),
-    ("F6", "libMR, tail and distance of `open-max`", ("open-max",), "tail by class size, `eucos`"),
-    ("F7", "layers and ties of `gram`", ("gram",), "three blocks a stage, ranges of a seeded few"),
-    ("F8", "pages that misquote settings", (), "corrected; no figure"),
-    ("I3, I4", "`gaia-z`, `gaia-a` on MNIST and CIFAR-100", ("gaia-z", "gaia-a"),
-     "the official code gives the same; unchanged"),
-    ("I5", "`grood` without real outliers", ("grood",),
-     "as published without them; the page says so"),
-    ("I6", "`line`", ("line",), "clip chosen on known features"),
-    ("I7", "`gradorth`", ("gradorth", "projection-share"),
-     "marked as not reproduced; `projection-share` is new"),
-    ("I9", "`residual`, `exgrad`", ("residual", "exgrad"), "the official code gives the same"),
-    ("I10", "`energy` and others equal to their papers", ("energy",), "unchanged"),
-    ("–", "few samples: `knn`, `low-dim-grad`, `vim`", ("knn", "low-dim-grad", "vim"),
-     "k and dimension by the fit data"),
-    ("–", "`odin` without the std of the preprocessing", ("odin",), "found by itself"),
-    ("–", "`adascale`", ("adascale-a", "adascale-l"), "p_min 60 as advised, p_max by known data"),
-)  # fmt: skip
-"""Findings of the audit: name, what, methods, what was done."""
 Record = dict[str, Any]
 
 
@@ -91,14 +61,6 @@ def rows_of(entry: Record) -> dict[str, tuple[float, str]]:
     best = max(found.values())
     rows["in hindsight"] = (best[0], {**entry["words"]}.get(best[1], best[1]))
     return rows
-
-
-def rows_in(
-    records: Mapping[str, Record], network: str, method: str
-) -> dict[str, tuple[float, str]]:
-    """`rows_of` a method on a network; nothing where it was not run."""
-    known = records.get(network, {"methods": {}})["methods"]
-    return rows_of(known.get(method, {"refused": ""}))
 
 
 def losses(records: Mapping[str, Record]) -> list[str]:
@@ -153,25 +115,6 @@ def table(records: Mapping[str, Record]) -> list[str]:
     return [*lines, ""]
 
 
-def findings(before: Mapping[str, Record], after: Mapping[str, Record]) -> list[str]:
-    """Each finding of the audit, before and after."""
-    names = [TITLES[network] for network in after]
-    lines = [f"| finding | what | method | {' | '.join(names)} | done |"]
-    lines.append("|---|---|---|" + "---:|" * len(names) + "---|")
-    for finding, what, methods, done in FINDINGS:
-        for index, method in enumerate(methods or ("",)):
-            cells: list[str] = []
-            for network in after:
-                pair = [rows_in(records, network, method) for records in (before, after)]
-                shown = [f"{r['auto'][0]:.1f}" if r else "–" for r in pair]
-                cells.append(" → ".join(shown) if method else "")
-            lead = [finding, what] if index == 0 else ["", ""]
-            code = f"`{method}`" if method else ""
-            last = done if index == 0 else ""
-            lines.append(f"| {' | '.join([*lead, code, *cells, last])} |")
-    return [*lines, ""]
-
-
 def sizes(records: Mapping[str, Record]) -> str:
     """How many images each network's rows are of."""
     parts: list[str] = []
@@ -219,7 +162,7 @@ def opened(folder: Path) -> dict[str, Record]:
 
 def page(folder: Path, notes: Sequence[str]) -> str:
     """The page as Markdown."""
-    after, before = opened(folder), opened(folder / "before")
+    after = opened(folder)
     lines = [
         "# Every setting on every network: automatic, published, in hindsight",
         "",
@@ -246,12 +189,8 @@ def page(folder: Path, notes: Sequence[str]) -> str:
         "## All rows",
         "",
         *table(after),
-        "## The audit's findings, before and after",
+        "What an audit found, before and after: [audit.md](audit.md).",
         "",
-        "Defaults of commit 1331942 → of now, on the same images, mean AUROC. A dash: refused, or "
-        "not there.",
-        "",
-        *findings(before, after),
     ]
     refused = left_out(after)
     if refused:

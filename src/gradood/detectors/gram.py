@@ -28,6 +28,8 @@ from gradood.taps import Network, Site
 __all__ = ["Gram"]
 
 _LEAST = 1e-7
+_ABSENT = 0.5
+"""Of the classes, without a range of their own, from which on a warning is given."""
 
 
 @final
@@ -75,7 +77,9 @@ class Gram(Learner[Ranges]):
         "2 · classes × powers · channels"
     )
     fails_when = (
-        "Fit samples are few per class: ranges are too narrow, and every input leaves them. Or, "
+        "Fit samples are few per class: ranges are too narrow, and every input leaves them. They "
+        "are predicted to be of a part of the classes (warned of from half on): inputs of the "
+        "others are held against the range of all samples, and look known. Or, "
         "with samples=None, so many that few inputs leave them, and the others tie at 0. Or "
         "unknown inputs have a known texture: CIFAR-100 on the authors' CIFAR-10 ResNet-34 has "
         "AUROC 79.0, SVHN 99.5."
@@ -145,11 +149,7 @@ class Gram(Learner[Ranges]):
                 f"gram was fitted on {int(ranges.count)} samples of which no two that differ are "
                 "predicted to be of one class; give many different samples of each class."
             )
-        if int(ranges.count) < 2 * network.classes:
-            warn_of_fit(
-                f"gram takes ranges of each of {network.classes} classes from {int(ranges.count)} "
-                "samples, fewer than two of each; fit on many of each class."
-            )
+        _warn_of_classes(len(ranges.rows), network.classes, int(ranges.count))
         return {"low": low, "high": high, "expected": expected}
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
@@ -164,6 +164,28 @@ class Gram(Learner[Ranges]):
         found = deviations(evidence.group("gram sums"), predicted, state["low"], state["high"])
         shares = found / (state["expected"] + _LEAST) / confidence[:, None]
         return layer_terms(evidence.sites("gram sums"), shares.unbind(1), evidence)
+
+
+def _warn_of_classes(predicted: int, classes: int, samples: int) -> None:
+    """Warn where many classes have no range of their own, or all have too few samples.
+
+    Args:
+        predicted: classes that the model predicted of fit samples.
+        classes: of the model.
+        samples: that ranges are of.
+    """
+    if classes - predicted >= _ABSENT * classes:
+        warn_of_fit(
+            f"gram says little here: the {samples} fit samples are predicted to be of {predicted} "
+            f"of {classes} classes, and an input that is predicted to be of another is held "
+            "against the range of all samples, which is wider than that of a class, so that it "
+            "looks known. Fit on many samples of every class, or leave gram out."
+        )
+    elif samples < 2 * classes:
+        warn_of_fit(
+            f"gram takes ranges of each of {classes} classes from {samples} samples, fewer than "
+            "two of each; fit on many of each class."
+        )
 
 
 def _signed(network: Network, probe: Tensor, sites: Sequence[Site]) -> list[bool]:

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, feature_terms
-from gradood.detectors._shared.fit_data import auto_neighbors, check_finite, check_neighbors
+from gradood.detectors._shared.fit_data import (
+    auto_neighbors,
+    check_finite,
+    check_neighbors,
+    warn_of_fit,
+)
 from gradood.detectors._shared.labels import check_labels
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError, TapError
@@ -26,6 +31,8 @@ _FLAT = 1e-12
 """Mean square, of coordinates at unit length, that rounding leaves off a line."""
 _BLOCK = 1024
 _MOST = 5
+_OUTSIDE = 0.1
+"""Of the fit samples, predicted to be of classes without any, above which a warning is given."""
 
 
 @final
@@ -62,8 +69,9 @@ class LowDimGrad(Learner[Selection]):
     )
     fails_when = (
         "There are fewer than three classes (refused: two leave one direction), the kept samples "
-        "are few per class (raise samples with the classes), or what tells "
-        "unknown inputs apart is not in the head's gradient: the paper's results are of all layers."
+        "are few per class (raise samples with the classes), the model takes many of them for "
+        "classes of which there are none (warned of above a tenth), or what tells unknown inputs "
+        "apart is not in the head's gradient: the paper's results are of all layers."
     )
     attribution = (
         "terms: the path of the features from the reference, of the distance to the neighbor "
@@ -117,6 +125,7 @@ class LowDimGrad(Learner[Selection]):
             weight.to(features.device), None if bias is None else bias.to(features.device)
         )
         state = _directions(features, labels, head)
+        _warn_of_outside(state["p"], labels)
         units = torch.cat([_coordinates(part, head, state) for part in features.split(_BLOCK)])
         # Two classes' mean directions are opposite: at unit length, only a sign would be left.
         if not bool(torch.linalg.eigvalsh(units.T @ units)[-2:-1].gt(_FLAT * len(units)).any()):
@@ -175,6 +184,28 @@ def _directions(features: Tensor, labels: Tensor, head: Linear) -> dict[str, Ten
         "coefficients": coefficients.contiguous(),
         "offset": offset,
     }
+
+
+def _warn_of_outside(p: Tensor, labels: Tensor) -> None:
+    """Warn where the model takes fit samples for classes that have no direction of their own.
+
+    Such samples lie together near the mean of all, and so do unknown inputs, which are then near
+    to them. Nothing is lost where fit samples are of few classes that the model tells well.
+
+    Args:
+        p: (samples, classes) softmax of the fit samples.
+        labels: (samples,) their classes.
+    """
+    present = torch.zeros(p.shape[1], dtype=torch.bool, device=p.device)
+    present[labels] = True
+    outside = float((~present[p.argmax(1)]).double().mean())
+    if outside > _OUTSIDE:
+        warn_of_fit(
+            f"low-dim-grad says little here: the model takes {outside:.0%} of the fit samples for "
+            f"one of the {int((~present).sum())} classes of which there are none, whose gradients "
+            "lie together with those of unknown inputs, so that these look known. Fit on samples "
+            "of every class, or leave low-dim-grad out."
+        )
 
 
 def _prediction(features: Tensor, head: Linear) -> Tensor:

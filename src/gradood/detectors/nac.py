@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms
+from gradood.detectors._shared.fit_data import warn_of_fit
 from gradood.detectors._shared.layers import hook_layers, last_norms, one_logit
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError, TapError
@@ -31,12 +32,19 @@ from gradood.functional.coverage import (
     uniform_kl_gradient,
     unit_coverage,
 )
+from gradood.functional.gradnorm import linear_logits
 from gradood.functional.samples import Selection
+from gradood.functional.surrogates import crossed, separation
 from gradood.taps import Network, Site
 
 __all__ = ["NAC"]
 
 _LOG = logging.getLogger(__name__)
+_CHANCE = 0.6
+"""Separation of known samples from crossed ones, up to which a warning is given."""
+_LEAST = 20
+"""Samples of which that is measured, and as many crossed ones at least."""
+_CROSSED = 200
 
 
 @final
@@ -86,7 +94,8 @@ class NAC(Learner[Selection]):
         "An input leaves the neurons silent or the softmax near uniform: both give states near ½, "
         "which fit data has too, so that doubtful inputs pass (near-OOD on small networks), or "
         "layers are read that come long before the last: on ResNet-56 the stages before it are no "
-        "better than chance. α, r and bins matter, and are published for few networks."
+        "better than chance. α, r and bins matter, and are published for few networks. Where the "
+        "features alone are read, a fit tells whether they say anything, and warns."
     )
     attribution = (
         "terms: −coverage / (layers · width) of each unit of the features; inner layers are "
@@ -142,12 +151,14 @@ class NAC(Learner[Selection]):
     def accumulate(self, evidence: Evidence) -> Selection:
         """The products of the batch's share of the seeded few."""
         columns = {f"layer_{i}": product for i, product in enumerate(_products(evidence))}
+        if len(columns) == 1:
+            columns["features"] = evidence.features
         return Selection.of(self.samples, key=evidence[KEYS], **columns)
 
     def finish(self, kept: Selection, network: Network, plan: Plan) -> State:
         """α of each layer, and its neurons' coverage by bin."""
         columns = kept.columns
-        products = [columns[f"layer_{i}"] for i in range(len(columns) - 1)]
+        products = [column for name, column in columns.items() if name.startswith("layer_")]
         _check_products(products)
         count = len(products)
         r, bins = _each(self.r, count, "r"), _each(self.bins, count, "bins")
@@ -159,6 +170,9 @@ class NAC(Learner[Selection]):
         for i, product in enumerate(products):
             filled = fewer * float(r[i])
             state[f"coverage_{i}"] = covered(product, float(alphas[i]), int(bins[i]), filled)
+        if "features" in columns:
+            settings = float(alphas[0]), int(bins[0]), fewer * float(r[0])
+            _warn_of_chance(columns["features"], products[0], network, settings)
         return state
 
     def measure(self, evidence: Evidence, state: State) -> Tensor:
@@ -202,6 +216,43 @@ def _check_products(products: Sequence[Tensor]) -> None:
             "the model in a wider type.",
             len(lost),
             len(products),
+        )
+
+
+def _warn_of_chance(
+    features: Tensor, products: Tensor, network: Network, settings: tuple[float, int, float]
+) -> None:
+    """Warn where coverage by half of the fit samples does not tell the others from crossed ones.
+
+    Crossed ones have half of their features from another sample: as strong, and of no class.
+
+    Args:
+        features: (samples, width) of the fit samples.
+        products: (samples, width) of theirs.
+        network: for its head.
+        settings: α, bins, and samples that fill a bin where all are learned from.
+    """
+    alpha, bins, filled = settings
+    learned, known, rows = products[::2], products[1::2], features[1::2].double()
+    if len(products) < _LEAST or not bool(rows.isfinite().all()):
+        return
+    generator = torch.Generator("cpu").manual_seed(0)
+    strange = crossed(rows, max(len(rows), _CROSSED), generator)
+    weight, bias = (
+        None if part is None else part.detach().to(rows.device)
+        for part in (network.head.weight, network.head.bias)
+    )
+    assert weight is not None
+    strange = strange * uniform_kl_gradient(linear_logits(strange, weight, bias), weight)
+    table = covered(learned, alpha, bins, filled * len(learned) / len(products))
+    scores = (-mean_coverage(part, alpha, table) for part in (known, strange))
+    found = separation(*scores)
+    if found <= _CHANCE:
+        warn_of_fit(
+            "nac says little here: it reads the features alone, and with half of the fit samples "
+            f"it tells the others from mixtures of two with AUROC {found:.2f}, where chance is "
+            "0.5: inputs that the model is unsure of put neurons into states that fit samples are "
+            "in, too. Name layers to read with layers=[…], or leave nac out."
         )
 
 

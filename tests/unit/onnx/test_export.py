@@ -303,6 +303,7 @@ def test_score_without_detector_or_graph_says_what_to_give(tmp_path, capsys):
     assert "missing option '--detector'" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:gram says little here")
 def test_the_column_of_methods_is_what_plans_say():
     known = {method.name: method.exportable for method in gradood.methods()}
     monitor = gradood.Monitor(classifier(), list(known), skip_unusable=True, progress=False)
