@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def resident(pid: int) -> float:
+    """MB of a process in memory (RSS)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -91,14 +98,20 @@ class Server:
         )
         return [int(pid) for pid in found.stdout.split()]
 
-    def memory(self) -> tuple[float, int]:
-        """MB of server and workers, and open files of the server."""
-        total = 0.0
+    def memory(self) -> dict[str, float]:
+        """MB of the server, of its workers, and of both."""
+        made = {"server": resident(self.process.pid)}
+        made["workers"] = sum(map(resident, self.children()))
+        return {**made, "both": sum(made.values())}
+
+    def files(self) -> tuple[int, int]:
+        """Open files of the server and its workers: sockets, and others."""
+        kinds: Counter[bool] = Counter()
         for pid in [self.process.pid, *self.children()]:
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS"):
-                    total += int(line.split()[1]) / 1024
-        return total, len(os.listdir(f"/proc/{self.process.pid}/fd"))
+            for file in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):  # It was closed in between.
+                    kinds[os.readlink(file).startswith("socket:")] += 1
+        return kinds[True], kinds[False]
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -211,9 +224,9 @@ def overload(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     result(server.load(5, concurrency=16, **given))  # The estimate of a row's time settles.
     before = result(server.load(15, concurrency=16, echo=port, **given))
     capacity = before["answers"]["200"]["count"] / before["seconds"]
-    memory = server.memory()[0]
+    memory = server.memory()["both"]
     burst = result(server.load(args.seconds, rate=10 * capacity, echo=port, **given))
-    grown = server.memory()[0] / memory - 1
+    grown = server.memory()["both"] / memory - 1
     after = result(server.load(15, concurrency=16, echo=port, **given))
     capacities = [capacity, after["answers"]["200"]["count"] / after["seconds"]]
     goodput = burst["answers"]["200"]["count"] / args.seconds
@@ -401,20 +414,29 @@ def starts(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def soak(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """S11 and S12: at 70 % of what can be computed; memory, files, series, counters."""
+    """S11 and S12: at 70 % of what can be computed; memory, files, series, counters.
+
+    Slopes are least squares of samples each 5 seconds, without the first quarter of the time.
+    """
     detector(folder, "resnet20")
-    server = Server(folder, "resnet20", "--watch", str(folder / "watch.json"))
+    server = Server(
+        folder, "resnet20", "--watch", str(folder / "watch.json"), *args.options.split()
+    )
+    idle = server.files()
     given = body(folder, images("cifar10_test.parquet[:10]", "resnet20")[:1])
     first = result(server.load(8, concurrency=16, **given))
     rate = 0.7 * first["answers"]["200"]["count"] / first["seconds"]
-    minutes, load = [], server.load(args.soak, rate=rate, **given)
-    end = time.monotonic() + args.soak - 1
-    while time.monotonic() < end:
-        minutes.append((time.monotonic(), *server.memory()))
+    samples, load = [], server.load(args.soak, rate=rate, **given)
+    start = time.monotonic()
+    while (minutes := (time.monotonic() - start) / 60) < (args.soak - 1) / 60:
+        samples.append((minutes, server.memory(), server.files()))
         time.sleep(5)
     found = result(load)
-    late = minutes[len(minutes) // 4 :]
-    slope = np.polyfit([m[0] / 60 for m in late], [m[1] for m in late], 1)[0]
+    late = samples[len(samples) // 4 :]
+    slopes = {
+        name: float(np.polyfit([m for m, _, _ in late], [mb[name] for _, mb, _ in late], 1)[0])
+        for name in late[0][1]
+    }
     page = get(server.port, "/metrics")[1]
     lines = [line for line in page.splitlines() if line and not line.startswith("#")]
     counted = sum(
@@ -423,13 +445,18 @@ def soak(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         if line.startswith("gradood_requests_total") and ("infer" in line or "at once" in line)
     )
     sent = sum(a["count"] for part in (first, found) for a in part["answers"].values())
+    time.sleep(1)  # For the connections of the load to be closed.
     return {
         "seconds": args.soak,
         "rate": rate,
         "answers": found["answers"],
-        "mb_per_minute": float(slope),
-        "mb": [round(minutes[0][1], 1), round(minutes[-1][1], 1)],
-        "files": [minutes[0][2], max(m[2] for m in late)],
+        "mb_per_minute": slopes,
+        "mb": [samples[0][1], late[0][1], samples[-1][1]],
+        "files": {
+            "sockets": [idle[0], max(sockets for _, _, (sockets, _) in samples), server.files()[0]],
+            "others": sorted({others for _, _, (_, others) in samples} | {idle[1]}),
+        },
+        "batches": [line for line in lines if line.startswith("gradood_batch_items_bucket")],
         "series": len(lines),
         "counted": counted,
         "sent": sent,
@@ -459,5 +486,6 @@ if __name__ == "__main__":
     parser.add_argument("--only")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--soak", type=float, default=600)
+    parser.add_argument("--options", default="", help="of the server, for soak")
     parser.add_argument("--out", type=Path, default=Path("serve.jsonl"))
     main(parser.parse_args())

@@ -164,11 +164,16 @@ class _Calls:
             limits = self._service.options.limits
             try:
                 async with asyncio.timeout(limits.read_timeout):
-                    data = await context.read()
+                    data, more = await context.read(), None
+                    if isinstance(data, bytes):
+                        more = await context.read()  # The end, which clients send with it.
             except TimeoutError as error:
                 raise Refusal(408, "the message did not come in time.") from error
-            if not isinstance(data, bytes):
-                raise Refusal(400, f"there is no message; expected one {name}.")
+            if not isinstance(data, bytes) or isinstance(more, bytes):
+                # The code that gRPC's doc/statuscodes.md has for another number of messages.
+                count = "several messages" if isinstance(data, bytes) else "no message"
+                text = f"there is {count}; expected one {name}."
+                raise Refusal(400, text, grpc="UNIMPLEMENTED")
             try:
                 return getattr(self._messages, name).FromString(data)
             except Exception as error:  # Of a class that protobuf moves about.

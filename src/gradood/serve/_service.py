@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradood.errors import GradoodError
+from gradood.errors import ConfigError, GradoodError
 from gradood.serve._admission import Gate, Limits
 from gradood.serve._arrays import Arrays
 from gradood.serve._metrics import Metrics
@@ -43,6 +43,9 @@ class Options:
         watch: file of the state of a watch, or None.
         keys: one of which a client must have; none are needed if there are none.
         limits: what a client may ask for.
+
+    Raises:
+        ConfigError: both ports are the same.
     """
 
     name: str = "detector"
@@ -56,6 +59,13 @@ class Options:
     watch: Path | None = None
     keys: tuple[bytes, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.grpc == self.port != 0:
+            raise ConfigError(
+                f"--port and --grpc are both {self.port}; HTTP and gRPC each need a port of their "
+                "own."
+            )
 
 
 class Service:

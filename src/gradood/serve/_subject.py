@@ -1,6 +1,7 @@
 """What a worker loads and asks: a detector on its model, or an exported graph."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from gradood.serve._answers import Answers
 from gradood.serve._arrays import Arrays
 
 __all__ = ["LoadedSubject", "Subject", "load_subject"]
+
+_WARMING = 2.0
+"""Seconds after which a worker that starts computes no further batch that nobody asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +201,22 @@ def _monitor(subject: Subject) -> LoadedSubject:
     preprocess = _preprocess(monitor.preprocess)
     made = LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
     if all(size > 0 for size in shape):
-        for rows in sorted({1, subject.batch}):
-            made.tensors(np.zeros((rows, *shape), np.float32))
+        _warm(made, shape, subject.batch)
     return made
+
+
+def _warm(loaded: LoadedSubject, shape: list[int], largest: int) -> None:
+    """Compute one batch of each size before any request, the largest first, while time is left.
+
+    oneDNN compiles kernels for a size of batch when it first comes, and keeps them. Kernels that
+    are compiled later come to lie in the heap between buffers of activations, which then fit no
+    longer: a worker grew by 1 to 3 MB a minute, for as long as sizes came that were new to it. What
+    is left of that, `gradood.serve._memory` gives back.
+    """
+    end = time.monotonic() + _WARMING
+    for rows in range(largest, 0, -1):
+        if rows in (1, largest) or time.monotonic() < end:
+            loaded.tensors(np.zeros((rows, *shape), np.float32))
 
 
 def _graph(subject: Subject) -> LoadedSubject:

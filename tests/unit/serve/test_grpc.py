@@ -31,6 +31,10 @@ class Client:
     def __init__(self, channel):
         self._channel = channel
 
+    async def stream(self, method, *sent):
+        call = self._channel.stream_unary(f"{INFERENCE}/{method}")
+        return await call(iter([each.SerializeToString() for each in sent]), timeout=20)
+
     async def __call__(self, method, request=b"", answer=None, **options):
         data = request if isinstance(request, bytes) else request.SerializeToString()
         service = "/grpc.health.v1.Health" if method == "Check" else INFERENCE
@@ -210,6 +214,24 @@ def test_malformed_messages_are_invalid_arguments_and_leave_nothing_reserved(fil
     codes, waiting, requests, outputs = run(files, ask)
     assert {n: c for n, c in codes.items() if c != "INVALID_ARGUMENT"} == {}
     assert (waiting, requests) == (0, 0) and outputs > 3
+
+
+def test_any_other_number_of_messages_than_one_is_unimplemented(files):
+    """The code that gRPC's doc/statuscodes.md has for it; the second message was passed over."""
+
+    async def ask(service, client):
+        one = infer_request(np.zeros((1, 1, 8, 8)))
+        codes = [
+            await refused(client.stream("ModelInfer", *sent)) for sent in ([], [one] * 2, [one] * 3)
+        ]
+        named = messages().Named(name="detector")
+        codes.append(await refused(client.stream("ModelMetadata", named, named)))
+        sound = await client.stream("ModelInfer", one)
+        return codes, service.queue.waiting, service.gate.requests, len(sound)
+
+    codes, waiting, requests, answer = run(files, ask)
+    assert codes == ["UNIMPLEMENTED"] * 4
+    assert (waiting, requests) == (0, 0) and answer > 50
 
 
 @pytest.mark.parametrize("packed", [None, "Gzip"])

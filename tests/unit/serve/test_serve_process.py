@@ -71,6 +71,7 @@ def test_sigterm_ends_with_0_after_what_was_begun_is_answered(words, tmp_path):
     [
         (["--host", "0.0.0.0"], 2, "--api-key-file"),
         (["--port", "taken"], 5, "cannot listen"),
+        (["--port", "8123", "--grpc", "8123"], 2, "are both 8123"),
         (["--detector", "damaged"], 3, "is refused"),
         (["--watch", "state.json", "--onnx", "x.onnx", "--detector", ""], 2, "--watch"),
     ],
