@@ -80,9 +80,7 @@ def measured(
         small = 10 if by_layer else 1
         chosen = gradood.Monitor(model, names, progress=False)
         chosen.fit([(x[: fit // small], y[: fit // small])] if by_layer else batches(x, y))
-        each = (
-            images_of(network, name, rows // small)[0] for name in (given.known, given.unknown)
-        )
+        each = (images_of(network, name, rows // small)[0] for name in (given.known, given.unknown))
         known, unknown = (read(bound_of(chosen), images) for images in each)
         table |= figures(network, bound_of(chosen), known, unknown, (removal, fitted))
     width = features.shape[1]
