@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import struct
+import time
 from contextlib import asynccontextmanager
 from io import BytesIO
 
@@ -483,6 +484,10 @@ def test_a_worker_gives_memory_back_after_its_batches(files, monkeypatch):
         for _ in range(3):
             answer = await client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8)))
             assert answer.status_code == 200
+
+        deadline = time.monotonic() + 20  # The answer is sent first.
+        while len(calls) < 3 and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     run(files, ask)
     assert len(calls) == 3
