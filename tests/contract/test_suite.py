@@ -231,6 +231,7 @@ def test_a_learner_whose_state_is_no_tensors_is_caught():
     assert "has a list as 'sizes' in its state" in fails(Listing(), "state-is-named-tensors")
 
 
+@pytest.mark.slow
 def test_the_suite_needs_neither_pytest_nor_hypothesis():
     program = (
         "import sys, gradood.testing; "

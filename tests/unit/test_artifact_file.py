@@ -114,11 +114,13 @@ def test_any_names_types_and_shapes(tmp_path_factory, chosen):
 # -- damage ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_truncation_is_refused(tmp_path):
     done = benchmark.truncations(tmp_path)
     assert done["accepted"] == 0 and done["tried"] > 2000
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_refused(tmp_path):
     assert benchmark.flips(tmp_path, 1500) == {"tried": 1500, "accepted": 0}
 

@@ -56,6 +56,7 @@ def test_a_thousand_looks_leave_no_hook_no_gradient_and_no_tensor() -> None:
     assert all(torch.equal(first[name], last[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_monitors_that_go_leave_nothing_in_the_model() -> None:
     model, x = _model(), torch.randn(4, 1, 8, 8)
     gradood.Monitor(model, "gaia-z").score(x)

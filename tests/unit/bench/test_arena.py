@@ -240,6 +240,7 @@ def test_detectors_are_given_the_same_rows_whatever_was_kept_before(root, tmp_pa
     assert [size for _, size in seen] == first
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(root, tmp_path):
     whole = run(settings(root))
     write_folder(tmp_path / "whole", whole.record, whole.scores)
@@ -336,6 +337,7 @@ def test_data_other_than_the_suite_says_is_refused_before_any_pass(root, tmp_pat
     assert decoded == [] and given.check
 
 
+@pytest.mark.slow
 def test_a_method_that_refuses_the_fit_data_is_left_out_with_the_reason(root):
     options = ("knn.k=50",)
     given = settings(root, methods="all", fit_limit=30, limit=20, options=options)

@@ -93,6 +93,7 @@ def test_a_model_of_mlflow_holds_the_package_and_no_path_of_this_machine(made, m
         gradood.hub.mlflow.save_model(made.package, path)
 
 
+@pytest.mark.slow
 def test_a_run_logs_it_and_a_factory_needs_trust(made, mlflow, copied, monkeypatch, tmp_path):
     (tmp_path / "another_net.py").write_text(
         "import gradood.models\n\n\ndef make():\n    return gradood.models.build('digits_net')\n"

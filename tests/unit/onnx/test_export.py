@@ -79,6 +79,7 @@ def test_a_graph_decides_as_its_monitor(exported):
         np.testing.assert_allclose(found[name].p_value, own[name].p_value, atol=4 / 301)
 
 
+@pytest.mark.slow
 def test_the_judge_loads_no_torch(exported):
     _, path, _ = exported
     program = (
@@ -92,6 +93,7 @@ def test_the_judge_loads_no_torch(exported):
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_graph_takes_is_checked(exported):
     judge = gradood.OnnxJudge(exported[1])
     assert judge.inputs[0].shape == (-1, 3, 8, 8)
@@ -101,6 +103,7 @@ def test_what_a_graph_takes_is_checked(exported):
         judge.predict(np.zeros(1), np.zeros(1))
 
 
+@pytest.mark.slow
 def test_a_changed_weight_fails(exported, tmp_path):
     import onnx
 
@@ -159,6 +162,7 @@ def test_a_file_without_a_record_is_refused(tmp_path):
         gradood.OnnxJudge(path)
 
 
+@pytest.mark.slow
 def test_the_shell_says_what_a_graph_is(exported, capsys):
     from gradood.cli import main
 
@@ -183,6 +187,7 @@ def test_whatever_is_no_layer_features_or_logits_is_in_no_graph():
     assert refusal((LOGITS, FEATURES)) is None
 
 
+@pytest.mark.slow
 def test_a_folder_is_scored_by_the_graph_alone(exported, tmp_path, capsys):
     image = pytest.importorskip("PIL.Image")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -224,6 +229,7 @@ def from_pixels(tmp_path_factory):
     return monitor, path, parity, how
 
 
+@pytest.mark.slow
 def test_a_graph_of_pixels_decides_as_its_monitor_does_of_images(from_pixels):
     image = pytest.importorskip("PIL.Image")
     monitor, path, parity, how = from_pixels
@@ -255,6 +261,7 @@ def test_pixels_are_scaled_to_the_bits_of_the_preprocessing():
         assert torch.equal(Scaling.of(how.to_dict())(how.pixels(own)[None])[0], how(own))
 
 
+@pytest.mark.slow
 def test_pixels_of_another_kind_are_refused(from_pixels, tmp_path):
     monitor, path, _, _ = from_pixels
     with pytest.raises(DataError, match=r"expected \(batch, height, width, 3\) of torch.uint8"):
@@ -267,6 +274,7 @@ def test_pixels_of_another_kind_are_refused(from_pixels, tmp_path):
     assert verify(path, monitor, example=pixels + 7).holds
 
 
+@pytest.mark.slow
 def test_a_graph_of_pixels_scores_and_serves_images(from_pixels, tmp_path):
     image = pytest.importorskip("PIL.Image")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -332,6 +340,7 @@ def quantized(path, out, *, dynamic):
     return tools.quantize_static(path, out, Ranges(), op_types_to_quantize=["Conv"])
 
 
+@pytest.mark.slow
 def test_a_quantized_graph_promises_nothing_until_it_is_calibrated_again(exported, tmp_path):
     _, path, _ = exported
     file, out = tmp_path / "int8.onnx", tmp_path / "again.onnx"
@@ -356,6 +365,7 @@ def test_a_quantized_graph_promises_nothing_until_it_is_calibrated_again(exporte
     assert not (tmp_path / "few.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_dynamically_quantized_graph_is_refused(exported, tmp_path):
     file = tmp_path / "int8.onnx"
     quantized(exported[1], file, dynamic=True)

@@ -195,6 +195,7 @@ def tensors(file):
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(file).items()}
 
 
+@pytest.mark.slow
 def test_the_commands_fit_and_calibrate_over_devices(images, tmp_path, forked, capsys):
     (images / "13.png").unlink()
     model = ("--model", "scale_samples:network", "--data", str(images), "--batch-size", "4")

@@ -36,6 +36,7 @@ def words(tmp_path_factory):
     return ["serve", "--model", "digits_net", *map(str, files)]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_0_after_what_was_begun_is_answered(words, tmp_path):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
