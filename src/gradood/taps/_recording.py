@@ -26,7 +26,7 @@ from gradood.taps.graph import (
 )
 from gradood.taps.head import linear_weight
 from gradood.taps.network import Layer, Network, own_name, paired
-from gradood.taps.site import Site, channel_dim, is_norm, positions
+from gradood.taps.site import Site, channel_dim, is_norm, mean_over, positions
 from gradood.taps.view import View, Views
 from gradood.taps.wrap import Link, Output, logits_of
 
@@ -142,10 +142,8 @@ class Recording:
     def _mean(self, values: Tensor) -> Tensor:
         """Mean of (batch, channels, positions) over the positions that count."""
         mask = self._attended
-        if mask is None or values.shape[::2] != mask.shape:
-            return values.mean(-1)
-        counts = mask.sum(1).clamp_min(1)
-        return values.where(mask[:, None].to(values.device), 0).sum(-1) / counts[:, None]
+        fits = mask is not None and values.shape[::2] == mask.shape
+        return mean_over(values, mask if fits else None)
 
     def _channel_dim(self, module: nn.Module, output: Tensor) -> int:
         """Of a layer that does not tell, as of the last layer that did; else the last."""

@@ -12,16 +12,10 @@ from gradood.taps._positions import REDUCTIONS, SELECTED, UNIT, reductions_of, s
 from gradood.taps._probing import probed_linear
 from gradood.taps.arguments import Inputs, called
 from gradood.taps.isolation import device_of, left_as_found
-from gradood.taps.site import Site, positions
+from gradood.taps.site import Site, mean_over, positions
 from gradood.taps.view import Views
 
-__all__ = [
-    "Head",
-    "deviation",
-    "exact_products",
-    "linear_weight",
-    "rounding",
-]
+__all__ = ["Head", "deviation", "exact_products", "linear_weight", "rounding"]
 
 Form = Literal["weight", "probed", "output", "named"]
 """Where a head's numbers come from: the weight of its module; what the module makes of unit
@@ -192,11 +186,7 @@ def _pooled(seen: Tensor, channels: int, mask: Tensor | None) -> Tensor:
     """(batch, channels): the mean over positions, of those that count where a mask says."""
     if seen.ndim == 2:
         return seen
-    values = positions(seen, channels)
-    if mask is None or channels != seen.ndim - 1:
-        return values.mean(-1)
-    counts = mask.to(values)[:, None]
-    return (values * counts).sum(-1) / counts.sum(-1).clamp_min(1)
+    return mean_over(positions(seen, channels), mask if channels == seen.ndim - 1 else None)
 
 
 def _linear(module: Any) -> tuple[Tensor, Tensor | None]:

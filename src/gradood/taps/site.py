@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["INPUT", "Site", "channel_dim", "is_norm", "positions"]
+__all__ = ["INPUT", "Site", "channel_dim", "is_norm", "mean_over", "positions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,19 @@ def positions(tensor: Tensor, channels: int) -> Tensor:
     if tensor.ndim == 2:
         return tensor.unsqueeze(-1)
     return (tensor if channels == 1 else torch.movedim(tensor, channels, 1)).flatten(2)
+
+
+def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(batch, channels): the mean over positions, of those that count.
+
+    Args:
+        values: (batch, channels, positions).
+        mask: (batch, positions), which positions count; None if all do.
+    """
+    if mask is None:
+        return values.mean(-1)
+    counts = mask.sum(1).clamp_min(1).to(values.device)
+    return values.where(mask[:, None].to(values.device) != 0, 0).sum(-1) / counts[:, None]
 
 
 def is_norm(module: nn.Module) -> bool:
