@@ -91,6 +91,22 @@ class LoadedSubject:
         self.sha256 = sha256
         self.shape, self.dtype = shape, dtype
 
+    def warm(self) -> None:
+        """Compute one batch of each size, the largest first, while time is left.
+
+        oneDNN compiles kernels for a size of batch when it first comes, and keeps them. Kernels
+        that are compiled later come to lie in the heap between buffers of activations, which then
+        fit no longer: a worker grew by 1 to 3 MB a minute, for as long as sizes came that were new
+        to it. What is left of that, `gradood.serve._memory` gives back. onnxruntime keeps what its
+        largest batch took. Nothing is computed where inputs may be of any size.
+        """
+        if any(size <= 0 for size in self.shape):
+            return
+        largest, end = self._subject.batch, time.monotonic() + _WARMING
+        for rows in range(largest, 0, -1):
+            if rows in (1, largest) or time.monotonic() < end:
+                self.tensors(np.zeros((rows, *self.shape), self.dtype))
+
     def description(self) -> dict[str, Any]:
         """For the server: version, input, outputs."""
         made = Answers(0, self._names, combined=self._judge.combine is not None).arrays()
@@ -171,9 +187,9 @@ def load_subject(subject: Subject) -> LoadedSubject:
         ModelMismatchError: the model is another one.
         ConfigError: the model cannot be made.
     """
-    if subject.onnx is not None:
-        return _graph(subject)
-    return _monitor(subject)
+    loaded = _monitor(subject) if subject.onnx is None else _graph(subject)
+    loaded.warm()
+    return loaded
 
 
 def _monitor(subject: Subject) -> LoadedSubject:
@@ -199,24 +215,7 @@ def _monitor(subject: Subject) -> LoadedSubject:
     monitor = predictor.monitor
     shape = _canary_shape(artifact)
     preprocess = _preprocess(monitor.preprocess)
-    made = LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
-    if all(size > 0 for size in shape):
-        _warm(made, shape, subject.batch)
-    return made
-
-
-def _warm(loaded: LoadedSubject, shape: list[int], largest: int) -> None:
-    """Compute one batch of each size before any request, the largest first, while time is left.
-
-    oneDNN compiles kernels for a size of batch when it first comes, and keeps them. Kernels that
-    are compiled later come to lie in the heap between buffers of activations, which then fit no
-    longer: a worker grew by 1 to 3 MB a minute, for as long as sizes came that were new to it. What
-    is left of that, `gradood.serve._memory` gives back.
-    """
-    end = time.monotonic() + _WARMING
-    for rows in range(largest, 0, -1):
-        if rows in (1, largest) or time.monotonic() < end:
-            loaded.tensors(np.zeros((rows, *shape), np.float32))
+    return LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
 
 
 def _graph(subject: Subject) -> LoadedSubject:
