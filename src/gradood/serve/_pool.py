@@ -2,42 +2,21 @@
 
 import asyncio
 import logging
-import os
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gradood.errors import GradoodError
 from gradood.serve._arrays import Arrays, rows_of, unpack
-from gradood.serve._frames import read_frame, write_frame
 from gradood.serve._queue import Job, Queue
 from gradood.serve._refusal import Refusal
 from gradood.serve._subject import Subject
+from gradood.serve._worker_process import StartError, Worker, start_worker
 
-__all__ = ["Events", "Generation", "Pool", "StartError"]
+__all__ = ["Events", "Generation", "Pool"]
 
 _LOG = logging.getLogger(__name__)
-_START, _DEATHS = 120.0, 3
-_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""For glibc: batches of many sizes else leave holes, and a worker grows by half in a minute."""
-
-
-class StartError(GradoodError):
-    """A worker cannot load what is to be served.
-
-    Args:
-        message: of the worker.
-        code: exit code that it is worth.
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+_DEATHS = 3
 
 
 class Events(Protocol):
@@ -51,28 +30,6 @@ class Events(Protocol):
 
     def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
         """The rows of a request were."""
-
-
-@dataclass(eq=False)
-class Worker:
-    """One process and the connection to it."""
-
-    process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    about: dict[str, Any]
-
-    async def close(self) -> None:
-        """Let it end."""
-        self.writer.close()
-        with suppress(OSError):
-            await self.writer.wait_closed()
-
-    async def kill(self) -> None:
-        """End it at once."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
-        await self.close()
 
 
 @dataclass(eq=False)
@@ -167,12 +124,35 @@ class Pool:
             if worker is None:
                 worker = await self._replaced(generation)
                 continue
-            batch = await self._queue.take()
+            batch = await self._taken(worker)
             # A batch that was taken is finished, even when another version takes over.
-            alive = await _uncancelled(self._answered(generation, worker, batch))
-            if not alive:
+            if batch is None or not await _uncancelled(self._answered(generation, worker, batch)):
                 generation.workers.discard(worker)
                 worker = None
+
+    async def _taken(self, worker: Worker) -> list[Job] | None:
+        """The next batch for a worker, or None if it ends before there is one."""
+        take = asyncio.ensure_future(self._queue.take())
+        try:
+            await asyncio.wait({take, worker.frame}, return_when=asyncio.FIRST_COMPLETED)
+            if not worker.frame.done():
+                return take.result()
+        except asyncio.CancelledError:
+            self._put_back(take)
+            raise
+        self._put_back(take)
+        await worker.kill()
+        self._events.died()
+        return None
+
+    def _put_back(self, take: "asyncio.Future[list[Job]]") -> None:
+        """End the wait for a batch; one that came meanwhile is the next again."""
+        if take.cancel() or take.cancelled():
+            return
+        batch = take.result()
+        self._queue.done(batch)
+        for job in reversed(batch):
+            self._queue.put(job, first=True)
 
     async def _replaced(self, generation: Generation) -> Worker | None:
         try:
@@ -195,7 +175,7 @@ class Pool:
         """Have a batch answered; whether the worker is still alive."""
         start = time.monotonic()
         try:
-            head, body = await asyncio.wait_for(_asked(worker, batch), self._timeout)
+            head, body = await asyncio.wait_for(worker.ask(batch), self._timeout)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             await worker.kill()
             self._queue.done(batch)
@@ -253,14 +233,6 @@ async def _retire(generation: Generation) -> None:
     generation.workers.clear()
 
 
-async def _asked(worker: Worker, batch: list[Job]) -> tuple[dict[str, Any], bytes]:
-    rows = sum(job.rows for job in batch)
-    head = {"kind": batch[0].kind, "rows": rows, "shape": [rows, *batch[0].shape]}
-    body = batch[0].body if len(batch) == 1 else b"".join(job.body for job in batch)
-    await write_frame(worker.writer, head, body)
-    return await read_frame(worker.reader)
-
-
 async def _uncancelled(work: Any) -> Any:
     """The result of some work that goes on when this task is cancelled, and then ends it."""
     task = asyncio.ensure_future(work)
@@ -269,41 +241,3 @@ async def _uncancelled(work: Any) -> Any:
     except asyncio.CancelledError:
         await task
         raise
-
-
-async def start_worker(subject: Subject) -> Worker:
-    """A worker that has loaded what it is to serve.
-
-    Raises:
-        StartError: it cannot load it, or takes longer than two minutes.
-    """
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gradood.serve._worker", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            env={**_ALLOCATION, **os.environ, "OMP_NUM_THREADS": str(subject.threads)},
-            start_new_session=True,  # Ctrl-C is for the server, which lets them finish.
-        )
-    ours.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=ours)
-    try:
-        # Packages may be found by what `gradood` put on the path, such as the working folder.
-        await write_frame(writer, {"subject": subject.to_plain(), "path": _path()})
-        about, _ = await asyncio.wait_for(read_frame(reader), _START)
-    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-        writer.close()
-        if process.returncode is None:
-            process.kill()
-        raise StartError("a worker ended, or did not load its model in two minutes.", 5) from error
-    except asyncio.CancelledError:
-        writer.close()
-        raise
-    if "failed" in about:
-        writer.close()
-        raise StartError(about["failed"], int(about["code"]))
-    return Worker(process, reader, writer, about)
-
-
-def _path() -> list[str]:
-    return [os.getcwd()]

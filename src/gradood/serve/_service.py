@@ -238,7 +238,7 @@ class Service:
         self.metrics.batch_seconds.observe(seconds)
 
     def died(self) -> None:
-        """A worker ended on a batch."""
+        """A worker ended."""
         self.metrics.deaths.inc()
         _LOG.error("a worker ended; another is started")
 

@@ -317,6 +317,32 @@ def test_a_client_that_is_gone_is_not_computed(files):
     assert run(files, ask) == ([], 0)
 
 
+def test_a_worker_that_ends_while_nobody_asks_is_replaced(files):
+    """Its end was seen at the next request alone, which it cost, and it counted as ready."""
+
+    async def ask(service, client):
+        before = next(iter(service.pool.current.workers))
+        before.process.send_signal(9)
+        body = body_of(torch.rand(1, 1, 8, 8))
+        for wait in (0.0, 0.05):  # A request at once, and one before which it is noticed.
+            await asyncio.sleep(wait)
+            assert (await client.post(INFER, json=body)).status_code == 200
+        assert before not in service.pool.current.workers and service.pool.ready
+        (worker,) = service.pool.current.workers
+        worker.process.send_signal(9)
+        async with asyncio.timeout(30):
+            while service.pool.ready:
+                await asyncio.sleep(0)
+            noticed = (await client.get("/v2/health/ready")).status_code
+            while not service.pool.ready:
+                await asyncio.sleep(0.01)
+        return noticed, service
+
+    noticed, service = run(files, ask)
+    assert noticed == 503 and service.metrics.deaths._value.get() == 2 and not service.broken
+    assert service.queue.waiting == 0
+
+
 def test_a_request_that_ends_its_worker_costs_itself_alone(files, monkeypatch):
     from gradood.serve import _worker
 
