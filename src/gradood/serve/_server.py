@@ -84,11 +84,14 @@ async def _run(
 ) -> int:
     from gradood.serve._app import make_app
     from gradood.serve._grpc import GrpcServer
+    from gradood.serve._overload import overload_protocol
 
     service = Service(subject, options)
     config = uvicorn.Config(
         make_app(service),
         **{"log_config": None, "access_log": False, "lifespan": "off", "server_header": False},
+        http=overload_protocol(service),
+        proxy_headers=False,  # Who asks is of no use here, and to read it costs each request.
         timeout_graceful_shutdown=max(1, int(options.grace)),
         timeout_keep_alive=75,  # Longer than that of proxies, which else write to a closed end.
     )

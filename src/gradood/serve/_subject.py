@@ -2,6 +2,7 @@
 
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from gradood.errors import BadImageError, ConfigError, GradoodError
 from gradood.serve._answers import Answers
 from gradood.serve._arrays import Arrays
+from gradood.serve._queue import batch_sizes
 
 __all__ = ["LoadedSubject", "Subject", "load_subject"]
 
@@ -88,23 +90,23 @@ class LoadedSubject:
         self._judge = judge
         self._preprocess = preprocess
         self._names = tuple(judge.detectors)
+        self._sizes = batch_sizes(subject.batch)
         self.sha256 = sha256
         self.shape, self.dtype = shape, dtype
 
     def warm(self) -> None:
-        """Compute one batch of each size, the largest first, while time is left.
+        """Compute one batch of each of `batch_sizes`, the largest first, while time is left.
 
         oneDNN compiles kernels for a size of batch when it first comes, and keeps them. Kernels
         that are compiled later come to lie in the heap between buffers of activations, which then
-        fit no longer: a worker grew by 1 to 3 MB a minute, for as long as sizes came that were new
-        to it. What is left of that, `gradood.serve._memory` gives back. onnxruntime keeps what its
-        largest batch took. Nothing is computed where inputs may be of any size.
+        fit no longer: a worker grew by 1 to 3 MB a minute. onnxruntime keeps what its largest batch
+        took. Nothing is computed where inputs may be of any size.
         """
         if any(size <= 0 for size in self.shape):
             return
-        largest, end = self._subject.batch, time.monotonic() + _WARMING
-        for rows in range(largest, 0, -1):
-            if rows in (1, largest) or time.monotonic() < end:
+        end = time.monotonic() + _WARMING
+        for rows in reversed(self._sizes):
+            if rows in (1, self._sizes[-1]) or time.monotonic() < end:
                 self.tensors(np.zeros((rows, *self.shape), self.dtype))
 
     def description(self) -> dict[str, Any]:
@@ -167,8 +169,9 @@ class LoadedSubject:
     def _fill(
         self, answers: Answers, rows: list[int], x: np.ndarray, remarks: Mapping[int, str]
     ) -> None:
-        size = self._subject.batch
-        for start in range(0, len(rows), size):
+        start = 0
+        while start < len(rows):
+            size = self._sizes[bisect_right(self._sizes, len(rows) - start) - 1]
             part = x[start : start + size]
             if self._subject.onnx is None:
                 import torch
@@ -177,6 +180,7 @@ class LoadedSubject:
             else:
                 found = self._judge.predict(part)
             answers.fill(rows[start : start + size], found, remarks)
+            start += size
 
 
 def load_subject(subject: Subject) -> LoadedSubject:

@@ -13,7 +13,6 @@ import numpy as np
 from gradood.errors import ArtifactError, DataError, GradoodError, ModelMismatchError
 from gradood.serve._arrays import pack, split_bytes
 from gradood.serve._frames import receive_frame, send_frame
-from gradood.serve._memory import HeapTrimmer
 from gradood.serve._subject import LoadedSubject, Subject, load_subject
 
 __all__ = ["answer_frames", "main"]
@@ -52,12 +51,10 @@ def answer_frames(connection: socket.socket) -> None:
         send_frame(connection, {"failed": _line(error), "code": _code(error)})
         return
     send_frame(connection, loaded.description())
-    heap = HeapTrimmer()
     while (frame := receive_frame(connection)) is not None:
         head, body = _answered(loaded, *frame)
         send_frame(connection, head, body)
         del frame, head, body
-        heap.trim()
 
 
 def _answered(loaded: LoadedSubject, head: dict[str, Any], body: bytearray) -> Any:

@@ -17,8 +17,8 @@ from gradood.serve._subject import Subject
 __all__ = ["StartError", "Worker", "start_worker"]
 
 _START = 120.0
-_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""For glibc: batches of many sizes else leave holes, and a worker grows by half in a minute."""
+_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""For glibc: buffers of activations stay in the heap, whose pages a batch else faults in anew."""
 
 
 class StartError(GradoodError):

@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import struct
-import time
 from contextlib import asynccontextmanager
 from io import BytesIO
 
@@ -344,7 +343,6 @@ def test_a_worker_that_ends_while_nobody_asks_is_replaced(files):
 
 
 def test_a_request_that_ends_its_worker_costs_itself_alone(files, monkeypatch):
-    from gradood.serve import _worker
 
     answered = _worker._answered
 
@@ -500,20 +498,3 @@ def test_a_taken_port_and_a_damaged_file_are_told_before_anything_is_loaded(file
     (tmp_path / "bad").write_bytes(b"x" * 100)
     with pytest.raises(gradood.errors.ArtifactError):
         serve(Subject(detector=str(tmp_path / "bad"), model="digits_net"), Options(port=0))
-
-
-def test_a_worker_gives_memory_back_after_its_batches(files, monkeypatch):
-    calls = []
-    monkeypatch.setattr(_worker.HeapTrimmer, "trim", lambda self: calls.append(1))
-
-    async def ask(service, client):
-        for _ in range(3):
-            answer = await client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8)))
-            assert answer.status_code == 200
-
-        deadline = time.monotonic() + 20  # The answer is sent first.
-        while len(calls) < 3 and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-
-    run(files, ask)
-    assert len(calls) == 3
