@@ -1,7 +1,7 @@
 """A suite: what is in-distribution, what is not, and the files that this is held to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gradood._engine.roster import USABLE, usable_name
@@ -122,7 +122,7 @@ class Suite:
         names = [one.name for one in self.beside]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "ood and shifted", twice, "each set once")
-        _check_preprocess(self.preprocess)
+        Preprocess.from_dict(self.preprocess)
         _check_images(self)
         for kind, paths in (("hashes", self.hashes), ("rows", self.rows)):
             for path in paths:
@@ -226,14 +226,6 @@ def _check_images(suite: Suite) -> None:
                 f"{path!r} is read with images in {folders[path]!r} and in {folder!r}; expected "
                 "one folder for each list: copy the list under another name."
             )
-
-
-def _check_preprocess(options: Mapping[str, Any]) -> None:
-    known = [field.name for field in fields(Preprocess)]
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"preprocess has no option {option!r}; {suggest(option, known)}")
-    Preprocess(**options)
 
 
 def suite_of_paths(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from gradood.cli._detector_file import check_target, say_passed_over
 from gradood.cli._groups import option
-from gradood.cli._options import BoundModelOptions, Force, Json, LoadingOptions, one_of
+from gradood.cli._options import (
+    BoundModelOptions,
+    Force,
+    Json,
+    LoadingOptions,
+    NumClasses,
+    Override,
+    Pretrained,
+    one_of,
+)
 from gradood.cli._output import data, document
 from gradood.errors import ConfigError, ParityError
 
@@ -56,6 +65,9 @@ class GraphOptions:
     detector: Annotated[Path | None, option("FILE", "The detector it was made of.")] = None
     model: Annotated[str | None, option("SPEC", "The model, as of gradood export.")] = None
     weights: Annotated[Path | None, option("FILE", "Safetensors or state-dict file.")] = None
+    num_classes: NumClasses = None
+    pretrained: Pretrained = False
+    override: Override = None
     check: Annotated[str | None, option("PATH", _CHECK)] = None
     runtime: Annotated[
         str, option("onnxruntime|openvino", "What runs the graph; openvino in float32.")
@@ -125,9 +137,15 @@ def verify_graph(file: Path, options: GraphOptions, *, json: bool) -> None:
         return
     if options.detector is None or options.model is None or options.check is None:
         raise ConfigError("a graph is compared with --detector, --model and --check together.")
-    model = BoundModelOptions(model=options.model, weights=options.weights)
+    model = BoundModelOptions(
+        model=options.model,
+        weights=options.weights,
+        num_classes=options.num_classes,
+        pretrained=options.pretrained,
+        override=options.override,
+    )
     loaded = model.load()
-    monitor = _monitor(options.detector, loaded, None)
+    monitor = _monitor(options.detector, loaded, model.override)
     parity = verify(
         file,
         monitor,
@@ -162,13 +180,17 @@ def _images(
     from gradood.data import Preprocess
     from gradood.data.sources import open_images
 
-    fitted = monitor.preprocess
-    preprocess = loaded.preprocess if fitted is None else Preprocess(**fitted)
+    preprocess = loaded.preprocess_like(monitor.preprocess)
     if part == "pixels" and isinstance(preprocess, Preprocess):
         pixels, column = preprocess.pixels, loading.image_column
         images: RowDataset = open_images(path, pixels, labeled=False, image_column=column)
     else:
         images = loading.open(path, preprocess, labeled=False)
     say_passed_over(images)
-    batches = (b[0] if isinstance(b, tuple | list) else b for b in loading.loader(images))
-    return torch.cat(list(batches))
+    batches = [b[0] if isinstance(b, tuple | list) else b for b in loading.loader(images)]
+    if not all(isinstance(batch, torch.Tensor) for batch in batches):
+        raise ConfigError(
+            "a graph of the whole model takes one tensor, and its input is several. Where another "
+            "runtime runs the model, gradood.export(…, part='head') makes one of the rest."
+        )
+    return torch.cat(batches)

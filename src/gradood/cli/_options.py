@@ -33,6 +33,7 @@ __all__ = [
     "ModelOptions",
     "ModelSpec",
     "NumClasses",
+    "Override",
     "PREPROCESSING",
     "PreprocessOptions",
     "Pretrained",
@@ -62,6 +63,14 @@ Pretrained = Annotated[
     bool,
     flag(
         "Let timm or torchvision fetch its own weights; nothing else is ever downloaded.",
+        panel=MODEL,
+    ),
+]
+Override = Annotated[
+    str | None,
+    option(
+        "REASON",
+        "Use the detector although the model is another; kept in what is written.",
         panel=MODEL,
     ),
 ]
@@ -128,14 +137,7 @@ class ModelOptions:
 class BoundModelOptions(ModelOptions):
     """The classifier that a saved detector was fitted on."""
 
-    override: Annotated[
-        str | None,
-        option(
-            "REASON",
-            "Use the detector although the model is another; kept in what is written.",
-            panel=MODEL,
-        ),
-    ] = None
+    override: Override = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ def scored_by_graph(
         )
     if "kind" in (stored or {}):
         raise ConfigError(f"{graph} takes rows of a table, and score --onnx takes images alone.")
-    preprocess = Preprocess(**(changes if stored is None else stored))
+    preprocess = Preprocess.from_dict(changes if stored is None else stored)
     check_options(preprocess, changes)
     return score_images(
         predictor,

@@ -1,7 +1,8 @@
 """From an image to what a network takes: mode, resize, crop, scale, normalize."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gradood.data._decode import eight_bit
 from gradood.data._extras import pillow
-from gradood.errors import BadImageError, ConfigError
+from gradood.errors import BadImageError, ConfigError, suggest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,19 @@ class Preprocess:
     def to_dict(self) -> dict[str, Any]:
         """Its options by name."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> "Preprocess":
+        """Of options by name, as `to_dict` gives them.
+
+        Raises:
+            ConfigError: there is no such option, or its value is wrong.
+        """
+        known = [field.name for field in fields(cls)]
+        for option in options:
+            if option not in known:
+                raise ConfigError(f"preprocess has no option {option!r}; {suggest(option, known)}")
+        return cls(**options)
 
     @property
     def black(self) -> Tensor:

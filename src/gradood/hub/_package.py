@@ -107,7 +107,7 @@ class Package:
     def preprocess(self) -> Preprocess | ColumnInput | None:
         """From an image to the model's input; None if nobody said, or for other inputs."""
         stored = self.spec.preprocess
-        return None if stored is None or "kind" in stored else Preprocess(**stored)
+        return None if stored is None or "kind" in stored else Preprocess.from_dict(stored)
 
     def _model_folder(
         self, given: str | os.PathLike[str] | None, files: Mapping[str, FileRecord]

@@ -78,7 +78,7 @@ class LoadedModel:
         if "kind" not in stored:
             if self.columns.given:
                 raise ConfigError("columns were given, and the detector was fitted on images.")
-            return Preprocess(**stored)
+            return Preprocess.from_dict(stored)
         found = stored_input(stored, self.opened)
         if self.columns.given:
             differing = self.columns.differing(found)

@@ -253,6 +253,6 @@ def _preprocess(stored: Mapping[str, Any] | None) -> Any:
     from gradood.data import Preprocess
 
     try:
-        return Preprocess(**stored)
+        return Preprocess.from_dict(stored)
     except (TypeError, GradoodError):
         return None

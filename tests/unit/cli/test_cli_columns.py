@@ -117,6 +117,42 @@ def test_ids_from_fit_to_score(tmp_path, capsys):
     assert "fitted with column 'ids'; leave the options of columns out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_detector_of_columns_is_exported_and_verified_or_refused(tmp_path, capsys, monkeypatch):
+    """`gradood export` took the columns' description for options of images: exit code 70."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def table(name, count, seed):
+        values = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)).tolist()
+        rows = [f"{a},{b},{int(a > 0)}" for a, b in values]
+        (tmp_path / name).write_text("\n".join(["a,b,label", *rows]) + "\n")
+        return tmp_path / name
+
+    def classifier(num_classes=2):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+
+    monkeypatch.setattr(sys.modules["column_nets"], "numbers", classifier, raising=False)
+    model, file = ["--model", "column_nets:numbers"], tmp_path / "d.safetensors"
+    fit = ["fit", *model, "--data", table("fit.csv", 60, 0), "--methods", "knn", "--out", file]
+    said(capsys, [*fit, "--feature-columns", "a,b"])
+    held = ["--data", table("held.csv", 80, 1), "--detector", file, "--out", file]
+    said(capsys, ["calibrate", *model, *held])
+    check = [*model, "--detector", file, "--check", table("check.csv", 30, 2)]
+    said(capsys, ["export", *check, "--out", tmp_path / "g.onnx"])
+    said(capsys, ["verify", tmp_path / "g.onnx", *check])
+
+    model, file = ["--model", "column_nets:encoder"], tmp_path / "t.safetensors"
+    known = texts(tmp_path, "fit.parquet", 90, 1)
+    fit = ["fit", *model, "--data", known, "--methods", "energy", "--input-column", "ids"]
+    said(capsys, [*fit, "--out", file])
+    said(capsys, ["calibrate", *model, "--data", known, "--detector", file, "--out", file])
+    words = ["export", *model, "--detector", file, "--check", known, "--out", tmp_path / "t.onnx"]
+    assert main([str(word) for word in words]) == 2
+    assert "takes one tensor" in capsys.readouterr().err
+
+
 def test_a_broken_row_ends_a_fit_and_is_named(tmp_path, capsys):
     source = texts(tmp_path, "fit.parquet", 40, 1, [(7, None)])
     words = ["fit", "--model", "column_nets:encoder", "--data", source, "--methods", "knn"]

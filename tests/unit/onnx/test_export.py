@@ -14,6 +14,7 @@ from gradood.data import Preprocess
 from gradood.errors import ArtifactError, CalibrationError, ConfigError, DataError, ExportError
 from gradood.evidence import FEATURES, INPUT_RANGE, KEYS, LOGITS, JacobianNorm, ParameterNorm
 from gradood.evidence.requests import Basic
+from gradood.models import digits_net
 from gradood.onnx import exportable, recalibrate, verify
 from gradood.onnx._graph import refusal
 from gradood.onnx._pixels import Scaling
@@ -169,6 +170,38 @@ def test_the_shell_says_what_a_graph_is(exported, capsys):
     assert main(["verify", str(exported[1])]) == 0
     assert "energy, knn, gaia-z; fisher" in capsys.readouterr().out
     assert main(["verify", str(exported[1]), "--model", "resnet20"]) == 2
+
+
+@pytest.mark.slow
+def test_the_shell_compares_a_graph_of_a_network_of_any_number_of_classes(tmp_path, capsys):
+    """A model made with --num-classes could be exported, and then not be named to `verify`."""
+    import onnx
+    from PIL import Image
+
+    from gradood.cli import main
+
+    torch.manual_seed(0)
+    model = digits_net(7).eval()
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    monitor = gradood.Monitor(model, "energy", preprocess={"mode": "L"})
+    monitor.calibrate(torch.rand(60, 1, 8, 8), fpr=0.1).save(tmp_path / "d.safetensors")
+    (tmp_path / "images").mkdir()
+    for row in range(12):
+        pixels = np.random.default_rng(row).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{row}.png")
+    words = ["--model", "digits_net", "--num-classes", "7", "--weights", str(tmp_path / "w.pt")]
+    words += ["--detector", str(tmp_path / "d.safetensors"), "--check", str(tmp_path / "images")]
+    graph = tmp_path / "g.onnx"
+    assert main(["export", *words, "--out", str(graph)]) == 0
+    assert main(["verify", str(graph), *words]) == 0
+    changed = onnx.load(graph)
+    weight = next(w for w in changed.graph.initializer if len(w.dims) == 4)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[np.abs(values).argmax()] *= 1.01
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(changed, tmp_path / "changed.onnx")
+    assert main(["verify", str(tmp_path / "changed.onnx"), *words]) == 1
+    assert "does not decide as" in capsys.readouterr().err
 
 
 def test_whatever_is_no_layer_features_or_logits_is_in_no_graph():
