@@ -411,3 +411,21 @@ def test_another_intact_file_in_place_of_the_one_written_is_noticed(saved, tmp_p
     with pytest.raises(ArtifactError, match="what was read back is not what was written"):
         write(saved, *sample(2))
     assert saved.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_monitor_is_loaded_and_asked_without_the_slow_packages_of_torch(tmp_path):
+    """`torch.unravel_index` imported sympy: a second and more at every start of a process."""
+    script = """
+import sys, torch, gradood
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+x = torch.randn(60, 4)
+monitor = gradood.Monitor(model, ["energy", "gradnorm"], combine="fisher").calibrate(x, fpr=0.2)
+monitor.save(sys.argv[1])
+gradood.load(sys.argv[1], model).predict(x)
+print(*sorted(sys.modules.keys() & {"sympy", "matplotlib", "pandas", "torch._dynamo"}))
+"""
+    words = [sys.executable, "-c", script, str(tmp_path / "d.safetensors")]
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""

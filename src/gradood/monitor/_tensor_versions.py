@@ -5,6 +5,7 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,8 +80,9 @@ def _probes(tensors: list[Tensor]) -> list[Tensor]:
     probes: list[Tensor] = []
     for tensor in plain:
         values = tensor.detach()[:1].flatten()
-        place = values.float().abs().argmax().cpu()
-        index = torch.unravel_index(place, (1, *tensor.shape[1:]))
+        place = int(values.float().abs().argmax())
+        # That of torch imports sympy, which takes a second where none has.
+        index = np.unravel_index(place, (1, *tensor.shape[1:]))
         if not bool(values.isnan().any()):  # NaN equals nothing.
             probes.append(tensor.detach()[tuple(map(int, index))])
     return probes
