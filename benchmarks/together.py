@@ -21,7 +21,8 @@ import gradood
 from gradood import data, models
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
-SECOND_PASS = ("odin", "i-odin", "adascale-a", "adascale-l")
+SECOND_PASS = ("odin", "i-odin", "adascale-a", "adascale-l", "blood")
+ZERO_SHOT = ("mcm", "gl-mcm", "neg-label")
 RECENT = (
     "actsub", "cadref", "caref", "davis", "itp", "logit-gap", "optfs", "ora", "projection-share",
     "radial-mahalanobis", "ras", "relation", "vra++", "weiper-kld",
@@ -57,7 +58,8 @@ def main() -> None:
     x, y = part("cifar10_train_a", 0, options.fit)
     batch, _ = part("cifar10_test", 0, options.batch)
     known, _ = part("cifar10_test", 1000, 1600)
-    names = [method.name for method in gradood.methods() if method.name not in SECOND_PASS]
+    left_out = SECOND_PASS + ZERO_SHOT
+    names = [method.name for method in gradood.methods() if method.name not in left_out]
     groups = {
         "all of one look": names,
         "those before ADR 0034": [name for name in names if name not in RECENT],

@@ -111,7 +111,7 @@ def _candidates(network: Network, probe: Inputs, sizes: Sizes) -> tuple[tuple[st
     if not _classes_covered(network, sizes):
         few = f"too few samples of some class for class means; {kind}"
         if sizes.fewest == 0:
-            few += "; a class without any sample is mostly flagged"
+            few += "; a class without any sample is flagged more often than promised"
         return ("projection-share", "energy"), few
     if not network.head_found:
         return ("mahalanobis++", "energy"), f"named {kind}, and samples enough of each class"
