@@ -1,10 +1,12 @@
 """X7: `gradood serve --onnx` passes S1, over gRPC too, and S3 (S2: tests/unit/serve with a graph).
 
-    python benchmarks/serve_graph.py [--triton PYTHON] [--kserve PYTHON]
+    python benchmarks/serve_graph.py [--demo FOLDER] [--triton PYTHON] [--kserve PYTHON]
 
-The demo's network with energy, msp and Fisher's combination as one graph, calibrated on random
-images. Unmodified clients, each by the interpreter of an environment of its own, then 1,200 inputs
-in requests of 1 to 4 rows at concurrency 1, 4, 8 and 32, against `monitor.predict`.
+What `gradood demo --out FOLDER` left: its detectors and their combination as one graph, asked for
+its digits and patches. Without --demo a network of random weights with energy, msp and Fisher's
+combination, calibrated on random images. Unmodified clients, each by the interpreter of an
+environment of its own, then 1,200 inputs in requests of 1 to 4 rows at concurrency 1, 4, 8 and 32,
+against `monitor.predict`.
 """
 
 import argparse
@@ -25,9 +27,12 @@ import torch
 from PIL import Image
 
 import gradood
-from gradood.models import REFERENCES, build
+from gradood.data import Preprocess, loader, open_images
+from gradood.models import REFERENCES, build, load_weights
+from gradood.monitor import load
 
 CLIENTS = Path(__file__).parent / "serve_clients.py"
+DEMO = ("test", "near", "far")
 
 
 def graph(folder: Path) -> tuple[gradood.Monitor, Path]:
@@ -49,6 +54,18 @@ def graph(folder: Path) -> tuple[gradood.Monitor, Path]:
     return monitor, file
 
 
+def demo(folder: Path, out: Path) -> tuple[gradood.Monitor, Path, torch.Tensor]:
+    """The detector that the demo left, its graph, and 1,200 of its images."""
+    model = load_weights(build("digits_net", num_classes=8), folder / "weights.safetensors")
+    monitor = load(folder / "detector.safetensors", model.eval())
+    prepare = Preprocess(**(monitor.preprocess or {}))
+    sources = [open_images(str(folder / part), prepare, labeled=False) for part in DEMO]
+    x = torch.cat([batch for source in sources for batch in loader(source)])
+    file = out / "net.onnx"
+    gradood.export(monitor, file, example=x[:200])
+    return monitor, file, x.repeat(-(-1200 // len(x)), 1, 1, 1)[:1200]
+
+
 def ask(port: int, x: np.ndarray) -> dict[str, Any]:
     """Outputs for some inputs."""
     tensor = {"name": "input", "datatype": "FP32", "shape": list(x.shape), "data": x.tolist()}
@@ -60,10 +77,15 @@ def ask(port: int, x: np.ndarray) -> dict[str, Any]:
         return {output["name"]: output["data"] for output in json.load(answer)["outputs"]}
 
 
-def compared(port: int, monitor: gradood.Monitor) -> str:
-    """S3."""
+def noise() -> torch.Tensor:
+    """1,200 random images, half of them of few values."""
     x = torch.rand(1200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     x[600:] = (x[600:] * 3).round()
+    return x
+
+
+def compared(port: int, monitor: gradood.Monitor, x: torch.Tensor) -> str:
+    """S3."""
     own = monitor.predict(x)
     cuts = np.cumsum(np.random.default_rng(0).integers(1, 5, 1200))
     pieces = [piece.numpy() for piece in x.tensor_split(cuts[cuts < 1200].tolist()) if len(piece)]
@@ -88,11 +110,15 @@ def compared(port: int, monitor: gradood.Monitor) -> str:
 def main() -> None:
     """Print what each part found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--demo", type=Path, help="folder of gradood demo")
     parser.add_argument("--triton", help="interpreter with tritonclient")
     parser.add_argument("--kserve", help="interpreter with kserve")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        monitor, file = graph(Path(name))
+        if options.demo is None:
+            monitor, file, x = *graph(Path(name)), noise()
+        else:
+            monitor, file, x = demo(options.demo, Path(name))
         picture = Path(name) / "a.png"
         Image.fromarray(np.full((8, 8), 99, np.uint8)).save(picture)
         with socket.socket() as probe, socket.socket() as other:
@@ -119,7 +145,7 @@ def main() -> None:
                 ran = subprocess.run(words, capture_output=True, text=True, env={"PATH": ""})
                 told = [line for line in ran.stdout.splitlines() if not line.startswith("ok ")]
                 print("S1", client, *told, ran.stderr[-300:], flush=True)
-            print("S3", compared(port, monitor), flush=True)
+            print("S3", compared(port, monitor, x), flush=True)
         finally:
             server.terminate()
             print("exit", server.wait(60))
