@@ -243,7 +243,8 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
     if low < 0 or high >= classes:
         raise DataError(
             f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
-            f"{classes - 1}. Is it the data this model was trained on, with the right label column?"
+            f"{classes - 1}. Give labels numbered as in the training of this model, from 0, and of "
+            "the right column."
         )
 
 
