@@ -56,8 +56,9 @@ def labels_in(item: Any) -> Any:
     """What stands for the labels in ``(x, y)`` or a mapping; None if there are none."""
     if isinstance(item, Mapping):
         return next((item[key] for key in LABEL_KEYS if key in item), None)
-    pair = isinstance(item, tuple | list) and len(item) > 1 and not _of_texts(item)
-    return item[1] if pair else None
+    if isinstance(item, tuple | list) and len(item) > 1 and not _of_texts(item):
+        return item[1]
+    return None
 
 
 def _of_texts(item: Sequence[Any]) -> bool:
