@@ -85,6 +85,7 @@ def test_the_signature_says_which_entries_are_arguments():
         ({"numbers": N, "categories": C[:5]}, r"(numbers|categories) \(.*has not the batch of"),
         ({"numbers": N, "categories": torch.tensor(1)}, r"categories \(\) of a batch has not"),
         ({"numbers": "text", "categories": [1]}, "a batch holds no tensor, only numbers, categ"),
+        ({"numbers": [[1, 2], [3]], "categories": [1, 2]}, "return_tensors=.pt."),
     ],
 )
 def test_a_tensor_without_the_batch_first_is_named(item, words):

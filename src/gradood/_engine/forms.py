@@ -218,9 +218,11 @@ def _checked(arguments: Arguments) -> Arguments:
     leaves = arguments.leaves
     if not leaves:
         held = ", ".join(arguments.constants) or "nothing"
+        lists = any(isinstance(value, list) for value in arguments.constants.values())
+        hint = " A tokenizer gives them with return_tensors='pt'." if lists else ""
         raise DataError(
             f"a batch holds no tensor, only {held}; expected tensors with the batch first. Make "
-            "them of it with model_input=, a function from a batch to what the model takes."
+            f"them of it with model_input=, a function from a batch to what the model takes.{hint}"
         )
     shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     sizes = [shape[0] for shape in shapes.values() if shape]
