@@ -231,13 +231,20 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
 
     Args:
         name: of the data, for messages.
-        labels: (n,) int64, or None.
+        labels: (n,) int64, or (n, classes) where several may hold; or None.
         classes: number of logits.
 
     Raises:
-        DataError: a label is none of the model's classes.
+        DataError: a label is none of the model's classes, or they are of another number of them.
     """
     if labels is None or not len(labels):
+        return
+    if labels.ndim == 2:
+        if labels.shape[1] != classes:
+            raise DataError(
+                f"the labels of the {name} data are of {labels.shape[1]} classes, and the model "
+                f"has {classes}; expected (batch, {classes}) of 0 and 1."
+            )
         return
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:

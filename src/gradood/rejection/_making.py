@@ -163,7 +163,9 @@ def _default(
     elif source is not None:
         given = predicted_batches(network, source, data.form)
     pairs = ((batch.inputs, batch.labels) for batch in given)
-    sizes = sizes_of(pairs, network.classes, combined=data.rows >= least)
+    what = "known" if fit is None else "fit"
+    what = None if network.link == "none" else what
+    sizes = sizes_of(pairs, network.classes, what, combined=data.rows >= least)
     choice = default_choice(network, inputs, sizes)
     return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
 

@@ -86,10 +86,12 @@ class LabelFit:
             yield batch
 
     def _look(self, batch: Batch) -> None:
-        one = self._network.link == "softmax"  # Of several, none is the one predicted.
-        if not one or batch.labels is None or not row_count(batch.inputs):
+        link = self._network.link
+        if link == "none" or batch.labels is None or not row_count(batch.inputs):
             return
         check_classes(self._what, batch.labels, self._network.classes)
+        if link != "softmax":  # Of several, none is the one predicted.
+            return
         places = torch.arange(row_count(batch.inputs), device="cpu") + self._passed
         self._passed += len(places)
         taken = places % self._every == 0
