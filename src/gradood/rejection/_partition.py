@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, batches
 from gradood._engine.forms import InputForm
+from gradood._engine.mistakes import used_up
 from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite, selected
 from gradood.errors import DataError
 from gradood.evidence import content_keys
@@ -30,6 +31,9 @@ def repeatable(data: Data, form: InputForm | None = None) -> Data:
     Args:
         data: as for `gradood.Monitor.fit`.
         form: how batches become the inputs of the model.
+
+    Raises:
+        DataError: it is an iterator with nothing left.
     """
     if isinstance(data, Mapping):
         (whole,) = batches(data, labels=True, form=form)
@@ -38,7 +42,12 @@ def repeatable(data: Data, form: InputForm | None = None) -> Data:
         whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
         starts = range(0, len(data), _BATCH) if whole else ()
         return [data[start : start + _BATCH] for start in starts] if whole else data
-    return list(data) if isinstance(data, Iterator) else data
+    if not isinstance(data, Iterator):
+        return data
+    kept = list(data)
+    if not kept:
+        raise DataError(f"data gave no batch.{used_up(data)}")
+    return kept
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -88,10 +88,13 @@ def test_what_is_not_finite_is_rejected(made):
     assert made(x[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("fit", [[], iter([]), [(torch.empty(0, 6), torch.empty(0).long())]])
+@pytest.mark.parametrize("fit", [[], [(torch.empty(0, 6), torch.empty(0).long())]])
 def test_data_to_fit_on_that_holds_nothing_is_refused(fit):
     with pytest.raises(DataError, match="fit holds no sample"):
         gradood.guard(Net(), batches(600, 0), fit=fit)
+    for known, other in ((iter([]), None), (batches(600, 0), iter([]))):
+        with pytest.raises(DataError, match="iterator can be read once: give a list"):
+            gradood.guard(Net(), known, fit=other)
 
 
 def test_labels_that_are_no_classes_are_refused_whatever_learns_from_them():
