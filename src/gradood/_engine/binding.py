@@ -239,19 +239,16 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
     """
     if labels is None or not len(labels):
         return
-    if labels.ndim == 2:
-        if labels.shape[1] != classes:
-            raise DataError(
-                f"the labels of the {name} data are of {labels.shape[1]} classes, and the model "
-                f"has {classes}; expected (batch, {classes}) of 0 and 1."
-            )
-        return
+    if labels.ndim == 2 and labels.shape[1] != classes:
+        raise DataError(
+            f"the labels of the {name} data are of {labels.shape[1]} classes, and the model has "
+            f"{classes}; expected (batch, {classes}) of 0 and 1."
+        )
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if labels.ndim == 1 and (low < 0 or high >= classes):
         raise DataError(
             f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
-            f"{classes - 1}. Give labels numbered as in the training of this model, from 0, and of "
-            "the right column."
+            f"{classes - 1}. Number them as in its training, and take the right label column."
         )
 
 
