@@ -171,7 +171,7 @@ def zero_shot(
 def _names(given: Sequence[str] | None, classes: int) -> tuple[str, ...] | None:
     if given is None:
         return None
-    if isinstance(given, str) or len(given) != classes:
+    if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != classes:
         raise ConfigError(
             f"class_names={given!r}; expected {classes} names, one for each row of text_embeddings."
         )
@@ -203,6 +203,8 @@ def _unit_rows(given: Any, name: str) -> Tensor:
         raise ConfigError(
             f"{name} is a {type(given).__name__}; expected a matrix (labels, width)."
         ) from error
+    if rows.layout != torch.strided or rows.is_meta:
+        raise ConfigError(f"{name} is sparse, or holds no data; expected a dense matrix.")
     if rows.ndim != 2 or not rows.numel() or not rows.is_floating_point():
         raise ConfigError(
             f"{name} is {tuple(rows.shape)} {str(rows.dtype).removeprefix('torch.')}; expected "

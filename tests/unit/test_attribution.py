@@ -323,3 +323,18 @@ def test_contributions_may_count_from_the_class_of_each_sample(model, known):
             monitor.explain(x, reference=wrong)
     none = monitor.known.references(torch.tensor([-1, 0]))
     assert torch.equal(none[0], monitor.known.mean)
+
+
+def test_references_of_each_sample_go_with_their_batch(model, known):
+    monitor = gradood.Monitor(model, ["energy", "msp"], combine="fisher", progress=False)
+    monitor.calibrate(known, fpr=0.2)
+    x = 3 * known[:6]
+    each = monitor.predict(known[6:12], keep=("features",)).features
+    together = monitor.explain(x, reference=each)
+    apart = monitor.explain([x[:2], x[2:4], x[4:]], reference=each)
+    for one, other in zip(together, apart, strict=True):
+        units = one.contributions["energy"].units
+        torch.testing.assert_close(units, other.contributions["energy"].units)
+    for wrong in (each[:2], torch.cat([each, each])):
+        with pytest.raises(DataError, match="reference"):
+            monitor.explain([x[:2], x[2:4], x[4:]], reference=wrong)

@@ -339,3 +339,18 @@ def test_a_file_from_before_links_keeps_its_scores():
     assert scores["msp"].tolist() == [-1.0] * 3
     with pytest.warns(MeaninglessScoreWarning, match="link="):  # As a new fit reads it.
         assert monitor.bind(rows[:2]).network.classes == 2
+
+
+def test_a_guard_refuses_labels_of_another_number_of_classes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    x = torch.randn(300, 6)
+    y = (model(x) > 0).long()
+    for known, fit, said in (
+        (y[:, :3], None, "known"),
+        (y[:, :3], y, "known"),
+        (y, y[:, :3], "fit"),
+    ):
+        data = None if fit is None else [(x + 1, fit)]
+        with pytest.raises(DataError, match=f"labels of the {said} data are of 3 classes"):
+            gradood.guard(model, [(x, known)], fit=data, link="sigmoid")

@@ -85,6 +85,7 @@ def test_the_signature_says_which_entries_are_arguments():
         ({"numbers": N, "categories": C[:5]}, r"(numbers|categories) \(.*has not the batch of"),
         ({"numbers": N, "categories": torch.tensor(1)}, r"categories \(\) of a batch has not"),
         ({"numbers": "text", "categories": [1]}, "a batch holds no tensor, only numbers, categ"),
+        ({"numbers": [[1, 2], [3]], "categories": [1, 2]}, "return_tensors=.pt."),
     ],
 )
 def test_a_tensor_without_the_batch_first_is_named(item, words):
@@ -277,6 +278,43 @@ def test_padded_ids_without_a_mask_are_told():
 def test_arrays_and_constants_go_along():
     inputs = read({"image": np.ones((2, 3)), "mode": "b"}, model=Masked()).inputs
     assert inputs.constants == {"mode": "b"} and inputs[:1].constants == {"mode": "b"}
+
+
+@pytest.mark.parametrize("made", [list, lambda values: np.array(values, dtype=object)])
+def test_a_list_with_an_entry_for_each_row_is_refused_where_rows_are_taken_apart(made):
+    model = Masked().eval()
+    for entries in (["a", "b", "c"], [1, 2, 3]):
+        inputs = read({"image": np.ones((3, 3)), "mode": made(entries)}, model=model).inputs
+        assert inputs[:].constants.keys() == {"mode"}
+        with pytest.raises(DataError, match=r"mode is a .* of 3 entries in a batch of 3 rows"):
+            _ = inputs[:1]
+        with pytest.raises(DataError, match="would not go with its row"):
+            gradood.Monitor(model, "energy").score(
+                {"image": torch.ones(3, 3), "mode": made(entries)}
+            )
+    for same in ((1, 2, 3), [7, 7, 7], [1, 2]):
+        inputs = read({"image": np.ones((3, 3)), "mode": same}, model=model).inputs
+        assert inputs[1:].constants == {"mode": same}
+
+
+def letters(texts):
+    """Rows of ids of texts, as a tokenizer makes them."""
+    return {
+        "input_ids": torch.tensor([[ord(letter) % 7 + 1 for letter in text] for text in texts]),
+        "attention_mask": torch.ones(len(texts), len(texts[0])).long(),
+    }
+
+
+def test_a_list_of_texts_is_a_batch_without_labels():
+    torch.manual_seed(0)
+    model = MaskedEncoder(5).eval()
+    texts = [f"{place // 49}{place // 7 % 7}{place % 7}" for place in range(60)]
+    for size in (2, 20):
+        loader = [texts[start : start + size] for start in range(0, 60, size)]
+        guard = gradood.guard(model, loader, model_input=letters, detectors=["energy", "knn"])
+        assert torch.equal(guard(loader), guard([(texts,)]))
+        labeled = [(part, torch.zeros(len(part)).long()) for part in loader]
+        assert torch.equal(guard(labeled), guard(loader))
 
 
 class Strided(nn.Module):

@@ -138,6 +138,9 @@ NAN[1, 2], ZERO[2] = float("nan"), 0.0
         ({"scale": True}, "scale=True"),
         ({"class_names": ["a", "b"]}, r"class_names=\['a', 'b'\]; expected 3 names"),
         ({"class_names": "abc"}, "expected 3 names"),
+        ({"class_names": iter("abc")}, "expected 3 names"),
+        ({"text_embeddings": torch.eye(3).to_sparse()}, "text_embeddings is sparse"),
+        ({"negatives": torch.empty(3, 3, device="meta")}, "negatives is sparse, or holds no data"),
         ({"image_encoder": lambda x: x}, "image_encoder is a function; expected a torch.nn.Module"),
     ],
 )

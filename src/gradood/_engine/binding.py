@@ -231,19 +231,24 @@ def check_classes(name: str, labels: Tensor | None, classes: int) -> None:
 
     Args:
         name: of the data, for messages.
-        labels: (n,) int64, or None.
+        labels: (n,) int64, or (n, classes) where several may hold; or None.
         classes: number of logits.
 
     Raises:
-        DataError: a label is none of the model's classes.
+        DataError: a label is none of the model's classes, or they are of another number of them.
     """
     if labels is None or not len(labels):
         return
+    if labels.ndim == 2 and labels.shape[1] != classes:
+        raise DataError(
+            f"the labels of the {name} data are of {labels.shape[1]} classes, and the model has "
+            f"{classes}; expected (batch, {classes}) of 0 and 1."
+        )
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if labels.ndim == 1 and (low < 0 or high >= classes):
         raise DataError(
             f"the {name} data has labels from {low} to {high}; expected the model's classes, 0 to "
-            f"{classes - 1}. Is it the data this model was trained on, with the right label column?"
+            f"{classes - 1}. Number them as in its training, and take the right label column."
         )
 
 

@@ -5,7 +5,7 @@ command line alike. See docs/inputs.md and ADR 0042.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -56,7 +56,14 @@ def labels_in(item: Any) -> Any:
     """What stands for the labels in ``(x, y)`` or a mapping; None if there are none."""
     if isinstance(item, Mapping):
         return next((item[key] for key in LABEL_KEYS if key in item), None)
-    return item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
+    if isinstance(item, tuple | list) and len(item) > 1 and not _of_texts(item):
+        return item[1]
+    return None
+
+
+def _of_texts(item: Sequence[Any]) -> bool:
+    """Whether a batch is a list of texts, and no pair: what `model_input` is to tokenize."""
+    return all(isinstance(part, str) for part in item)
 
 
 def as_tensor(value: Any) -> Tensor | None:
@@ -110,7 +117,7 @@ class InputForm:
             DataError: a tensor in it has not the batch first, or `model_input` raised.
         """
         value = item
-        if isinstance(item, tuple | list) and item and not isinstance(item[0], str):
+        if isinstance(item, tuple | list) and item and not _of_texts(item):
             value = item[0]
         if self.model_input is not None:
             return self._made(value)
@@ -211,9 +218,11 @@ def _checked(arguments: Arguments) -> Arguments:
     leaves = arguments.leaves
     if not leaves:
         held = ", ".join(arguments.constants) or "nothing"
+        lists = any(isinstance(value, list) for value in arguments.constants.values())
+        hint = " A tokenizer gives them with return_tensors='pt'." if lists else ""
         raise DataError(
             f"a batch holds no tensor, only {held}; expected tensors with the batch first. Make "
-            "them of it with model_input=, a function from a batch to what the model takes."
+            f"them of it with model_input=, a function from a batch to what the model takes.{hint}"
         )
     shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     sizes = [shape[0] for shape in shapes.values() if shape]

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradood._engine.batches import Batch, Data, Shard, batches
 from gradood._engine.detector_set import DetectorSet, UnboundSet
@@ -119,7 +119,6 @@ class Trial:
         for _ in rest:  # Without a detector that learns nobody has asked for them.
             pass
         samples = draw.sample() if given is None else given
-        refuse_nonfinite(finite_rows(samples), "held-out")
         size = len(first.inputs)
         known, bound = score_shards(bound, [chunks(samples, size)], what="held-out samples")
         unknown: dict[str, BatchScores] = {}
@@ -170,7 +169,8 @@ class _Draw:
     def __init__(self, limit: int, share: float) -> None:
         self._limit, self._share = limit, share
         self._generator = torch.Generator("cpu").manual_seed(0)
-        self._drawn: list[tuple[float, int, Inputs]] = []
+        self._drawn: list[tuple[float, int, int, Inputs]] = []
+        self._kept: list[Tensor] = []
         self._seen = 0
         self.passed = 0
 
@@ -180,29 +180,39 @@ class _Draw:
             x, labels = batch.inputs, batch.labels
             numbers = torch.rand(len(x), generator=self._generator, dtype=torch.float64)
             taken = numbers < self._share
+            keys = content_keys(x).cpu() if self._share else torch.zeros(len(x), dtype=torch.int64)
             for row in taken.nonzero().flatten().tolist():
-                self._drawn.append(
-                    (float(numbers[row]), self._seen + row, x[row : row + 1].clone())
-                )
+                place, key = self._seen + row, int(keys[row])
+                self._drawn.append((float(numbers[row]), place, key, x[row : row + 1].clone()))
             self._drawn = sorted(self._drawn, key=lambda one: one[0])[: self._limit]
             self._seen += len(x)
             kept = ~taken
             self.passed += int(kept.sum())
+            if self._share:
+                self._kept.append(keys[kept])
             if kept.any():
                 yield Batch(x[kept.to(x.device)], None if labels is None else labels[kept])
 
     def sample(self) -> Inputs:
-        """What was drawn, in the order of the stream.
+        """What was drawn, in the order of the stream: each content once, and none that passed.
 
         Raises:
-            DataError: it is too little, or of several shapes.
+            DataError: it is too little, of several shapes, or not finite.
         """
-        rows = [row for _, _, row in sorted(self._drawn, key=lambda one: one[1])]
+        drawn = [(key, row) for _, _, key, row in sorted(self._drawn, key=lambda one: one[1])]
+        if drawn:
+            refuse_nonfinite(torch.cat([finite_rows(row) for _, row in drawn]), "held-out")
+        once: dict[int, Inputs] = {}
+        for key, row in drawn:
+            once.setdefault(key, row)
+        keys = torch.tensor(list(once), dtype=torch.int64, device="cpu")
+        copied = {key for kept in self._kept for key in kept[torch.isin(kept, keys)].tolist()}
+        rows = [row for key, row in once.items() if key not in copied]
         if len(rows) < FEWEST:
             raise DataError(
-                f"{len(rows)} samples were held out, and at least {FEWEST} are needed to judge by; "
-                f"give about {round(FEWEST / _SHARE * 1.5)} samples to fit on, or held-out ones "
-                "with held=."
+                f"{len(rows)} samples were held out, and at least {FEWEST} are needed to judge by, "
+                f"copies counted once; give about {round(FEWEST / _SHARE * 1.5)} samples to fit "
+                "on, or held-out ones with held=."
             )
         together = stacked(rows, pad=True)
         if together is None:

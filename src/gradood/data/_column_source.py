@@ -8,6 +8,7 @@ from typing import Any, final
 
 from gradood._engine.batches import LABEL_KEYS
 from gradood.data._labels import split_column
+from gradood.data._numbers import number_of
 from gradood.data._parquet import CACHE_BYTES
 from gradood.data._parquet_columns import LABEL, label_columns
 from gradood.data._sound_folder import SoundFolder, is_sound_folder
@@ -123,7 +124,8 @@ class ColumnSource(TableSource, ColumnRows):
         if not self._files:
             return own
         pointed = [self._pointed(row) for row in range(len(self))]
-        found = dict(zip(pointed, file_stamps([p for p in pointed if p]), strict=False))
+        paths = [path for path in pointed if path]
+        found = dict(zip(paths, file_stamps(paths), strict=True))
         return [
             f"{stamp}:{found[path]}" if path else stamp
             for stamp, path in zip(own, pointed, strict=True)
@@ -198,7 +200,7 @@ def _all_numbers(values: Sequence[Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        number_of(value)
     except (TypeError, ValueError):
         return False
     return True

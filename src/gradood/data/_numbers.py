@@ -7,7 +7,18 @@ import numpy as np
 
 from gradood.errors import BadRowError
 
-__all__ = ["numbers_in"]
+__all__ = ["number_of", "numbers_in"]
+
+
+def number_of(value: Any) -> float:
+    """A number, or the text of one; not one that Python alone writes so, such as ``1_000``.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is something else.
+    """
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(value)
+    return float(value)
 
 
 def numbers_in(value: Any, what: str) -> np.ndarray:
@@ -28,13 +39,13 @@ def numbers_in(value: Any, what: str) -> np.ndarray:
         array = np.asarray(value)
     except (ValueError, OverflowError):  # Ragged.
         array = np.asarray(None)
-    if array.dtype.kind in "iu" and not isinstance(value, bytes):
+    if array.dtype.kind in "iu" and array.dtype != np.uint64 and not isinstance(value, bytes):
         return array.astype(np.int64)
     if array.dtype.kind == "f":
         return array.astype(np.float64)
-    if array.dtype.kind == "O" and isinstance(value, list) and None in value:
-        absent = value.count(None)
-        raise BadRowError(f"{absent} of its {len(value)} values are absent.", "empty")
+    absent = array.ravel().tolist().count(None) if array.ndim else 0
+    if absent:
+        raise BadRowError(f"{absent} of its {array.size} values are absent.", "empty")
     shown = f"a {type(value).__name__}"
     if isinstance(value, list) and value:
         shown = f"a list that holds {_odd(value)}"
@@ -47,8 +58,8 @@ def _parsed(text: str, what: str) -> Any:
             return json.loads(text)
         parts = text.replace(",", " ").split()
         whole = all(part.removeprefix("-").isdecimal() for part in parts)
-        return [int(part) if whole else float(part) for part in parts]
-    except ValueError:
+        return [int(part) if whole else number_of(part) for part in parts]
+    except (ValueError, RecursionError):
         raise BadRowError(
             f"it has the text {text[:40]!r}; expected {what}.", "wrong_type"
         ) from None
@@ -56,4 +67,6 @@ def _parsed(text: str, what: str) -> Any:
 
 def _odd(values: list[Any]) -> str:
     odd = next((v for v in values if not isinstance(v, int | float) or isinstance(v, bool)), None)
+    if odd is None:
+        return "a number beyond 64 bits"
     return "lists that differ in length" if isinstance(odd, list) else repr(odd)[:40]

@@ -49,10 +49,12 @@ class TextTable:
         self.source = source
         path = local_path(source)
         self.paths: tuple[PurePath, ...] = (PurePath(source) if path is None else path,)
+        self._header: list[str] = []
         self._found: list[_Row | str] | None = None
         first = self._rows()
         self.rows = len(first)
-        self.names = list(dict.fromkeys(k for row in first if isinstance(row, dict) for k in row))
+        keys = (k for row in first if isinstance(row, dict) for k in row)
+        self.names = self._header or list(dict.fromkeys(keys))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": None}
@@ -105,7 +107,11 @@ class TextTable:
                     "a table as UTF-8 text. Save it as such."
                 ) from error
             lines = self.source.lower().endswith((".jsonl", ".ndjson"))
-            self._found = list(_objects(text) if lines else _records(self.source, text))
+            if lines:
+                self._found = list(_objects(text))
+            else:
+                self._header, found = _records(self.source, text)
+                self._found = list(found)
         return self._found
 
 
@@ -125,30 +131,53 @@ def _objects(text: str) -> Iterator[_Row | str]:
             yield f"its line is a JSON {type(found).__name__}; expected an object of columns."
 
 
-def _records(source: str, text: str) -> Iterator[_Row | str]:
-    """Of each record of CSV its values by column, or what is wrong with it."""
-    tabs = source.lower().endswith(".tsv")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",")
-    header = [name.strip() for name in next(reader, [])]
-    if not header or len(set(header)) < len(header) or not all(header):
+def _records(source: str, text: str) -> tuple[list[str], Iterator[_Row | str]]:
+    """Columns of CSV, and of each record its values by column, or what is wrong with it."""
+    records = _fields(text, "\t" if source.lower().endswith(".tsv") else ",")
+    first = next(records, [])
+    header = [] if isinstance(first, str) else [name.strip() for name in first]
+    if not header or not all(header) or len(set(header)) < len(header):
         raise DataError(
-            f"the first line of {Path(source).name!r} is {header}; expected the names of its "
-            "columns, each of its own."
+            f"the first line of {Path(source).name!r} is {header or first}; expected the names of "
+            "its columns, each of its own."
         )
-    while True:
+
+    def row(fields: list[str] | str) -> _Row | str:
+        if isinstance(fields, str):
+            return fields
+        return {n: f if f.strip() else None for n, f in zip(header, fields, strict=True)}
+
+    return header, map(row, records)
+
+
+def _fields(text: str, delimiter: str) -> Iterator[list[str] | str]:
+    """The fields of each record, as many as the first has, or what is wrong with it.
+
+    After a broken record the reader goes on at the line behind its first one: a quote that is
+    never closed would else take the lines down to the next quote for one field.
+    """
+    lines = io.StringIO(text, newline="").readlines()
+    start, width = 0, 0
+    while start < len(lines):
+        reader = csv.reader(_from(lines, start), delimiter=delimiter, strict=True)
+        read = 0
         try:
-            fields = next(reader)
-        except StopIteration:
-            return
+            for fields in reader:
+                width = width or len(fields)
+                if fields and len(fields) != width:
+                    yield f"its line has {len(fields)} fields; expected {width}."
+                    if reader.line_num > read + 1:
+                        break
+                elif fields:
+                    yield fields
+                read = reader.line_num
+            else:
+                return
         except csv.Error as error:
             yield f"its line is no CSV: {error}."
-            continue
-        if not fields:
-            continue
-        if len(fields) != len(header):
-            yield f"its line has {len(fields)} fields; expected {len(header)}."
-            continue
-        yield {
-            name: field if field.strip() else None
-            for name, field in zip(header, fields, strict=True)
-        }
+        start += read + 1
+
+
+def _from(lines: list[str], start: int) -> Iterator[str]:
+    """The lines from one on, without a copy of them."""
+    return (lines[place] for place in range(start, len(lines)))

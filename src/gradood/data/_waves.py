@@ -28,7 +28,9 @@ from gradood.errors import BadRowError
 __all__ = ["decode_wave", "resampled"]
 
 MAX_SAMPLES = 16_000 * 3600
-"""Longest sound that is decoded, over all channels."""
+"""Longest sound that is decoded, over all channels; and that resampling makes."""
+MAX_RATE = 1_000_000
+"""Highest sampling rate that is resampled, in Hz."""
 _BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd")
 
 
@@ -69,10 +71,14 @@ def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
         wanted: in Hz.
 
     Raises:
-        BadRowError: the rates differ, and SciPy is not installed.
+        BadRowError: the rates differ, and SciPy is not installed, or the rate is one that no sound
+            has, or makes of a short file a sound of hours.
     """
     if rate == wanted:
         return samples
+    if not 0 < rate <= MAX_RATE:  # The filter is as long as the larger of the two.
+        raise BadRowError(f"it is broken: its sampling rate is {rate} Hz.", "broken")
+    _check_length(len(samples) * wanted // rate)
     filtered = resampling()
     if filtered is None:
         raise BadRowError(
@@ -93,6 +99,8 @@ def _read(path: Path) -> bytes:
         raise BadRowError(
             f"it cannot be opened: {error.strerror or error}.", "unreadable"
         ) from error
+    except ValueError as error:  # A name that holds a zero byte.
+        raise BadRowError(f"it cannot be opened: {error}.", "unreadable") from error
 
 
 def _by_soundfile(reader: Any, content: bytes) -> tuple[np.ndarray, int]:

@@ -75,10 +75,9 @@ class ColumnInput(ABC):
 
     def form(self, row: Row) -> Hashable:
         """What rows have in common that one batch can hold."""
-        if self.fills is not None:
-            return ()
         named = row if isinstance(row, dict) else {"": row}
-        return tuple((name, *leaf.shape, leaf.dtype) for name, leaf in named.items())
+        padded = self.fills or {}  # In their first dimension.
+        return tuple((n, *leaf.shape[n in padded :], leaf.dtype) for n, leaf in named.items())
 
     def collate(self, rows: Sequence[Row]) -> Row:
         """Rows as one batch (batch, …), padded where they may be.
@@ -131,9 +130,11 @@ class TokenInput(ColumnInput):
 
     def __call__(self, values: Mapping[str, Any]) -> Row:
         array = numbers_in(values[self.column], "token ids")
+        if not array.size:
+            raise BadRowError("it holds no token id; expected some.", "empty")
         if array.dtype.kind != "i":
             raise BadRowError("it holds fractions; expected token ids.", "wrong_type")
-        if array.ndim != 1 or not array.size:
+        if array.ndim != 1:
             raise BadRowError(f"its ids are {array.shape}; expected a list of some.", "wrong_size")
         if self.max_length is not None and len(array) > self.max_length:
             if not self.truncate:

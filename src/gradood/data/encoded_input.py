@@ -59,6 +59,8 @@ class TextInput(ColumnInput):
             raise BadRowError("its text is blank.", "empty")
         found = {name: torch.tensor(part) for name, part in self.tokenizer(text).items()}
         length = len(next(iter(found.values())))
+        if not length:
+            raise BadRowError("its tokenizer makes no token of it.", "empty")
         if self.max_length is not None and length > self.max_length:
             raise BadRowError(
                 f"it has {length} tokens, and the limit is {self.max_length}; cut it, or give "

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, ClassVar, final
 
 import torch
 
 from gradood.data._column_source import column_names, numeric_columns, open_table
+from gradood.data._numbers import number_of
 from gradood.data.column_input import ColumnInput, Row, check_finite
 from gradood.errors import BadRowError, ConfigError, suggest
 
@@ -81,7 +83,7 @@ def _number(name: str, value: Any) -> float:
     if value is None:
         raise BadRowError(f"it has no value in {name!r}; expected a number.", "empty")
     try:
-        return float(value)
+        return number_of(value)
     except (TypeError, ValueError, OverflowError):
         shown = repr(value)[:40]
         raise BadRowError(f"it has {shown} in {name!r}; expected a number.", "wrong_type") from None
@@ -99,7 +101,9 @@ def _code(name: str, value: Any, known: Sequence[str] | None) -> int:
             )
         return known.index(str(value))
     number = _number(name, value)
-    if number != int(number) or number < 0:
+    if not isfinite(number):
+        raise BadRowError(f"it has {value!r} in {name!r}; expected a code.", "nonfinite_input")
+    if number != int(number) or not 0 <= number < 2**63:
         raise BadRowError(
             f"it has {value!r} in {name!r}; expected a code, 0 or more.", "wrong_type"
         )

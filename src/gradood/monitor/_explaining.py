@@ -22,7 +22,7 @@ from gradood.attribution import (
 from gradood.attribution.known import Ids, named
 from gradood.calibration._why import Reference, with_source
 from gradood.calibration.results import Result, Results
-from gradood.errors import ConfigError, NotFittedError
+from gradood.errors import ConfigError, DataError, NotFittedError
 from gradood.evidence import FEATURES, LOGITS, Evidence, Linear
 from gradood.monitor._session import Session
 from gradood.monitor._warnings import warn_of_change
@@ -93,16 +93,16 @@ class Explaining:
 
         Args:
             data: as for `predict`.
-            reference: (width,) feature vector from which contributions count; ``"class"`` for the
-                mean of the known features (`remember`) that were taken for the same class as the
-                sample, ``"mean"`` for that of all.
+            reference: (width,) feature vector from which contributions count, or (N, width), one
+                for each sample; ``"class"`` for the mean of the known features (`remember`) that
+                were taken for the same class as the sample, ``"mean"`` for that of all.
             neighbors: how many of the nearest known samples are named, where ids were kept.
 
         Raises:
             NotFittedError: no reference is known.
             CalibrationError: as `predict`.
             ConfigError: `neighbors` is no number of them.
-            DataError: `reference` is no vector of the features' width.
+            DataError: `reference` is no vector of the features' width, nor one for each sample.
 
         Cost:
             Two passes over the data, and `gradood.attribution.contributions` of each detector.
@@ -116,7 +116,13 @@ class Explaining:
                 assert bound is not None
                 evidence = read_evidence(bound, batch.inputs)
                 source = _Source(bound, session.state.known)
-                found += source.explanations(results, evidence, reference, neighbors, len(found))
+                start = _rows_of(reference, len(found), row_count(batch.inputs))
+                found += source.explanations(results, evidence, start, neighbors, len(found))
+        if found and _each(reference) and len(reference) != len(found):
+            raise DataError(
+                f"reference has {len(reference)} rows for {len(found)} samples; expected one "
+                "feature vector, or one for each sample."
+            )
         return tuple(found)
 
     def _with_source(self, results: Results) -> Results:
@@ -242,6 +248,18 @@ class _Source:
                 )
             )
         return found
+
+
+def _each(reference: Reference) -> bool:
+    """Whether it is one feature vector for each sample."""
+    return getattr(reference, "ndim", 1) == 2
+
+
+def _rows_of(reference: Reference, start: int, size: int) -> Reference:
+    """The reference of some samples."""
+    if isinstance(reference, str) or not _each(reference):
+        return reference
+    return reference[start : start + size]
 
 
 def _named(results: Result | Results, name: str | None) -> Mapping[str, Result]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradood._engine.binding import planned, probe_of
+from gradood._engine.binding import check_classes, planned, probe_of
 from gradood._engine.coverage import class_counts
 from gradood._engine.rows import Inputs
 from gradood.evidence import FEATURES, gather
@@ -44,19 +44,25 @@ class Sizes:
 
 
 def sizes_of(
-    batches: Iterable[tuple[Any, Tensor | None]], classes: int, *, combined: bool
+    batches: Iterable[tuple[Any, Tensor | None]], classes: int, what: str | None, *, combined: bool
 ) -> Sizes:
     """Sizes of data to fit on, of which no more is read than tells that there is enough.
 
     Args:
         batches: (x, y) or (x, None).
         classes: of the model.
+        what: the data is, in a word; None where labels are not looked at.
         combined: see `Sizes`.
+
+    Raises:
+        DataError: labels are no classes of the model.
     """
     rows, labeled = 0, False
     counts = torch.zeros(classes, dtype=torch.int64, device="cpu")
     for x, y in batches:
         rows += len(x)
+        if what is not None:
+            check_classes(what, y, classes)
         if y is not None:
             labeled = True
             counts += y.cpu().sum(0) if y.ndim == 2 else class_counts(y, classes)

@@ -256,7 +256,7 @@ def guard(
 
     Raises:
         CalibrationError: too few samples for the promise (says how many), or some are in `fit` too.
-        DataError: no data, not finite, or other data at each pass.
+        DataError: no data, not finite, other at each pass, or labels of no class of the model.
         ConfigError: an option is out of range.
         TapError: the model, or a detector that was named, cannot be read.
 
@@ -265,8 +265,8 @@ def guard(
             labels, and networks that did not memorize, show nothing.
 
     Cost:
-        Three passes over the known data, one of them without the model, a forward of 2,000 rows,
-        and a pass over `fit`; one more over the known data to explain by it.
+        Three passes over the known data, one of them without the model, and a pass over `fit`; a
+        forward of some thousand rows of each; one more pass over the known data to explain by it.
     """
     promise = Promise(fpr, mode, confidence)
     monitor = make(

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradood._engine.batches import Batch, Data, batches
-from gradood._engine.binding import observed
+from gradood._engine.binding import check_classes, observed
 from gradood._engine.forms import InputForm, check_model_input
 from gradood._engine.roster import Detectors, roster, warn_of_one_output
-from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite
+from gradood._engine.rows import Inputs, moved, row_count
 from gradood.artifact import GuardRecord
 from gradood.calibration import Promise, required, required_fused
 from gradood.calibration._curve import How
@@ -18,6 +19,7 @@ from gradood.detectors.base import Detector, Learner
 from gradood.errors import (
     CalibrationError,
     ConfigError,
+    DataError,
     TrainingDataWarning,
     warn_caller,
 )
@@ -80,8 +82,9 @@ def make(
     data = Known.of(known, form)
     fit = None if fit is None else repeatable(fit, form)
     inputs = moved(data.first, device_of(module))
-    refuse_nonfinite(finite_rows(inputs), "calibration")
     network = _observed(model, inputs, options)
+    if network.link == "softmax":
+        check_classes("known", torch.tensor(data.labels, device="cpu"), network.classes)
     labels = _first_labels(data.data if fit is None else fit, form)
     labeled = data.labeled if fit is None else labels is not None
     if network.paired and options.get("link") is None:
@@ -90,18 +93,15 @@ def make(
     chosen = named or _default(network, inputs, data, fit, promise, labeled)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
-    if chosen.learns:
-        source = _made(data.part(fit=True)) if fit is None else fit
-        learned = labeled or not chosen.needs_labels or network.link == "none"
-        monitor.fit(source if learned else predicted_batches(network, source, form))
-    seen = LabelFit(network, form)
+    compared = _fit(monitor, network, chosen, data, fit, labeled)
+    seen = LabelFit(network, form, "known", data.rows - data.fitted)
     monitor.calibrate(
         seen.watched(_made(data.part(fit=False))),
         fpr=promise.fpr,
         mode=promise.mode,
         confidence=promise.confidence,
     )
-    found = _doubts(seen, fit if labeled else None, accuracy)
+    found = tuple(doubts(seen, compared, accuracy))
     record = GuardRecord(
         reason=chosen.reason,
         known=data.rows,
@@ -163,7 +163,9 @@ def _default(
     elif source is not None:
         given = predicted_batches(network, source, data.form)
     pairs = ((batch.inputs, batch.labels) for batch in given)
-    sizes = sizes_of(pairs, network.classes, combined=data.rows >= least)
+    what = "known" if fit is None else "fit"
+    what = None if network.link == "none" else what
+    sizes = sizes_of(pairs, network.classes, what, combined=data.rows >= least)
     choice = default_choice(network, inputs, sizes)
     return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
 
@@ -202,22 +204,55 @@ def _monitor(
 
 
 def _first_labels(data: Data, form: InputForm) -> Tensor | None:
-    """Labels of the first batch of the data, or None."""
-    first = next(batches(data, labels=True, form=form), None)
-    return None if first is None else first.labels
+    """Labels of the first batch of the data with a row, or None.
+
+    Raises:
+        DataError: there is none, of data to fit on.
+    """
+    for batch in batches(data, labels=True, form=form):
+        if row_count(batch.inputs):
+            return batch.labels
+    raise DataError("fit holds no sample; give in-distribution data, or leave fit= out.")
+
+
+def _fit(
+    monitor: Monitor[Any],
+    network: Network,
+    chosen: _Roster,
+    data: Known,
+    fit: Data | None,
+    labeled: bool,
+) -> LabelFit | None:
+    """Fit the monitor, if it learns, on `fit` or else on a part of the known data.
+
+    Args:
+        monitor: to be fitted.
+        network: the observed model.
+        chosen: the detectors.
+        data: known.
+        fit: batches, or None.
+        labeled: whether that which is fitted on has labels.
+
+    Returns:
+        How well the labels of `fit` are predicted; None if there are none.
+    """
+    source: Data = _made(data.part(fit=True)) if fit is None else fit
+    seen = None
+    if fit is not None and labeled:
+        seen = LabelFit(network, data.form, "fit")
+        source = seen.watched(fit)
+    if chosen.learns:
+        learned = labeled or not chosen.needs_labels or network.link == "none"
+        monitor.fit(source if learned else predicted_batches(network, source, data.form))
+    elif seen is not None:
+        for _ in source:
+            pass
+    return seen
 
 
 def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> None:
     if explain or ids is not None:
         monitor.remember(known.data, ids=ids)
-
-
-def _doubts(seen: LabelFit, fit: Data | None, accuracy: float | None) -> tuple[str, ...]:
-    compared = None
-    if fit is not None and seen.accuracy is not None:
-        compared = seen.another()
-        compared.look(fit)
-    return tuple(doubts(seen, compared, accuracy))
 
 
 def _check_accuracy(accuracy: object) -> None:

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from math import sqrt
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, batches
+from gradood._engine.binding import check_classes
 from gradood._engine.forms import InputForm
-from gradood._engine.rows import finite_rows, moved, row_count, selected
+from gradood._engine.rows import Inputs, finite_rows, moved, row_count, selected
 from gradood.evidence import LOGITS, gather
 from gradood.taps import Network
 
 __all__ = ["LabelFit", "doubts", "predicted_batches"]
 
 _ROWS = 2000
-"""Rows of each data set that are looked at."""
+"""Rows of each data set that are looked at, or up to twice as many."""
 _FEWEST = 200
 """Rows without which nothing is said."""
 _Z = 3.29
@@ -34,61 +35,93 @@ _ADVICE = (
 
 @final
 class LabelFit:
-    """How well a network predicts the labels of the first 2,000 rows of some data.
+    """How well a network predicts the labels of some data: of rows spread evenly over it.
+
+    Data often comes in the order of its classes, of which the first are no sample of all.
 
     Args:
         network: the observed model.
         form: how batches become its inputs.
+        what: the data is, in a word.
+        rows: how many the data has, or None if nobody knows. Then more of the first rows are run
+            than are kept: 2,000 for each doubling of their number.
     """
 
-    def __init__(self, network: Network, form: InputForm) -> None:
+    def __init__(
+        self, network: Network, form: InputForm | None, what: str, rows: int | None = None
+    ) -> None:
         self._network = network
+        self._what = what
         self._form = form
-        self._losses: list[Tensor] = []
-        self._right: list[Tensor] = []
-        self.rows = 0
+        self._every = max(1, (rows or 0) // _ROWS)
+        self._passed = 0
+        self._seen = torch.empty(0, 3, dtype=torch.float64, device="cpu")
 
-    def another(self) -> "LabelFit":
-        """Of the same network, with nothing seen."""
-        return LabelFit(self._network, self._form)
+    def watched(self, data: Data) -> Iterable[Batch]:
+        """The batches of the data, looked at as they pass; as long as the data, if that is known.
 
-    def watched(self, data: Iterable[Any]) -> Iterator[Any]:
-        """The batches as they are, looked at as they pass. Cost: a forward of 2,000 rows."""
-        for item in data:
-            if self.rows < _ROWS:
-                for batch in batches([item], labels=True, form=self._form):
-                    self._look(batch)
-            yield item
+        Cost: a forward of 2,000 to 4,000 rows.
+        """
+        return _Watched(self, data)
 
-    def look(self, data: Data) -> None:
-        """Look at the first rows of data with labels, and go no further."""
-        for batch in batches(data, labels=True, form=self._form):
-            self._look(batch)
-            if self.rows >= _ROWS:
-                return
+    @property
+    def rows(self) -> int:
+        """How many were looked at and kept, 4,000 at most."""
+        return len(self._seen)
 
     @property
     def accuracy(self) -> float | None:
         """Share of the labels that are predicted; None if nothing was seen."""
-        return float(torch.cat(self._right).mean()) if self.rows else None
+        return float(self._seen[:, 2].mean()) if self.rows else None
 
     @property
     def losses(self) -> Tensor:
         """(rows,) float64 cross-entropy in nats."""
-        return torch.cat(self._losses)
+        return self._seen[:, 1]
+
+    def batches(self, data: Data) -> Iterator[Batch]:
+        """See `watched`."""
+        for batch in batches(data, labels=True, form=self._form):
+            self._look(batch)
+            yield batch
 
     def _look(self, batch: Batch) -> None:
-        one = self._network.link == "softmax"  # Of several, none is the one predicted.
-        if not one or batch.labels is None or not row_count(batch.inputs):
+        link = self._network.link
+        if link == "none" or batch.labels is None or not row_count(batch.inputs):
             return
-        logits, finite = _logits(self._network, batch)
-        labels = batch.labels.cpu()[finite]
-        sound = (labels >= 0) & (labels < logits.shape[1])
-        logits, labels = logits[sound], labels[sound]
-        log_probabilities = logits.log_softmax(1)
-        self._losses.append(-log_probabilities.gather(1, labels[:, None])[:, 0])
-        self._right.append((logits.argmax(1) == labels).double())
-        self.rows += len(labels)
+        check_classes(self._what, batch.labels, self._network.classes)
+        if link != "softmax":  # Of several, none is the one predicted.
+            return
+        places = torch.arange(row_count(batch.inputs), device="cpu") + self._passed
+        self._passed += len(places)
+        taken = places % self._every == 0
+        if not bool(taken.any()):
+            return
+        logits, finite = _logits(
+            self._network, selected(batch.inputs, taken.to(batch.inputs.device))
+        )
+        labels, places = batch.labels.cpu()[taken][finite], places[taken][finite]
+        losses = -logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
+        right = (logits.argmax(1) == labels).double()
+        self._seen = torch.cat([self._seen, torch.stack([places.double(), losses, right], 1)])
+        while self.rows > 2 * _ROWS:
+            self._every *= 2
+            self._seen = self._seen[self._seen[:, 0] % self._every == 0]
+
+
+@final
+class _Watched:
+    """Batches that are looked at as they pass."""
+
+    def __init__(self, seen: LabelFit, data: Data) -> None:
+        self._seen = seen
+        self._data = data
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._seen.batches(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)  # type: ignore[arg-type]
 
 
 def predicted_batches(
@@ -103,7 +136,7 @@ def predicted_batches(
     """
     for batch in batches(data, form=form):
         if row_count(batch.inputs):
-            logits, finite = _logits(network, batch)
+            logits, finite = _logits(network, batch.inputs)
             several = network.link == "sigmoid"
             found = (logits > 0).long() if several else logits.argmax(1)
             labels = found.new_zeros(row_count(batch.inputs), *found.shape[1:])
@@ -161,9 +194,9 @@ def _compared(known: LabelFit, fit: LabelFit, said: str) -> Iterator[str]:
         )
 
 
-def _logits(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+def _logits(network: Network, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Logits of the finite rows, float64 on the CPU, and which rows these are."""
-    inputs = moved(batch.inputs, network.device)
+    inputs = moved(inputs, network.device)
     finite = finite_rows(inputs)
     kept = inputs if bool(finite.all()) else selected(inputs, finite)
     if not row_count(kept):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gradood._engine.batches import Batch, Data, batches
 from gradood._engine.forms import InputForm
-from gradood._engine.rows import Inputs, selected
+from gradood._engine.mistakes import used_up
+from gradood._engine.rows import Inputs, finite_rows, moved, refuse_nonfinite, selected
 from gradood.errors import DataError
 from gradood.evidence import content_keys
 
@@ -30,6 +31,9 @@ def repeatable(data: Data, form: InputForm | None = None) -> Data:
     Args:
         data: as for `gradood.Monitor.fit`.
         form: how batches become the inputs of the model.
+
+    Raises:
+        DataError: it is an iterator with nothing left.
     """
     if isinstance(data, Mapping):
         (whole,) = batches(data, labels=True, form=form)
@@ -38,7 +42,12 @@ def repeatable(data: Data, form: InputForm | None = None) -> Data:
         whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
         starts = range(0, len(data), _BATCH) if whole else ()
         return [data[start : start + _BATCH] for start in starts] if whole else data
-    return list(data) if isinstance(data, Iterator) else data
+    if not isinstance(data, Iterator):
+        return data
+    kept = list(data)
+    if not kept:
+        raise DataError(f"data gave no batch.{used_up(data)}")
+    return kept
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,6 +61,7 @@ class Known:
         contents: (m,) int64, ascending, the content keys that occur.
         counts: (m,) int64, how often each does.
         labeled: whether every batch has labels.
+        labels: the smallest and the largest of them, or none.
         fit: (m,) bool, the contents to fit on.
         form: how the batches become the inputs of a model; None if they are these.
     """
@@ -62,6 +72,7 @@ class Known:
     contents: Tensor
     counts: Tensor
     labeled: bool
+    labels: tuple[int, ...]
     fit: Tensor
     form: InputForm | None = None
 
@@ -70,18 +81,23 @@ class Known:
         """The data, none of it to be fitted on. Cost: a pass over it, without the model.
 
         Raises:
-            DataError: there is no sample.
+            DataError: there is no sample, or one is not finite.
         """
         data = repeatable(data, form)
         first: Inputs | None = None
         keys: list[Tensor] = []
+        labels: list[int] = []
         labeled = True
         for batch in batches(data, labels=True, form=form):
             if not len(batch.inputs):
                 continue
-            first = batch.inputs[:_EXAMPLE].clone() if first is None else first
-            keys.append(content_keys(batch.inputs).cpu())
+            inputs = moved(batch.inputs, batch.inputs.device)
+            refuse_nonfinite(finite_rows(inputs), "known")
+            first = inputs[:_EXAMPLE].clone() if first is None else first
+            keys.append(content_keys(inputs).cpu())
             labeled = labeled and batch.labels is not None
+            if batch.labels is not None:
+                labels = [*labels, *map(int, batch.labels.aminmax())]
         if first is None:
             raise DataError(
                 "known holds no sample; give in-distribution data that the network was not "
@@ -90,7 +106,8 @@ class Known:
         rows = torch.cat(keys)
         contents, counts = rows.unique(return_counts=True)
         none = torch.zeros(len(contents), dtype=torch.bool, device="cpu")
-        return Known(data, first, len(rows), contents, counts, labeled, none, form)
+        span = (min(labels), max(labels)) if labels else ()
+        return Known(data, first, len(rows), contents, counts, labeled, span, none, form)
 
     def split(self, share: float, reserved: int) -> "Known":
         """A part of the contents to fit on; the same one whatever the order of the samples.

@@ -78,7 +78,10 @@ def find_head(candidates: Sequence[HeadCandidate], logits: Tensor, name: str | N
     if bool((values >= 0).all()) and torch.allclose(values.sum(1), values.new_ones(()), atol=1e-3):
         hint = " The output looks like probabilities: let the model return its logits."
     wanted = "the last linear layer" if name is None else f"the head named {name!r}"
-    detail = "; ".join(tried[:6]) or "no linear layer or 1×1 convolution ran"
+    none = "no linear layer or 1×1 convolution ran"
+    if name is not None:
+        none = f"{_called(name)} is no linear layer or 1×1 convolution that ran"
+    detail = "; ".join(tried[:6]) or none
     raise TapError(
         f"{wanted} could not be verified: features @ weight.T + bias must equal the model's "
         f"{tuple(logits.shape)} logits. Tried: {detail}. "

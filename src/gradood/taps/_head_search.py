@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gradood.errors import TapError
+from gradood.errors import TapError, suggest
 from gradood.taps._head_candidates import HeadCandidate, find_head
 from gradood.taps._headless import unreadable_head
 from gradood.taps._output import by_values, headless
@@ -59,6 +59,9 @@ class HeadSearch:
             link: what makes probabilities of the outputs.
             ended: why its last operation gives no logits, or None.
         """
+        known = dict(self.views.model.named_modules())
+        if name is not None and name not in known:
+            return f"no layer {name!r}; {suggest(name, filter(None, known))}", None
         try:
             return self.weighted(logits, name)
         except TapError as error:

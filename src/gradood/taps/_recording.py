@@ -116,7 +116,8 @@ class Recording:
             if threading.get_ident() != self._thread:
                 return None
             calls = self._seen.setdefault(name, [])
-            if not isinstance(output, Tensor) or not output.is_floating_point():
+            known = isinstance(output, Tensor) and output.is_floating_point()
+            if not known or not output.ndim or output.layout != torch.strided:
                 calls.append(LayerCall(None, (), 1, None, None))
                 return None
             fresh = output

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gradood.errors import DataError
 
 __all__ = ["Arguments", "Inputs", "called", "described", "joined", "leaves_of"]
 
@@ -50,8 +53,15 @@ class Arguments:
         return len(self._first)
 
     def __getitem__(self, rows: Any) -> "Arguments":
-        """Some rows: a slice, a mask (batch,) bool, or indices (n,)."""
-        return self.each(lambda leaf: leaf[rows])
+        """Some rows: a slice, a mask (batch,) bool, or indices (n,).
+
+        Raises:
+            DataError: a list has an entry for each row, which would not be taken with its row.
+        """
+        taken = self.each(lambda leaf: leaf[rows])
+        if len(taken) < len(self):
+            self._refuse_rows_in_lists()
+        return taken
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Arguments":
         """The arguments with each tensor changed."""
@@ -87,6 +97,19 @@ class Arguments:
     @property
     def _first(self) -> Tensor:
         return next(iter(_leaves(self._items())))[1]
+
+    def _refuse_rows_in_lists(self) -> None:
+        size = len(self)
+        for name, value in self.constants.items():
+            if isinstance(value, list | np.ndarray) and len(value) == size > 1:
+                if all(one is value[0] or _same(one, value[0]) for one in value):
+                    continue
+                raise DataError(
+                    f"{name} is a {type(value).__name__} of {size} entries in a batch of {size} "
+                    "rows; an entry would not go with its row. Give a tensor or an array of "
+                    "numbers; or a tuple, if it is the same for all rows; or make what the model "
+                    "takes with model_input=."
+                )
 
     def _name(self, place: int) -> str:
         return self.names[place] if place < len(self.names) else f"argument {place}"
@@ -145,6 +168,14 @@ def _leaves(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
             yield name, value
         else:
             yield from _leaves(_parts(name, value))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two constants are equal, as far as they say so."""
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # Of arrays.
+        return False
 
 
 def _has_tensor(value: Any) -> bool:

@@ -162,7 +162,7 @@ class Tap:
         layer = self._view.find(name)
         if layer is None:
             known = dict(self._views.model.named_modules())
-            raise TapError(f"no layer {name!r}; {suggest(name, known)}")
+            raise TapError(f"no layer {name!r}; {suggest(name, filter(None, known))}")
         return layer
 
     def _sites(self) -> set[Site]:
@@ -172,6 +172,7 @@ class Tap:
         sites = self._sites() - {INPUT}
         for site in sites:
             self._sites_by_call.setdefault((site.layer, site.port), {})[site.call] = site
+            self._view.pad_around(site.layer)
         for layer in sorted({s.layer for s in sites if s.port == "input"}):
             hook = self._before(layer)
             handle = self._layer(layer).register_forward_pre_hook(hook, with_kwargs=True)

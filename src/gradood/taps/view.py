@@ -61,6 +61,14 @@ class View:
             found = None if found is None else found._modules.get(part)
         return found
 
+    def pad_around(self, layer: str) -> None:
+        """Let encoders of torch give a layer in them padded tensors, and no nested ones."""
+        names = layer.split(".")
+        for end in range(len(names)):
+            around = self.find(".".join(names[:end]))
+            if isinstance(around, nn.TransformerEncoder):
+                around.use_nested_tensor = False
+
     def separate(self, module: str, name: str, copies: dict[int, Tensor]) -> None:
         """Give a module a copy of one of its tensors.
 

@@ -180,3 +180,15 @@ def test_a_combination_takes_ranks_among_held_out_samples():
 def test_what_is_wrong_is_told(given, error, said):
     with pytest.raises(error, match=said):
         gradood.choose(NET, **{"fit": LOADER, "detectors": "energy", **given})
+
+
+def test_copies_are_held_out_once_and_not_fitted_on_too():
+    twice = [X[:200], X[200:], X[:100]]
+    detectors = {"knn": KNN(k=1)}
+    candidates = Candidates(nn.Sequential(nn.Linear(X.shape[1], 3)).eval(), detectors)
+    trial = Trial.of(candidates, twice)
+    assert float(trial.known.scores["knn"].min()) > 1e-6  # None is its own neighbor.
+    once = Trial.of(candidates, [X[:300]], [X[300:400], X[300:400]])
+    assert len(once.known) == 100
+    with pytest.raises(DataError, match=r"1 samples were held out, .* copies counted once"):
+        Trial.of(candidates, [X[:300]], X[300:301].expand(50, -1))

@@ -110,7 +110,7 @@ def test_contents_and_origins_tell_rows_from_others(tmp_path):
         (b"ab", "wrong_type"),
         ([[1], [2, 3]], "wrong_type"),
         ([1, None], "empty"),
-        ([], "wrong_type"),
+        ([], "empty"),
         ([[1, 2]], "wrong_size"),
         ([1, 100], "out_of_vocabulary"),
         ([-1], "out_of_vocabulary"),

@@ -88,6 +88,32 @@ def test_what_is_not_finite_is_rejected(made):
     assert made(x[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("fit", [[], [(torch.empty(0, 6), torch.empty(0).long())]])
+def test_data_to_fit_on_that_holds_nothing_is_refused(fit):
+    with pytest.raises(DataError, match="fit holds no sample"):
+        gradood.guard(Net(), batches(600, 0), fit=fit)
+    for known, other in ((iter([]), None), (batches(600, 0), iter([]))):
+        with pytest.raises(DataError, match="iterator can be read once: give a list"):
+            gradood.guard(Net(), known, fit=other)
+
+
+def test_labels_that_are_no_classes_are_refused_whatever_learns_from_them():
+    x, y = draw(600, 0)
+    for detectors in (None, "energy"):
+        for labels in (y + 1, torch.where(y == 0, -1, y)):
+            with pytest.raises(DataError, match="known data has labels from"):
+                gradood.guard(Net(), [(x, labels)], detectors=detectors)
+            with pytest.raises(DataError, match="fit data has labels from"):
+                gradood.guard(Net(), [(x, y)], fit=[(x + 1, labels)], detectors="energy")
+
+
+def test_a_known_input_that_is_not_finite_is_named_as_it_was_given():
+    x, y = draw(600, 0)
+    x[333, 2] = float("nan")
+    with pytest.raises(DataError, match=r"1 of a batch of 600 known inputs .* \(row 333\)"):
+        gradood.guard(Net(), [(x, y)])
+
+
 def test_predict_gives_results_in_full(made):
     x, _ = draw(50, 3)
     results = made.predict(x)

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 import gradood
+from gradood._engine.binding import observed
+from gradood._engine.forms import InputForm
 from gradood.errors import TrainingDataWarning
-from gradood.rejection._memorization import doubts
+from gradood.rejection._memorization import LabelFit, doubts
 
 
 class Seen:
@@ -59,3 +61,50 @@ def test_a_network_that_memorized_is_told_by_its_own_images():
         gradood.guard(network, [(x[:200], y[:200])], detectors="gradnorm", fit=[(x[200:], y[200:])])
     guard = gradood.guard(network, [(fresh, y)], detectors="gradnorm", fit=[(x, y)])
     assert guard.doubts == () and guard._record.accuracy < 0.5
+
+
+def by_class(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Data in the order of its classes, of which the first is the easiest, and the last hard."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) * 10 // n
+    wrong = torch.rand(n, generator=generator) > torch.linspace(0.98, 0.5, 10)[y]
+    shown = (y + wrong * torch.randint(1, 10, (n,), generator=generator)) % 10
+    return 5 * torch.eye(10)[shown] + 0.1 * torch.randn(n, 10, generator=generator), y
+
+
+def in_batches(x: torch.Tensor, y: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(zip(x.split(500), y.split(500), strict=True))
+
+
+def test_data_in_the_order_of_its_classes_is_not_judged_by_the_first():
+    network = nn.Sequential(nn.ReLU(), nn.Linear(10, 10, bias=False))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.eye(10))
+    x, y = by_class(6_000, 0)
+    right = (network(x).argmax(1) == y).double().mean()
+    guard = gradood.guard(network, in_batches(x, y), detectors="energy", accuracy=float(right))
+    assert guard.doubts == () and abs(guard._record.accuracy - right) < 0.03
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(1))
+    fit = by_class(6_000, 2)
+    for detector in ("energy", "knn"):  # The last classes of `fit` come first.
+        guard = gradood.guard(
+            network,
+            in_batches(x[order], y[order]),
+            fit=in_batches(fit[0].flip(0), fit[1].flip(0)),
+            detectors=detector,
+        )
+        assert guard.doubts == ()
+
+
+def test_rows_that_are_looked_at_are_spread_and_few():
+    network = nn.Sequential(nn.ReLU(), nn.Linear(10, 10, bias=False))
+    x, y = by_class(20_000, 0)
+    found = observed(network, x[:8])
+    for rows in (None, len(y)):
+        seen = LabelFit(found, InputForm(network), "fit", rows)
+        watched = seen.watched(in_batches(x, y))
+        assert len(watched) == 40
+        assert sum(len(batch.inputs) for batch in watched) == 20_000
+        assert 2000 <= seen.rows <= 4000
+        right = (network(x).argmax(1) == y).double().mean()
+        assert abs(seen.accuracy - right) < 0.03

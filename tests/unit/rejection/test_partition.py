@@ -47,10 +47,12 @@ def test_the_share_of_every_class_is_that_of_all_on_average():
 def test_no_more_is_counted_than_tells_that_there_is_enough():
     x, y = torch.zeros(50, 2), torch.arange(50) % 4
     given = iter([(x, y)] * 10)
-    assert sizes_of(given, 4, combined=True) == Sizes(rows=100, fewest=24, combined=True)
+    assert sizes_of(given, 4, "fit", combined=True) == Sizes(rows=100, fewest=24, combined=True)
     assert len(list(given)) == 8
-    assert sizes_of([(x, y)] * 10, 5, combined=True) == Sizes(rows=500, fewest=0, combined=True)
-    assert sizes_of([(x, None)] * 10, 30, combined=False) == Sizes(
+    assert sizes_of([(x, y)] * 10, 5, "fit", combined=True) == Sizes(
+        rows=500, fewest=0, combined=True
+    )
+    assert sizes_of([(x, None)] * 10, 30, None, combined=False) == Sizes(
         rows=150, fewest=None, combined=False
     )
 

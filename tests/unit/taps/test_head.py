@@ -145,7 +145,7 @@ def refusal(ending, name=None):
 
 def test_a_wrong_name_is_refused_and_says_what_was_asked_for():
     ending = Pooled(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 5))
-    assert "the head named 'ending.layers.5' could not be verified" in refusal(
+    assert "no layer 'ending.layers.5'; did you mean 'ending.layers.2'" in refusal(
         ending, "ending.layers.5"
     )
     message = refusal(ending, "ending.layers.0")
