@@ -60,8 +60,8 @@ def choose(
     is claimed of outliers that are met: a ranking by synthetic outliers follows that by real ones
     only in part, and `DetectorRanking.sure` says how it depends on the samples and kinds, not
     whether it is right. On four networks that the rule was not made on, the choice is not shown to
-    be ahead of always mahalanobis++ (AUROC +1.75; 95 %: -0.07 to +3.62), nor of one fixed
-    combination, energy + mahalanobis++ (+0.30; -0.26 to +1.05): see docs/results/choose.md. It is
+    be ahead of always mahalanobis++ (AUROC +0.75; 95 %: -0.44 to +1.77), nor of one fixed
+    combination, energy + mahalanobis++ (+0.09; -0.40 to +0.74): see docs/results/choose.md. It is
     of use to see how the candidates differ on a model; `gradood.guard` does not use it.
 
     Args:
