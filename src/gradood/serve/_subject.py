@@ -217,6 +217,7 @@ def _monitor(subject: Subject) -> LoadedSubject:
         artifact, loaded.model, override=subject.override, source=Path(subject.detector).name
     )
     monitor = predictor.monitor
+    _require_one_tensor(artifact)
     shape = _canary_shape(artifact)
     preprocess = _preprocess(monitor.preprocess)
     return LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
@@ -238,10 +239,27 @@ def _graph(subject: Subject) -> LoadedSubject:
     return LoadedSubject(subject, judge, judge.sha256, preprocess, shape, given.dtype)
 
 
+def _require_one_tensor(artifact: Any) -> None:
+    """Refuse what every request would be refused by.
+
+    Raises:
+        ConfigError: by the canary, the model takes several inputs, named ones, or whole numbers.
+    """
+    record = artifact.verified.manifest.canary
+    if record is None:
+        return
+    if record.arguments is not None or "F" not in artifact.verified.specs[record.inputs].dtype:
+        raise ConfigError(
+            "this model takes several inputs, inputs by name, or whole numbers, and a server one "
+            "tensor of floats, such as images. Score it with gradood score, or with "
+            "monitor.predict in a service of your own."
+        )
+
+
 def _canary_shape(artifact: Any) -> list[int]:
     """Shape of one input, by the canary's; any size where it has none."""
     record = artifact.verified.manifest.canary
-    if record is None or record.arguments is not None:
+    if record is None:
         return [-1, -1, -1]
     return list(artifact.verified.specs[record.inputs].shape[1:])
 

@@ -80,8 +80,17 @@ class Worker:
     async def kill(self) -> None:
         """End it at once."""
         if self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
+            end_process(self.process)
         await self.close()
+
+
+def end_process(process: asyncio.subprocess.Process) -> None:
+    """Kill a process, which may have ended.
+
+    `process.kill` asks for its exit code first, which is then missing where asyncio waits for it.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
 
 
 async def start_worker(subject: Subject) -> Worker:

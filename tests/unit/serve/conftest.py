@@ -12,6 +12,7 @@ import gradood
 from gradood.models import REFERENCES, build
 from gradood.serve import StartError, Subject
 from gradood.serve import _pool as pool
+from gradood.serve import _worker_process as worker_process
 from gradood.serve._frames import read_frame, write_frame
 from gradood.serve._worker import answer_frames
 
@@ -70,3 +71,4 @@ def threads(monkeypatch):
         return pool.Worker(Thread(ours), reader, writer, about)
 
     monkeypatch.setattr(pool, "start_worker", start)
+    monkeypatch.setattr(worker_process, "end_process", lambda thread: thread.send_signal(9))

@@ -1,12 +1,16 @@
-"""Memory of a worker: kernels of few sizes of batch, before the first request."""
+"""What a worker loads: kernels of few sizes of batch before the first request, or a refusal."""
 
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from gradood.errors import DataError
+import gradood
+from gradood.errors import ConfigError, DataError
 from gradood.serve import _subject
 from gradood.serve._subject import LoadedSubject, Subject, load_subject
 
@@ -64,3 +68,36 @@ def test_a_worker_with_a_graph_computes_every_size_too(files, tmp_path, monkeypa
         else:
             loaded.warm()
         assert seen == kinds
+
+
+class Ids(nn.Module):
+    """The mean of embeddings, under a linear head."""
+
+    def __init__(self, num_classes=3):
+        super().__init__()
+        self.word, self.head = nn.Embedding(20, 6), nn.Linear(6, num_classes)
+
+    def forward(self, ids, mask=None):
+        weights = torch.ones_like(ids) if mask is None else mask
+        return self.head((self.word(ids) * weights[..., None]).sum(1) / weights.sum(1)[:, None])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_of_whole_numbers_or_named_inputs_is_refused_at_the_start(
+    named, tmp_path, monkeypatch
+):
+    """The server said that it serves, and refused or failed each request."""
+    monkeypatch.setitem(sys.modules, "ids_net", types.SimpleNamespace(ids=Ids))
+    torch.manual_seed(0)
+    model, ids = Ids().eval(), torch.randint(1, 20, (60, 5))
+    batch = {"ids": ids, "mask": torch.ones_like(ids)} if named else ids
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    monitor = gradood.Monitor(model, "energy").calibrate([batch], fpr=0.1)
+    monitor.save(tmp_path / "d.safetensors")
+    subject = Subject(
+        detector=str(tmp_path / "d.safetensors"),
+        model="ids_net:ids",
+        weights=str(tmp_path / "w.pt"),
+    )
+    with pytest.raises(ConfigError, match="one tensor of floats"):
+        load_subject(subject)

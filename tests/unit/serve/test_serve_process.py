@@ -111,3 +111,37 @@ def test_the_image_is_built_of_files_that_there_are():
     assert names and all((ROOT / name).exists() for name in names)
     let_in = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.M))
     assert names == let_in
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced_without_a_word_of_asyncio(words):
+    """Its exit code was asked for before asyncio did: "Unknown child process pid", on stderr."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gradood", *words, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        address = server.stderr.readline().split()[-1]
+
+        def metrics():
+            with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
+                return answer.read().decode()
+
+        for deaths in (1, 2, 3):
+            command = ["ps", "-o", "pid=", "--ppid", str(server.pid)]
+            pids = subprocess.run(command, capture_output=True, text=True).stdout.split()
+            os.kill(int(pids[0]), signal.SIGKILL)
+            end = time.monotonic() + 60
+            wanted = (f"gradood_worker_deaths_total {deaths}.0", "gradood_workers 1.0")
+            while not all(word in metrics() for word in wanted) and time.monotonic() < end:
+                time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        told = server.stderr.read().splitlines()
+        assert told == ["error: a worker ended; another is started"] * 3
+    finally:
+        server.kill()
+        server.stderr.close()
+        server.wait()
