@@ -1,6 +1,7 @@
 """What is said of a model before anything is fitted."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from rosters import ZERO_SHOT
 from torch import nn
 
 import gradood
-from gradood.errors import DataError
+from gradood.cli import main
+from gradood.data import FeatureInput, TokenInput
+from gradood.errors import ConfigError, DataError
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(10))
 
@@ -98,3 +101,27 @@ def test_one_detector_may_be_given_bare_or_several_by_name():
     assert [use.method for use in gradood.inspect(model, x, named).uses] == ["a", "b"]
     with pytest.raises(DataError, match="are empty"):
         gradood.inspect(model, x[:0])
+
+
+def test_odin_takes_its_step_of_the_preprocessing_that_is_stated():
+    """The shell's --std was read and not heeded."""
+    std = {"std": (0.5, 0.25, 0.2)}
+    told = str(gradood.inspect(Net().eval(), X, ["odin"], preprocess=std))
+    assert "the preprocessing's std (0.5, 0.25, 0.2)" in told
+    assert "the preprocessing is not known" in str(gradood.inspect(Net().eval(), X, ["odin"]))
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        gradood.inspect(Net().eval(), X, ["odin"], preprocess=0.5)
+
+
+def test_the_shell_heeds_the_preprocessing(capsys):
+    words = ["inspect", "--model", "digits_net", "--std", "0.5", "--mode", "L"]
+    assert main(words) == 0
+    assert "the preprocessing's std (0.5,)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [TokenInput(column="ids"), FeatureInput(numbers=("a", "b"))])
+def test_columns_without_their_kind_are_refused(given):
+    """`asdict` leaves the kind out, so that a file was asked for a column of images later on."""
+    with pytest.raises(ConfigError, match="give what to_dict"):
+        gradood.Monitor(Net().eval(), "energy", preprocess=asdict(given))
+    gradood.Monitor(Net().eval(), "energy", preprocess=given.to_dict())

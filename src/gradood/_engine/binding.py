@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradood._engine.misfits import misfit
+from gradood._engine.preprocessing import preprocessed
 from gradood._engine.roster import require_head, require_link, require_reads
 from gradood._engine.rows import Inputs, described, finite_rows, is_empty, trial_rows
 from gradood.detectors.base import Detector, Learner, Plan
@@ -32,7 +32,6 @@ __all__ = [
     "observed",
     "plan_detectors",
     "planned",
-    "preprocessed",
     "probe_of",
 ]
 
@@ -281,24 +280,6 @@ def observed(
         if expected is None:
             raise
         raise DataError(f"{expected}: {error}") from error.__cause__
-
-
-def preprocessed(network: Network, preprocess: Mapping[str, Any] | None) -> Network:
-    """The network, with what is known of how images become its inputs.
-
-    Args:
-        network: the observed model.
-        preprocess: options of `gradood.data.Preprocess`, or other plain values; None if unknown.
-    """
-    if preprocess is None or "std" not in preprocess:
-        return network
-    given = preprocess["std"]
-    try:
-        std = (1.0,) if given is None else tuple(map(float, given))
-    except (TypeError, ValueError):  # A user's own words for it.
-        return network
-    usable = std and all(0 < value and isfinite(value) for value in std)
-    return replace(network, input_std=std) if usable else network
 
 
 def probe_of(inputs: Inputs) -> Inputs:

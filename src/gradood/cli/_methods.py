@@ -138,9 +138,11 @@ def inspect(
 
     loaded = model.load(preprocessing.values(), choice, untrained=True)
     example = _noise(loaded, shape) if images is None else _images(loaded, images, image_column)
-    inspection = inspection_of(loaded.model, example, **model.readings())
+    stated = loaded.to_dict()
+    options = {**model.readings(), "preprocess": stated["preprocess"]}
+    inspection = inspection_of(loaded.model, example, **options)
     if json:
-        document({"subject": loaded.to_dict(), **inspection.to_dict()})
+        document({"subject": stated, **inspection.to_dict()})
     else:
         data(str(inspection))
 

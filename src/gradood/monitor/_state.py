@@ -10,6 +10,7 @@ from torch import nn
 from gradood._engine.detector_set import DetectorSet, UnboundSet
 from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.partials import DataSummary
+from gradood._engine.preprocessing import check_preprocess
 from gradood._engine.roster import Detectors, combination, roster
 from gradood.artifact import GuardRecord, Override
 from gradood.attribution import KnownFeatures
@@ -87,11 +88,7 @@ class MonitorOptions:
         check_output(output)
         check_model_input(model_input)
         check_link(link)
-        if not (preprocess is None or isinstance(preprocess, Mapping)):
-            raise ConfigError(
-                f"preprocess={preprocess!r}; expected a mapping; of a gradood.data.Preprocess, "
-                "dataclasses.asdict gives one."
-            )
+        check_preprocess(preprocess)
         if combine is not None and "combined" in named:
             raise ConfigError(
                 "a detector is called 'combined', which with combine= is the decision of all; give "

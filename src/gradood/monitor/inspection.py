@@ -1,13 +1,19 @@
 """What gradood finds in a model, before anything is fitted."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
 from gradood._engine.batches import Data, first_inputs
-from gradood._engine.binding import observed, planned, probe_of
+from gradood._engine.binding import (
+    observed,
+    planned,
+    probe_of,
+)
 from gradood._engine.forms import InputForm, ModelInput, check_model_input
+from gradood._engine.preprocessing import check_preprocess, preprocessed
 from gradood._engine.roster import Detectors, roster
 from gradood._engine.rows import moved
 from gradood._io import html
@@ -135,6 +141,7 @@ def inspect(
     output: Output | None = None,
     model_input: ModelInput | None = None,
     link: Link | None = None,
+    preprocess: Mapping[str, Any] | None = None,
 ) -> Inspection:
     """Layers, the head found and verified, and what each detector would use.
 
@@ -147,6 +154,7 @@ def inspect(
         output: which item of what the model returns holds the logits, as for `Monitor`.
         model_input: makes the model's inputs of a batch, as for `Monitor`.
         link: what makes probabilities of the outputs, as for `Monitor`.
+        preprocess: how images became the inputs, as for `Monitor`; `odin` takes its std of it.
 
     Raises:
         DataError: the example is no tensor, or the model raises on it.
@@ -159,10 +167,12 @@ def inspect(
     check_output(output)
     check_model_input(model_input)
     check_link(link)
+    check_preprocess(preprocess)
     form = InputForm(model, model_input, link)
     x = moved(first_inputs(example, form), device_of(module))
     layer = named_layer(head, features)
     network = observed(module, x, head=layer, output=output, link=link or "softmax")
+    network = preprocessed(network, preprocess)
     probe = probe_of(x)
     uses = tuple(_use(name, detector, network, probe) for name, detector in named.items())
     last = network.last_map

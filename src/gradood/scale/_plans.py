@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradood._engine.binding import Binding, observed, preprocessed
+from gradood._engine.binding import Binding, observed
 from gradood._engine.detector_set import DetectorSet, UnboundSet
+from gradood._engine.preprocessing import preprocessed
 from gradood._engine.rows import Inputs
 from gradood.detectors.base import Plan
 from gradood.errors import ModelMismatchError, TapError
