@@ -176,13 +176,15 @@ class Pool:
         start = time.monotonic()
         try:
             head, body = await asyncio.wait_for(worker.ask(batch), self._timeout)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
             await worker.kill()
             self._queue.done(batch)
             self._events.died()
             # Clients of gRPC repeat by themselves what is unavailable.
             text = "the worker ended on this request; do not repeat it."
-            self._again(batch, Refusal(503, text, grpc="INTERNAL"))
+            # A connection that is reset, and not closed, held what the worker had not read.
+            unread = isinstance(error, ConnectionError)
+            self._again(batch, Refusal(503, text, grpc="INTERNAL"), unread=unread)
             self._died()
             return False
         self._queue.done(batch)
@@ -205,12 +207,22 @@ class Pool:
                 job.answer.set_result((found, generation.version))
         return True
 
-    def _again(self, batch: list[Job], refusal: Refusal) -> None:
-        """A batch failed: try its requests one by one, so that one costs itself alone."""
+    def _again(self, batch: list[Job], refusal: Refusal, *, unread: bool = False) -> None:
+        """A batch failed: try its requests one by one, so that one costs itself alone.
+
+        Args:
+            batch: that failed.
+            refusal: of a request that failed by itself.
+            unread: whether the worker ended before it had read the batch, which is then tried
+                again, once.
+        """
         for job in reversed(batch):
             if job.answer.done():
                 continue
-            if len(batch) > 1:
+            if unread and job.tries == 0:
+                job.tries += 1
+                self._queue.put(job, first=True)
+            elif len(batch) > 1:
                 job.alone = True
                 self._queue.put(job, first=True)
             else:

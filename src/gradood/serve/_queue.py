@@ -38,7 +38,7 @@ class Job:
         deadline: of the clock of `time.monotonic`, after which nobody waits; or None.
         answer: of the worker, when it is there.
         gone: whether the client is.
-        tries: how often it was with a worker.
+        tries: how often it was with a worker that ended before it had read it.
     """
 
     kind: str

@@ -367,6 +367,28 @@ def test_a_request_that_ends_its_worker_costs_itself_alone(files, monkeypatch):
     assert service.metrics.deaths._value.get() == 2 and not service.broken
 
 
+@pytest.mark.parametrize(("error", "answered"), [(ConnectionResetError, 200), (EOFError, 503)])
+def test_a_request_that_its_worker_had_not_read_is_tried_again_once(files, error, answered):
+    """A worker that is killed by others ends with what it had not read yet."""
+
+    async def ask(service, client):
+        before = next(iter(service.pool.current.workers))
+
+        async def ended(batch):
+            if error is EOFError:
+                raise asyncio.IncompleteReadError(b"", 12)
+            raise error
+
+        before.ask = ended
+        body = body_of(torch.rand(1, 1, 8, 8))
+        first = await client.post(INFER, json=body)
+        return first.status_code, (await client.post(INFER, json=body)).status_code, service
+
+    first, later, service = run(files, ask)
+    assert (first, later) == (answered, 200)
+    assert service.metrics.deaths._value.get() == 1 and service.queue.waiting == 0
+
+
 def test_a_model_that_raises_is_an_error_of_that_request(files, monkeypatch):
     from gradood.serve._subject import LoadedSubject
 

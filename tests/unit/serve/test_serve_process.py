@@ -114,8 +114,9 @@ def test_the_image_is_built_of_files_that_there_are():
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced_without_a_word_of_asyncio(words):
-    """Its exit code was asked for before asyncio did: "Unknown child process pid", on stderr."""
+def test_a_worker_that_is_killed_costs_no_request_and_no_word_of_asyncio(words):
+    """A request in that instant was refused; and asyncio said "Unknown child process pid"."""
+    data = {"name": "input", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.5] * 64}
     server = subprocess.Popen(
         [sys.executable, "-m", "gradood", *words, "--port", "0"],
         stderr=subprocess.PIPE,
@@ -129,10 +130,14 @@ def test_a_worker_that_is_killed_is_replaced_without_a_word_of_asyncio(words):
             with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
                 return answer.read().decode()
 
-        for deaths in (1, 2, 3):
+        for deaths in range(1, 7):
             command = ["ps", "-o", "pid=", "--ppid", str(server.pid)]
             pids = subprocess.run(command, capture_output=True, text=True).stdout.split()
+            body = json.dumps({"inputs": [data]}).encode()
+            asked = urllib.request.Request(f"{address}/v2/models/detector/infer", body)
             os.kill(int(pids[0]), signal.SIGKILL)
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                assert answer.status == 200
             end = time.monotonic() + 60
             wanted = (f"gradood_worker_deaths_total {deaths}.0", "gradood_workers 1.0")
             while not all(word in metrics() for word in wanted) and time.monotonic() < end:
@@ -140,7 +145,7 @@ def test_a_worker_that_is_killed_is_replaced_without_a_word_of_asyncio(words):
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
         told = server.stderr.read().splitlines()
-        assert told == ["error: a worker ended; another is started"] * 3
+        assert told == ["error: a worker ended; another is started"] * 6
     finally:
         server.kill()
         server.stderr.close()
