@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradood._io.arguments import whole
 from gradood._io.optional import optional_module
 from gradood.attribution import RegionMap
 from gradood.calibration.results import Result, Results
@@ -83,8 +84,7 @@ def plot_scores(
         DataError: no scores.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if not isinstance(bins, int) or bins < 1:
-        raise ConfigError(f"bins={bins!r}; expected a whole number of at least 1.")
+    bins = whole(bins, "bins", least=1)
     sets = {"in-distribution": _scores(id, "id")}
     for name, values in _named(ood, "ood").items():
         sets[name or "out-of-distribution"] = values

@@ -97,6 +97,13 @@ def test_promises_out_of_range_are_refused(options, message):
         Promise(**options)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_rate_of_numpy_is_the_number_it_is(kind):
+    promise = Promise(kind(0.25), confidence=kind(0.5))
+    assert promise == Promise(0.25, confidence=0.5)
+    assert type(promise.fpr) is type(promise.confidence) is float
+
+
 def test_a_promise_in_words():
     assert str(Promise(0.001)) == "a false-alarm rate of at most 0.1 %"
     assert str(Promise(mode="pac")) == "a false-alarm rate of at most 5 % at 95 % confidence"

@@ -12,7 +12,16 @@ from gradood.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["as_array", "described", "file_path", "instance", "text", "type_named", "whole"]
+__all__ = [
+    "as_array",
+    "described",
+    "file_path",
+    "instance",
+    "plain",
+    "text",
+    "type_named",
+    "whole",
+]
 
 _T = TypeVar("_T")
 _SHORT = (bool, int, float, str, type(None))
@@ -28,6 +37,11 @@ def type_named(value: object) -> str:
 def described(value: object) -> str:
     """A plain value as it is written, another one by its type."""
     return repr(value)[:80] if isinstance(value, _SHORT) else type_named(value)
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as the Python value that it is; what is none, as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def whole(value: object, name: str, *, least: int = 0, most: int | None = None) -> int:

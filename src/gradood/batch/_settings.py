@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gradood._io.arguments import plain
 from gradood.data._worker_pool import DECODE_TIMEOUT
 from gradood.errors import ConfigError
 
@@ -37,7 +38,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("shard_rows", 1), ("max_pixels", 1), ("workers", 0)):
-            value = getattr(self, name)
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, value)
             if type(value) is not int or value < low:
                 raise ConfigError(f"{name} is {value!r}; expected a whole number, at least {low}.")
         if not 0 <= self.max_bad_fraction <= 1:

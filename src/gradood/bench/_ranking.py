@@ -134,8 +134,10 @@ class DetectorRanking:
             for row in self.rows[:count]
         ]
         head = ["method", "score", "95 %", "first in %", "behind in %", "agreement", *kinds]
+        without = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
         return (
             f"{markdown.table(head, lines)}\n\nAUROC in percent by kind. Judged on {self.judged_on}"
+            + (f"\n\nLeft out: {without}" if without else "")
         )
 
     def __str__(self) -> str:

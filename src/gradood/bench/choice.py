@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from gradood._engine.batches import Data
 from gradood._engine.forms import ModelInput, check_model_input
 from gradood._engine.roster import Detectors, roster
+from gradood._io.arguments import whole
 from gradood.bench._ranking import HOW, DetectorRanking, RankedDetector
 from gradood.bench._resamples import Areas
 from gradood.bench._trial import HELD, Candidates, Trial
 from gradood.calibration._curve import Curve
 from gradood.calibration.fusion import Fusion
-from gradood.errors import ConfigError, DataError
+from gradood.errors import DataError
 from gradood.monitor import Monitor
 from gradood.taps import Link, check_link
 
@@ -65,7 +66,7 @@ def choose(
     of use to see how the candidates differ on a model; `gradood.guard` does not use it.
 
     Args:
-        model: any classifier, or a monitor: then its model and its detectors.
+        model: any classifier, or a monitor: then its model, detectors and options, such as `head`.
         fit: in-distribution training data, with labels for the detectors that need them; a loader
             or an iterable of batches, of which one pass is made.
         held: in-distribution data that neither the network nor the fit has seen, which is better:
@@ -96,8 +97,7 @@ def choose(
         ['energy', 'energy + knn', 'knn']
         >>> monitor = Monitor(net, ranking.detectors, combine=ranking.combine)
     """
-    if not isinstance(limit, int) or limit < 20:
-        raise ConfigError(f"limit={limit!r}; expected a whole number ≥ 20 of held-out samples.")
+    limit = whole(limit, "limit", least=20)
     check_model_input(model_input)
     candidates = _candidates(model, detectors, model_input, link)
     return ranked(Trial.of(candidates, fit, held, limit=limit))

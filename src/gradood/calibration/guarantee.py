@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from gradood._io.arguments import plain
 from gradood.errors import ConfigError
 
 __all__ = ["Promise", "deciding_rank", "required"]
@@ -33,7 +34,9 @@ class Promise:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        for name, value in (("fpr", self.fpr), ("confidence", self.confidence)):
+        for name in ("fpr", "confidence"):
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, value)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and 0 < value < 1):
                 percent = f" {value:g} % is {value / 100:g}." if number and 1 <= value < 100 else ""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood._io import html
+from gradood._io.arguments import plain
 from gradood._io.dataframe import data_frame
 from gradood.calibration._batch_scores import BatchScores
 from gradood.calibration._rows import PREVIEW, Rows, positions, preview, share
@@ -39,6 +40,7 @@ def benjamini_hochberg(p_values: Tensor, fdr: float) -> Tensor:
         >>> benjamini_hochberg(torch.tensor([0.5, 0.01, 0.03]), 0.1).tolist()
         [False, True, True]
     """
+    fdr = plain(fdr)
     number = isinstance(fdr, int | float) and not isinstance(fdr, bool)
     if not (number and 0 < fdr < 1):
         raise ConfigError(f"fdr={fdr!r}; expected a number between 0 and 1.")

@@ -126,6 +126,10 @@ PHRASES: tuple[tuple[str, str], ...] = (
     # Columns, and labels: the shell takes them where there are some.
     (r"Name another with image_column", "Name another with --image-column"),
     (
+        r"Rows of other inputs are read with preprocess=, such as gradood\.data\.TokenInput",
+        "Rows of other inputs are named by --text-column, --input-column or --feature-columns",
+    ),
+    (
         r"name another with label_column, or pass labeled=False",
         "or name another with --label-column",
     ),

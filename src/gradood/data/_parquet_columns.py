@@ -194,7 +194,11 @@ def _present(path: PurePath, names: list[str], wanted: str, needed: bool) -> str
 
 def _pixels(path: PurePath, schema: Any, image: str) -> tuple[str, bool]:
     """The column of images, or the field of it; and whether it holds paths."""
-    _present(path, schema.names, image, needed=True)
+    if image not in schema.names:
+        raise ConfigError(
+            f"no column {image!r} in {str(path)!r}: {suggest(image, schema.names)} Rows of "
+            "other inputs are read with preprocess=, such as gradood.data.TokenInput."
+        )
     types = arrow().types
     kind = schema.field(image).type
     if types.is_struct(kind):

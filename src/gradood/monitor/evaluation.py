@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from gradood._engine.batches import Data
-from gradood._io.arguments import type_named
+from gradood._io.arguments import plain, type_named
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores
 from gradood.errors import ConfigError, DataError
@@ -51,6 +51,7 @@ def evaluate(
         One pass per data set; the intervals about a second per method and 20,000 samples, three
         times that with shifted sets.
     """
+    level = plain(level)
     _check(monitor, ood, shifted, level)
     rule = monitor._session.state.rule
     batch = monitor._session.score(id, covered=True)

@@ -1,5 +1,6 @@
 """The guard: a classifier that says -1 where it does not know, with a promised false-alarm rate."""
 
+import inspect
 import os
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypedDict, Unpack, final
@@ -17,7 +18,7 @@ from gradood.calibration._curve import How
 from gradood.calibration._why import Reference
 from gradood.calibration.results import Result, Results
 from gradood.detectors.base import Detector
-from gradood.errors import ConfigError
+from gradood.errors import ConfigError, suggest
 from gradood.monitor import Monitor
 from gradood.monitor._summary import MonitorSummary
 from gradood.rejection._making import make
@@ -277,6 +278,16 @@ def guard(
         promise=promise,
         combine=combine,
         accuracy=accuracy,
-        options=dict(options),
+        options=_checked(options),
     )
     return Guard(monitor)
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, all of which `guard` has; one that it calls would refuse others in its name."""
+    names = GuardKeywords.__annotations__
+    for name in options:
+        if name not in names:
+            near = suggest(name, (*names, *inspect.signature(guard).parameters))
+            raise TypeError(f"guard() got an unexpected keyword argument {name!r}; {near}")
+    return dict(options)

@@ -12,6 +12,7 @@ from gradood._engine.binding import check_classes, observed
 from gradood._engine.forms import InputForm, check_model_input
 from gradood._engine.roster import Detectors, roster, warn_of_one_output
 from gradood._engine.rows import Inputs, moved, row_count
+from gradood._io.arguments import plain
 from gradood.artifact import GuardRecord
 from gradood.calibration import Promise, required, required_fused
 from gradood.calibration._curve import How
@@ -72,6 +73,7 @@ def make(
     module = unwrap(model)
     explain, ids = options.pop("explain", False), options.pop("ids", None)
     check_output(options.get("output"))
+    accuracy = plain(accuracy)
     _check_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
     if detectors == "all":  # Those that run.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._io.arguments import described
+from gradood._io.arguments import described, plain
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["RATES", "Step", "steps"]
@@ -63,7 +63,8 @@ def steps(
     given: Any = rates
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError(f"rates={described(given)}; expected some, such as (0.05, 0.1).")
-    for rate in given:
+    rates = tuple(map(plain, given))
+    for rate in rates:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise ConfigError(f"rates holds {described(rate)}; expected numbers from 0 to 1.")
     count = len(ordered)

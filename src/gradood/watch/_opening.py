@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._io.arguments import type_named
+from gradood._io.arguments import plain, type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.tensors import to_torch
 from gradood.calibration import Calibration
@@ -112,7 +112,7 @@ def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:
     Raises:
         ConfigError: names the option.
     """
-    for name, value in (("alpha", alpha), ("rate", rate)):
+    for name, value in (("alpha", plain(alpha)), ("rate", plain(rate))):
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ConfigError(f"{name}={value!r}; expected a number.")
     if not 0 < alpha < 1:
@@ -125,6 +125,7 @@ def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:
         )
     if mode not in ("marginal", "pac"):
         raise ConfigError(f"mode={mode!r}; expected 'marginal' or 'pac'.")
+    seed = plain(seed)
     if type(seed) is not int or not 0 <= seed < 2**64:
         raise ConfigError(f"seed={seed!r}; expected a whole number from 0 to 2**64 - 1.")
 

@@ -101,7 +101,7 @@ class Watch:
             alpha=float(alpha),
             rate=float(rate),
             mode=mode,
-            seed=seed,
+            seed=int(seed),
         )
         self._begin(statistic, options)
         falling = mode == "marginal"

@@ -115,6 +115,7 @@ def test_candidates_that_cannot_run_are_left_out_with_the_reason():
     assert [row.name for row in found.rows] == ["energy"]
     assert set(found.left_out) == {"mahalanobis++"}
     assert "labels" in found.left_out["mahalanobis++"]
+    assert f"Left out: mahalanobis++: {found.left_out['mahalanobis++']}" in str(found)
 
 
 def test_images_are_told_from_every_kind():
@@ -168,7 +169,7 @@ def test_a_combination_takes_ranks_among_held_out_samples():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"limit": 5}, ConfigError, "limit=5; expected a whole number ≥ 20"),
+        ({"limit": 5}, ConfigError, "limit=5; expected a whole number, 20"),
         ({"fit": [X[:40]]}, DataError, "samples were held out, and at least 20 are needed"),
         ({"fit": []}, DataError, "fit gave no sample|gave no batch"),
         ({"held": X[:10]}, DataError, "10 samples were held out"),

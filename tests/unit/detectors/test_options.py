@@ -1,12 +1,15 @@
 """Options are checked where they are given, and the message says what was expected."""
 
+import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import gradood
 from gradood.errors import ConfigError
+from gradood.registry import create, detector_class
 
 WRONG = [
     (gradood.Energy, {"temperature": 0}),
@@ -97,3 +100,26 @@ def test_the_defaults():
     }
     assert gradood.GAIAZ().options() == {"layers": None, "path": "auto"}
     assert gradood.GAIAA().options() == {"layers": None, "last": None}
+
+
+def numeric_options():
+    """(method, option, default) of every option whose default is a number."""
+    for method in gradood.methods():
+        parameters = inspect.signature(detector_class(method.name)).parameters
+        for name, parameter in parameters.items():
+            if type(parameter.default) in (int, float):
+                yield pytest.param(method.name, name, parameter.default, id=f"{method.name}.{name}")
+
+
+@pytest.mark.parametrize(("method", "option", "default"), list(numeric_options()))
+def test_numbers_of_numpy_are_numbers(method, option, default):
+    given = np.int64(default) if type(default) is int else np.float64(default)
+    detector = create(method, **{option: given})
+    assert type(getattr(detector, option)) is type(default)
+
+
+def test_numbers_of_numpy_inside_a_sequence_are_numbers():
+    detector = gradood.NAC(layers=["a"], r=[np.float32(0.5), np.int64(2)])
+    assert [type(value) for value in detector.r] == [float, int]
+    with pytest.raises(ConfigError, match=r"k=2\.5; expected a whole number"):
+        gradood.KNN(k=np.float32(2.5))

@@ -215,6 +215,8 @@ def test_wrong_use_is_told():
         gradood.guard(lambda x: x, x)
     with pytest.raises(CalibrationError, match="were also fitted on"):
         gradood.guard(Net(), x, detectors="nci", fit=x)
+    with pytest.raises(TypeError, match=r"guard\(\) got .* 'fprr'; did you mean 'fpr'"):
+        gradood.guard(Net(), x, fprr=0.1)
     with pytest.raises(ConfigError, match="not that of a guard"):
         gradood.Guard(gradood.Monitor(Net(), "energy"))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from gradood._io.arguments import plain
 from gradood.errors import ConfigError, GradoodError, OptionError, suggest
 
 __all__ = ["answering"]
@@ -22,6 +23,7 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
+        options = {name: _plain(value) for name, value in options.items()}
         try:
             signature.bind(self, *args, **options)
         except TypeError:
@@ -40,6 +42,12 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
 
     checked.answers = True  # type: ignore[attr-defined]
     return checked
+
+
+def _plain(option: Any) -> Any:
+    """An option with Python's numbers, which a file can hold, for those of NumPy."""
+    several = type(option) in (list, tuple)
+    return type(option)(map(plain, option)) if several else plain(option)
 
 
 def _misfit(
