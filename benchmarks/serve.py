@@ -33,6 +33,7 @@ import gradood
 from gradood.artifact import read
 from gradood.data import Preprocess, loader, open_images
 from gradood.models import REFERENCES, build, load_weights
+from gradood.serve._grpc_messages import messages
 
 SHARED = Path(os.environ.get("GRADOOD_SHARED", Path(__file__).parents[2] / "shared"))
 LOAD = Path(__file__).parent / "serve_load.py"
@@ -217,6 +218,25 @@ def overload(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     detector(folder, "densenet101")
     server = Server(folder, "densenet101")
     given = body(folder, images("cifar10_test.parquet[:10]", "densenet101")[:1])
+    return overloaded(server, given, args.seconds)
+
+
+def overload_grpc(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The same over gRPC."""
+    detector(folder, "densenet101")
+    port = free_port()
+    server = Server(folder, "densenet101", "--grpc", str(port))
+    x = images("cifar10_test.parquet[:10]", "densenet101")[:1]
+    message = messages().ModelInferRequest(model_name="detector")
+    message.inputs.add(name="input", datatype="FP32", shape=x.shape)
+    message.raw_input_contents.append(x.numpy().tobytes())
+    file = folder / "message"
+    file.write_bytes(message.SerializeToString())
+    return overloaded(server, {"body": file, "grpc": port}, args.seconds)
+
+
+def overloaded(server: Server, given: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Capacity, ten times as many requests, capacity again."""
     port = free_port()
     echo = subprocess.Popen(["taskset", "-c", "0", sys.executable, "-c", ECHO, str(port)])
     while get(port, "/")[0] != 200:
@@ -225,11 +245,11 @@ def overload(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     before = result(server.load(15, concurrency=16, echo=port, **given))
     capacity = before["answers"]["200"]["count"] / before["seconds"]
     memory = server.memory()["both"]
-    burst = result(server.load(args.seconds, rate=10 * capacity, echo=port, **given))
+    burst = result(server.load(seconds, rate=10 * capacity, echo=port, **given))
     grown = server.memory()["both"] / memory - 1
     after = result(server.load(15, concurrency=16, echo=port, **given))
     capacities = [capacity, after["answers"]["200"]["count"] / after["seconds"]]
-    goodput = burst["answers"]["200"]["count"] / args.seconds
+    goodput = burst["answers"]["200"]["count"] / seconds
     echo.terminate()
     return {
         "capacity": capacities,
@@ -464,7 +484,7 @@ def soak(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-PARTS = (equal, overload, batching, kills, terms, swaps, starts, soak)
+PARTS = (equal, overload, overload_grpc, batching, kills, terms, swaps, starts, soak)
 
 
 def main(args: argparse.Namespace) -> None:

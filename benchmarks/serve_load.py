@@ -1,11 +1,12 @@
 """Load on a server over HTTP/1.1, without a client library: its process must cost little.
 
     python benchmarks/serve_load.py PORT --seconds 10 [--rate 300 | --concurrency 8] \\
-        [--body FILE --length N] [--echo PORT]
+        [--body FILE --length N] [--echo PORT] [--grpc PORT]
 
 Prints JSON: answers by status with percentiles of their latency in ms, and of GETs of liveness and
 of an echo server that were sent beside, 20 a second. With --rate requests are sent at their times
-whatever the answers (open loop), with --concurrency each waits for the one before.
+whatever the answers (open loop), with --concurrency each waits for the one before. With --grpc
+the requests are calls of gRPC, with grpcio, whose message is the body.
 """
 
 import argparse
@@ -13,11 +14,15 @@ import asyncio
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 PATH = "/v2/models/detector/infer"
 IDLE = 20.0
 """Seconds after which a connection is not used again: servers close what is idle."""
+CHANNELS = 16
+"""Of gRPC, each of which carries many calls at once."""
 
 
 class Connection:
@@ -58,6 +63,25 @@ class Connection:
             self.streams = None
 
 
+class Calls:
+    """One channel of gRPC, of which 200 is an answer and a refusal the name of its code."""
+
+    def __init__(self, port: int) -> None:
+        import grpc
+
+        self.error = grpc.aio.AioRpcError
+        channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        self.infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    async def ask(self, message: bytes) -> tuple[int | str, bytes, bytes]:
+        try:
+            return 200, b"", await self.infer(message, timeout=30)
+        except self.error as error:
+            return error.code().name, b"", b""
+
+
 def post(body: bytes, length: int, path: str = PATH) -> bytes:
     """A request as bytes."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
@@ -68,14 +92,14 @@ def post(body: bytes, length: int, path: str = PATH) -> bytes:
 class Load:
     """Requests sent, and what came of them."""
 
-    def __init__(self, port: int, request: bytes) -> None:
-        self.port, self.request = port, request
+    def __init__(self, connect: Callable[[], Any], request: bytes) -> None:
+        self.connect, self.request = connect, request
         self.times: dict[str, list[float]] = defaultdict(list)
         self.versions: set[str] = set()
-        self.free: list[Connection] = []
+        self.free: list[Any] = []
 
-    async def one(self, connection: Connection | None = None) -> None:
-        mine = connection or (self.free.pop() if self.free else Connection(self.port))
+    async def one(self, connection: Any = None) -> None:
+        mine = connection or (self.free.pop() if self.free else self.connect())
         start = time.perf_counter()
         try:
             status, _, body = await mine.ask(self.request)
@@ -104,7 +128,7 @@ class Load:
         end = time.perf_counter() + seconds
 
         async def client() -> None:
-            connection = Connection(self.port)
+            connection = self.connect()
             while time.perf_counter() < end:
                 await self.one(connection)
 
@@ -140,7 +164,12 @@ def summary(times: dict[str, list[float]]) -> dict[str, Any]:
 async def main(args: argparse.Namespace) -> dict[str, Any]:
     """The load, and probes beside it."""
     with open(args.body, "rb") as file:
-        load = Load(args.port, post(file.read(), args.length))
+        body = file.read()
+    if args.grpc:
+        channels = cycle([Calls(args.grpc) for _ in range(CHANNELS)])
+        load = Load(lambda: next(channels), body)
+    else:
+        load = Load(lambda: Connection(args.port), post(body, args.length))
     live: dict[str, list[float]] = defaultdict(list)
     echo: dict[str, list[float]] = defaultdict(list)
     work: list[Any] = [probes(args.port, "/v2/health/live", args.seconds, live)]
@@ -168,6 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--body", required=True)
-    parser.add_argument("--length", type=int, required=True)
+    parser.add_argument("--length", type=int, default=0)
+    parser.add_argument("--grpc", type=int, default=0)
     parser.add_argument("--echo", type=int, default=0)
     print(json.dumps(asyncio.run(main(parser.parse_args()))))
