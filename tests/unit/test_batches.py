@@ -139,8 +139,11 @@ def test_what_stands_for_data_or_a_batch_says_what_to_type():
     [
         (torch.nn.functional.one_hot(Y), r"become classes by y\.argmax\(1\)\.$"),
         (torch.rand(6, 3), r"become classes by y\.argmax\(1\)\.$"),
-        (Y[:, None], r"Drop the last axis: y\[:, 0\]\.$"),
-        (Y.float(), r"Give whole numbers: y\.long\(\)\.$"),
+        (
+            Y + 0.5,
+            r"Targets of a regression are no classes: say link='none'; classes are 0, 1, 2, …$",
+        ),
+        (Y[:, None] * 1e30, r"Targets of a regression are no classes"),
         (["cat"] * 6, r"number them in the order of the model's classes, the first is 0\.$"),
         (np.array(["cat"] * 6), r"number them in the order of the model's classes"),
         (pd.Series(Y.numpy()), r"Give torch\.tensor\(column\.to_numpy\(\)\)\.$"),
@@ -153,10 +156,29 @@ def test_labels_of_another_form_say_what_to_type(labels, said):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        Y[:, None],
+        Y.float(),
+        Y[:, None].half(),
+        Y.to(torch.uint8),
+        Y.float().tolist(),
+        Y.double().numpy(),
+    ],
+    ids=["column", "float", "half column", "uint8", "list", "array"],
+)
+def test_whole_numbers_are_labels_as_floats_and_in_a_column(labels):
+    read = next(batches([(X, labels)], labels=True)).labels
+    assert torch.equal(read, Y) and read.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
     ("labels", "given"),
     [
         (Y[:4], r"\(4,\) torch.int64"),
-        (Y.float(), r"\(6,\) torch.float32"),
+        (Y + 0.5, r"\(6,\) torch.float32"),
+        (Y * float("nan"), r"\(6,\) torch.float32"),
+        (Y * 1j, r"\(6,\) torch.complex64"),
         (torch.nn.functional.one_hot(Y), r"\(6, 3\) torch.int64"),
         (["cat"] * 6, "list"),
         ([[0], [1, 2]], "list"),

@@ -312,6 +312,18 @@ def test_a_guard_of_one_output_asks_once():
     said = [w for w in caught if "one output" in str(w.message)]
     assert len(said) == 1
     assert set(guard(x(50)).tolist()) <= {-1, 0, 1}
+    as_trained = gradood.guard(net(1), [(x(384, 4), labels[:, None].float())], progress=False)
+    assert torch.equal(as_trained(x(50)), guard(x(50)))  # As nn.BCEWithLogitsLoss takes them.
+
+
+def test_a_guard_of_targets_that_are_no_classes_names_the_link():
+    with (
+        pytest.warns(MeaninglessScoreWarning, match="'none' if it is a regression"),
+        pytest.raises(DataError, match="labels from 0 to 11"),
+    ):
+        gradood.guard(net(1), [(x(384, 4), torch.arange(384) % 12)], progress=False)
+    with pytest.raises(DataError, match="say link='none'"):
+        gradood.guard(net(1), [(x(384, 4), torch.arange(384) / 12)], progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::gradood.errors.GradoodWarning")

@@ -257,14 +257,27 @@ def _labels(value: Any, size: int, several: bool) -> Tensor:
     labels = _listed(value) if isinstance(value, list | tuple | int) else as_tensor(value)
     if several:
         return _each_class(labels, value, size)
-    whole = labels is not None and not (labels.is_floating_point() or labels.is_complex())
-    if labels is None or not whole or labels.shape != (size,):
+    classes = None if labels is None else _classes(labels, size)
+    if classes is None:
         what = type(value).__name__ if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise DataError(
             f"the labels of a batch of {size} are {what}; expected ({size},) whole numbers. "
             f"{labels_hint(value, size)}"
         )
-    return labels.to(torch.int64)
+    return classes
+
+
+def _classes(labels: Tensor, size: int) -> Tensor | None:
+    """Labels (batch,) int64; None if they are none.
+
+    A column of them and whole numbers as floats are taken too: losses of one output want these.
+    """
+    if labels.shape == (size, 1):
+        labels = labels[:, 0]
+    if labels.shape != (size,) or labels.is_complex():
+        return None
+    whole = labels.to(torch.int64)
+    return whole if bool((whole == labels).all()) else None
 
 
 def _each_class(labels: Tensor | None, value: Any, size: int) -> Tensor:

@@ -126,12 +126,10 @@ def labels_hint(labels: object, size: int, classes: str = "the model's classes")
     shape = _shape(labels)
     if shape == ():
         return f"Single images with their labels are no batches: {_LOADER}."
+    if shape in ((size,), (size, 1)):
+        return "Targets of a regression are no classes: say link='none'; classes are 0, 1, 2, …"
     if len(shape) == 2 and shape[0] == size:
-        if shape[1] == 1:
-            return "Drop the last axis: y[:, 0]."
         return "One-hot labels, or probabilities, become classes by y.argmax(1)."
-    if shape == (size,):
-        return "Give whole numbers: y.long()."
     return "A pair of tensors is read as a loader of two batches: give [(x, y)]."
 
 

@@ -85,13 +85,13 @@ def make(
     fit = None if fit is None else repeatable(fit, form)
     inputs = moved(data.first, device_of(module))
     network = _observed(model, inputs, options)
-    if network.link == "softmax":
-        check_classes("known", torch.tensor(data.labels, device="cpu"), network.classes)
     labels = _first_labels(data.data if fit is None else fit, form)
     labeled = data.labeled if fit is None else labels is not None
     if network.paired and options.get("link") is None:
         warn_of_one_output(network, labels)
         options = {**options, "link": "softmax"}  # Said once.
+    if network.link == "softmax":
+        check_classes("known", torch.tensor(data.labels, device="cpu"), network.classes)
     chosen = named or _default(network, inputs, data, fit, promise, labeled)
     data = _divided(data, chosen, promise, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
