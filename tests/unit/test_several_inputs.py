@@ -1,6 +1,7 @@
 """Models of several tensors: forms of batches, keys, files, guards, choice, and padding."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from gradood._engine.rows import jittered, row, stacked
 from gradood.errors import ArtifactError, ConfigError, DataError, MeaninglessScoreWarning
 from gradood.evidence import content_keys
 from gradood.taps import Arguments, attended, padded, shifted
+from gradood.taps.attended import left_padded
 from gradood.testing._sequences import INPUT_NETWORKS, CausalDecoder, MaskedEncoder
 
 TABLE, TEXT = INPUT_NETWORKS["table"], INPUT_NETWORKS["masked-first"]
@@ -150,6 +152,17 @@ def test_one_row_comes_without_its_padding_and_rows_are_padded_together():
     assert jittered(x) is None and jittered(Arguments((N, C))) is not None
 
 
+def test_rows_padded_at_the_start_are_padded_there_together():
+    x = texts().each(lambda leaf: leaf.flip(1))
+    whole = x[torch.arange(8)[x.leaves["attention_mask"].bool().all(1)]]
+    assert len(whole) and left_padded(x) and not left_padded(whole)
+    short = row(x, int(x.leaves["attention_mask"].sum(1).argmin()))
+    together = stacked([short, x], pad=True)
+    assert left_padded(together) and torch.equal(
+        together.leaves["input_ids"][1:], x.leaves["input_ids"]
+    )
+
+
 def test_lengths_and_torchs_masks_tell_padding_too():
     x = torch.randn(2, 3, 4)
     told = attended(Arguments(named={"x": x, "lengths": torch.tensor([1, 3])}))
@@ -268,11 +281,33 @@ class Configured(CausalDecoder):
         return super().forward(input_ids, kept)
 
 
-def test_padded_ids_without_a_mask_are_told():
+@pytest.mark.parametrize("form", [lambda ids: ids, lambda ids: {"input_ids": ids}])
+@pytest.mark.parametrize("side", [lambda ids: ids, lambda ids: ids.flip(1)], ids=["end", "start"])
+def test_padded_ids_without_a_mask_are_told(form, side):
     torch.manual_seed(0)
-    model = Configured(5).eval()
+    model, ids = Configured(5).eval(), side(TEXT.batch(16)["input_ids"])
     with pytest.warns(MeaninglessScoreWarning, match="of which no mask tells the model"):
-        gradood.Monitor(model, "energy").score({"input_ids": TEXT.batch(16)["input_ids"]})
+        gradood.Monitor(model, "energy").score(form(ids))
+
+
+class Absolute(MaskedEncoder):
+    """Has a number for each place, whether the ones before it count or not."""
+
+    def forward(self, input_ids, attention_mask):
+        places = torch.arange(input_ids.shape[1], dtype=torch.float32, device=input_ids.device)
+        held = attention_mask.float()[..., None]
+        x = (self.word(input_ids) * (1 + places[:, None])) * held
+        return self.head(x.sum(1) / held.sum(1))
+
+
+def test_padding_is_tried_at_the_side_where_the_rows_have_it():
+    torch.manual_seed(0)
+    model, x = Absolute(5).eval(), TEXT.batch(16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MeaninglessScoreWarning)
+        gradood.Monitor(model, "energy").score(x)
+    with pytest.warns(MeaninglessScoreWarning, match="3 positions more, before the first, which"):
+        gradood.Monitor(model, "energy").score({name: leaf.flip(1) for name, leaf in x.items()})
 
 
 def test_arrays_and_constants_go_along():

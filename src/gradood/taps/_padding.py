@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from gradood.taps._failures import is_model_failure
 from gradood.taps._mixing import rounding_of
 from gradood.taps.arguments import Arguments, Inputs, called
-from gradood.taps.attended import attended, padded, padding_of, sequences, unpadded
+from gradood.taps.attended import attended, left_padded, padded, padding_of, sequences, unpadded
 from gradood.taps.isolation import left_as_found
 from gradood.taps.view import View, Views
 from gradood.taps.wrap import Output, logits_of
@@ -45,8 +45,9 @@ class Padding:
 def tried_padding(views: Views, rows: Inputs, output: Output | None) -> Padding:
     """Whether padding changes what the model answers, with the measured difference.
 
-    The first row is run without padding, and with some positions more that its mask leaves out. Of
-    token ids without a mask, whether the padding that they hold changes the answer.
+    The first row is run without padding, and with some positions more that its mask leaves out, at
+    the side at which the rows are padded. Of token ids without a mask, in arguments or alone,
+    whether the padding that they hold changes the answer.
 
     Args:
         views: of the model.
@@ -56,16 +57,18 @@ def tried_padding(views: Views, rows: Inputs, output: Output | None) -> Padding:
     Cost:
         Two forwards of one row.
     """
-    if isinstance(rows, Tensor):
-        return Padding()
-    module = views.model
-    fill = {**_padding_token(module, rows), **padding_of(rows)}
+    short: Inputs
+    long: Inputs
+    fill = _padding_token(views.model, rows)
     if attended(rows) is not None:
         short = unpadded(rows[:1])
-        assert isinstance(short, Arguments)
+        assert isinstance(short, Arguments) and isinstance(rows, Arguments)
+        fill = {**fill, **padding_of(rows)}
         more = _more(short)
-        long = padded(short, more, fill)
-        what = f"{more} positions more, which its mask leaves out,"
+        left = left_padded(rows)
+        long = padded(short, more, fill, left=left)
+        where = "before the first, " if left else ""
+        what = f"{more} positions more, {where}which its mask leaves out,"
     else:
         found = _without_padding(rows, fill)
         if found is None:
@@ -94,7 +97,7 @@ def tried_padding(views: Views, rows: Inputs, output: Output | None) -> Padding:
 
 
 def _run(
-    views: Views, short: Arguments, long: Arguments, output: Output | None
+    views: Views, short: Inputs, long: Inputs, output: Output | None
 ) -> tuple[list[Tensor], dict[str, int], dict[str, int]]:
     """Logits of an input without and with padding, which dimension of each layer grew, to what."""
     logits: list[Tensor] = []
@@ -149,31 +152,33 @@ def _more(inputs: Arguments) -> int:
     return max(_MORE, mask.shape[1] // 2) if waves else _MORE
 
 
-def _padding_token(module: nn.Module, rows: Arguments) -> dict[str, int | float]:
+def _padding_token(module: nn.Module, rows: Inputs) -> dict[str, int | float]:
     """The token that pads ids, as a model of Hugging Face says in its configuration."""
     token = getattr(getattr(module, "config", None), "pad_token_id", None)
     if not isinstance(token, int):
         return {}
-    leaves = rows.leaves
+    leaves = {_IDS[0]: rows} if isinstance(rows, Tensor) else rows.leaves
     return {n: token for n in _IDS if n in leaves and not leaves[n].is_floating_point()}
 
 
-def _without_padding(
-    rows: Arguments, fill: Mapping[str, int | float]
-) -> tuple[Arguments, Arguments] | None:
-    """A row without the padding at its end, and as it is; None where none is padded."""
+def _without_padding(rows: Inputs, fill: Mapping[str, int | float]) -> tuple[Inputs, Inputs] | None:
+    """A row without the padding at either end, and as it is; None where none is padded."""
     for name, token in fill.items():
-        ids = rows.leaves[name]
+        ids = rows if isinstance(rows, Tensor) else rows.leaves[name]
         if ids.ndim != 2:
             continue
-        counts = (ids != token).int().flip(1).cummax(1).values.sum(1)
-        usable = ((counts < ids.shape[1]) & (counts > 0)).nonzero()[:, 0].tolist()
-        if usable:
-            row, length = rows[usable[0] : usable[0] + 1], int(counts[usable[0]])
-            alike = {
-                n: leaf[:, :length]
-                for n, leaf in row.leaves.items()
-                if leaf.ndim > 1 and leaf.shape[1] == ids.shape[1]
-            }
-            return row.replaced(alike), row
+        held = ids != token
+        used = held.cummax(1).values & held.flip(1).cummax(1).values.flip(1)
+        usable = (used.any(1) & ~used.all(1)).nonzero()[:, 0].tolist()
+        if not usable:
+            continue
+        row, kept = rows[usable[0] : usable[0] + 1], used[usable[0]]
+        if isinstance(row, Tensor):
+            return row[:, kept], row
+        alike = {
+            n: leaf[:, kept]
+            for n, leaf in row.leaves.items()
+            if leaf.ndim > 1 and leaf.shape[1] == ids.shape[1]
+        }
+        return row.replaced(alike), row
     return None

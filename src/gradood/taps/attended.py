@@ -12,6 +12,7 @@ __all__ = [
     "full_mask",
     "is_mask",
     "left_aligned",
+    "left_padded",
     "of_one_length",
     "padded",
     "padding_of",
@@ -121,13 +122,16 @@ def unpadded(inputs: Inputs) -> Inputs:
     return inputs.replaced({name: leaf[:, kept] for name, leaf in leaves.items()})
 
 
-def padded(inputs: Arguments, more: int, fill: Mapping[str, int | float]) -> Arguments:
+def padded(
+    inputs: Arguments, more: int, fill: Mapping[str, int | float], *, left: bool = False
+) -> Arguments:
     """The inputs with more positions at the end, which do not count.
 
     Args:
         inputs: of a batch, with a mask or lengths.
         more: positions.
         fill: by name of the argument, what is there; 0 where it is not named.
+        left: the positions are at the beginning instead.
     """
     mask = attended(inputs)
     if mask is None:
@@ -138,7 +142,7 @@ def padded(inputs: Arguments, more: int, fill: Mapping[str, int | float]) -> Arg
             continue
         value = float(name in _IGNORING) if is_mask(name) else fill.get(name, 0)
         end = leaf.new_full((len(leaf), more, *leaf.shape[2:]), value)  # type: ignore[arg-type]
-        changed[name] = torch.cat([leaf, end], 1)
+        changed[name] = torch.cat([end, leaf] if left else [leaf, end], 1)
     return inputs.replaced(changed)
 
 
@@ -152,11 +156,20 @@ def of_one_length(parts: Sequence[Inputs]) -> list[Inputs]:
             return list(parts)
         lengths.append(mask.shape[1])
         fill = {**padding_of(part), **fill}
-    longest = max(lengths, default=0)
+    longest, left = max(lengths, default=0), any(map(left_padded, parts))
     return [
-        padded(part, longest - length, fill) if isinstance(part, Arguments) else part
+        padded(part, longest - length, fill, left=left) if isinstance(part, Arguments) else part
         for part, length in zip(parts, lengths, strict=True)
     ]
+
+
+def left_padded(inputs: Inputs) -> bool:
+    """Whether sequences of a batch are padded at their beginning, and none at its end."""
+    mask = attended(inputs)
+    if mask is None or not mask.shape[1]:
+        return False
+    first, last = mask[:, 0], mask[:, -1]
+    return bool((last & ~first).any()) and not bool((first & ~last).any())
 
 
 def padding_of(inputs: Arguments) -> dict[str, int | float]:

@@ -86,7 +86,7 @@ def observe(
     refuse_mixing(views, seen.recording.logits.detach(), seen.alone, rows, output)
     first = rows[:1].detach().clone()
     network = seen.recording.network(first, head, seen.overwrites, link=link, pairs=pairs)
-    network = _with_padding(network, tried_padding(views, rows, output))
+    network = _with_padding(network, tried_padding(views, example, output))
     if link == "none" or network.cautions or by_values(seen.recording.logits, few=True) is None:
         return network
     what = by_values(_more_logits(network, example))
