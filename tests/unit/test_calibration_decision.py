@@ -134,6 +134,12 @@ def test_constant_scores_warn_and_flag_nothing_but_what_is_above(promise):
     assert calibration.is_ood(torch.tensor([2.5, 2.6, 2.4])).tolist() == [False, True, False]
 
 
+def test_scores_that_are_one_within_the_tolerance_name_it():
+    scores = torch.linspace(0, 0.03, 80, dtype=torch.float64)
+    with pytest.warns(UninformativeScoreWarning, match=r"80 of 80 .* within 0\.05, by which a"):
+        calibrate(scores, Promise(), tolerance=0.05)
+
+
 @pytest.mark.parametrize("size", [100, 1000])
 def test_ties_in_the_upper_tail_warn_and_others_do_not(size, rng):
     scores = torch.from_numpy(rng.standard_normal(size))

@@ -109,9 +109,12 @@ def warn_of_ties(made: Calibration) -> None:
         f"in {len(tied)} of {len(groups)} groups, such as one in which " if made.per_class else ""
     )
     same = _tied(group, made.tolerance)
+    within = ""
+    if _tied(group, 0.0) < same:
+        within = f" within {made.tolerance:.2g}, by which a score moves with the batch of its input"
     warnings.warn(
         f"uninformative scores: {where}{same} of {len(group.scores)} calibration scores equal the "
-        f"threshold, {group.threshold:g}. p-values stay valid, but only what scores above is "
+        f"threshold, {group.threshold:g}{within}. p-values stay valid, but only what scores above is "
         "flagged. Use another detector on this model, or combine several.",
         UninformativeScoreWarning,
         stacklevel=3,
