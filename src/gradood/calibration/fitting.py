@@ -114,8 +114,8 @@ def warn_of_ties(made: Calibration) -> None:
         within = f" within {made.tolerance:.2g}, by which a score moves with the batch of its input"
     warnings.warn(
         f"uninformative scores: {where}{same} of {len(group.scores)} calibration scores equal the "
-        f"threshold, {group.threshold:g}{within}. p-values stay valid, but only what scores above is "
-        "flagged. Use another detector on this model, or combine several.",
+        f"threshold, {group.threshold:g}{within}. p-values stay valid, but only what scores above "
+        "is flagged. Use another detector on this model, or combine several.",
         UninformativeScoreWarning,
         stacklevel=3,
     )
