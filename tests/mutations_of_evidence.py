@@ -288,7 +288,7 @@ MUTATIONS = (
     Mutation(
         "labels of any shape are let in",
         "_engine/batches.py",
-        {"or labels.shape != (size,)": "or labels.shape[:1] != (size,)"},
+        {"if labels.shape != (size,) or": "if labels.shape[:1] != (size,) or"},
         ("test_batches.py::test_labels_that_do_not_fit_are_refused_only_if_wanted",),
     ),
     Mutation(

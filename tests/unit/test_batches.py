@@ -162,10 +162,11 @@ def test_labels_of_another_form_say_what_to_type(labels, said):
         Y.float(),
         Y[:, None].half(),
         Y.to(torch.uint8),
+        Y.numpy().astype(np.uint16),
         Y.float().tolist(),
         Y.double().numpy(),
     ],
-    ids=["column", "float", "half column", "uint8", "list", "array"],
+    ids=["column", "float", "half column", "uint8", "uint16", "list", "array"],
 )
 def test_whole_numbers_are_labels_as_floats_and_in_a_column(labels):
     read = next(batches([(X, labels)], labels=True)).labels

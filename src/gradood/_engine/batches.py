@@ -277,7 +277,8 @@ def _classes(labels: Tensor, size: int) -> Tensor | None:
     if labels.shape != (size,) or labels.is_complex():
         return None
     whole = labels.to(torch.int64)
-    return whole if bool((whole == labels).all()) else None
+    exact = not labels.is_floating_point() or bool((whole == labels).all())
+    return whole if exact else None
 
 
 def _each_class(labels: Tensor | None, value: Any, size: int) -> Tensor:

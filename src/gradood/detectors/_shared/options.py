@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from gradood._io.arguments import plain
 from gradood.errors import ConfigError, GradoodError, OptionError, suggest
 
@@ -46,8 +48,9 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
 
 def _plain(option: Any) -> Any:
     """An option with Python's numbers, which a file can hold, for those of NumPy."""
-    several = type(option) in (list, tuple)
-    return type(option)(map(plain, option)) if several else plain(option)
+    if type(option) in (list, tuple) and any(isinstance(each, np.generic) for each in option):
+        return type(option)(map(plain, option))
+    return plain(option)
 
 
 def _misfit(

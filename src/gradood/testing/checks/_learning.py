@@ -213,7 +213,7 @@ def labels_out_of_range(case: Case) -> None:
         data = case.data()
         data[1][1][3] = wrong
         _typed(case.unfitted().fit, data, f"the label {wrong}", DataError, str(wrong))
-    shapes: list[Callable[[Tensor], Tensor]] = [lambda y: y[1:], lambda y: y[:, None]]
+    shapes: list[Callable[[Tensor], Tensor]] = [lambda y: y[1:], lambda y: torch.stack([y, y], 1)]
     for shape in (*shapes, lambda y: y + 0.5):
         data = [(x, shape(y)) for x, y in case.data()]
         _typed(case.unfitted().fit, data, "labels of another shape or type", DataError)
