@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test slow contract mutations test-full lint pages docs bench clean
+.PHONY: help demo demo-cluster test slow contract mutations test-hf test-full lint pages docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -38,6 +38,10 @@ contract: ## every contract check of the detectors with options that are not the
 mutations: ## tests of the tests: every planted fault must be caught
 	$(BOOTSTRAP) test
 	$(PYTEST) tests/test_mutations.py $(ARGS)
+
+test-hf: ## what needs Transformers: every detector on seven of its architectures, its folders, pipelines and tokenizers
+	$(BOOTSTRAP) test hf
+	$(PYTEST) tests/contract/test_any_input.py tests/unit/models tests/unit/test_hugging_face.py tests/unit/test_model_loading.py $(ARGS)
 
 test-full: ## all four, with every contract check on every network, some 30 minutes of one core
 	$(BOOTSTRAP) test

@@ -14,128 +14,14 @@ padding. A cell says what came of it:
 import argparse
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import gradood
-from gradood.testing._sequences import INPUT_NETWORKS, InputNetwork, texts
-
-_WORDS = 60
-_SMALL = {
-    "vocab_size": _WORDS,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "num_labels": 5,
-}
-
-
-def words(n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Token ids with their mask."""
-    return texts(n, generator, _WORDS)
-
-
-def waves(n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Waves of 400 to 800 samples, padded with zeros, and their mask."""
-    counts = torch.randint(400, 801, (n,), generator=generator)
-    mask = (torch.arange(800) < counts[:, None]).long()
-    return {"input_values": torch.randn(n, 800, generator=generator) * mask, "attention_mask": mask}
-
-
-def spectra(n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Mel spectra of a fixed length."""
-    return {"input_values": torch.randn(n, 64, 32, generator=generator)}
-
-
-class FTTransformer(nn.Module):
-    """A transformer over the features of a table: numbers and categories are tokens, CLS is read.
-
-    Args:
-        classes: number of logits.
-        width: of the tokens.
-    """
-
-    def __init__(self, classes: int, width: int = 16) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(6, width))
-        self.bias = nn.Parameter(torch.randn(6, width))
-        self.cls = nn.Parameter(torch.randn(1, 1, width))
-        self.embed = nn.ModuleList([nn.Embedding(3, width), nn.Embedding(7, width)])
-        layer = nn.TransformerEncoderLayer(
-            width, 2, 2 * width, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
-
-    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits (batch, classes)."""
-        tokens = numbers[:, :, None] * self.weight + self.bias
-        parts = [embed(categories[:, i])[:, None] for i, embed in enumerate(self.embed)]
-        x = torch.cat([self.cls.expand(len(numbers), -1, -1), tokens, *parts], 1)
-        return self.head(torch.relu(self.norm(self.encoder(x)[:, 0])))
-
-
-def transformers_networks() -> dict[str, InputNetwork]:
-    """Small random configurations; empty where Transformers is not installed."""
-    try:
-        import transformers as hf
-    except ImportError:
-        return {}
-    conv = {"conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 8)}
-    speech = {**_SMALL, **conv, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-    speech |= {
-        "classifier_proj_size": 16,
-        "feat_extract_norm": "layer",
-        "do_stable_layer_norm": True,
-    }
-    spectrum = {**_SMALL, "num_mel_bins": 32, "max_length": 64, "patch_size": 16}
-    distil = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    gpt = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "pad_token_id": 0}
-    deberta = {**_SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
-    known: dict[str, tuple[Callable[[], nn.Module], Callable[..., dict[str, Tensor]]]] = {
-        "bert": (
-            lambda: hf.BertForSequenceClassification(hf.BertConfig(**_SMALL)),
-            words,
-        ),
-        "distilbert": (
-            lambda: hf.DistilBertForSequenceClassification(
-                hf.DistilBertConfig(**{**_SMALL, **distil})
-            ),
-            words,
-        ),
-        "roberta": (
-            lambda: hf.RobertaForSequenceClassification(
-                hf.RobertaConfig(**{**_SMALL, "pad_token_id": 0, "max_position_embeddings": 80})
-            ),
-            words,
-        ),
-        "deberta-v2": (
-            lambda: hf.DebertaV2ForSequenceClassification(hf.DebertaV2Config(**deberta)),
-            words,
-        ),
-        "gpt-2": (
-            lambda: hf.GPT2ForSequenceClassification(hf.GPT2Config(**{**_SMALL, **gpt})),
-            words,
-        ),
-        "wav2vec2": (
-            lambda: hf.Wav2Vec2ForSequenceClassification(hf.Wav2Vec2Config(**speech)),
-            waves,
-        ),
-        "ast": (
-            lambda: hf.ASTForAudioClassification(hf.ASTConfig(**spectrum)),
-            spectra,
-        ),
-    }
-    return {
-        name: InputNetwork(name, lambda _, make=make: make(), draw)
-        for name, (make, draw) in known.items()
-    }
+from gradood.testing._sequences import INPUT_NETWORKS, InputNetwork
+from gradood.testing._transformers import transformers_networks
 
 
 def more_padding(batch: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -226,12 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--networks", default=None, help="names, separated by commas")
     options = parser.parse_args()
-    own = {
-        "ft-transformer": InputNetwork(
-            "ft-transformer", FTTransformer, INPUT_NETWORKS["table"].draw
-        )
-    }
-    known = {**transformers_networks(), **INPUT_NETWORKS, **own}
+    known = {**transformers_networks(), **INPUT_NETWORKS}
     chosen = list(known) if options.networks is None else options.networks.split(",")
     columns = {}
     for name in chosen:

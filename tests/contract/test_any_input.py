@@ -1,5 +1,5 @@
 """Every detector on networks of several inputs: finite scores that padding, order and batches do
-not change, or a refusal that is true.
+not change, or a refusal that is true. Those of Transformers too, where it is installed.
 
 All detectors share the look, so that a network takes one monitor.
 """
@@ -12,23 +12,40 @@ import pytest
 import torch
 
 import gradood
+from gradood.taps import logits_of
 from gradood.testing._sequences import INPUT_NETWORKS
+from gradood.testing._transformers import transformers_networks
 
+NETWORKS = INPUT_NETWORKS | transformers_networks()
 METHODS = [method.name for method in gradood.methods()]
 DISCRETE = r"moves inputs along their gradient: .*whole numbers \(input_ids"
 NO_CUT = "an early layer that everything after it depends on alone"
+NO_TEXTS = "compares images with texts"
 OF_IDS = dict.fromkeys(("adascale-a", "adascale-l", "i-odin", "odin"), DISCRETE)
+ALWAYS = dict.fromkeys(("gl-mcm", "mcm", "neg-label"), NO_TEXTS)
 REFUSALS = {
     "masked-first": {**OF_IDS, "grood": NO_CUT},
     "masked-mean": {**OF_IDS, "grood": NO_CUT},
     "causal": {**OF_IDS, "grood": NO_CUT},
-    "lstm": {},
+    "lstm": {"blood": "representations that follow one another"},
     "table": {"grood": NO_CUT},
+    "ft-transformer": {},
+    "bert": {**OF_IDS, "grood": NO_CUT},
+    "distilbert": {**OF_IDS, "grood": NO_CUT},
+    "roberta": OF_IDS,
+    "deberta-v2": {**OF_IDS, "grood": NO_CUT},
+    "gpt-2": {**OF_IDS, "grood": NO_CUT},
+    "wav2vec2": {"grood": NO_CUT},
+    "ast": {},
 }
-"""Network → detector → words of its reason."""
+"""Network → detector → words of its reason; beside those that are refused on all."""
+UNPADDED = {"table", "ft-transformer", "ast"}
 SIGNED = {"ash-b", "ash-s", "dice", "scale"}
 """Ratios of sums of features, which these networks have of both signs: where such a sum is near
 zero, rounding decides. Each warns of that."""
+
+CONVOLVED = {"gaia-a", "gaia-z", "gram", "nac"}
+"""They read layers of which the mask says nothing: convolutions with a stride. Each warns."""
 
 
 def rows(batch, places):
@@ -53,12 +70,12 @@ def padded(batch, more):
 
 @cache
 def fitted(name):
-    network = INPUT_NETWORKS[name]
+    network = NETWORKS[name]
     model = network.model()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         batch = network.batch(160)
-        labels = model(**batch).argmax(1)
+        labels = logits_of(model(**batch)).argmax(1)
         monitor = gradood.Monitor(model, METHODS, skip_unusable=True, progress=False)
         monitor.fit([{**rows(batch, s), "labels": labels[s]} for s in torch.arange(160).split(32)])
     return monitor, network.batch(24, seed=1)
@@ -72,6 +89,13 @@ def scores(name):
         return monitor.score(x)
 
 
+def warned_of_padding(monitor):
+    plans = monitor._session.state.bound.binding.plans
+    return {
+        n for n, plan in plans.items() if any("not those of the mask" in c for c in plan.caveats)
+    }
+
+
 def agree(found, expected, what, skip=frozenset()):
     for name, values in expected.items():
         if name in skip:
@@ -81,18 +105,18 @@ def agree(found, expected, what, skip=frozenset()):
         assert float(error.max()) <= 1e-4, f"{name} {what}: {float(error.max()):.1e}"
 
 
-@pytest.mark.parametrize("name", INPUT_NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_detector_is_finite_or_refuses_truly(name):
     monitor, _ = fitted(name)
-    known = {n for n in monitor.left_out if n in REFUSALS[name]}
-    assert known == set(REFUSALS[name])
-    for method, words in REFUSALS[name].items():
+    refusals = REFUSALS[name] | ALWAYS
+    assert set(monitor.left_out) == set(refusals)
+    for method, words in refusals.items():
         assert re.search(words, monitor.left_out[method]), monitor.left_out[method]
     for method, values in scores(name).items():
         assert bool(values.isfinite().all()), method
 
 
-@pytest.mark.parametrize("name", INPUT_NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_order_and_batches_change_no_score(name):
     monitor, x = fitted(name)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
@@ -101,9 +125,12 @@ def test_order_and_batches_change_no_score(name):
     agree(monitor.score(parts), scores(name), "in batches of 7")
 
 
-@pytest.mark.parametrize("name", [n for n in INPUT_NETWORKS if n != "table"])
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in UNPADDED])
 def test_padding_changes_no_score(name):
     monitor, x = fitted(name)
-    agree(monitor.score(padded(x, 9)), scores(name), "padded", SIGNED)
+    told = warned_of_padding(monitor)
+    assert told == (CONVOLVED if name == "wav2vec2" else set())
+    agree(monitor.score(padded(x, 9)), scores(name), "padded", SIGNED | told)
     alone = [unpadded(x, row) for row in range(6)]
-    agree(monitor.score(alone), {n: s[:6] for n, s in scores(name).items()}, "alone", SIGNED)
+    own = {n: s[:6] for n, s in scores(name).items()}
+    agree(monitor.score(alone), own, "alone", SIGNED | told)

@@ -195,3 +195,30 @@ def test_maps_between_the_stages_of_a_convolutional_network_are_taken_whole():
         J = torch.autograd.functional.jacobian(model.stage2, first)
         expected.append(float(J.square().sum()))
     same(scores, expected)
+
+
+class Convolved(nn.Module):
+    """Convolutions over a wave, more of them than the blocks that attend after them."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = (1, 8, 8, 8)
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(a, b, 5, 2), nn.GELU())
+            for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, wave):
+        x = wave[:, None]
+        for convolution in self.convolutions:
+            x = convolution(x)
+        return self.head(self.blocks(x.mT).mean(1))
+
+
+def test_blocks_are_those_that_attend_where_convolutions_are_as_many():
+    network = observe(Convolved().eval(), torch.randn(4, 200))
+    (read,) = gradood.BLOOD().plan(network, torch.randn(2, 200)).reads
+    assert [site.layer for site in read.sites] == ["blocks.layers.0", "blocks.layers.1"]

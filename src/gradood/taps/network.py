@@ -52,6 +52,12 @@ class Layer:
     positive: Site | None
     connected: bool = True
 
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is called attention by its class."""
+        kind = self.kind.lower()
+        return "attention" in kind or "attn" in kind
+
 
 @dataclass(frozen=True, slots=True)
 class LastMap:
@@ -201,8 +207,7 @@ class Network:
     @property
     def has_attention(self) -> bool:
         """Whether attention ran, as the classes of its layers are called."""
-        kinds = (layer.kind.lower() for layer in self.layers.values())
-        return any("attention" in kind or "attn" in kind for kind in kinds)
+        return any(layer.is_attention for layer in self.layers.values())
 
     def layer(self, name: str) -> Layer:
         """The layer of that name.

@@ -10,6 +10,7 @@ from gradood.taps import logits_of
 
 __all__ = [
     "CausalDecoder",
+    "FTTransformer",
     "INPUT_NETWORKS",
     "InputNetwork",
     "LSTMClassifier",
@@ -129,6 +130,35 @@ class TableClassifier(nn.Module):
         return self.head(torch.relu(self.linear2(x)))
 
 
+class FTTransformer(nn.Module):
+    """A transformer over the features of a table: numbers and categories are tokens, CLS is read.
+
+    Args:
+        classes: number of logits.
+        width: of the tokens.
+    """
+
+    def __init__(self, classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, width))
+        self.bias = nn.Parameter(torch.randn(6, width))
+        self.cls = nn.Parameter(torch.randn(1, 1, width))
+        self.embed = nn.ModuleList([nn.Embedding(3, width), nn.Embedding(7, width)])
+        layer = nn.TransformerEncoderLayer(
+            width, 2, 2 * width, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        tokens = numbers[:, :, None] * self.weight + self.bias
+        parts = [embed(categories[:, i])[:, None] for i, embed in enumerate(self.embed)]
+        x = torch.cat([self.cls.expand(len(numbers), -1, -1), tokens, *parts], 1)
+        return self.head(torch.relu(self.norm(self.encoder(x)[:, 0])))
+
+
 @dataclass(frozen=True, eq=False)
 class InputNetwork:
     """A named way to build one seeded classifier of several inputs, and batches for it.
@@ -152,10 +182,10 @@ class InputNetwork:
             model = self.architecture(self.classes).eval()
         head = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
         with torch.no_grad():
-            logits = logits_of(model(**self.batch(256, seed=9)))
-            head.weight.mul_(2.0 / logits.std(0).mean().clamp_min(1e-3))
+            some = self.batch(256, seed=9)
+            head.weight.mul_(2.0 / logits_of(model(**some)).std(0).mean().clamp_min(1e-3))
             if head.bias is not None:
-                head.bias.sub_(logits.mean(0))
+                head.bias.sub_(logits_of(model(**some)).mean(0))
         return model.requires_grad_(False)
 
     def batch(self, n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -193,6 +223,7 @@ INPUT_NETWORKS = {
         InputNetwork("causal", CausalDecoder, texts),
         InputNetwork("lstm", LSTMClassifier, series),
         InputNetwork("table", TableClassifier, tables),
+        InputNetwork("ft-transformer", FTTransformer, tables),
     )
 }
 """By name."""

@@ -56,7 +56,10 @@ def representations(
 
 
 def repeated_blocks(network: Network) -> tuple[Layer, ...]:
-    """The longest run of modules of one class inside one module, each of which holds others."""
+    """The longest run of modules of one class inside one module, each of which holds others.
+
+    Of runs that attend, where there are some: the convolutions before them may be as many.
+    """
     names = list(network.layers)
     groups: dict[tuple[str, str], list[Layer]] = {}
     for name, layer in network.layers.items():
@@ -64,6 +67,8 @@ def repeated_blocks(network: Network) -> tuple[Layer, ...]:
         if name and layer.calls == 1 and holds:
             groups.setdefault((name.rpartition(".")[0], layer.kind), []).append(layer)
     runs = [group for group in groups.values() if len(group) > 1]
+    attending = {name for name, layer in network.layers.items() if layer.is_attention}
+    runs = [r for r in runs if any(n.startswith(f"{r[-1].name}.") for n in attending)] or runs
     depth = -min((group[0].name.count(".") for group in runs), default=0)
     return tuple(max(runs, key=lambda g: (len(g), depth - g[0].name.count(".")), default=()))
 
