@@ -1,5 +1,7 @@
 """BLOOD against Jacobians by finite steps along every coordinate, and by autograd row by row."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from package import same
@@ -205,7 +207,7 @@ class Convolved(nn.Module):
         sizes = (1, 8, 8, 8)
         self.convolutions = nn.ModuleList(
             nn.Sequential(nn.Conv1d(a, b, 5, 2), nn.GELU())
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         )
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)

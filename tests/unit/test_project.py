@@ -159,4 +159,5 @@ def test_ci_runs_the_tests_the_slow_ones_the_contract_and_the_mutations():
         "docs",
         "mutations",
         "lint",
+        "test-hf",
     ]
