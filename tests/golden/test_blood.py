@@ -206,8 +206,7 @@ class Convolved(nn.Module):
         super().__init__()
         sizes = (1, 8, 8, 8)
         self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(a, b, 5, 2), nn.GELU())
-            for a, b in pairwise(sizes)
+            nn.Sequential(nn.Conv1d(a, b, 5, 2), nn.GELU()) for a, b in pairwise(sizes)
         )
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
