@@ -96,6 +96,8 @@ def make(
     data = _divided(data, chosen, promise, network.link, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
     compared = _fit(monitor, network, chosen, data, fit, labeled)
+    if fit is not None:
+        _refuse_shared(monitor, data)
     seen = LabelFit(network, form, "known", data.rows - data.fitted)
     monitor.calibrate(
         seen.watched(_made(data.part(fit=False))),
@@ -189,7 +191,7 @@ def _divided(
     by = ", ".join(chosen.detectors)
     ways = ["give more", *(["fit= with data to fit on"] if splits else []), "promise less"]
     few = required(promise) + isinstance(create(LEAST[link]), Learner)
-    least = f"; by detectors={LEAST[link]!r} alone it needs {few}" if few < need + splits else ""
+    least = f"; by detectors='{LEAST[link]}' alone it needs {few}" if few < need + splits else ""
     raise CalibrationError(
         f"known holds {data.rows} samples{copies}; {promise} by {by} needs at least "
         f"{need + splits}: {parts}. {'; or '.join(ways).capitalize()}{least}."
@@ -255,6 +257,24 @@ def _fit(
         for _ in source:
             pass
     return seen
+
+
+def _refuse_shared(monitor: Monitor[Any], known: Known) -> None:
+    """Refuse known samples that were learned from as data of `fit`.
+
+    Raises:
+        CalibrationError: says how many there are.
+    """
+    fitted = monitor._session.state.fitted
+    shared = 0
+    if fitted is not None:
+        shared = int(known.counts[torch.isin(known.contents, fitted.keys)].sum())
+    if shared:
+        raise CalibrationError(
+            f"{shared} of {known.rows} known samples were also fitted on, as they are in fit= too, "
+            "so their scores are not those of new data and no false-alarm rate can be promised. "
+            "Leave them out of one of the two, or leave fit= out: then known is divided."
+        )
 
 
 def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> None:

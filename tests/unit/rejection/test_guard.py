@@ -232,7 +232,7 @@ def test_wrong_use_is_told():
         gradood.guard(Net(), x.clone().fill_(float("nan")))
     with pytest.raises(TapError):
         gradood.guard(lambda x: x, x)
-    with pytest.raises(CalibrationError, match="were also fitted on"):
+    with pytest.raises(CalibrationError, match=r"were also fitted on, .* leave fit= out: then"):
         gradood.guard(Net(), x, detectors="nci", fit=x)
     with pytest.raises(TypeError, match=r"guard\(\) got .* 'fprr'; did you mean 'fpr'"):
         gradood.guard(Net(), x, fprr=0.1)
