@@ -286,4 +286,4 @@ def _check_accuracy(accuracy: object) -> None:
     number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
     if accuracy is not None and not (number and 0 < accuracy <= 1):  # type: ignore[operator]
         percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""  # type: ignore[operator]
-        raise ConfigError(f"accuracy={accuracy!r}; expected a number from 0 to 1.{percent}")
+        raise ConfigError(f"accuracy={accuracy!r}; expected a number above 0, at most 1.{percent}")

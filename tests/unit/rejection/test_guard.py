@@ -221,6 +221,8 @@ def test_the_smallest_numbers_do():
 
 def test_wrong_use_is_told():
     x, _ = draw(60, 0)
+    with pytest.raises(ConfigError, match="accuracy=0; expected a number above 0, at most 1"):
+        gradood.guard(Net(), x, accuracy=0)
     for options in ({"fpr": 5}, {"accuracy": 93}, {"combine": "fisher", "detectors": "energy"}):
         with pytest.raises(ConfigError):
             gradood.guard(Net(), x, **options)
@@ -282,6 +284,9 @@ def test_the_card_says_what_known_must_be(made, tmp_path):
     assert "## Guard" in text and "held out from the training of the network" in text
     assert "guard = gradood.load('guard.safetensors', model)" in text
     assert "600 samples with labels; 300 of them fit the detectors and 300 calibrate" in text
+    assert "model predicts" not in text
+    gradood.guard(Net(), draw(600, 0)[0]).save(file)
+    assert "the classes of what is fitted on are those that the model predicts" in card(check(file))
 
 
 def test_a_monitor_saves_what_it_did(tmp_path):
