@@ -132,6 +132,8 @@ def labels_hint(labels: object, size: int, classes: str = "the model's classes")
         return "One-hot labels, or probabilities, become classes by y.argmax(1)."
     if shape == (size,):
         return "Give whole numbers: y.long()."
+    if len(shape) == 1 and shape[0] >= 0:
+        return f"Give one for each input, {size} in all."
     return "A pair of tensors is read as a loader of two batches: give [(x, y)]."
 
 
