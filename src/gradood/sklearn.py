@@ -86,11 +86,11 @@ class RejectingClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, allow_nd=True)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"y has one class, {self.classes_[0]!r}; expected two or more classes.")
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"y has one class, {classes[0]!r}; expected two or more classes.")
         network, known, labels = self._trained(X, codes)
-        self.guard_: Guard = guard(
+        made = guard(
             network,
             list(_batches(known, labels)),
             detectors=self.detectors,
@@ -98,6 +98,16 @@ class RejectingClassifier(ClassifierMixin, BaseEstimator):
             mode=self.mode,  # type: ignore[arg-type]
             progress=False,
         )
+        bound = made._monitor._session.state.bound
+        assert bound is not None
+        outputs = bound.binding.network.classes
+        if outputs != len(classes):
+            raise DataError(
+                f"the network has {outputs} classes, and y has {len(classes)}; "
+                "expected rows of each of its classes, as these go by the order of their names."
+            )
+        self.classes_ = classes  # Not before: a fit that fails leaves those of the guard there is.
+        self.guard_: Guard = made
         return self
 
     def predict(self, X: Any) -> np.ndarray:

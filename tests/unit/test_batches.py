@@ -147,6 +147,7 @@ def test_what_stands_for_data_or_a_batch_says_what_to_type():
         (["cat"] * 6, r"number them in the order of the model's classes, the first is 0\.$"),
         (np.array(["cat"] * 6), r"number them in the order of the model's classes"),
         (pd.Series(Y.numpy()), r"Give torch\.tensor\(column\.to_numpy\(\)\)\.$"),
+        (Y[:5], r"Give one for each input, 6 in all\.$"),
         (Y[0], r"Single images with their labels are no batches"),
     ],
 )

@@ -103,6 +103,22 @@ def test_wrong_use():
         RejectingClassifier(centers).fit(X[:3], [0, 1, 2])
 
 
+def test_a_network_with_classes_that_y_has_not_is_refused():
+    X, y = blobs(400, 0)
+    trained = centers(torch.from_numpy(X).float(), torch.from_numpy(y))
+    with pytest.raises(DataError, match="the network has 3 classes, and y has 2"):
+        RejectingClassifier(trained, detectors="energy").fit(X[y != 1], y[y != 1])
+
+
+def test_a_fit_that_fails_leaves_the_one_before():
+    X, y = blobs(400, 0)
+    estimator = RejectingClassifier(centers, detectors="energy").fit(X, y)
+    answers = estimator.predict(X)
+    with pytest.raises(CalibrationError):
+        estimator.fit(X[:30], y[:30] + 7)
+    assert np.array_equal(estimator.predict(X), answers)
+
+
 @pytest.mark.slow
 def test_the_library_alone_does_not_import_scikit_learn():
     code = "import gradood, sys; gradood.guard, gradood.Guard; assert 'sklearn' not in sys.modules"

@@ -130,6 +130,8 @@ def labels_hint(labels: object, size: int, classes: str = "the model's classes")
         return "Targets of a regression are no classes: say link='none'; classes are 0, 1, 2, …"
     if len(shape) == 2 and shape[0] == size:
         return "One-hot labels, or probabilities, become classes by y.argmax(1)."
+    if len(shape) == 1 and shape[0] >= 0:
+        return f"Give one for each input, {size} in all."
     return "A pair of tensors is read as a loader of two batches: give [(x, y)]."
 
 

@@ -40,6 +40,8 @@ def described(record: GuardRecord) -> Iterator[str]:
     labels = "with labels" if record.labeled else "without labels"
     yield f"Detectors: {record.reason}."
     yield f"Known data: {record.known:,} samples {labels}; {use}."
+    if record.fitted and not record.labeled:
+        yield "Without labels, the classes of what is fitted on are those that the model predicts."
     yield (
         "The known data must be held out from the training of the network. On images that it was "
         "trained on, a promised 5 % became 9.5 %."

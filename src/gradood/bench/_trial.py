@@ -209,15 +209,19 @@ class _Draw:
         copied = {key for kept in self._kept for key in kept[torch.isin(kept, keys)].tolist()}
         rows = [row for key, row in once.items() if key not in copied]
         if len(rows) < FEWEST:
-            raise DataError(
-                f"{len(rows)} samples were held out, and at least {FEWEST} are needed to judge by, "
-                f"copies counted once; give about {round(FEWEST / _SHARE * 1.5)} samples to fit "
-                "on, or held-out ones with held=."
-            )
+            raise self._too_few(len(rows), len(once) - len(rows))
         together = stacked(rows, pad=True)
         if together is None:
             raise DataError("samples differ in shape; give samples of one shape to choose by.")
         return together
+
+    def _too_few(self, rows: int, copied: int) -> DataError:
+        copies = f", and {copied} more have copies among those fitted on" if copied else ""
+        ways = f"about {round(FEWEST / _SHARE * 1.5)} different ones to fit on, or some as held="
+        return DataError(
+            f"{rows} samples were held out{copies}, and at least {FEWEST} are needed to judge by, "
+            f"copies counted once; give {ways if self._share < 1 else 'more of them'}."
+        )
 
 
 def _drawn(held: Data, limit: int, form: InputForm) -> Inputs:

@@ -112,6 +112,11 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"such as output=", "such as --output="),
     # Arguments of what a command calls.
     (r"with allow_overlap='reason'", "with --allow-overlap REASON"),
+    (r" of those of fit=", " of those of --training"),
+    (r"in fit= too", "in --training too"),
+    (r"fit= with data to fit on", "--training with data to fit on"),
+    (r"or leave fit= out", "or leave --training out"),
+    (r"by detectors='(.*?)' alone", r"by --methods \1, and then gradood calibrate,"),
     (r"load with override='the reason'", "give --override REASON"),
     (r"with one detector; give several, or None", r"with one detector; give several, or leave it "
      r"out"),

@@ -136,6 +136,11 @@ class ActSub(Learner[Selection]):
         """Both projections, the bank, and the settings."""
         features = kept.columns["features"]
         check_finite(features, self.name)
+        if len(features) <= self.k:  # The rule is on fit features, each beside the others.
+            raise DataError(
+                f"actsub with k={self.k} was fitted on {len(features)} samples; give more than k, "
+                "or a smaller k."
+            )
         check_neighbors(len(features) - 1, self.k, self.name, network.classes, averaged=True)
         head = network.head.weight.to(features.device).double()
         bias = network.head.bias

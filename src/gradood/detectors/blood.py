@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.blocks import representations
+from gradood.detectors._shared.layers import require_names
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.errors import TapError
 from gradood.evidence import Evidence, JacobianNorm, gather
@@ -70,8 +71,7 @@ class BLOOD(Detector):
         require(samples == "exact" or whole, "samples", samples, "a whole number > 0, or 'exact'")
         known = projections in ("one-sided", "two-sided")
         require(known, "projections", projections, "'one-sided' or 'two-sided'")
-        several = layers is None or (not isinstance(layers, str) and len(layers) > 1)
-        require(several, "layers", layers, "None or a list of two layers or more")
+        require_names(layers, "None or a list of two layers or more", least=2)
         self.pairs: Literal["last", "mean"] = pairs
         self.samples: int | Literal["exact"] = samples
         self.projections: Literal["one-sided", "two-sided"] = projections

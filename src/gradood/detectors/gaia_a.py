@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, layer_terms
-from gradood.detectors._shared.layers import hook_layers, inner_layers, one_logit
+from gradood.detectors._shared.layers import hook_layers, inner_layers, one_logit, require_names
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.evidence import (
     FEATURE_SUM,
@@ -68,8 +68,7 @@ class GAIAA(Detector):
     )
 
     def __init__(self, *, layers: Sequence[str] | None = None, last: str | None = None) -> None:
-        require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
-        require(layers is None or len(layers) > 0, "layers", layers, "at least one module name")
+        require_names(layers, "at least one module name", least=1)
         require(last is None or isinstance(last, str), "last", last, "a module name or 'pooled'")
         self.layers = layers
         self.last = last

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradood.detectors._shared.attributions import Terms, layer_terms
-from gradood.detectors._shared.layers import hook_layers
+from gradood.detectors._shared.layers import hook_layers, require_names
 from gradood.detectors.base import Detector, Plan, State, require
 from gradood.errors import TapError
 from gradood.evidence import (
@@ -77,8 +77,7 @@ class GAIAZ(Detector):
         layers: Sequence[str] | None = None,
         path: Literal["auto", "forward", "backward"] = "auto",
     ) -> None:
-        require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
-        require(layers is None or len(layers) > 0, "layers", layers, "at least one module name")
+        require_names(layers, "at least one module name", least=1)
         paths = ("auto", "forward", "backward")
         require(path in paths, "path", path, "'auto', 'forward' or 'backward'")
         self.layers = layers

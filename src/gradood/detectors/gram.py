@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms, layer_terms
 from gradood.detectors._shared.fit_data import check_finite, warn_of_fit
-from gradood.detectors._shared.layers import recorded_layers
+from gradood.detectors._shared.layers import recorded_layers, require_names
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import DataError
 from gradood.evidence import (
@@ -105,8 +105,7 @@ class Gram(Learner[Ranges]):
     ) -> None:
         some = isinstance(samples, int) and samples >= 2
         require(samples is None or some, "samples", samples, "a whole number ≥ 2, or None")
-        require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
-        require(layers is None or len(layers) > 0, "layers", layers, "at least one module name")
+        require_names(layers, "at least one module name", least=1)
         require(
             len(powers) > 0 and all(isinstance(p, int) and 0 < p <= MAX_POWER for p in powers),
             "powers",

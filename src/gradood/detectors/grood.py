@@ -161,6 +161,8 @@ class GROOD(Learner[_Statistics]):
         require(score in ("neighbour", "norm"), "score", score, "'neighbour' or 'norm'")
         require(bank in ("correct", "all"), "bank", bank, "'correct' or 'all'")
         require(isinstance(k, int) and k > 0, "k", k, "a whole number > 0")
+        named = early_layer is None or isinstance(early_layer, str)
+        require(named, "early_layer", early_layer, "a module name, or None")
         check_samples(samples)
         check_bits(bits)
         self.samples = samples

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradood.detectors._shared.attributions import Terms
 from gradood.detectors._shared.fit_data import warn_of_fit
-from gradood.detectors._shared.layers import hook_layers, last_norms, one_logit
+from gradood.detectors._shared.layers import hook_layers, last_norms, one_logit, require_names
 from gradood.detectors.base import Learner, Plan, State, require
 from gradood.errors import ConfigError, DataError, TapError
 from gradood.evidence import (
@@ -122,7 +122,7 @@ class NAC(Learner[Selection]):
         bins: int | Sequence[int] = 50,
         samples: int = 1000,
     ) -> None:
-        require(layers is None or not isinstance(layers, str), "layers", layers, "module names")
+        require_names(layers)
         positive = "a number > 0, or one for each layer and then the features"
         numbers = alpha == "auto" or _all(alpha, lambda a: 0 < a and isfinite(a))
         require(numbers, "alpha", alpha, f"{positive}, or 'auto'")

@@ -130,7 +130,7 @@ class NNGuide(Learner[_Statistics]):
         # In the features' own precision: the bank is searched in it.
         guides = (directions(features) * -energy(evidence.logits)[:, None]).to(features.dtype)
         fewest = _LEAST if self.samples is None else min(_LEAST, self.samples)
-        chosen = keys <= round(self.alpha * 2**64) - 2**63 - 1
+        chosen = keys <= max(-(2**63), round(self.alpha * 2**64) - 2**63 - 1)
         return _Statistics(
             share=KeptVectors.of(keys[chosen], guides[chosen], self.samples, self.bits),
             least=Selection.of(max(self._k(fewest), fewest), key=keys, guides=guides),

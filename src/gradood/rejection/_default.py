@@ -15,14 +15,14 @@ from gradood.evidence import FEATURES, gather
 from gradood.registry import create
 from gradood.taps import Link, Network
 
-__all__ = ["Choice", "Sizes", "default_choice", "sizes_of"]
+__all__ = ["LEAST", "Choice", "Sizes", "default_choice", "sizes_of"]
 
 _MANY = 75
 """Samples to fit on from which class means and covariances say more than the logits alone."""
 _PER_CLASS = 5
 
 
-_LEAST: Mapping[Link, str] = MappingProxyType(
+LEAST: Mapping[Link, str] = MappingProxyType(
     {"softmax": "energy", "sigmoid": "joint-energy", "none": "knn"}
 )
 """What runs where nothing else can be said, by link."""
@@ -95,7 +95,7 @@ def default_choice(network: Network, inputs: Inputs, sizes: Sizes) -> Choice:
         # Cautions of the network hold for every detector; one of its own is a reason against it.
         if not isinstance(plan, Exception) and set(plan.caveats) <= set(network.cautions):
             chosen.append(name)
-    names = tuple(chosen) or (_LEAST[network.link],)
+    names = tuple(chosen) or (LEAST[network.link],)
     return Choice(names, f"{', '.join(names)}: {reason}")
 
 
@@ -128,7 +128,7 @@ def _without_softmax(network: Network, sizes: Sizes) -> tuple[tuple[str, ...], s
     """Of labels of which several may hold, and of outputs that are no classes."""
     several = network.link == "sigmoid"
     kind = "several labels may hold" if several else "the outputs are of no classes"
-    least = _LEAST[network.link]
+    least = LEAST[network.link]
     if several and not network.features_found:
         return (least,), f"{kind}, and no linear head was found"
     if not sizes.combined or sizes.rows < _MANY:

@@ -288,6 +288,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     names = GuardKeywords.__annotations__
     for name in options:
         if name not in names:
-            near = suggest(name, (*names, *inspect.signature(guard).parameters))
+            own = [name for name in inspect.signature(guard).parameters if name != "options"]
+            near = suggest(name, (*names, *own))
             raise TypeError(f"guard() got an unexpected keyword argument {name!r}; {near}")
     return dict(options)

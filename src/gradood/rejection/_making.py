@@ -26,10 +26,10 @@ from gradood.errors import (
 )
 from gradood.monitor import Monitor
 from gradood.registry import create
-from gradood.rejection._default import default_choice, sizes_of
+from gradood.rejection._default import LEAST, default_choice, sizes_of
 from gradood.rejection._memorization import LabelFit, doubts, predicted_batches
 from gradood.rejection._partition import Known, repeatable
-from gradood.taps import Network, check_link, check_output, device_of, named_layer, unwrap
+from gradood.taps import Link, Network, check_link, check_output, device_of, named_layer, unwrap
 
 __all__ = ["make"]
 
@@ -93,9 +93,11 @@ def make(
     if network.link == "softmax":
         check_classes("known", torch.tensor(data.labels, device="cpu"), network.classes)
     chosen = named or _default(network, inputs, data, fit, promise, labeled)
-    data = _divided(data, chosen, promise, separate=fit is not None)
+    data = _divided(data, chosen, promise, network.link, separate=fit is not None)
     monitor = _monitor(model, chosen, combine, options)
     compared = _fit(monitor, network, chosen, data, fit, labeled)
+    if fit is not None:
+        _refuse_shared(monitor, data)
     seen = LabelFit(network, form, "known", data.rows - data.fitted)
     monitor.calibrate(
         seen.watched(_made(data.part(fit=False))),
@@ -167,28 +169,33 @@ def _default(
     pairs = ((batch.inputs, batch.labels) for batch in given)
     what = "known" if fit is None else "fit"
     what = None if network.link == "none" else what
-    sizes = sizes_of(pairs, network.classes, what, combined=data.rows >= least)
+    sizes = sizes_of(pairs, network.classes, what, combined=data.distinct >= least)
     choice = default_choice(network, inputs, sizes)
     return _Roster({name: create(name) for name in choice.detectors}, choice.reason)
 
 
-def _divided(data: Known, chosen: _Roster, promise: Promise, *, separate: bool) -> Known:
+def _divided(
+    data: Known, chosen: _Roster, promise: Promise, link: Link, *, separate: bool
+) -> Known:
     """The known data with a part to fit on, where that is needed.
 
     Raises:
-        CalibrationError: there are too few samples.
+        CalibrationError: there are too few samples, copies counted once.
     """
     need = chosen.required(promise)
     splits = chosen.learns and not separate
-    if data.rows < need + splits:
-        few = required(promise)
-        parts = f"{need} to calibrate by" + (" and some to fit on" if splits else "")
-        raise CalibrationError(
-            f"known holds {data.rows} samples; {promise} by {', '.join(chosen.detectors)} needs at "
-            f"least {need + splits}: {parts}. Give more; or fit= with data to fit on; or promise "
-            f"less; by detectors='energy' alone it needs {few}."
-        )
-    return data.split(_SHARE, need) if splits else data
+    if data.distinct >= need + splits:
+        return data.split(_SHARE, need) if splits else data
+    parts = f"{need} to calibrate by" + (" and some to fit on" if splits else "")
+    copies = "" if data.distinct == data.rows else f", {data.distinct} of which differ"
+    by = ", ".join(chosen.detectors)
+    ways = ["give more", *(["fit= with data to fit on"] if splits else []), "promise less"]
+    few = required(promise) + isinstance(create(LEAST[link]), Learner)
+    least = f"; by detectors='{LEAST[link]}' alone it needs {few}" if few < need + splits else ""
+    raise CalibrationError(
+        f"known holds {data.rows} samples{copies}; {promise} by {by} needs at least "
+        f"{need + splits}: {parts}. {'; or '.join(ways).capitalize()}{least}."
+    )
 
 
 def _monitor(
@@ -252,6 +259,24 @@ def _fit(
     return seen
 
 
+def _refuse_shared(monitor: Monitor[Any], known: Known) -> None:
+    """Refuse known samples that were learned from as data of `fit`.
+
+    Raises:
+        CalibrationError: says how many there are.
+    """
+    fitted = monitor._session.state.fitted
+    shared = 0
+    if fitted is not None:
+        shared = int(known.counts[torch.isin(known.contents, fitted.keys)].sum())
+    if shared:
+        raise CalibrationError(
+            f"{shared} of {known.rows} known samples were also fitted on, as they are in fit= too, "
+            "so their scores are not those of new data and no false-alarm rate can be promised. "
+            "Leave them out of one of the two, or leave fit= out: then known is divided."
+        )
+
+
 def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> None:
     if explain or ids is not None:
         monitor.remember(known.data, ids=ids)
@@ -261,4 +286,4 @@ def _check_accuracy(accuracy: object) -> None:
     number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
     if accuracy is not None and not (number and 0 < accuracy <= 1):  # type: ignore[operator]
         percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""  # type: ignore[operator]
-        raise ConfigError(f"accuracy={accuracy!r}; expected a number from 0 to 1.{percent}")
+        raise ConfigError(f"accuracy={accuracy!r}; expected a number above 0, at most 1.{percent}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from gradood._engine.batches import Batch, Data, batches
 from gradood._engine.forms import InputForm
@@ -42,7 +43,7 @@ def repeatable(data: Data, form: InputForm | None = None) -> Data:
         whole = data.ndim > 1 and getattr(data, "layout", torch.strided) == torch.strided
         starts = range(0, len(data), _BATCH) if whole else ()
         return [data[start : start + _BATCH] for start in starts] if whole else data
-    if not isinstance(data, Iterator):
+    if not _gives_one_pass(data):
         return data
     kept = list(data)
     if not kept:
@@ -113,18 +114,26 @@ class Known:
         """A part of the contents to fit on; the same one whatever the order of the samples.
 
         Contents are dealt by a seeded permutation of their hashes, without a look at labels: the
-        calibration part is a uniform draw, so that the promise is exact. Copies stay together.
+        calibration part is a uniform draw, so that the promise is exact. Copies stay together. A
+        content of which there are more than are to be fitted on calibrates.
 
         Args:
             share: of the samples, to fit on.
-            reserved: samples to leave for the calibration at least.
+            reserved: distinct contents to leave for the calibration at least.
         """
         wanted = max(0, min(int(share * self.rows), self.rows - reserved))
-        order = torch.from_numpy(np.random.default_rng(_SEED).permutation(len(self.contents)))
+        order = torch.from_numpy(np.random.default_rng(_SEED).permutation(self.distinct))
+        order = order[self.counts[order] <= wanted]
         dealt = self.counts[order].cumsum(0) <= wanted
+        dealt[max(0, self.distinct - reserved) :] = False
         fit = torch.zeros_like(self.fit)
         fit[order[dealt]] = True
         return replace(self, fit=fit)
+
+    @property
+    def distinct(self) -> int:
+        """Number of samples, copies counted once."""
+        return len(self.contents)
 
     @property
     def fitted(self) -> int:
@@ -151,7 +160,8 @@ class Known:
         if not bool((self.contents[place] == keys).all()):
             raise DataError(
                 "known gives other inputs each time it is gone through, as random augmentation "
-                "does; give the images as the network will see them in use."
+                "does, and so do a sampler and shuffle=True with drop_last=True; give the images "
+                "as the network will see them in use, and the same ones each time."
             )
         mine = self.fit[place] == fit
         if not bool(mine.any()):
@@ -159,6 +169,15 @@ class Known:
         inputs = selected(batch.inputs, mine.to(batch.inputs.device))
         labels = None if batch.labels is None else batch.labels[mine.to(batch.labels.device)]
         yield inputs if labels is None else (inputs, labels)
+
+
+def _gives_one_pass(data: Data) -> bool:
+    """Whether a pass goes on where the one before it ended, as over a generator that is kept."""
+    if isinstance(data, DataLoader):
+        if data.num_workers or not isinstance(data.dataset, IterableDataset):
+            return False  # A worker process begins each pass with a copy of the data set.
+        data = data.dataset
+    return isinstance(data, Iterable) and iter(data) is iter(data)
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:

@@ -89,5 +89,11 @@ def _random(views: Views) -> TapError:
 
 
 def _differ(logits: Tensor, others: Tensor, tolerance: float) -> bool:
-    scale = logits.abs().max().clamp_min(1e-6)
-    return bool(((logits - others).abs().max() / scale) > tolerance)
+    """Whether these are other logits, or only some of them are NaN."""
+    if bool((logits.isnan() != others.isnan()).any()):
+        return True
+    finite = logits.isfinite() & others.isfinite()
+    if not bool(finite.any()):
+        return False
+    scale = logits[finite].abs().max().clamp_min(1e-6)
+    return bool(((logits - others)[finite].abs().max() / scale) > tolerance)

@@ -6,6 +6,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gradood.errors import TapError
 from gradood.taps._changes import Changes, changes_of
@@ -127,7 +128,14 @@ def _require_data(module: nn.Module) -> None:
     device_of(module)  # refuses one without weights
     if any(hasattr(each, "_hf_hook") for each in module.modules()):
         return  # accelerate loads each layer when it runs
-    tensors = chain(module.named_parameters(), module.named_buffers())
+    tensors = list(chain(module.named_parameters(), module.named_buffers()))
+    lazy = [name for name, tensor in tensors if is_lazy(tensor)]
+    if lazy:
+        raise TapError(
+            f"{len(lazy)} tensors of the model have no shape before it has run, such as "
+            f"{lazy[0]!r} of a lazy layer; expected a model that can run: run it on one input, or "
+            "load its weights first."
+        )
     empty = [name for name, tensor in tensors if tensor.device.type == "meta"]
     if empty:
         raise TapError(

@@ -172,7 +172,7 @@ def test_a_combination_takes_ranks_among_held_out_samples():
         ({"limit": 5}, ConfigError, "limit=5; expected a whole number, 20"),
         ({"fit": [X[:40]]}, DataError, "samples were held out, and at least 20 are needed"),
         ({"fit": []}, DataError, "fit gave no sample|gave no batch"),
-        ({"held": X[:10]}, DataError, "10 samples were held out"),
+        ({"held": X[:10]}, DataError, r"10 samples were held out, .* give more of them"),
         ({"held": X[:50], "detectors": "knn"}, DataError, "50 of the fit samples are held-out"),
         ({"held": torch.full((40, 6), torch.nan)}, DataError, "held-out inputs hold NaN"),
         ({"detectors": ["enrgy"]}, gradood.errors.UnknownNameError, "did you mean 'energy'"),
@@ -193,3 +193,5 @@ def test_copies_are_held_out_once_and_not_fitted_on_too():
     assert len(once.known) == 100
     with pytest.raises(DataError, match=r"1 samples were held out, .* copies counted once"):
         Trial.of(candidates, [X[:300]], X[300:301].expand(50, -1))
+    with pytest.raises(DataError, match=r"more have copies among those fitted on, .* different"):
+        Trial.of(candidates, [X[:100], X[:100]])

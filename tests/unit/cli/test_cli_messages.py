@@ -62,6 +62,9 @@ def test_each_phrase_is_one_that_the_library_says(said, library):
          "grood mixes. Name --option grood.early_layer=LAYER, or use --option "
          "grood.ood_prototype=class-mean."),
         ("Leave that row out, or pass labeled=False.", "Leave that row out."),
+        ("Give more; or fit= with data to fit on; by detectors='energy' alone it needs 19.",
+         "Give more; or --training with data to fit on; by --methods energy, and then gradood "
+         "calibrate, it needs 19."),
         ("no names; give them (--id-classes, TrainingData.id_classes).",
          "no names; give them (--id-classes)."),
     ],

@@ -47,6 +47,13 @@ WRONG = [
     (gradood.KNN, {"k": 1.0}),
     (gradood.KNN, {"bits": 16}),
     (gradood.KNN, {"samples": 0}),
+    (gradood.KNN, {"k": True}),
+    (gradood.ViM, {"dimension": True}),
+    (gradood.NAC, {"r": True}),
+    (gradood.NAC, {"layers": 3}),
+    (gradood.NAC, {"layers": [3]}),
+    (gradood.GAIAZ, {"layers": [3]}),
+    (gradood.GROOD, {"early_layer": 3}),
 ]
 
 
@@ -65,6 +72,18 @@ def test_a_wrong_value_names_the_option_and_what_was_expected(kind, options):
 def test_an_unknown_option_is_refused(method):
     with pytest.raises(TypeError, match=r"temprature|takes no arguments"):
         getattr(gradood, method.detector)(temprature=2.0)
+
+
+def test_truth_values_stay_where_they_are_options():
+    assert gradood.KNN(normalize=False).normalize is False
+    assert gradood.NECO(max_logit=True).max_logit is True
+
+
+def test_the_smallest_share_of_a_bank_is_one():
+    net = torch.nn.Linear(4, 2)
+    monitor = gradood.Monitor(net, gradood.NNGuide(alpha=1e-300, k=1))
+    monitor.fit(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)))
+    assert monitor.score(torch.zeros(2, 4)).isfinite().all()
 
 
 def test_the_defaults():
@@ -116,6 +135,11 @@ def test_numbers_of_numpy_are_numbers(method, option, default):
     given = np.int64(default) if type(default) is int else np.float64(default)
     detector = create(method, **{option: given})
     assert type(getattr(detector, option)) is type(default)
+
+
+def test_a_sequence_without_numbers_of_numpy_is_kept_as_it_is():
+    names = ["conv1", "conv2"]
+    assert gradood.GAIAZ(layers=names).layers is names
 
 
 def test_numbers_of_numpy_inside_a_sequence_are_numbers():

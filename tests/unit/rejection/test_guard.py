@@ -195,6 +195,25 @@ def test_too_few_samples_are_refused_with_the_number_needed(n, options, words):
         gradood.guard(Net(), draw(n, 0)[0], **options)
 
 
+def test_copies_are_no_samples_to_calibrate_by():
+    x, _ = draw(30, 0)
+    copied = x.repeat(10, *(1 for _ in x.shape[1:]))
+    assert list(gradood.guard(Net(), copied).detectors) == ["energy"]
+    with pytest.warns(gradood.errors.UninformativeScoreWarning):
+        assert gradood.guard(Net(), copied, detectors="knn")(x[:2]).shape == (2,)
+    with pytest.raises(CalibrationError, match=r"100 samples, 10 of which differ; .* 19"):
+        gradood.guard(Net(), x[:10].repeat(10, *(1 for _ in x.shape[1:])))
+
+
+def test_advice_is_what_runs_on_the_model():
+    x, _ = draw(30, 0)
+    for link, name in (("sigmoid", "joint-energy"), ("none", "knn")):
+        with pytest.raises(CalibrationError, match=f"by detectors='{name}' alone it needs"):
+            gradood.guard(Net(), x, link=link, detectors=["mahalanobis++", "knn"])
+    with pytest.raises(CalibrationError, match=r"Give more; or promise less\.$"):
+        gradood.guard(Net(), x[:10], fit=x[10:], detectors="energy")
+
+
 def test_the_smallest_numbers_do():
     for n, options in ((19, {}), (39, {}), (59, {"mode": "pac"}), (99, {"fpr": 0.01})):
         assert gradood.guard(Net(), draw(n, 0)[0], **options)(draw(5, 1)[0]).shape == (5,)
@@ -202,6 +221,8 @@ def test_the_smallest_numbers_do():
 
 def test_wrong_use_is_told():
     x, _ = draw(60, 0)
+    with pytest.raises(ConfigError, match="accuracy=0; expected a number above 0, at most 1"):
+        gradood.guard(Net(), x, accuracy=0)
     for options in ({"fpr": 5}, {"accuracy": 93}, {"combine": "fisher", "detectors": "energy"}):
         with pytest.raises(ConfigError):
             gradood.guard(Net(), x, **options)
@@ -213,10 +234,12 @@ def test_wrong_use_is_told():
         gradood.guard(Net(), x.clone().fill_(float("nan")))
     with pytest.raises(TapError):
         gradood.guard(lambda x: x, x)
-    with pytest.raises(CalibrationError, match="were also fitted on"):
+    with pytest.raises(CalibrationError, match=r"were also fitted on, .* leave fit= out: then"):
         gradood.guard(Net(), x, detectors="nci", fit=x)
     with pytest.raises(TypeError, match=r"guard\(\) got .* 'fprr'; did you mean 'fpr'"):
         gradood.guard(Net(), x, fprr=0.1)
+    with pytest.raises(TypeError, match=r"guard\(\) got .* 'options'; choose from accuracy"):
+        gradood.guard(Net(), x, options={})
     with pytest.raises(ConfigError, match="not that of a guard"):
         gradood.Guard(gradood.Monitor(Net(), "energy"))
 
@@ -261,6 +284,9 @@ def test_the_card_says_what_known_must_be(made, tmp_path):
     assert "## Guard" in text and "held out from the training of the network" in text
     assert "guard = gradood.load('guard.safetensors', model)" in text
     assert "600 samples with labels; 300 of them fit the detectors and 300 calibrate" in text
+    assert "model predicts" not in text
+    gradood.guard(Net(), draw(600, 0)[0]).save(file)
+    assert "the classes of what is fitted on are those that the model predicts" in card(check(file))
 
 
 def test_a_monitor_saves_what_it_did(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from gradood.errors import DataError
 from gradood.rejection._default import Sizes, sizes_of
@@ -25,7 +26,7 @@ def test_parts_are_disjoint_complete_and_independent_of_the_order():
 
 def test_copies_stay_together():
     x = torch.arange(10.0)[:, None].repeat(6, 2)
-    known = Known.of([x]).split(0.5, 19)
+    known = Known.of([x]).split(0.5, 5)
     fit, rest = set(rows(known, True)[:, 0].tolist()), set(rows(known, False)[:, 0].tolist())
     assert not fit & rest and known.fitted == 6 * len(fit) and 4 <= len(fit) <= 5
 
@@ -34,6 +35,16 @@ def test_what_the_calibration_needs_is_left():
     x = torch.arange(25.0)[:, None]
     assert Known.of([x]).split(0.5, 19).fitted == 6
     assert Known.of([x]).split(0.5, 40).fitted == 0
+
+
+def test_what_the_calibration_needs_is_left_of_contents_and_not_of_their_copies():
+    x = torch.arange(30.0)[:, None].repeat(10, 2)
+    known = Known.of([x]).split(0.5, 19)
+    assert known.distinct == 30 and known.fitted == 110
+    # One content is most of the data: it cannot be fitted on, and the others are.
+    x = torch.cat([torch.arange(30.0), torch.full((70,), 99.0)])[:, None].repeat(1, 2)
+    known = Known.of([x]).split(0.5, 19)
+    assert known.fitted == 12 and 99 not in rows(known, True)
 
 
 def test_the_share_of_every_class_is_that_of_all_on_average():
@@ -66,6 +77,20 @@ def test_one_pass_is_kept_and_a_whole_data_set_is_taken_in_parts():
     known = Known.of(iter([(x, torch.zeros(600, dtype=torch.int64))])).split(0.5, 19)
     assert sum(len(y) for _, y in known.part(fit=True)) == 300
     assert isinstance(repeatable(np.zeros(3)), np.ndarray)
+
+
+def test_what_goes_on_where_the_last_pass_ended_is_kept():
+    class Stream(IterableDataset):
+        def __init__(self):
+            self.rows = iter(torch.randn(30, 2))
+
+        def __iter__(self):
+            return self.rows
+
+    loader = DataLoader(Stream(), batch_size=10)
+    assert [len(list(repeatable(data))) for data in (loader, Stream())] == [3, 30]
+    again = DataLoader([torch.randn(2)] * 30, batch_size=10)
+    assert repeatable(again) is again
 
 
 def test_other_data_in_a_later_pass_is_refused():

@@ -213,6 +213,23 @@ def test_any_mixing_of_samples_is_refused():
         observe(model.eval(), X)
 
 
+@pytest.mark.filterwarnings("ignore:std")
+def test_mixing_that_leaves_nan_of_a_sample_alone_is_refused():
+    model = Block(Apply(lambda x: x / x.std(0, keepdim=True)))
+    with pytest.raises(TapError, match="other logits alone than in a batch"):
+        observe(model.eval(), X)
+    model = Block(nn.ReLU())
+    with torch.no_grad():
+        next(p for p in reversed(list(model.parameters())) if p.ndim == 1)[0] = float("nan")
+    observe(model.eval(), X)  # Its own, alone as in a batch.
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_layer_without_a_shape_is_refused_by_name():
+    with pytest.raises(TapError, match=r"2 tensors .* such as '1.weight' of a lazy layer"):
+        observe(nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), X)
+
+
 def test_rows_that_do_not_match_are_refused():
     class Halved(nn.Module):
         def __init__(self):

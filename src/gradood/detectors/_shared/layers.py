@@ -1,7 +1,8 @@
 """Which layers a detector reads when the user names none."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from gradood.detectors.base import require
 from gradood.errors import TapError
 from gradood.taps import Layer, Network, Site
 
@@ -14,12 +15,32 @@ __all__ = [
     "last_norms",
     "one_logit",
     "recorded_layers",
+    "require_names",
 ]
 
 _BLOCKS = 12
 """Of layers that are tried where no default is a cut."""
 _STATISTICS = 1 << 21
 """Of classes × channels, whose ranges for ten powers take 160 MB."""
+
+
+def require_names(
+    layers: Sequence[str] | None, expected: str = "module names", *, least: int = 0
+) -> None:
+    """Check the option `layers` of a detector.
+
+    Args:
+        layers: as given; None is allowed.
+        expected: in words.
+        least: names at least.
+
+    Raises:
+        ConfigError: it is no sequence of names, or has too few.
+    """
+    several = isinstance(layers, Collection) and not isinstance(layers, str)
+    named = several and all(isinstance(name, str) for name in layers or ())
+    require(layers is None or named, "layers", layers, expected)
+    require(layers is None or len(layers) >= least, "layers", layers, expected)
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:

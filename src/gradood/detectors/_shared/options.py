@@ -1,16 +1,17 @@
 """Constructors that answer wrong options in words."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
-
-import numpy as np
 
 from gradood._io.arguments import plain
 from gradood.errors import ConfigError, GradoodError, OptionError, suggest
 
 __all__ = ["answering"]
+
+_WORD = re.compile(r"\w+")
 
 
 def answering(init: Callable[..., None]) -> Callable[..., None]:
@@ -30,6 +31,9 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
             signature.bind(self, *args, **options)
         except TypeError:
             raise _misfit(self, signature, args, options) from None
+        for name, value in options.items():
+            if isinstance(value, bool) and _is_number(signature.parameters.get(name)):
+                raise ConfigError(f"{name}={value!r}; expected a number, and no truth value.")
         try:
             init(self, *args, **options)
         except GradoodError:
@@ -47,10 +51,18 @@ def answering(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _plain(option: Any) -> Any:
-    """An option with Python's numbers, which a file can hold, for those of NumPy."""
-    if type(option) in (list, tuple) and any(isinstance(each, np.generic) for each in option):
-        return type(option)(map(plain, option))
-    return plain(option)
+    """An option with Python's numbers, which a file can hold, for those of NumPy; else itself."""
+    if type(option) not in (list, tuple):
+        return plain(option)
+    found = type(option)(map(plain, option))
+    same = all(new is old for new, old in zip(found, option, strict=True))
+    return option if same else found
+
+
+def _is_number(option: inspect.Parameter | None) -> bool:
+    """Whether an option is declared as a number and as no truth value, which Python takes for 1."""
+    declared = set() if option is None else set(_WORD.findall(str(option.annotation)))
+    return bool(declared & {"int", "float"}) and "bool" not in declared
 
 
 def _misfit(
