@@ -73,8 +73,7 @@ def make(
     module = unwrap(model)
     explain, ids = options.pop("explain", False), options.pop("ids", None)
     check_output(options.get("output"))
-    accuracy = plain(accuracy)
-    _check_accuracy(accuracy)
+    accuracy = _checked_accuracy(accuracy)
     named = None if detectors is None else _named(detectors)
     if detectors == "all":  # Those that run.
         options = {"skip_unusable": True, **options}
@@ -282,8 +281,10 @@ def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> N
         monitor.remember(known.data, ids=ids)
 
 
-def _check_accuracy(accuracy: object) -> None:
+def _checked_accuracy(given: object) -> float | None:
+    accuracy = plain(given)
     number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
-    if accuracy is not None and not (number and 0 < accuracy <= 1):  # type: ignore[operator]
-        percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""  # type: ignore[operator]
+    if accuracy is not None and not (number and 0 < accuracy <= 1):
+        percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""
         raise ConfigError(f"accuracy={accuracy!r}; expected a number above 0, at most 1.{percent}")
+    return accuracy

@@ -190,7 +190,10 @@ def test_wrong_bounds_are_refused(value):
         ("vim", "alpha_samples"),
         ("open-max", "tail_samples"),
     ):
-        with pytest.raises(ConfigError, match=rf"{option}=.*expected a whole number > 0, or None"):
+        expected = (
+            "a number, and no truth value" if value is True else "a whole number > 0, or None"
+        )
+        with pytest.raises(ConfigError, match=rf"{option}=.*expected {expected}"):
             create(name, **{option: value})
 
 
