@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ class Known:
         yield inputs if labels is None else (inputs, labels)
 
 
-def _gives_one_pass(data: Data) -> bool:
+def _gives_one_pass(data: Data) -> TypeGuard[Iterable[Any]]:
     """Whether a pass goes on where the one before it ended, as over a generator that is kept."""
     if isinstance(data, DataLoader):
         if data.num_workers or not isinstance(data.dataset, IterableDataset):
