@@ -1,6 +1,7 @@
 """``gradood watch``."""
 
 import json as json_format
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -240,7 +241,7 @@ def _update(found: "Watch", lines: list[bytes], before: int, group: str | None) 
         return
     labels = [item.get("label") for item in items]
     found.update(
-        [float("inf") if item["score"] is None else item["score"] for item in items],
+        [item["score"] for item in items],
         labels=None if None in labels else labels,
         groups=None if group is None else [str(item[group]) for item in items],
     )
@@ -249,7 +250,7 @@ def _update(found: "Watch", lines: list[bytes], before: int, group: str | None) 
 def _parsed(line: bytes, number: int, group: str | None) -> dict[str, Any]:
     try:
         item = json_format.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"line {number} is no JSON ({error}); expected one object each.") from error
     score = item.get("score", "") if isinstance(item, dict) else ""
     if not (score is None or type(score) in (int, float)):
@@ -257,11 +258,17 @@ def _parsed(line: bytes, number: int, group: str | None) -> dict[str, Any]:
             f"line {number} has no score; expected an object such as "
             '{"score": 1.5, "label": 3}, with null for a score that is not finite.'
         )
-    if item.get("label") is not None and type(item["label"]) is not int:
-        raise DataError(f"line {number} has the label {item['label']!r}; expected a whole number.")
+    label = item.get("label")
+    if label is not None and type(label) is not int:
+        raise DataError(f"line {number} has the label {label!r}; expected a whole number.")
     if group is not None and group not in item:
         raise DataError(f"line {number} has no {group!r}, which --group names.")
-    return item
+    if score is None:  # Nor is there a class then, as in what monitor.predict gives.
+        return {**item, "score": math.inf, "label": -1 if label is None else label}
+    try:
+        return {**item, "score": float(score)}
+    except OverflowError as error:
+        raise DataError(f"line {number} has a score beyond any float; write null.") from error
 
 
 def _save(found: "Watch", state: Path) -> None:
