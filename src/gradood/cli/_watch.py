@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -128,11 +129,16 @@ def watch(
     folder = files.state.resolve().parent
     if not folder.is_dir():
         raise ConfigError(f"--state {str(files.state)!r} is in no folder; make the folder first.")
-    with exclusive(folder, f".{files.state.name}.lock"):
+    # Who only looks waits for nobody, such as for a server that keeps the state.
+    looks = scores is None and actions.acknowledge is None and not actions.restart
+    looks = looks and files.state.exists()
+    held = exclusive(folder, f".{files.state.resolve().name}.lock", of=files.state)
+    with nullcontext() if looks else held:
         found = _opened(artifact, files, promise, restart=actions.restart)
         if actions.acknowledge is not None:
             found.acknowledge(actions.acknowledge)
-        _save(found, files.state)
+        if not looks:
+            _save(found, files.state)
         for message in _taken_in(found, scores, artifact, actions.group):
             _save(found, files.state)
             if message:

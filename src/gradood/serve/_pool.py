@@ -86,8 +86,12 @@ class Pool:
         """Whether a worker is there to answer."""
         return self.current is not None and bool(self.current.workers)
 
-    async def exchange(self, subject: Subject) -> Generation:
+    async def exchange(self, subject: Subject, agreed: Callable[[str], None]) -> Generation:
         """Start workers of a version, and only then let them take over.
+
+        Args:
+            subject: of the version.
+            agreed: called with its SHA-256 right before they do; they do not if it raises.
 
         Raises:
             StartError: they cannot load it; the version before goes on.
@@ -97,10 +101,16 @@ class Pool:
         )
         workers = [worker for worker in started if isinstance(worker, Worker)]
         failed = [error for error in started if isinstance(error, BaseException)]
-        if failed or len({worker.about["sha256"] for worker in workers}) != 1:
+        try:
+            if failed:
+                raise failed[0]
+            if len({worker.about["sha256"] for worker in workers}) != 1:
+                raise StartError("the file changed while it was loaded.", 3)
+            agreed(workers[0].about["sha256"])
+        except BaseException:
             for worker in workers:
                 await worker.kill()
-            raise failed[0] if failed else StartError("the file changed while it was loaded.", 3)
+            raise
         generation = Generation(subject, workers[0].about, set(workers))
         before, self.current = self.current, generation
         generation.tasks = {
@@ -176,7 +186,8 @@ class Pool:
         start = time.monotonic()
         try:
             head, body = await asyncio.wait_for(worker.ask(batch), self._timeout)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            arrays = unpack(head.get("arrays", ()), body)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             await worker.kill()
             self._queue.done(batch)
             self._events.died()
@@ -197,7 +208,6 @@ class Pool:
             self._again(batch, Refusal(int(head["status"]), text))
             return True
         self._events.batch(rows, seconds)
-        arrays = unpack(head["arrays"], body)
         place = 0
         for job in batch:
             found = rows_of(arrays, slice(place, place + job.rows))

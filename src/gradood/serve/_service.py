@@ -18,6 +18,7 @@ from gradood.serve._protocol import Request
 from gradood.serve._queue import Job, Queue
 from gradood.serve._refusal import Refusal
 from gradood.serve._subject import Subject
+from gradood.serve._worker_process import StartError
 
 if TYPE_CHECKING:
     from gradood.serve._watching import Watching
@@ -45,7 +46,7 @@ class Options:
         limits: what a client may ask for.
 
     Raises:
-        ConfigError: both ports are the same.
+        ConfigError: both ports are the same, or the name can be in no address.
     """
 
     name: str = "detector"
@@ -65,6 +66,10 @@ class Options:
             raise ConfigError(
                 f"--port and --grpc are both {self.port}; HTTP and gRPC each need a port of their "
                 "own."
+            )
+        if not self.name or "/" in self.name or not self.name.isprintable():
+            raise ConfigError(
+                f"--name {self.name!r} can be in no address; name the model in letters and digits."
             )
 
 
@@ -89,6 +94,7 @@ class Service:
         self.stopping = False
         self.stopped = False
         self._swapping = asyncio.Lock()
+        self._stamp: tuple[int, int, int] | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -103,19 +109,24 @@ class Service:
 
             assert self.subject.detector is not None
             self.watching = Watching(self.options.watch, Path(self.subject.detector))
-        generation = await self.pool.exchange(self.subject)
+        self._stamp = _stamp(self.subject.file)  # Before it is read: it may change meanwhile.
+        generation = await self.pool.exchange(self.subject, self._exchange_watch)
         self.metrics.serving(generation.version)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request that came now would be answered."""
+        return self.pool.ready and not self.stopping
 
     async def tend(self) -> None:
         """Save the watch, and look at the detector's file, for as long as the server runs."""
-        before = _stamp(self.subject.file)
         while True:
             await asyncio.sleep(1)
             if self.watching is not None:
                 await asyncio.to_thread(self.watching.save)
             now = _stamp(self.subject.file)
-            if self.options.follow and now is not None and now != before:
-                before = now
+            if self.options.follow and now is not None and now != self._stamp:
+                self._stamp = now
                 await self.swap()
 
     async def swap(self) -> bool:
@@ -125,8 +136,7 @@ class Service:
         """
         async with self._swapping:
             try:
-                generation = await self.pool.exchange(self.subject)
-                self._exchange_watch(generation.about["sha256"])
+                generation = await self.pool.exchange(self.subject, self._exchange_watch)
             except (GradoodError, OSError) as error:
                 self.metrics.swaps.labels("failed").inc()
                 _LOG.error("the detector is not taken over, the one before goes on: %s", error)
@@ -137,11 +147,17 @@ class Service:
             return True
 
     def _exchange_watch(self, sha256: str) -> None:
-        """Begin another watch, where another calibration took over."""
+        """Begin another watch, where another calibration takes over.
+
+        Raises:
+            GradoodError, OSError: it cannot be watched, or the server ends: it is not to take over.
+        """
+        if self.stopping:
+            raise StartError("the server ends.", 0)
         if self.watching is None or self.subject.detector is None or self.subject.onnx is not None:
             return
         if self.watching.sha256 != sha256:
-            self.watching = self.watching.exchanged(Path(self.subject.detector))
+            self.watching.exchange(Path(self.subject.detector), sha256)
 
     async def stop(self) -> None:
         """Finish what was begun."""
@@ -155,7 +171,7 @@ class Service:
                 job.answer.set_exception(Refusal(503, "the server ends.", retry=1))
         await self.pool.close()
         if self.watching is not None:
-            self.watching.save()
+            self.watching.close()
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -220,7 +236,7 @@ class Service:
         """The metrics as text, and its type."""
         current = self.pool.current
         self.metrics.set(
-            ready=float(self.pool.ready and not self.stopping),
+            ready=float(self.ready),
             queue_items=self.queue.waiting,
             expected_wait_seconds=self.queue.expected_wait(),
             workers=0 if current is None else len(current.workers),

@@ -116,7 +116,7 @@ async def start_worker(subject: Subject) -> Worker:
     except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
         writer.close()
         if process.returncode is None:
-            process.kill()
+            end_process(process)
         raise StartError("a worker ended, or did not load its model in two minutes.", 5) from error
     except asyncio.CancelledError:
         writer.close()

@@ -24,6 +24,7 @@ from gradood.serve._service import Service
 
 INFER = "/v2/models/detector/infer"
 IMAGES = "/v2/models/detector-images/infer"
+HEADER = "Inference-Header-Content-Length"
 
 
 @asynccontextmanager
@@ -205,8 +206,12 @@ def malformed():
     yield "output nameless", json.dumps({**good, "outputs": [{}]}), {}
     yield "header too long", json.dumps(good), {"Inference-Header-Content-Length": "99999"}
     yield "header no number", json.dumps(good), {"Inference-Header-Content-Length": "-1"}
+    yield "header of many digits", json.dumps(good), {HEADER: "9" * 5000}
     yield "no gzip", json.dumps(good), {"Content-Encoding": "gzip"}
     yield "cut gzip", gzip.compress(json.dumps(good).encode())[:-9], {"Content-Encoding": "gzip"}
+    whole = gzip.compress(json.dumps(good).encode())
+    yield "something after gzip", whole + b"more" * 9, {"Content-Encoding": "gzip"}
+    yield "gzip twice", whole + whole, {"Content-Encoding": "gzip"}
     yield "brotli", json.dumps(good), {"Content-Encoding": "br"}
 
 
@@ -300,6 +305,19 @@ def test_a_deadline_that_passes_in_the_queue_is_not_computed(files):
         return await asked
 
     assert run(files, ask).status_code == 504
+
+
+def test_a_deadline_may_be_as_far_as_can_be_written(files):
+    x = torch.rand(1, 1, 8, 8)
+
+    async def ask(service, client):
+        times = (2**63 - 1, 10**400)
+        found = [
+            await client.post(INFER, json=body_of(x, parameters={"timeout": t})) for t in times
+        ]
+        return [answer.status_code for answer in found]
+
+    assert run(files, ask) == [200, 200]
 
 
 def test_a_client_that_is_gone_is_not_computed(files):
@@ -408,6 +426,32 @@ def test_a_model_that_raises_is_an_error_of_that_request(files, monkeypatch):
     good, bad = run(files, ask)
     assert (good.status_code, bad.status_code) == (200, 500)
     assert "secret" not in bad.text
+
+
+def test_a_worker_that_answers_nonsense_is_replaced_and_nobody_waits(files, monkeypatch):
+    monkeypatch.setattr(_worker, "_answered", lambda *_: ({"arrays": [["a", "FP32", [3], 9]]}, b""))
+
+    async def ask(service, client):
+        answers = [await client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8))) for _ in "ab"]
+        return [answer.status_code for answer in answers], (await client.get("/metrics")).text
+
+    codes, page = run(files, ask)
+    assert codes == [503, 503] and "gradood_worker_deaths_total 2.0" in page
+
+
+def test_a_model_is_not_ready_where_the_server_is_not(files):
+    async def ask(service, client):
+        paths = ("/v2/health/ready", "/v2/models/detector/ready")
+        service.stopping = True
+        return [(await client.get(path)).status_code for path in paths]
+
+    assert run(files, ask) == [503, 503]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\n", "\udce9"])
+def test_a_name_that_no_address_can_have_is_refused(name):
+    with pytest.raises(ConfigError, match="can be in no address"):
+        Options(name=name)
 
 
 def test_a_new_detector_takes_over_and_a_broken_one_does_not(files, tmp_path):
