@@ -77,7 +77,7 @@ class Pool:
         self._queue, self._count, self._timeout = queue, count, timeout
         self._events, self._broken = events, broken
         self._deaths = 0
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Generation] = {}
         self.current: Generation | None = None
         queue.workers = count
 
@@ -117,15 +117,28 @@ class Pool:
             asyncio.create_task(self._serve(generation, worker)) for worker in workers
         }
         if before is not None:
-            task = asyncio.create_task(_retire(before))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retire(before)
         return generation
 
-    async def close(self) -> None:
-        """End the workers; what is queued is for the caller."""
+    def _retire(self, generation: Generation) -> None:
+        task = asyncio.create_task(_retire(generation))
+        self._retiring[task] = generation
+        task.add_done_callback(self._retiring.pop)
+
+    async def close(self, patience: float) -> None:
+        """End the workers; what is queued is for the caller.
+
+        Args:
+            patience: seconds for the batches that they have; then they are killed.
+        """
         if self.current is not None:
-            await _retire(self.current)
+            self._retire(self.current)
+        if not self._retiring:
+            return
+        await asyncio.wait(self._retiring, timeout=patience)
+        for generation in self._retiring.values():
+            for worker in generation.workers:
+                worker.end()  # Whoever waits for its answer is told by the connection.
         await asyncio.gather(*self._retiring)
 
     async def _serve(self, generation: Generation, worker: Worker | None) -> None:

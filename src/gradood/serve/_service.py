@@ -5,14 +5,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradood.errors import ConfigError, GradoodError
-from gradood.serve._admission import Gate, Limits
+from gradood.errors import GradoodError
+from gradood.serve._admission import Gate
 from gradood.serve._arrays import Arrays
 from gradood.serve._metrics import Metrics
+from gradood.serve._options import Options
 from gradood.serve._pool import Pool
 from gradood.serve._protocol import Request
 from gradood.serve._queue import Job, Queue
@@ -23,54 +23,11 @@ from gradood.serve._worker_process import StartError
 if TYPE_CHECKING:
     from gradood.serve._watching import Watching
 
-__all__ = ["Options", "Service"]
+__all__ = ["Service"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a server runs.
-
-    Attributes:
-        name: of the model, in addresses.
-        host: address to listen at.
-        port: to listen at; 0 takes a free one.
-        grpc: port to listen at for gRPC too; 0 takes a free one, None none.
-        workers: processes that compute.
-        timeout: seconds that a batch may take.
-        grace: seconds for what was begun to end, once the server is told to.
-        follow: take over the detector's file when it changes, not only on SIGHUP.
-        watch: file of the state of a watch, or None.
-        keys: one of which a client must have; none are needed if there are none.
-        limits: what a client may ask for.
-
-    Raises:
-        ConfigError: both ports are the same, or the name can be in no address.
-    """
-
-    name: str = "detector"
-    host: str = "127.0.0.1"
-    port: int = 8080
-    grpc: int | None = None
-    workers: int = 1
-    timeout: float = 60.0
-    grace: float = 30.0
-    follow: bool = False
-    watch: Path | None = None
-    keys: tuple[bytes, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        if self.grpc == self.port != 0:
-            raise ConfigError(
-                f"--port and --grpc are both {self.port}; HTTP and gRPC each need a port of their "
-                "own."
-            )
-        if not self.name or "/" in self.name or not self.name.isprintable():
-            raise ConfigError(
-                f"--name {self.name!r} can be in no address; name the model in letters and digits."
-            )
+_LAST = 0.5
+"""Seconds for workers to end, at least."""
 
 
 class Service:
@@ -94,6 +51,7 @@ class Service:
         self.stopping = False
         self.stopped = False
         self._swapping = asyncio.Lock()
+        self._reading: set[asyncio.Timeout] = set()
         self._stamp: tuple[int, int, int] | None = None
 
     # -- life ---------------------------------------------------------------------------------
@@ -160,16 +118,18 @@ class Service:
             self.watching.exchange(Path(self.subject.detector), sha256)
 
     async def stop(self) -> None:
-        """Finish what was begun."""
+        """Finish what was begun, while there is time; a body that still comes then is refused."""
         end = time.monotonic() + self.options.grace
         self.stopping = True
-        while self.queue.rows + self.queue.running > 0 and time.monotonic() < end:
+        while self.gate.requests > 0 and time.monotonic() < end:
             await asyncio.sleep(0.01)
         self.stopped = True
+        for reading in tuple(self._reading):
+            reading.reschedule(asyncio.get_running_loop().time())
         for job in self.queue.drain():
             if not job.answer.done():
-                job.answer.set_exception(Refusal(503, "the server ends.", retry=1))
-        await self.pool.close()
+                job.answer.set_exception(_ends())
+        await self.pool.close(max(_LAST, end - time.monotonic()))
         if self.watching is not None:
             self.watching.close()
 
@@ -195,11 +155,11 @@ class Service:
             Refusal: it is not answered; says why.
         """
         if self.stopped:
-            raise Refusal(503, "the server ends.", retry=1)
+            raise _ends()
         reserved = self.gate.admit(length)
         try:
             try:
-                request, length = await read()
+                request, length = await self._read(read)
             except BaseException:
                 self.queue.reserved -= reserved
                 raise
@@ -207,6 +167,23 @@ class Service:
             return request, *await self._ask(request, gone())
         finally:
             self.gate.requests -= 1
+
+    async def _read(
+        self, read: Callable[[], Awaitable[tuple[Request, int]]]
+    ) -> tuple[Request, int]:
+        """What `read` gives, unless the server ends first."""
+        reading = asyncio.timeout(None)
+        self._reading.add(reading)
+        try:
+            async with reading:
+                found = await read()
+        except TimeoutError as error:
+            raise _ends() from error
+        finally:
+            self._reading.discard(reading)
+        if self.stopped:
+            raise _ends()
+        return found
 
     async def _ask(self, request: Request, gone: Awaitable[None]) -> tuple[Arrays, str]:
         """The answer to a request, and the version that gave it."""
@@ -222,12 +199,18 @@ class Service:
         self.queue.put(job)
         leaving = asyncio.ensure_future(gone)
         try:
-            await asyncio.wait({job.answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            either = {job.answer, leaving}
+            first = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(either, timeout=request.timeout, return_when=first)
+            if not done and job.taken:
+                await asyncio.wait(either, return_when=first)
+            elif not done:
+                raise _late()
             if not job.answer.done():
                 raise Refusal(499, "the client is gone.")
             return job.answer.result()
         finally:
-            job.gone = True
+            self.queue.leave(job)
             leaving.cancel()
             with suppress(asyncio.CancelledError):
                 await leaving
@@ -255,6 +238,8 @@ class Service:
 
     def died(self) -> None:
         """A worker ended."""
+        if self.stopped:
+            return
         self.metrics.deaths.inc()
         _LOG.error("a worker ended; another is started")
 
@@ -270,12 +255,20 @@ class Service:
 
     def _expired(self, job: Job) -> None:
         if not job.answer.done():
-            job.answer.set_exception(Refusal(504, "the deadline passed while it was queued."))
+            job.answer.set_exception(_late())
 
     def _broken(self) -> None:
         _LOG.error("workers end one after another without an answer; giving up")
         self.broken = True
         self.exit.set()
+
+
+def _ends() -> Refusal:
+    return Refusal(503, "the server ends.", retry=1)
+
+
+def _late() -> Refusal:
+    return Refusal(504, "the deadline passed while it was queued.")
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

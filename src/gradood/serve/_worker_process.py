@@ -77,10 +77,14 @@ class Worker:
         with suppress(OSError):
             await self.writer.wait_closed()
 
-    async def kill(self) -> None:
-        """End it at once."""
+    def end(self) -> None:
+        """End its process at once."""
         if self.process.returncode is None:
             end_process(self.process)
+
+    async def kill(self) -> None:
+        """End it at once, and the connection to it."""
+        self.end()
         await self.close()
 
 
