@@ -8,11 +8,21 @@ from typing import Any, Literal
 from gradood._io.records import Rules, decode
 from gradood.errors import ArtifactError
 
-__all__ = ["FORMAT", "GraphRecord", "KEY", "SENTINEL", "STATUSES", "TensorSpec", "outputs_of"]
+__all__ = [
+    "FORMAT",
+    "GraphRecord",
+    "KEY",
+    "RECALIBRATED",
+    "SENTINEL",
+    "STATUSES",
+    "TensorSpec",
+    "outputs_of",
+]
 
 KEY = "gradood"
 """Of the graph's metadata."""
 FORMAT = 1
+RECALIBRATED = "calibrated on"
 _RULES = Rules(error=ArtifactError, defaults=False)
 SENTINEL = 3.4028234663852886e38
 """Score of an input without a finite one: the largest float32, as runtimes lose infinity."""
@@ -97,6 +107,11 @@ class GraphRecord:
     def decisions(self) -> tuple[str, ...]:
         """Names of the parts that decide: detectors, and ``combined`` where there is one."""
         return (*self.detectors, *(["combined"] if self.combine else []))
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether it has a calibration of its own, which no detector's file holds."""
+        return self.quantized.startswith(RECALIBRATED)
 
     def output(self, part: str, what: str) -> str:
         """Name of an output tensor.

@@ -28,7 +28,7 @@ class Events(Protocol):
     def died(self) -> None:
         """A worker did."""
 
-    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+    def scored(self, job: Job, arrays: Arrays, detector: str | None) -> None:
         """The rows of a request were."""
 
 
@@ -86,12 +86,14 @@ class Pool:
         """Whether a worker is there to answer."""
         return self.current is not None and bool(self.current.workers)
 
-    async def exchange(self, subject: Subject, agreed: Callable[[str], None]) -> Generation:
+    async def exchange(
+        self, subject: Subject, agreed: Callable[[dict[str, Any]], None]
+    ) -> Generation:
         """Start workers of a version, and only then let them take over.
 
         Args:
             subject: of the version.
-            agreed: called with its SHA-256 right before they do; they do not if it raises.
+            agreed: called with what they say of themselves right before; they do not if it raises.
 
         Raises:
             StartError: they cannot load it; the version before goes on.
@@ -106,7 +108,7 @@ class Pool:
                 raise failed[0]
             if len({worker.about["sha256"] for worker in workers}) != 1:
                 raise StartError("the file changed while it was loaded.", 3)
-            agreed(workers[0].about["sha256"])
+            agreed(workers[0].about)
         except BaseException:
             for worker in workers:
                 await worker.kill()
@@ -225,7 +227,7 @@ class Pool:
         for job in batch:
             found = rows_of(arrays, slice(place, place + job.rows))
             place += job.rows
-            self._events.scored(job, found, generation.about["sha256"])
+            self._events.scored(job, found, generation.about["detector"])
             if not job.answer.done():
                 job.answer.set_result((found, generation.version))
         return True

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradood.errors import GradoodError
 from gradood.serve._admission import Gate
@@ -104,7 +104,7 @@ class Service:
             _LOG.warning("serving version %s", generation.version)
             return True
 
-    def _exchange_watch(self, sha256: str) -> None:
+    def _exchange_watch(self, about: dict[str, Any]) -> None:
         """Begin another watch, where another calibration takes over.
 
         Raises:
@@ -112,10 +112,9 @@ class Service:
         """
         if self.stopping:
             raise StartError("the server ends.", 0)
-        if self.watching is None or self.subject.detector is None or self.subject.onnx is not None:
-            return
-        if self.watching.sha256 != sha256:
-            self.watching.exchange(Path(self.subject.detector), sha256)
+        if self.watching is not None:
+            assert self.subject.detector is not None
+            self.watching.follow(Path(self.subject.detector), about)
 
     async def stop(self) -> None:
         """Finish what was begun, while there is time; a body that still comes then is refused."""
@@ -243,15 +242,13 @@ class Service:
         self.metrics.deaths.inc()
         _LOG.error("a worker ended; another is started")
 
-    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+    def scored(self, job: Job, arrays: Arrays, detector: str | None) -> None:
         """The rows of a request were."""
         if job.answer.done():
             return
         self.metrics.answered(arrays)
         if self.watching is not None:
-            # With a graph the calibration is the detector's, whose hash the graph has not.
-            of = self.watching.sha256 if self.subject.onnx is not None else sha256
-            self.watching.take_in(arrays, of)
+            self.watching.take_in(arrays, detector)
 
     def _expired(self, job: Job) -> None:
         if not job.answer.done():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradood._io.atomic import write
-from gradood.errors import ArtifactError, ConfigError
+from gradood.errors import ConfigError, ModelMismatchError
 from gradood.serve._answers import KEY
 from gradood.serve._arrays import SENTINEL, Arrays
 
@@ -59,21 +59,21 @@ class Watching:
 
     def _take(self, artifact: "Artifact", watch: "Watch") -> None:
         self.sha256 = artifact.verified.sha256
-        self._names = [record.name for record in artifact.verified.manifest.detectors]
+        self._names = _names(artifact)
         self.watch, self._alarm = watch, watch.alarm
         self._saved = -1
 
-    def take_in(self, arrays: Arrays, sha256: str) -> None:
-        """Take in the rows of one request; of another version than is watched, none.
+    def take_in(self, arrays: Arrays, detector: str | None) -> None:
+        """Take in the rows of one request; of another detector than is watched, none.
 
         Args:
             arrays: that it is answered with.
-            sha256: of the detector that scored it.
+            detector: SHA-256 of that which scored it; empty where a graph does not say.
         """
         self._count += 1
         status = arrays["status"][1]
         rows = np.flatnonzero(arrays["p_value" if "p_value" in arrays else self._first()][1] > 0)
-        if sha256 != self.sha256 or len(rows) == 0 or len(status) == 0:
+        if detector not in (self.sha256, "") or len(rows) == 0 or len(status) == 0:
             return
         group = f"{self._process}-{self._count}"
         try:
@@ -102,12 +102,14 @@ class Watching:
             except OSError as error:
                 _LOG.error("the state of the watch cannot be written: %s", error.strerror or error)
 
-    def exchange(self, detector: Path, sha256: str) -> None:
-        """Begin the watch of a new detector; a copy of the state before stays beside it.
+    def follow(self, detector: Path, about: dict[str, Any]) -> None:
+        """Watch what is to be served; of a new detector begin a new watch.
+
+        A copy of the state before stays beside it then.
 
         Args:
-            detector: file of the new detector.
-            sha256: of the one that was loaded.
+            detector: file of the detector.
+            about: what workers said of themselves.
 
         Raises:
             GradoodError, OSError: it cannot be watched; all is as it was before.
@@ -115,9 +117,26 @@ class Watching:
         from gradood.artifact import read
         from gradood.watch import Watch
 
+        sha256 = about["detector"]
+        if sha256 is None:
+            raise ConfigError(
+                "the graph has a calibration of its own, which --detector has not: serve it "
+                "without --watch."
+            )
         artifact = read(detector)
-        if artifact.verified.sha256 != sha256:
-            raise ArtifactError("the detector's file changed while it was loaded.")
+        combined, names = artifact.verified.manifest.combine is not None, _names(artifact)
+        if (about["detectors"], about["combined"]) != (names, combined):
+            raise ConfigError(
+                f"the graph decides by {', '.join(about['detectors'])}, and the detector by "
+                f"{', '.join(names)}: export it of this detector, without --only."
+            )
+        if sha256 in ("", self.sha256):
+            return
+        if sha256 != artifact.verified.sha256:
+            raise ModelMismatchError(
+                f"what is served is of another detector ({sha256[:12]}…) than {detector} is now "
+                f"({artifact.verified.sha256[:12]}…)."
+            )
         watch = Watch(artifact)
         with self._writing:
             self.watch.save(self._file)
@@ -170,3 +189,7 @@ class Watching:
             return result("")
         combined = result("") if "score" in arrays else None
         return Results({name: result(f"{name}.") for name in self._names}, combined)
+
+
+def _names(artifact: "Artifact") -> list[str]:
+    return [record.name for record in artifact.verified.manifest.detectors]

@@ -12,7 +12,7 @@ import torch
 
 import gradood
 from gradood.cli import main
-from gradood.errors import ArtifactError, ConfigError
+from gradood.errors import ArtifactError, ConfigError, GradoodError
 from gradood.serve import Options
 from gradood.serve._app import make_app
 from gradood.serve._service import Service
@@ -186,3 +186,51 @@ def test_a_server_that_ends_takes_over_nothing(subject, tmp_path):
         assert not list(tmp_path.glob("w.*"))
 
     asyncio.run(go())
+
+
+WHOLE = {"detectors": ["energy", "msp"], "combined": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"detector": "0" * 64}, "of another detector"),
+        ({"detector": None}, "a calibration of its own"),
+        (
+            {"detectors": ["energy"], "combined": False, "detector": ""},
+            "and the detector by energy, msp",
+        ),
+    ],
+)
+def test_a_graph_of_another_calibration_is_not_watched_by_this_one(files, tmp_path, changes, said):
+    """Its scores were compared with another calibration, in silence where there were several."""
+    watching = Watching(tmp_path / "w", files[0].detector)
+    for same in (watching.sha256, ""):  # Or it does not say.
+        watching.follow(files[0].detector, WHOLE | {"detector": same})
+    with pytest.raises(GradoodError, match=said):
+        watching.follow(files[0].detector, WHOLE | changes)
+    watching.close()
+
+
+def test_an_exchanged_graph_is_watched_by_its_own_detector(subject, tmp_path):
+    _, path, others = subject
+    watching = Watching(tmp_path / "w", path)
+    watching.watch.update([0.0])
+    first = watching.sha256
+    path.write_bytes(others["b"])
+    second = gradood.artifact.read(path).verified.sha256
+    watching.follow(path, WHOLE | {"detector": second})
+    assert (watching.sha256, watching.watch.seen) == (second, 0)
+    assert kept(tmp_path / f"w.{first[:12]}") == 1
+    watching.close()
+
+
+def test_what_cannot_be_watched_is_answered_all_the_same(subject, tmp_path, monkeypatch):
+    """A worker's place ended with the error, and the next requests waited for ever."""
+
+    async def go():
+        async with watched(subject[0], tmp_path / "w") as (service, ask):
+            monkeypatch.setattr(service.watching, "_results", lambda *_: {}["msp.score"])
+            return [await ask() for _ in range(3)]
+
+    assert len(set(asyncio.run(go()))) == 1
