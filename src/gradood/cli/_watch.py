@@ -1,9 +1,11 @@
 """``gradood watch``."""
 
 import json as json_format
+import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -127,11 +129,16 @@ def watch(
     folder = files.state.resolve().parent
     if not folder.is_dir():
         raise ConfigError(f"--state {str(files.state)!r} is in no folder; make the folder first.")
-    with exclusive(folder, f".{files.state.name}.lock"):
+    # Who only looks waits for nobody, such as for a server that keeps the state.
+    looks = scores is None and actions.acknowledge is None and not actions.restart
+    looks = looks and files.state.exists()
+    held = exclusive(folder, f".{files.state.resolve().name}.lock", of=files.state)
+    with nullcontext() if looks else held:
         found = _opened(artifact, files, promise, restart=actions.restart)
         if actions.acknowledge is not None:
             found.acknowledge(actions.acknowledge)
-        _save(found, files.state)
+        if not looks:
+            _save(found, files.state)
         for message in _taken_in(found, scores, artifact, actions.group):
             _save(found, files.state)
             if message:
@@ -240,7 +247,7 @@ def _update(found: "Watch", lines: list[bytes], before: int, group: str | None) 
         return
     labels = [item.get("label") for item in items]
     found.update(
-        [float("inf") if item["score"] is None else item["score"] for item in items],
+        [item["score"] for item in items],
         labels=None if None in labels else labels,
         groups=None if group is None else [str(item[group]) for item in items],
     )
@@ -249,7 +256,7 @@ def _update(found: "Watch", lines: list[bytes], before: int, group: str | None) 
 def _parsed(line: bytes, number: int, group: str | None) -> dict[str, Any]:
     try:
         item = json_format.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"line {number} is no JSON ({error}); expected one object each.") from error
     score = item.get("score", "") if isinstance(item, dict) else ""
     if not (score is None or type(score) in (int, float)):
@@ -257,11 +264,17 @@ def _parsed(line: bytes, number: int, group: str | None) -> dict[str, Any]:
             f"line {number} has no score; expected an object such as "
             '{"score": 1.5, "label": 3}, with null for a score that is not finite.'
         )
-    if item.get("label") is not None and type(item["label"]) is not int:
-        raise DataError(f"line {number} has the label {item['label']!r}; expected a whole number.")
+    label = item.get("label")
+    if label is not None and type(label) is not int:
+        raise DataError(f"line {number} has the label {label!r}; expected a whole number.")
     if group is not None and group not in item:
         raise DataError(f"line {number} has no {group!r}, which --group names.")
-    return item
+    if score is None:  # Nor is there a class then, as in what monitor.predict gives.
+        return {**item, "score": math.inf, "label": -1 if label is None else label}
+    try:
+        return {**item, "score": float(score)}
+    except OverflowError as error:
+        raise DataError(f"line {number} has a score beyond any float; write null.") from error
 
 
 def _save(found: "Watch", state: Path) -> None:

@@ -4,12 +4,11 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from gradood._io.arguments import as_array
+from gradood._io.arguments import as_array, file_path, whole
 from gradood._io.optional import optional_module
 from gradood.errors import ArtifactError, DataError, UnknownNameError, suggest
 from gradood.onnx._record import KEY, STATUSES, GraphRecord, TensorSpec
@@ -118,6 +117,7 @@ class OnnxJudge:
 
     Raises:
         ArtifactError: the file is no such graph, or cannot be run.
+        ConfigError: an option has a wrong value.
         ModuleNotFoundError: onnxruntime is not installed: ``pip install "gradood[onnx]"``.
         OSError: it cannot be read.
 
@@ -131,7 +131,8 @@ class OnnxJudge:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        data = Path(path).read_bytes()
+        data = file_path(path, "path").read_bytes()
+        threads = None if threads is None else whole(threads, "threads")
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._session = session_of(data, threads=threads, source=os.fspath(path))
         self.record = record_of(self._session, os.fspath(path))
@@ -273,6 +274,10 @@ def record_of(session: Any, source: str) -> GraphRecord:
     found = {output.name for output in session.get_outputs()}
     if not found.issuperset(spec.name for spec in record.outputs):
         raise ArtifactError(f"{source} lacks outputs that its record names; export it again.")
+    given = {spec.name: spec for spec in record.inputs}
+    own = {each.name: each for each in session.get_inputs()}
+    if given.keys() != own.keys() or not all(given[name].fits(own[name]) for name in own):
+        raise ArtifactError(f"{source} takes other inputs than its record names; export it again.")
     return record
 
 

@@ -21,7 +21,7 @@ from gradood.onnx._graph import converted
 from gradood.onnx._judge import OnnxResults, record_of, results_of, session_of
 from gradood.onnx._lookup import RuleLookup
 from gradood.onnx._parity import SIZES, STEP_LIMIT, Parity, compared, in_batches
-from gradood.onnx._record import KEY, SENTINEL, GraphRecord, TensorSpec
+from gradood.onnx._record import KEY, RECALIBRATED, SENTINEL, GraphRecord, TensorSpec
 
 __all__ = ["recalibrate"]
 
@@ -76,7 +76,7 @@ def recalibrate(
         promise=str(rule.promise),
         identity=tensors_digest(rule.tensors()),
         artifact="",
-        quantized=f"calibrated on {len(array)} inputs after it was quantized",
+        quantized=f"{RECALIBRATED} {len(array)} inputs after it was quantized",
         parity={},
     )
     joined = _with_rule(data, record, rule)

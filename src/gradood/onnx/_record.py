@@ -2,18 +2,32 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gradood._io.records import Rules, decode
 from gradood.errors import ArtifactError
 
-__all__ = ["FORMAT", "GraphRecord", "KEY", "SENTINEL", "STATUSES", "TensorSpec"]
+__all__ = [
+    "FORMAT",
+    "GraphRecord",
+    "KEY",
+    "RECALIBRATED",
+    "SENTINEL",
+    "STATUSES",
+    "TensorSpec",
+    "outputs_of",
+]
 
 KEY = "gradood"
 """Of the graph's metadata."""
 FORMAT = 1
+RECALIBRATED = "calibrated on"
+_RULES = Rules(error=ArtifactError, defaults=False)
 SENTINEL = 3.4028234663852886e38
 """Score of an input without a finite one: the largest float32, as runtimes lose infinity."""
+_KINDS = {"float": "float32", "double": "float64"}
+"""Types by their names in onnxruntime, where those of NumPy are others."""
 STATUSES = ("ok", "nonfinite_input", "nonfinite_score")
 """What the numbers of a status output mean."""
 
@@ -32,10 +46,17 @@ class TensorSpec:
     dtype: str
     shape: tuple[int, ...]
 
-    @staticmethod
-    def of(plain: Mapping[str, Any]) -> "TensorSpec":
-        """From plain values."""
-        return TensorSpec(plain["name"], plain["dtype"], tuple(plain["shape"]))
+    def fits(self, given: Any) -> bool:
+        """Whether an input of onnxruntime is this one; sizes that the graph leaves open are.
+
+        Args:
+            given: of a session, with ``type`` and ``shape``.
+        """
+        kind = given.type.removeprefix("tensor(").removesuffix(")")
+        if _KINDS.get(kind, kind) != self.dtype or len(given.shape) != len(self.shape):
+            return False
+        pairs = zip(self.shape, given.shape, strict=True)
+        return all(not isinstance(size, int) or size == own or own < 0 for own, size in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +108,11 @@ class GraphRecord:
         """Names of the parts that decide: detectors, and ``combined`` where there is one."""
         return (*self.detectors, *(["combined"] if self.combine else []))
 
+    @property
+    def recalibrated(self) -> bool:
+        """Whether it has a calibration of its own, which no detector's file holds."""
+        return self.quantized.startswith(RECALIBRATED)
+
     def output(self, part: str, what: str) -> str:
         """Name of an output tensor.
 
@@ -110,21 +136,42 @@ class GraphRecord:
         """
         try:
             plain = json.loads(text)
-            if plain.get("format") != FORMAT:
-                raise ArtifactError(
-                    f"the graph has format {plain.get('format')!r}, and this gradood reads "
-                    f"{FORMAT}; export it again."
-                )
-            if plain.keys() != {field.name for field in fields(GraphRecord)}:
-                raise KeyError("other keys")
-            for name in ("inputs", "outputs"):
-                plain[name] = tuple(map(TensorSpec.of, plain[name]))
-            for name in ("detectors", "overrides"):
-                plain[name] = tuple(plain[name])
-            return GraphRecord(**plain)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ArtifactError):
-                raise
+        except (ValueError, RecursionError) as error:
+            raise _malformed(str(error)) from error
+        if not isinstance(plain, dict):
+            raise _malformed("it is no object")
+        if plain.get("format") != FORMAT:
             raise ArtifactError(
-                f"the graph's record is malformed ({error!s}); export it again."
-            ) from error
+                f"the graph has format {plain.get('format')!r}, and this gradood reads {FORMAT}; "
+                "export it again."
+            )
+        try:
+            record = decode(GraphRecord, plain, "", _RULES)
+        except ArtifactError as error:
+            raise _malformed(str(error).rstrip(".")) from error
+        alone = len(record.detectors) == 1 and record.combine is None
+        if not record.detectors or (record.bare and not alone):
+            raise _malformed("its detectors are others than its outputs are of")
+        lacking = {spec.name for spec in outputs_of(record)} - {s.name for s in record.outputs}
+        if lacking:
+            raise _malformed(f"it lacks the output {min(lacking)}")
+        return record
+
+
+def outputs_of(record: GraphRecord) -> tuple[TensorSpec, ...]:
+    """What a graph gives, in order, by its detectors, decision and promise."""
+    kinds = {"score": "float64", "p_value": "float64", "is_ood": "bool", "status": "int8"}
+    if record.per_class:
+        kinds["class_conditional"] = "bool"
+    parts = record.decisions[::-1] if record.combine else record.decisions
+    parts = tuple(sorted(parts, key=lambda part: part != "combined"))
+    named = [
+        TensorSpec(record.output(part, what), kind, (-1,))
+        for part in parts
+        for what, kind in kinds.items()
+    ]
+    return (TensorSpec("label", "int64", (-1,)), *named)
+
+
+def _malformed(why: str) -> ArtifactError:
+    return ArtifactError(f"the graph's record is malformed ({why}); export it again.")

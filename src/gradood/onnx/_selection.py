@@ -21,7 +21,7 @@ from gradood.errors import (
 )
 from gradood.monitor import Monitor
 from gradood.onnx import _graph
-from gradood.onnx._record import GraphRecord, TensorSpec
+from gradood.onnx._record import GraphRecord, TensorSpec, outputs_of
 
 __all__ = ["Guarded", "bound", "chosen", "identity_of", "monitor_of", "record_for", "refuse"]
 
@@ -131,25 +131,11 @@ def record_for(
         artifact="" if artifact is None else check_artifact(os.fspath(artifact)).sha256,
         version=gradood.__version__,
     )
-    return replace(record, outputs=_outputs(record))
+    return replace(record, outputs=outputs_of(record))
 
 
 def _plain(value: Any) -> Any:
     return None if value is None else json.loads(json.dumps(value))
-
-
-def _outputs(record: GraphRecord) -> tuple[TensorSpec, ...]:
-    kinds = {"score": "float64", "p_value": "float64", "is_ood": "bool", "status": "int8"}
-    if record.per_class:
-        kinds["class_conditional"] = "bool"
-    parts = record.decisions[::-1] if record.combine else record.decisions
-    parts = tuple(sorted(parts, key=lambda part: part != "combined"))
-    named = [
-        TensorSpec(record.output(part, what), kind, (-1,))
-        for part in parts
-        for what, kind in kinds.items()
-    ]
-    return (TensorSpec("label", "int64", (-1,)), *named)
 
 
 def identity_of(detectors: DetectorSet, rule: DecisionRule) -> str:

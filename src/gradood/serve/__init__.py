@@ -1,8 +1,8 @@
 """A detector served by HTTP beside its model; needs ``gradood[serve]``."""
 
 from gradood.serve._admission import Limits, keys_of
+from gradood.serve._options import Options
 from gradood.serve._server import serve
-from gradood.serve._service import Options
 from gradood.serve._subject import Subject
 from gradood.serve._worker_process import StartError
 

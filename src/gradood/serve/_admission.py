@@ -150,6 +150,8 @@ async def read_body(request: "Request", limits: Limits) -> bytes:
             async for part in request.stream():
                 came += len(part)
                 made = part if state is None else state.decompress(part, limits.max_body + 1)
+                if state is not None and state.unused_data:
+                    raise Refusal(400, f"the body goes on after the end of its {encoding}.")
                 parts.append(made)
                 size += len(made)
                 if max(size, came) > limits.max_body:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from gradood.serve._admission import known_key, read_body
 from gradood.serve._arrays import packed_bytes
 from gradood.serve._catalog import Catalog
+from gradood.serve._expected import size_of
 from gradood.serve._overload import DRAINED, OverloadRefusal
 from gradood.serve._protocol import BINARY_LENGTH, answer, parse
 from gradood.serve._protocol import Request as Asked
@@ -119,7 +120,7 @@ class _Routes:
         return JSONResponse({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        ready = self._service.pool.ready and not self._service.stopping
+        ready = self._service.ready
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -135,7 +136,7 @@ class _Routes:
     async def model_ready(self, request: Request) -> Response:
         name, version = _named(request)
         self._catalog.takes_images(name, version)
-        ready = self._service.pool.ready
+        ready = self._service.ready
         return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
@@ -147,12 +148,12 @@ class _Routes:
         name, version = _named(request)
         images = self._catalog.takes_images(name, version)
         given = request.headers.get(BINARY_LENGTH)
-        if given is not None and not (given.isascii() and given.isdigit()):
-            raise Refusal(400, f"{BINARY_LENGTH} is no number.")
+        length = None if given is None else size_of(given)
+        if given is not None and length is None:
+            raise Refusal(400, f"{BINARY_LENGTH} is no number of bytes.")
         limits = self._service.options.limits
 
         def parsed(body: bytes) -> Asked:
-            length = None if given is None else int(given)
             if min(len(body), len(body) if length is None else length) > limits.max_json:
                 raise Refusal(413, f"more JSON than {limits.max_json} bytes; send binary tensors.")
             return parse(body, length, self._catalog.expected(images))
@@ -208,8 +209,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _length(request: Request) -> int | None:
-    given = request.headers.get("content-length", "")
-    return int(given) if given.isascii() and given.isdigit() else None
+    return size_of(request.headers.get("content-length", ""))
 
 
 def _refused(refusal: Refusal, request: Request) -> Response:

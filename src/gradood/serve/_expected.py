@@ -10,7 +10,7 @@ import numpy as np
 from gradood.serve._arrays import NUMPY_TYPES, packed_bytes, split_bytes
 from gradood.serve._refusal import Refusal
 
-__all__ = ["Expected", "expect", "is_size", "numbers"]
+__all__ = ["Expected", "expect", "is_size", "numbers", "size_of"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,13 @@ def expect(held: bool, message: str) -> None:
 def is_size(value: Any) -> bool:
     """Whether something is a whole number from 0 that a size may be."""
     return type(value) is int and 0 <= value < 2**48
+
+
+def size_of(text: str) -> int | None:
+    """The size that a header says; None if it says none that may be."""
+    # Python takes a second for the digits of a long number, or refuses them.
+    digits = text.isascii() and text.isdigit() and len(text) <= 18
+    return int(text) if digits else None
 
 
 def _is_shape(value: Any) -> bool:

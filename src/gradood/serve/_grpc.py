@@ -183,21 +183,18 @@ class _Calls:
 
     # -- about the server and its models ------------------------------------------------------
 
-    def _is_ready(self) -> bool:
-        return self._service.pool.ready and not self._service.stopping
-
     async def _live(self, read: Read, context: Any) -> Any:
         return self._messages.ServerLiveResponse(live=True)
 
     async def _ready(self, read: Read, context: Any) -> Any:
-        return self._messages.ServerReadyResponse(ready=self._is_ready())
+        return self._messages.ServerReadyResponse(ready=self._service.ready)
 
     async def _check(self, read: Read, context: Any) -> Any:
         """Health as the probes of Kubernetes ask for it."""
         asked = await read("HealthCheckRequest")
         if asked.service not in ("", _SERVICE):
             raise Refusal(404, f"no service of that name; there is {_SERVICE}.")
-        status = _SERVING if self._is_ready() else _NOT_SERVING
+        status = _SERVING if self._service.ready else _NOT_SERVING
         return self._messages.HealthCheckResponse(status=status)
 
     async def _server(self, read: Read, context: Any) -> Any:
@@ -206,7 +203,7 @@ class _Calls:
     async def _model_ready(self, read: Read, context: Any) -> Any:
         asked = await read("Named")
         self._catalog.takes_images(asked.name, asked.version or None)
-        return self._messages.ModelReadyResponse(ready=self._is_ready())
+        return self._messages.ModelReadyResponse(ready=self._service.ready)
 
     async def _model(self, read: Read, context: Any) -> Any:
         asked = await read("Named")

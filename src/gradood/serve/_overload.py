@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
+from gradood.serve._expected import size_of
 from gradood.serve._refusal import Refusal
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class OverloadRefusal:
             (b"content-length", str(len(_BODY)).encode()),
             (b"retry-after", b"1"),
         ]
-        given = dict(scope["headers"]).get(b"content-length", b"")
-        if not given.isdigit() or int(given) > DRAINED:
+        length = size_of(dict(scope["headers"]).get(b"content-length", b"").decode("latin-1"))
+        if length is None or length > DRAINED:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": _BODY})
@@ -120,10 +121,10 @@ def whole_post(data: bytes) -> bool:
         return False
     lengths = [line for line in lines if line.startswith(b"content-length:")]
     odd = any(line.startswith(_OTHERWISE) and line != b"connection: keep-alive" for line in lines)
-    size = lengths[0][15:].strip() if len(lengths) == 1 else b""
-    if odd or not size.isdigit() or any(b"\n" in line or b"\r" in line for line in lines):
+    size = size_of(lengths[0][15:].strip().decode("latin-1")) if len(lengths) == 1 else None
+    if odd or size is None or any(b"\n" in line or b"\r" in line for line in lines):
         return False
-    return len(data) == end + 4 + int(size)
+    return len(data) == end + 4 + size
 
 
 def _posted(path: str) -> bool:

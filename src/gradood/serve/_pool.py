@@ -28,7 +28,7 @@ class Events(Protocol):
     def died(self) -> None:
         """A worker did."""
 
-    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+    def scored(self, job: Job, arrays: Arrays, detector: str | None) -> None:
         """The rows of a request were."""
 
 
@@ -77,7 +77,7 @@ class Pool:
         self._queue, self._count, self._timeout = queue, count, timeout
         self._events, self._broken = events, broken
         self._deaths = 0
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Generation] = {}
         self.current: Generation | None = None
         queue.workers = count
 
@@ -86,8 +86,14 @@ class Pool:
         """Whether a worker is there to answer."""
         return self.current is not None and bool(self.current.workers)
 
-    async def exchange(self, subject: Subject) -> Generation:
+    async def exchange(
+        self, subject: Subject, agreed: Callable[[dict[str, Any]], None]
+    ) -> Generation:
         """Start workers of a version, and only then let them take over.
+
+        Args:
+            subject: of the version.
+            agreed: called with what they say of themselves right before; they do not if it raises.
 
         Raises:
             StartError: they cannot load it; the version before goes on.
@@ -97,25 +103,44 @@ class Pool:
         )
         workers = [worker for worker in started if isinstance(worker, Worker)]
         failed = [error for error in started if isinstance(error, BaseException)]
-        if failed or len({worker.about["sha256"] for worker in workers}) != 1:
+        try:
+            if failed:
+                raise failed[0]
+            if len({worker.about["sha256"] for worker in workers}) != 1:
+                raise StartError("the file changed while it was loaded.", 3)
+            agreed(workers[0].about)
+        except BaseException:
             for worker in workers:
                 await worker.kill()
-            raise failed[0] if failed else StartError("the file changed while it was loaded.", 3)
+            raise
         generation = Generation(subject, workers[0].about, set(workers))
         before, self.current = self.current, generation
         generation.tasks = {
             asyncio.create_task(self._serve(generation, worker)) for worker in workers
         }
         if before is not None:
-            task = asyncio.create_task(_retire(before))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retire(before)
         return generation
 
-    async def close(self) -> None:
-        """End the workers; what is queued is for the caller."""
+    def _retire(self, generation: Generation) -> None:
+        task = asyncio.create_task(_retire(generation))
+        self._retiring[task] = generation
+        task.add_done_callback(self._retiring.pop)
+
+    async def close(self, patience: float) -> None:
+        """End the workers; what is queued is for the caller.
+
+        Args:
+            patience: seconds for the batches that they have; then they are killed.
+        """
         if self.current is not None:
-            await _retire(self.current)
+            self._retire(self.current)
+        if not self._retiring:
+            return
+        await asyncio.wait(self._retiring, timeout=patience)
+        for generation in self._retiring.values():
+            for worker in generation.workers:
+                worker.end()  # Whoever waits for its answer is told by the connection.
         await asyncio.gather(*self._retiring)
 
     async def _serve(self, generation: Generation, worker: Worker | None) -> None:
@@ -176,7 +201,8 @@ class Pool:
         start = time.monotonic()
         try:
             head, body = await asyncio.wait_for(worker.ask(batch), self._timeout)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            arrays = unpack(head.get("arrays", ()), body)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             await worker.kill()
             self._queue.done(batch)
             self._events.died()
@@ -197,12 +223,11 @@ class Pool:
             self._again(batch, Refusal(int(head["status"]), text))
             return True
         self._events.batch(rows, seconds)
-        arrays = unpack(head["arrays"], body)
         place = 0
         for job in batch:
             found = rows_of(arrays, slice(place, place + job.rows))
             place += job.rows
-            self._events.scored(job, found, generation.about["sha256"])
+            self._events.scored(job, found, generation.about["detector"])
             if not job.answer.done():
                 job.answer.set_result((found, generation.version))
         return True

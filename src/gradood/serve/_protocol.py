@@ -129,7 +129,7 @@ def _timeout(parameters: dict[str, Any]) -> float | None:
     if given is None:
         return None
     expect(type(given) is int and given > 0, "timeout is no whole number of microseconds.")
-    return given / 1e6
+    return min(given, 2**63) / 1e6
 
 
 def _files(data: Any, rows: int) -> list[bytes]:

@@ -25,6 +25,12 @@ def batch_sizes(largest: int) -> list[int]:
     return sorted({1, largest, *(size for size in found if size < largest)})
 
 
+def _noticed(answer: "asyncio.Future[Any]") -> None:
+    """An error that nobody waits for is none that asyncio has to tell."""
+    if not answer.cancelled():
+        answer.exception()
+
+
 @dataclass(eq=False)
 class Job:
     """One request.
@@ -38,6 +44,7 @@ class Job:
         deadline: of the clock of `time.monotonic`, after which nobody waits; or None.
         answer: of the worker, when it is there.
         gone: whether the client is.
+        taken: whether a worker has it.
         tries: how often it was with a worker that ended before it had read it.
     """
 
@@ -49,6 +56,7 @@ class Job:
     deadline: float | None
     answer: "asyncio.Future[Any]"
     gone: bool = False
+    taken: bool = False
     tries: int = 0
     alone: bool = False
     arrived: float = field(default_factory=time.monotonic)
@@ -78,6 +86,7 @@ class Queue:
 
     def put(self, job: Job, *, first: bool = False) -> None:
         """Add a job; at the front, one that is tried again."""
+        job.taken = False
         (self._jobs.appendleft if first else self._jobs.append)(job)
         self.rows += job.rows
         self._filled.set()
@@ -117,6 +126,15 @@ class Queue:
                 self.running += sum(job.rows for job in batch)
                 return batch
 
+    def leave(self, job: Job) -> None:
+        """Nobody waits for a job any more: it counts no longer, unless a worker has it."""
+        job.gone = True
+        if not job.answer.done():
+            job.answer.add_done_callback(_noticed)
+        if not job.taken and job in self._jobs:
+            self._jobs.remove(job)
+            self.rows -= job.rows
+
     def done(self, batch: list[Job]) -> None:
         """A batch of `take` is no longer with a worker."""
         self.running -= sum(job.rows for job in batch)
@@ -149,6 +167,7 @@ class Queue:
                     break
             else:
                 batch.append(job)
+                job.taken = True
                 rows += job.rows
                 self.rows -= job.rows
         rest.extend(self._jobs)

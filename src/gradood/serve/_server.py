@@ -11,7 +11,8 @@ from typing import Any
 from gradood._io.optional import optional_module
 from gradood.errors import GradoodError
 from gradood.serve._admission import check_exposure
-from gradood.serve._service import Options, Service
+from gradood.serve._options import Options
+from gradood.serve._service import Service
 from gradood.serve._subject import Subject
 
 __all__ = ["serve"]

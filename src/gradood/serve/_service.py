@@ -5,67 +5,29 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradood.errors import ConfigError, GradoodError
-from gradood.serve._admission import Gate, Limits
+from gradood.errors import GradoodError
+from gradood.serve._admission import Gate
 from gradood.serve._arrays import Arrays
 from gradood.serve._metrics import Metrics
+from gradood.serve._options import Options
 from gradood.serve._pool import Pool
 from gradood.serve._protocol import Request
 from gradood.serve._queue import Job, Queue
 from gradood.serve._refusal import Refusal
 from gradood.serve._subject import Subject
+from gradood.serve._worker_process import StartError
 
 if TYPE_CHECKING:
     from gradood.serve._watching import Watching
 
-__all__ = ["Options", "Service"]
+__all__ = ["Service"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a server runs.
-
-    Attributes:
-        name: of the model, in addresses.
-        host: address to listen at.
-        port: to listen at; 0 takes a free one.
-        grpc: port to listen at for gRPC too; 0 takes a free one, None none.
-        workers: processes that compute.
-        timeout: seconds that a batch may take.
-        grace: seconds for what was begun to end, once the server is told to.
-        follow: take over the detector's file when it changes, not only on SIGHUP.
-        watch: file of the state of a watch, or None.
-        keys: one of which a client must have; none are needed if there are none.
-        limits: what a client may ask for.
-
-    Raises:
-        ConfigError: both ports are the same.
-    """
-
-    name: str = "detector"
-    host: str = "127.0.0.1"
-    port: int = 8080
-    grpc: int | None = None
-    workers: int = 1
-    timeout: float = 60.0
-    grace: float = 30.0
-    follow: bool = False
-    watch: Path | None = None
-    keys: tuple[bytes, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        if self.grpc == self.port != 0:
-            raise ConfigError(
-                f"--port and --grpc are both {self.port}; HTTP and gRPC each need a port of their "
-                "own."
-            )
+_LAST = 0.5
+"""Seconds for workers to end, at least."""
 
 
 class Service:
@@ -89,6 +51,8 @@ class Service:
         self.stopping = False
         self.stopped = False
         self._swapping = asyncio.Lock()
+        self._reading: set[asyncio.Timeout] = set()
+        self._stamp: tuple[int, int, int] | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -103,19 +67,24 @@ class Service:
 
             assert self.subject.detector is not None
             self.watching = Watching(self.options.watch, Path(self.subject.detector))
-        generation = await self.pool.exchange(self.subject)
+        self._stamp = _stamp(self.subject.file)  # Before it is read: it may change meanwhile.
+        generation = await self.pool.exchange(self.subject, self._exchange_watch)
         self.metrics.serving(generation.version)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request that came now would be answered."""
+        return self.pool.ready and not self.stopping
 
     async def tend(self) -> None:
         """Save the watch, and look at the detector's file, for as long as the server runs."""
-        before = _stamp(self.subject.file)
         while True:
             await asyncio.sleep(1)
             if self.watching is not None:
                 await asyncio.to_thread(self.watching.save)
             now = _stamp(self.subject.file)
-            if self.options.follow and now is not None and now != before:
-                before = now
+            if self.options.follow and now is not None and now != self._stamp:
+                self._stamp = now
                 await self.swap()
 
     async def swap(self) -> bool:
@@ -125,8 +94,7 @@ class Service:
         """
         async with self._swapping:
             try:
-                generation = await self.pool.exchange(self.subject)
-                self._exchange_watch(generation.about["sha256"])
+                generation = await self.pool.exchange(self.subject, self._exchange_watch)
             except (GradoodError, OSError) as error:
                 self.metrics.swaps.labels("failed").inc()
                 _LOG.error("the detector is not taken over, the one before goes on: %s", error)
@@ -136,26 +104,33 @@ class Service:
             _LOG.warning("serving version %s", generation.version)
             return True
 
-    def _exchange_watch(self, sha256: str) -> None:
-        """Begin another watch, where another calibration took over."""
-        if self.watching is None or self.subject.detector is None or self.subject.onnx is not None:
-            return
-        if self.watching.sha256 != sha256:
-            self.watching = self.watching.exchanged(Path(self.subject.detector))
+    def _exchange_watch(self, about: dict[str, Any]) -> None:
+        """Begin another watch, where another calibration takes over.
+
+        Raises:
+            GradoodError, OSError: it cannot be watched, or the server ends: it is not to take over.
+        """
+        if self.stopping:
+            raise StartError("the server ends.", 0)
+        if self.watching is not None:
+            assert self.subject.detector is not None
+            self.watching.follow(Path(self.subject.detector), about)
 
     async def stop(self) -> None:
-        """Finish what was begun."""
+        """Finish what was begun, while there is time; a body that still comes then is refused."""
         end = time.monotonic() + self.options.grace
         self.stopping = True
-        while self.queue.rows + self.queue.running > 0 and time.monotonic() < end:
+        while self.gate.requests > 0 and time.monotonic() < end:
             await asyncio.sleep(0.01)
         self.stopped = True
+        for reading in tuple(self._reading):
+            reading.reschedule(asyncio.get_running_loop().time())
         for job in self.queue.drain():
             if not job.answer.done():
-                job.answer.set_exception(Refusal(503, "the server ends.", retry=1))
-        await self.pool.close()
+                job.answer.set_exception(_ends())
+        await self.pool.close(max(_LAST, end - time.monotonic()))
         if self.watching is not None:
-            self.watching.save()
+            self.watching.close()
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -179,11 +154,11 @@ class Service:
             Refusal: it is not answered; says why.
         """
         if self.stopped:
-            raise Refusal(503, "the server ends.", retry=1)
+            raise _ends()
         reserved = self.gate.admit(length)
         try:
             try:
-                request, length = await read()
+                request, length = await self._read(read)
             except BaseException:
                 self.queue.reserved -= reserved
                 raise
@@ -191,6 +166,23 @@ class Service:
             return request, *await self._ask(request, gone())
         finally:
             self.gate.requests -= 1
+
+    async def _read(
+        self, read: Callable[[], Awaitable[tuple[Request, int]]]
+    ) -> tuple[Request, int]:
+        """What `read` gives, unless the server ends first."""
+        reading = asyncio.timeout(None)
+        self._reading.add(reading)
+        try:
+            async with reading:
+                found = await read()
+        except TimeoutError as error:
+            raise _ends() from error
+        finally:
+            self._reading.discard(reading)
+        if self.stopped:
+            raise _ends()
+        return found
 
     async def _ask(self, request: Request, gone: Awaitable[None]) -> tuple[Arrays, str]:
         """The answer to a request, and the version that gave it."""
@@ -206,12 +198,18 @@ class Service:
         self.queue.put(job)
         leaving = asyncio.ensure_future(gone)
         try:
-            await asyncio.wait({job.answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            either = {job.answer, leaving}
+            first = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(either, timeout=request.timeout, return_when=first)
+            if not done and job.taken:
+                await asyncio.wait(either, return_when=first)
+            elif not done:
+                raise _late()
             if not job.answer.done():
                 raise Refusal(499, "the client is gone.")
             return job.answer.result()
         finally:
-            job.gone = True
+            self.queue.leave(job)
             leaving.cancel()
             with suppress(asyncio.CancelledError):
                 await leaving
@@ -220,7 +218,7 @@ class Service:
         """The metrics as text, and its type."""
         current = self.pool.current
         self.metrics.set(
-            ready=float(self.pool.ready and not self.stopping),
+            ready=float(self.ready),
             queue_items=self.queue.waiting,
             expected_wait_seconds=self.queue.expected_wait(),
             workers=0 if current is None else len(current.workers),
@@ -239,27 +237,35 @@ class Service:
 
     def died(self) -> None:
         """A worker ended."""
+        if self.stopped:
+            return
         self.metrics.deaths.inc()
         _LOG.error("a worker ended; another is started")
 
-    def scored(self, job: Job, arrays: Arrays, sha256: str) -> None:
+    def scored(self, job: Job, arrays: Arrays, detector: str | None) -> None:
         """The rows of a request were."""
         if job.answer.done():
             return
         self.metrics.answered(arrays)
         if self.watching is not None:
-            # With a graph the calibration is the detector's, whose hash the graph has not.
-            of = self.watching.sha256 if self.subject.onnx is not None else sha256
-            self.watching.take_in(arrays, of)
+            self.watching.take_in(arrays, detector)
 
     def _expired(self, job: Job) -> None:
         if not job.answer.done():
-            job.answer.set_exception(Refusal(504, "the deadline passed while it was queued."))
+            job.answer.set_exception(_late())
 
     def _broken(self) -> None:
         _LOG.error("workers end one after another without an answer; giving up")
         self.broken = True
         self.exit.set()
+
+
+def _ends() -> Refusal:
+    return Refusal(503, "the server ends.", retry=1)
+
+
+def _late() -> Refusal:
+    return Refusal(504, "the deadline passed while it was queued.")
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

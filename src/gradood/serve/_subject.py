@@ -75,6 +75,8 @@ class LoadedSubject:
         preprocess: from an image to an input, or None if nobody said.
         shape: of one input, -1 where any size will do.
         dtype: of inputs: ``"float32"``, or ``"uint8"`` for pixels.
+        detector: SHA-256 of the detector's file whose calibration decides; empty where a graph does
+            not say, None where it has a calibration of its own.
     """
 
     def __init__(
@@ -85,13 +87,14 @@ class LoadedSubject:
         preprocess: Any,
         shape: list[int],
         dtype: str = "float32",
+        detector: str | None = "",
     ) -> None:
         self._subject = subject
         self._judge = judge
         self._preprocess = preprocess
         self._names = tuple(judge.detectors)
         self._sizes = batch_sizes(subject.batch)
-        self.sha256 = sha256
+        self.sha256, self.detector = sha256, detector
         self.shape, self.dtype = shape, dtype
 
     def warm(self) -> None:
@@ -118,6 +121,8 @@ class LoadedSubject:
             "datatype": "UINT8" if self.dtype == "uint8" else "FP32",
             "images": self._preprocess is not None,
             "detectors": list(self._names),
+            "combined": self._judge.combine is not None,
+            "detector": self.detector,
             "overrides": list(self._judge.overrides),
             "outputs": [[name, kind] for name, (kind, _) in made.items() if name[0] != "#"],
             "pid": os.getpid(),
@@ -220,7 +225,8 @@ def _monitor(subject: Subject) -> LoadedSubject:
     _require_one_tensor(artifact)
     shape = _canary_shape(artifact)
     preprocess = _preprocess(monitor.preprocess)
-    return LoadedSubject(subject, monitor, predictor.artifact, preprocess, shape)
+    sha256 = predictor.artifact
+    return LoadedSubject(subject, monitor, sha256, preprocess, shape, detector=sha256)
 
 
 def _graph(subject: Subject) -> LoadedSubject:
@@ -236,7 +242,9 @@ def _graph(subject: Subject) -> LoadedSubject:
     shape, preprocess = list(given.shape[1:]), _preprocess(judge.preprocess)
     if judge.record.part == "pixels" and preprocess is not None:
         preprocess = preprocess.pixels
-    return LoadedSubject(subject, judge, judge.sha256, preprocess, shape, given.dtype)
+    own = judge.record.recalibrated
+    detector = None if own else judge.record.artifact
+    return LoadedSubject(subject, judge, judge.sha256, preprocess, shape, given.dtype, detector)
 
 
 def _require_one_tensor(artifact: Any) -> None:

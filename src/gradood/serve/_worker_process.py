@@ -77,10 +77,14 @@ class Worker:
         with suppress(OSError):
             await self.writer.wait_closed()
 
-    async def kill(self) -> None:
-        """End it at once."""
+    def end(self) -> None:
+        """End its process at once."""
         if self.process.returncode is None:
             end_process(self.process)
+
+    async def kill(self) -> None:
+        """End it at once, and the connection to it."""
+        self.end()
         await self.close()
 
 
@@ -116,7 +120,7 @@ async def start_worker(subject: Subject) -> Worker:
     except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
         writer.close()
         if process.returncode is None:
-            process.kill()
+            end_process(process)
         raise StartError("a worker ended, or did not load its model in two minutes.", 5) from error
     except asyncio.CancelledError:
         writer.close()

@@ -1,6 +1,7 @@
 """What a watch is made of: the rule of a monitor, checked options, and warnings about both."""
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from gradood.watch._statistic import Statistic
 __all__ = [
     "check_fits",
     "check_options",
+    "check_text",
     "rule_of",
     "statistic_of",
     "warn_of_repeats",
@@ -119,7 +121,7 @@ def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:
         raise ConfigError(
             f"alpha={alpha!r}; expected a number between 0 and 1: the probability of a false alarm."
         )
-    if not 1 < rate < float("inf"):
+    if not 1 < rate <= sys.float_info.max:
         raise ConfigError(
             f"rate={rate!r}; expected a number above 1: items to a false warning, on average."
         )
@@ -128,6 +130,30 @@ def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:
     seed = plain(seed)
     if type(seed) is not int or not 0 <= seed < 2**64:
         raise ConfigError(f"seed={seed!r}; expected a whole number from 0 to 2**64 - 1.")
+
+
+def check_text(value: Any, name: str, what: str) -> str:
+    """A text that a file can keep, without white space around it.
+
+    Args:
+        value: as it was given.
+        name: of the argument.
+        what: was expected.
+
+    Raises:
+        ConfigError: it is none, it is empty, or it holds half a character, as words do that a shell
+            gave in another encoding than UTF-8.
+    """
+    if not (isinstance(value, str) and value.strip()):
+        raise ConfigError(f"{name}={value!r}; expected {what}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{name}={value!r} holds half a character, which the state cannot keep; give it in "
+            "UTF-8."
+        ) from error
+    return value.strip()
 
 
 def check_fits(state: WatchState, references: Sequence[Reference], bets: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradood._io.arguments import type_named
 from gradood._io.canonical import encode
 from gradood._io.hashing import tensors_digest
 from gradood.calibration import Calibration
@@ -116,7 +117,7 @@ class Statistic:
                 raise ConfigError("labels= is for bare scores; results have labels of their own.")
             return self._of_results(given, least=least)
         scores = score_vector(given)
-        classes = None if labels is None else _vector(labels, "labels", torch.int64)
+        classes = None if labels is None else _vector(labels, "labels", whole=True).astype(np.int64)
         if classes is not None and len(classes) != len(scores):
             raise DataError(
                 f"{len(classes)} labels were given for {len(scores)} scores; give one for each."
@@ -190,25 +191,26 @@ def score_vector(given: Any) -> Vector:
     Raises:
         DataError: it is no vector of real numbers.
     """
-    return _without_nan(_vector(given, "scores", torch.float64))
+    return _without_nan(_vector(given, "scores", whole=False).astype(np.float64))
 
 
-def _vector(given: Any, what: str, dtype: torch.dtype) -> Vector:
-    """(N,) on the CPU in NumPy; int64 takes whole numbers only."""
+def _vector(given: Any, what: str, *, whole: bool) -> Vector:
+    """(N,) on the CPU in NumPy, whole or real numbers, as exact as they came."""
+    expected = "expected one number per item, (N,), or what monitor.predict gives."
+    if np.ma.is_masked(given):
+        raise DataError(f"{what} have masked entries; {expected}")
     try:
-        found = given.detach() if isinstance(given, Tensor) else torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{what} are a {type(given).__name__}; expected one number per item, (N,), or what "
-            "monitor.predict gives."
-        ) from error
-    wrong = found.is_complex() or (dtype == torch.int64 and found.is_floating_point())
-    if found.ndim != 1 or (wrong and found.numel()):
-        raise DataError(
-            f"{what} have shape {tuple(found.shape)} and {found.dtype}; expected one number per "
-            "item, (N,)."
-        )
-    return found.to("cpu", dtype).numpy()
+        found = _of_tensor(given) if isinstance(given, Tensor) else np.asarray(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{what} are {type_named(given)} ({error}); {expected}") from error
+    if found.ndim != 1 or (found.size and found.dtype.kind not in ("biu" if whole else "biuf")):
+        raise DataError(f"{what} have shape {found.shape} and type {found.dtype}; {expected}")
+    return found
+
+
+def _of_tensor(given: Tensor) -> Vector:
+    """In NumPy, which has no bfloat16 and its like."""
+    return given.detach().to("cpu", torch.float64 if given.is_floating_point() else None).numpy()
 
 
 def _without_nan(scores: Vector) -> Vector:

@@ -1,9 +1,11 @@
 """From the items of a stream to the steps that are bet on, and the bets on them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -16,10 +18,27 @@ from gradood.watch._reference import NO_CLASS, Reference
 from gradood.watch._state import Track, WatchState
 from gradood.watch._statistic import Items
 
-__all__ = ["Alarms", "Selection", "follow", "group_keys"]
+__all__ = ["Alarms", "Selection", "follow", "group_keys", "one_at_a_time"]
 
 RECENT = 64
 """Contents, or groups, that are remembered."""
+_CHANGING = threading.RLock()
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_W = TypeVar("_W")
+
+
+def one_at_a_time(
+    method: Callable[Concatenate[_W, _P], _R],
+) -> Callable[Concatenate[_W, _P], _R]:
+    """A method that changes a state, made to wait for others that do: none is lost to a thread."""
+
+    @wraps(method)
+    def alone(self: _W, *args: _P.args, **options: _P.kwargs) -> _R:
+        with _CHANGING:
+            return method(self, *args, **options)
+
+    return alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gradood.errors import ConfigError
 from gradood.watch._bets import bet_weights
 from gradood.watch._evidence import Evidence, totals
 from gradood.watch._foresight import Foresight, foreseen
 from gradood.watch._opening import (
     check_fits,
     check_options,
+    check_text,
     rule_of,
     statistic_of,
     warn_of_repeats,
@@ -27,7 +27,7 @@ from gradood.watch._state import (
     write_state,
 )
 from gradood.watch._statistic import Statistic
-from gradood.watch._steps import Alarms, follow, group_keys
+from gradood.watch._steps import Alarms, follow, group_keys, one_at_a_time
 
 __all__ = ["Watch"]
 
@@ -48,7 +48,7 @@ class Watch:
     average. docs/adr/0046 proves both, for any distribution of scores, ties included, if items are
     exchangeable with the calibration samples, or if groups of them are independent.
 
-    A stream has one statistic: the one detector's, or the combination's.
+    A stream has one statistic: the one detector's, or the combination's. Threads may share a watch.
 
     Args:
         monitor: calibrated: a `gradood.Monitor`, a `gradood.Guard`, or the file of one, saved or
@@ -191,6 +191,7 @@ class Watch:
 
     # -- what changes it ----------------------------------------------------------------------
 
+    @one_at_a_time
     def update(
         self, given: Any, *, groups: Any = None, labels: Any = None, source: str | None = None
     ) -> "Watch":
@@ -217,6 +218,7 @@ class Watch:
         Warns:
             RepeatedContentWarning: many items repeat one another, and no groups were given.
         """
+        source = None if source is None else check_text(source, "source", "the name of a file")
         if source is not None and source in self._state.sources:
             return self
         items = self._statistic.items(given, labels, least=self._options.mode == "pac")
@@ -224,10 +226,11 @@ class Watch:
         state = follow(self._state, self._references, items, keys, self._alarms)
         if source is not None:
             state = replace(state, sources=(*state.sources, source))
-        self._state = state
         self._warned = self._warned or warn_of_repeats(state, grouped=groups is not None)
+        self._state = state
         return self
 
+    @one_at_a_time
     def acknowledge(self, reason: str) -> "Watch":
         """Take note of an alarm or a warning, which the file keeps; an alarm's test begins anew.
 
@@ -237,9 +240,8 @@ class Watch:
         Raises:
             ConfigError: there is no reason, or nothing to acknowledge.
         """
-        if not (isinstance(reason, str) and reason.strip()):
-            raise ConfigError(f"reason={reason!r}; expected what was found, in words.")
-        self._state = acknowledged(self._state, reason.strip())
+        words = check_text(reason, "reason", "what was found, in words")
+        self._state = acknowledged(self._state, words)
         return self
 
     def foresight(

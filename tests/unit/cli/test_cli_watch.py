@@ -123,16 +123,33 @@ def test_groups_labels_and_foresight(made, tmp_path, capsys):
     ("line", "said"),
     [
         ("x", "line 2 is no JSON"),
+        ("[" * 200_000, "line 2 is no JSON"),
+        (f'{{"g": 1, "score": 1{"0" * 400}}}', "line 2 has a score beyond any float"),
         ("[1]", "line 2 has no score"),
         ('{"score": "1"}', "line 2 has no score"),
         ('{"score": 1, "label": 1.5}', "line 2 has the label 1.5"),
         ('{"score": 1}', "line 2 has no 'g'"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_a_line_that_cannot_be_taken_in(made, tmp_path, capsys, line, said):
     (tmp_path / "s.jsonl").write_text(f'{{"score": 1, "g": 1}}\n{line}\n')
     assert main([*words(made, tmp_path / "w.json", tmp_path / "s.jsonl"), "--group", "g"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_without_a_score_there_need_be_no_class(tmp_path, capsys):
+    torch.manual_seed(0)
+    monitor = gradood.Monitor(build("digits_net").eval(), "energy", progress=False)
+    monitor.calibrate(torch.rand(300, 1, 8, 8), fpr=0.5, per_class=True)
+    monitor.save(tmp_path / "one.safetensors")
+    lines, state = tmp_path / "s.jsonl", tmp_path / "w.json"
+    lines.write_text('{"score": null}\n{"score": -9, "label": 2}\n{"score": -9, "label": 2}\n')
+    assert main([*words(tmp_path, state, lines), "--json"]) == 0
+    assert told(capsys)["seen"] == 3
+    lines.write_text('{"score": 1}\n')
+    assert main([*words(tmp_path, state, lines), "--json"]) == 2
+    assert "give the predicted class" in capsys.readouterr().err
 
 
 def test_what_is_refused(made, tmp_path, capsys):

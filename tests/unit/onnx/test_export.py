@@ -1,5 +1,6 @@
 """One graph from inputs to decisions: parity, refusals, and judging without torch."""
 
+import json
 import subprocess
 import sys
 
@@ -161,6 +162,57 @@ def test_a_file_without_a_record_is_refused(tmp_path):
     path.write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match="export it again"):
         gradood.OnnxJudge(path)
+
+
+def record_with(exported, tmp_path, change):
+    """A graph whose record was edited."""
+    import onnx
+
+    proto = onnx.load(exported[1])
+    (entry,) = [e for e in proto.metadata_props if e.key == "gradood"]
+    plain = json.loads(entry.value)
+    entry.value = json.dumps(plain | change) if isinstance(change, dict) else change
+    onnx.save(proto, tmp_path / "edited.onnx")
+    return tmp_path / "edited.onnx"
+
+
+INPUT = {"name": "input", "dtype": "float32", "shape": [-1, 3, 8, 8]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("[" * 100_000, "malformed"),
+        ("[]", "it is no object"),
+        ({"format": 2}, "format 2"),
+        ({"detectors": "energy"}, "expected a list"),
+        ({"detectors": []}, "its detectors"),
+        ({"detectors": ["energy", "knn", "gaia-z", "msp"]}, "it lacks the output msp"),
+        ({"bare": True}, "its detectors"),
+        ({"outputs": []}, "it lacks the output"),
+        ({"overrides": "abc"}, "expected a list"),
+        ({"part": "tail"}, "choose from head"),
+        ({"inputs": []}, "takes other inputs"),
+        ({"inputs": [INPUT | {"name": "x"}]}, "takes other inputs"),
+        ({"inputs": [INPUT | {"dtype": "float64"}]}, "takes other inputs"),
+        ({"inputs": [INPUT | {"shape": [-1, 3, 8, 7]}]}, "takes other inputs"),
+        ({"inputs": [INPUT | {"shape": "x"}]}, "expected a list"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_record_that_was_edited_is_refused(exported, tmp_path, change, said):
+    with pytest.raises(ArtifactError, match=said):
+        gradood.OnnxJudge(record_with(exported, tmp_path, change)).predict(drawn(2, 5).numpy())
+
+
+@pytest.mark.slow
+def test_a_record_as_it_was_is_read(exported, tmp_path):
+    path = record_with(exported, tmp_path, {"inputs": [INPUT]})
+    assert gradood.OnnxJudge(path, threads=1).record == gradood.OnnxJudge(exported[1]).record
+    for wrong in ({"path": None}, {"path": path, "threads": "a"}, {"path": path, "threads": -1}):
+        with pytest.raises(ConfigError, match="expected"):
+            gradood.OnnxJudge(**wrong)
 
 
 @pytest.mark.slow

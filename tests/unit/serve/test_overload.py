@@ -33,6 +33,7 @@ def message(*lines, body=b"{}", head=HEAD):
         (message(b"Content-Length: 2", b"Content-Length: 2"), False),
         (message(b"Content-Length: +2"), False),
         (message(b"Content-Length: 2, 2"), False),
+        (message(b"Content-Length: " + b"9" * 5000), False),
         (message(b"Content-Length : 2"), False),
         (message(b"Content-Length: 2", b"Transfer-Encoding: chunked"), False),
         (message(b"Content-Length: 2", b"Expect: 100-continue"), False),

@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import gc
 import gzip
 import json
 import socket
 import struct
+import threading
+import time
 from contextlib import asynccontextmanager
 from io import BytesIO
 
@@ -24,6 +27,7 @@ from gradood.serve._service import Service
 
 INFER = "/v2/models/detector/infer"
 IMAGES = "/v2/models/detector-images/infer"
+HEADER = "Inference-Header-Content-Length"
 
 
 @asynccontextmanager
@@ -205,8 +209,12 @@ def malformed():
     yield "output nameless", json.dumps({**good, "outputs": [{}]}), {}
     yield "header too long", json.dumps(good), {"Inference-Header-Content-Length": "99999"}
     yield "header no number", json.dumps(good), {"Inference-Header-Content-Length": "-1"}
+    yield "header of many digits", json.dumps(good), {HEADER: "9" * 5000}
     yield "no gzip", json.dumps(good), {"Content-Encoding": "gzip"}
     yield "cut gzip", gzip.compress(json.dumps(good).encode())[:-9], {"Content-Encoding": "gzip"}
+    whole = gzip.compress(json.dumps(good).encode())
+    yield "something after gzip", whole + b"more" * 9, {"Content-Encoding": "gzip"}
+    yield "gzip twice", whole + whole, {"Content-Encoding": "gzip"}
     yield "brotli", json.dumps(good), {"Content-Encoding": "br"}
 
 
@@ -302,6 +310,19 @@ def test_a_deadline_that_passes_in_the_queue_is_not_computed(files):
     assert run(files, ask).status_code == 504
 
 
+def test_a_deadline_may_be_as_far_as_can_be_written(files):
+    x = torch.rand(1, 1, 8, 8)
+
+    async def ask(service, client):
+        times = (2**63 - 1, 10**400)
+        found = [
+            await client.post(INFER, json=body_of(x, parameters={"timeout": t})) for t in times
+        ]
+        return [answer.status_code for answer in found]
+
+    assert run(files, ask) == [200, 200]
+
+
 def test_a_client_that_is_gone_is_not_computed(files):
     async def ask(service, client):
         for task in service.pool.current.tasks:
@@ -311,9 +332,36 @@ def test_a_client_that_is_gone_is_not_computed(files):
         assert service.queue.rows == 1
         asked.cancel()
         await asyncio.sleep(0.01)
-        return service.queue._batch(), service.queue.rows
+        return service.queue.waiting, service.queue._batch(), service.queue.rows
 
-    assert run(files, ask) == ([], 0)
+    assert run(files, ask) == (0, [], 0)
+
+
+def test_an_error_that_no_client_waits_for_is_no_word_of_asyncio(files, monkeypatch):
+    goes_on, told = threading.Event(), []
+
+    def fails(*_):
+        assert goes_on.wait(60)
+        return {"error": "x", "status": 500}, b""
+
+    monkeypatch.setattr(_worker, "_answered", fails)
+
+    async def ask(service, client):
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+        asked = asyncio.create_task(client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8))))
+        while not service.queue.running:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait([asked])
+        goes_on.set()
+        while service.queue.running:
+            await asyncio.sleep(0.01)
+        del asked
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    run(files, ask)
+    assert told == []
 
 
 def test_a_worker_that_ends_while_nobody_asks_is_replaced(files):
@@ -408,6 +456,110 @@ def test_a_model_that_raises_is_an_error_of_that_request(files, monkeypatch):
     good, bad = run(files, ask)
     assert (good.status_code, bad.status_code) == (200, 500)
     assert "secret" not in bad.text
+
+
+def test_a_worker_that_answers_nonsense_is_replaced_and_nobody_waits(files, monkeypatch):
+    monkeypatch.setattr(_worker, "_answered", lambda *_: ({"arrays": [["a", "FP32", [3], 9]]}, b""))
+
+    async def ask(service, client):
+        answers = [await client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8))) for _ in "ab"]
+        while not service.pool.ready:
+            await asyncio.sleep(0.01)
+        return [answer.status_code for answer in answers], (await client.get("/metrics")).text
+
+    codes, page = run(files, ask)
+    assert codes == [503, 503] and "gradood_worker_deaths_total 2.0" in page
+
+
+def test_a_model_is_not_ready_where_the_server_is_not(files):
+    async def ask(service, client):
+        paths = ("/v2/health/ready", "/v2/models/detector/ready")
+        service.stopping = True
+        return [(await client.get(path)).status_code for path in paths]
+
+    assert run(files, ask) == [503, 503]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\n", "\udce9"])
+def test_a_name_that_no_address_can_have_is_refused(name):
+    with pytest.raises(ConfigError, match="can be in no address"):
+        Options(name=name)
+
+
+class Slowly:
+    """A body of which the rest comes when it is told to."""
+
+    def __init__(self, body):
+        self.body, self.rest, self.begun = body, asyncio.Event(), asyncio.Event()
+
+    async def __aiter__(self):
+        yield self.body[:50]
+        self.begun.set()
+        await self.rest.wait()
+        yield self.body[50:]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_body_that_comes_while_the_server_ends_is_answered_or_refused_in_time(files, comes):
+    body = Slowly(json.dumps(body_of(torch.rand(1, 1, 8, 8))).encode())
+
+    async def ask(service, client):
+        asked = asyncio.create_task(client.post(INFER, content=aiter(body)))
+        await body.begun.wait()
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.sleep(0.2)
+        if comes:
+            body.rest.set()
+        async with asyncio.timeout(20):
+            answer = await asked
+            await stopping
+        late = await client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8)))
+        return answer.status_code, answer.json().get("error"), late.status_code
+
+    expected = (200, None, 503) if comes else (503, "the server ends.", 503)
+    assert run(files, ask, grace=30.0 if comes else 1.0) == expected
+
+
+def test_a_batch_that_does_not_end_does_not_keep_the_server(files, monkeypatch):
+    def stuck(*_):
+        time.sleep(3)
+        return {"error": "late", "status": 500}, b""
+
+    monkeypatch.setattr(_worker, "_answered", stuck)
+
+    async def ask(service, client):
+        asked = asyncio.create_task(client.post(INFER, json=body_of(torch.rand(1, 1, 8, 8))))
+        while not service.queue.running:
+            await asyncio.sleep(0.01)
+        start = time.monotonic()
+        await service.stop()
+        return (await asked).status_code, time.monotonic() - start
+
+    code, seconds = run(files, ask, grace=0.5)
+    assert code == 503 and seconds < 2
+
+
+def test_a_deadline_is_told_when_it_passes_and_not_when_a_worker_is_free(files, monkeypatch):
+    answered, goes_on = _worker._answered, threading.Event()
+
+    def slowly(*given):
+        assert goes_on.wait(60)
+        return answered(*given)
+
+    monkeypatch.setattr(_worker, "_answered", slowly)
+    x = torch.rand(1, 1, 8, 8)
+
+    async def ask(service, client):
+        soon = body_of(x, parameters={"timeout": 100_000})
+        taken = asyncio.create_task(client.post(INFER, json=soon))
+        while not service.queue.running:
+            await asyncio.sleep(0.01)
+        late = await client.post(INFER, json=soon)
+        assert not taken.done()  # It is computed, so that it is answered.
+        goes_on.set()
+        return late.status_code, (await taken).status_code, service.queue.waiting
+
+    assert run(files, ask) == (504, 200, 0)
 
 
 def test_a_new_detector_takes_over_and_a_broken_one_does_not(files, tmp_path):

@@ -1,5 +1,6 @@
 """The server as a process: how it starts and ends, and the files for those who run it."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ import torch
 import gradood
 from gradood.cli import main
 from gradood.models import REFERENCES, build
+from gradood.serve import StartError, Subject, _worker_process
 from gradood.serve._metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,6 +114,21 @@ def test_the_image_is_built_of_files_that_there_are():
     assert names and all((ROOT / name).exists() for name in names)
     let_in = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.M))
     assert names == let_in
+
+
+def test_a_worker_that_ends_while_it_loads_is_ended_by_its_id(monkeypatch):
+    """`process.kill` takes the exit code that asyncio waits for, which then says so."""
+    process, ended = SimpleNamespace(returncode=None, pid=1), []
+
+    async def started(*_, **__):
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    monkeypatch.setattr(_worker_process, "end_process", ended.append)
+    subject = Subject(detector="a", model="b")
+    with pytest.raises(StartError, match="a worker ended"):
+        asyncio.run(_worker_process.start_worker(subject))
+    assert ended == [process]
 
 
 @pytest.mark.slow

@@ -1,5 +1,10 @@
 """`gradood.Watch` from results to alarms, files and acknowledgments."""
 
+import pickle
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -138,16 +143,56 @@ def test_results_of_another_detector_or_calibration_are_refused(monitor, fused):
     assert watch.seen == 0
 
 
-@pytest.mark.parametrize("scores", ["abc", [[1.0]], [1j], {"a": 1}])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        *("abc", [[1.0]], [1j], {"a": 1}, [1.5, 10**400], [1.0, None]),
+        *(torch.eye(3).to_sparse()[0], torch.empty(3, device="meta")),
+        np.ma.array([1.0, 2.0], mask=[False, True]),
+    ],
+    ids=lambda scores: type(scores).__name__,
+)
 def test_what_is_no_vector_of_scores_is_refused(monitor, scores):
     with pytest.raises(DataError, match="expected one number per item"):
         gradood.Watch(monitor).update(scores)
+
+
+def test_scores_are_as_exact_in_a_list_as_in_an_array(fused):
+    scores = np.tile(fused.predict(X[:300]).combined.score.numpy(), 2)  # Ties of the calibration.
+    alike = gradood.Watch(fused).update(scores).evidence
+    for same in (scores.tolist(), tuple(scores), scores.astype(">f8"), scores[::-1].copy()[::-1]):
+        assert gradood.Watch(fused).update(same).evidence == alike
+    assert gradood.Watch(fused).update([2**63]).seen == 1
+    assert gradood.Watch(fused).update(torch.ones(2, dtype=torch.bfloat16)).seen == 2
+
+
+def test_threads_lose_no_item(monitor):
+    watch, before = gradood.Watch(monitor), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(watch.update, [[0.0]] * 400))
+    finally:
+        sys.setswitchinterval(before)
+    assert watch.seen == 400
+    assert pickle.loads(pickle.dumps(watch)).seen == 400
+
+
+def test_what_no_file_can_keep_is_not_taken_in(monitor):
+    watch = gradood.Watch(monitor).update([100.0] * 50)
+    with pytest.raises(ConfigError, match="half a character"):
+        watch.acknowledge("caf\udce9")  # As Python has it from a shell in Latin-1.
+    for source in ("\udce9", 5, ""):
+        with pytest.raises(ConfigError, match="source="):
+            watch.update([1.0], source=source)
+    assert (watch.alarm, watch.seen) == (True, 50)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"alpha": 1}, "alpha=1; expected a number between 0 and 1"),
+        ({"rate": 10**400}, "expected a number above 1"),
         ({"alpha": "x"}, "alpha='x'; expected a number"),
         ({"rate": 1}, "rate=1; expected a number above 1"),
         ({"mode": "urn"}, "mode='urn'; expected 'marginal' or 'pac'"),
@@ -201,6 +246,13 @@ def test_copies_in_a_stream_warn_once_and_groups_count_once(monitor):
         for result in copies:
             watch.update(result)
     assert len(told) == 1
+    watch = gradood.Watch(monitor)
+    with warnings.catch_warnings(), pytest.raises(RepeatedContentWarning):
+        warnings.simplefilter("error")
+        for result in copies:
+            before = watch.seen
+            watch.update(result)
+    assert watch.seen == before > 0  # A warning that is made an error is one.
     watch = gradood.Watch(monitor)
     for number, result in enumerate(copies):
         watch.update(result, groups=[f"request {number}"] * 16)
