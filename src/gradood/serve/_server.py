@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import signal
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,6 +24,10 @@ _LOG = logging.getLogger(__name__)
 _LATE = 0.25
 """Seconds in which a request may still come over a connection that was taken."""
 _INSTALL = 'pip install "gradood[serve]"'
+_ATTACH_FILTER, _RETURN = 26, 6
+"""SO_ATTACH_FILTER of Linux, and the instruction that gives how much of a packet is kept."""
+_TAKING: set[asyncio.Task[Any]] = set()
+"""Connections that are taken at the end; a task that nobody holds may be dropped."""
 
 
 def serve(
@@ -125,8 +132,7 @@ async def _run(
     finally:
         # Whoever is connected is answered; others, and the next request, go elsewhere.
         service.stopping = True
-        # A timer's callback runs right after those that accept: what waits is not reset by closing.
-        loop.call_later(0, _closed, getattr(server, "servers", ()))
+        await _close(getattr(server, "servers", ()), listening, loop)
         await asyncio.sleep(_LATE)
         ending = None if calls is None else loop.create_task(calls.stop(options.grace))
         await service.stop()
@@ -137,8 +143,36 @@ async def _run(
     return 70 if service.broken else 0
 
 
-def _closed(servers: Iterable[asyncio.Server]) -> None:
+def _deaf(listening: socket.socket) -> None:
+    """Let no connection begin between the last one that is accepted and the close, on Linux.
+
+    One that begins is asked again by its client after a second, and refused.
+    """
+    if sys.platform != "linux":
+        return
+    none = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(none))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+
+
+async def _close(
+    servers: Iterable[asyncio.Server], listening: socket.socket, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Accept no more, but what waits to be accepted, which closing would reset."""
+    loop.remove_reader(listening)
+    await asyncio.sleep(0)  # A connection that was accepted is lost if its server closes first.
+    await asyncio.sleep(0)
+    _deaf(listening)
     for each in servers:
+        # No part of asyncio's interface: without it, what waits is reset.
+        protocol = getattr(each, "_protocol_factory", None)
+        with contextlib.suppress(OSError):  # Nobody waits, or the socket is closed.
+            while protocol is not None:
+                taken, _ = listening.accept()
+                task = loop.create_task(loop.connect_accepted_socket(protocol, taken))
+                _TAKING.add(task)
+                task.add_done_callback(_TAKING.discard)
         each.close()
 
 
