@@ -18,6 +18,7 @@ __all__ = [
     "file_path",
     "instance",
     "plain",
+    "real",
     "text",
     "type_named",
     "whole",
@@ -42,6 +43,13 @@ def described(value: object) -> str:
 def plain(value: Any) -> Any:
     """A NumPy scalar as the Python value that it is; what is none, as it is."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def real(value: object) -> float | None:
+    """The real number that a value is, of Python or of NumPy; None for others and truth values."""
+    number = plain(value)
+    known = isinstance(number, int | float) and not isinstance(number, bool)
+    return number if known else None
 
 
 def whole(value: object, name: str, *, least: int = 0, most: int | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from gradood._io.arguments import plain
+from gradood._io.arguments import plain, real
 from gradood.errors import ConfigError
 
 __all__ = ["Promise", "deciding_rank", "required"]
@@ -35,12 +35,14 @@ class Promise:
 
     def __post_init__(self) -> None:
         for name in ("fpr", "confidence"):
-            value = plain(getattr(self, name))
+            given = plain(getattr(self, name))
+            value = real(given)
+            if value is None or not 0 < value < 1:
+                percent = ""
+                if value is not None and 1 <= value < 100:
+                    percent = f" {value:g} % is {value / 100:g}."
+                raise ConfigError(f"{name}={given!r}; expected a number between 0 and 1.{percent}")
             object.__setattr__(self, name, value)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 < value < 1):
-                percent = f" {value:g} % is {value / 100:g}." if number and 1 <= value < 100 else ""
-                raise ConfigError(f"{name}={value!r}; expected a number between 0 and 1.{percent}")
         if self.mode not in ("marginal", "pac"):
             raise ConfigError(f"mode={self.mode!r}; expected 'marginal' or 'pac'.")
 

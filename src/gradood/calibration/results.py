@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradood._io import html
-from gradood._io.arguments import plain
+from gradood._io.arguments import plain, real
 from gradood._io.dataframe import data_frame
 from gradood.calibration._batch_scores import BatchScores
 from gradood.calibration._rows import PREVIEW, Rows, positions, preview, share
@@ -41,8 +41,8 @@ def benjamini_hochberg(p_values: Tensor, fdr: float) -> Tensor:
         [False, True, True]
     """
     fdr = plain(fdr)
-    number = isinstance(fdr, int | float) and not isinstance(fdr, bool)
-    if not (number and 0 < fdr < 1):
+    number = real(fdr)
+    if number is None or not 0 < number < 1:
         raise ConfigError(f"fdr={fdr!r}; expected a number between 0 and 1.")
     p = p_values.detach().to("cpu", torch.float64)
     if p.ndim != 1 or not bool(((p >= 0) & (p <= 1)).all()):

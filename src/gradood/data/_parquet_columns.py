@@ -19,6 +19,7 @@ it has is meant."""
 
 _BYTES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 _TEXTS = ("string", "large_string", "string_view")
+_OTHERS = " Rows of other inputs are read with preprocess=, such as gradood.data.TokenInput."
 _LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
 
 
@@ -184,21 +185,19 @@ def _meant(wanted: str, default: str, known: Sequence[str], names: Sequence[str]
     return next((name for name in known if name in names), wanted)
 
 
-def _present(path: PurePath, names: list[str], wanted: str, needed: bool) -> str | None:
+def _present(
+    path: PurePath, names: list[str], wanted: str, needed: bool, hint: str = ""
+) -> str | None:
     if wanted in names:
         return wanted
     if needed:
-        raise ConfigError(f"no column {wanted!r} in {str(path)!r}: {suggest(wanted, names)}")
+        raise ConfigError(f"no column {wanted!r} in {str(path)!r}: {suggest(wanted, names)}{hint}")
     return None
 
 
 def _pixels(path: PurePath, schema: Any, image: str) -> tuple[str, bool]:
     """The column of images, or the field of it; and whether it holds paths."""
-    if image not in schema.names:
-        raise ConfigError(
-            f"no column {image!r} in {str(path)!r}: {suggest(image, schema.names)} Rows of "
-            "other inputs are read with preprocess=, such as gradood.data.TokenInput."
-        )
+    _present(path, schema.names, image, needed=True, hint=_OTHERS)
     types = arrow().types
     kind = schema.field(image).type
     if types.is_struct(kind):

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from gradood._engine.batches import Data
-from gradood._io.arguments import plain, type_named
+from gradood._io.arguments import plain, real, type_named
 from gradood.calibration._rule import DecisionRule
 from gradood.calibration.results import BatchScores
 from gradood.errors import ConfigError, DataError
@@ -91,8 +91,8 @@ def _check(monitor: Any, ood: Any, shifted: Any, level: Any) -> None:
     if not ood:
         raise DataError("no out-of-distribution set was given; give ood={'name': loader}.")
     check_names(shifted or {}, ood)
-    number = isinstance(level, int | float) and not isinstance(level, bool)
-    if level is not None and not (number and 0 < level < 1):
+    number = real(level)
+    if level is not None and (number is None or not 0 < number < 1):
         raise ConfigError(f"level={level!r}; expected a number between 0 and 1, or None.")
 
 

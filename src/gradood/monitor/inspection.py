@@ -7,11 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradood._engine.batches import Data, first_inputs
-from gradood._engine.binding import (
-    observed,
-    planned,
-    probe_of,
-)
+from gradood._engine.binding import observed, planned, probe_of
 from gradood._engine.forms import InputForm, ModelInput, check_model_input
 from gradood._engine.preprocessing import check_preprocess, preprocessed
 from gradood._engine.roster import Detectors, roster

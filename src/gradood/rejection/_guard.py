@@ -286,9 +286,9 @@ def guard(
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, all of which `guard` has; one that it calls would refuse others in its name."""
     names = GuardKeywords.__annotations__
-    for name in options:
-        if name not in names:
-            own = [name for name in inspect.signature(guard).parameters if name != "options"]
-            near = suggest(name, (*names, *own))
-            raise TypeError(f"guard() got an unexpected keyword argument {name!r}; {near}")
+    unknown = next((name for name in options if name not in names), None)
+    if unknown is not None:
+        known = {*names, *inspect.signature(guard).parameters} - {"options"}
+        near = suggest(unknown, known)
+        raise TypeError(f"guard() got an unexpected keyword argument {unknown!r}; {near}")
     return dict(options)

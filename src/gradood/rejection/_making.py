@@ -12,7 +12,7 @@ from gradood._engine.binding import check_classes, observed
 from gradood._engine.forms import InputForm, check_model_input
 from gradood._engine.roster import Detectors, roster, warn_of_one_output
 from gradood._engine.rows import Inputs, moved, row_count
-from gradood._io.arguments import plain
+from gradood._io.arguments import plain, real
 from gradood.artifact import GuardRecord
 from gradood.calibration import Promise, required, required_fused
 from gradood.calibration._curve import How
@@ -283,8 +283,8 @@ def _remember(monitor: Monitor[Any], known: Known, explain: bool, ids: Any) -> N
 
 def _checked_accuracy(given: object) -> float | None:
     accuracy = plain(given)
-    number = isinstance(accuracy, int | float) and not isinstance(accuracy, bool)
-    if accuracy is not None and not (number and 0 < accuracy <= 1):
-        percent = f" {accuracy:g} % is {accuracy / 100:g}." if number and 1 < accuracy else ""
+    number = real(accuracy)
+    if accuracy is not None and (number is None or not 0 < number <= 1):
+        percent = f" {number:g} % is {number / 100:g}." if number is not None and 1 < number else ""
         raise ConfigError(f"accuracy={accuracy!r}; expected a number above 0, at most 1.{percent}")
     return accuracy

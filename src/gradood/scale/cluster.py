@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gradood._io.arguments import described, plain, text, whole
+from gradood._io.arguments import described, plain, real, text, whole
 from gradood.errors import ConfigError
 
 __all__ = ["Cluster"]
@@ -38,9 +38,10 @@ class Cluster:
                 whole(value, name, least=1)
         if self.address is not None:
             text(self.address, "address", "one such as 10.0.0.5:6379, or auto")
-        timeout: object = plain(self.start_timeout)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ConfigError(f"start_timeout={described(timeout)}; expected seconds above 0.")
+        timeout = real(self.start_timeout)
+        if timeout is None or not timeout > 0:
+            given = described(plain(self.start_timeout))
+            raise ConfigError(f"start_timeout={given}; expected seconds above 0.")
 
     @staticmethod
     def named(on: str, *, actors: int | None = None, threads: int | None = None) -> "Cluster":

@@ -26,8 +26,6 @@ _LATE = 0.25
 _INSTALL = 'pip install "gradood[serve]"'
 _ATTACH_FILTER, _RETURN = 26, 6
 """SO_ATTACH_FILTER of Linux, and the instruction that gives how much of a packet is kept."""
-_TAKING: set[asyncio.Task[Any]] = set()
-"""Connections that are taken at the end; a task that nobody holds may be dropped."""
 
 
 def serve(
@@ -164,16 +162,16 @@ async def _close(
     await asyncio.sleep(0)  # A connection that was accepted is lost if its server closes first.
     await asyncio.sleep(0)
     _deaf(listening)
+    taking = []
     for each in servers:
         # No part of asyncio's interface: without it, what waits is reset.
         protocol = getattr(each, "_protocol_factory", None)
         with contextlib.suppress(OSError):  # Nobody waits, or the socket is closed.
             while protocol is not None:
-                taken, _ = listening.accept()
-                task = loop.create_task(loop.connect_accepted_socket(protocol, taken))
-                _TAKING.add(task)
-                task.add_done_callback(_TAKING.discard)
+                connection, _ = listening.accept()
+                taking.append(loop.connect_accepted_socket(protocol, connection))
         each.close()
+    await asyncio.gather(*taking, return_exceptions=True)
 
 
 async def _until(work: Any, exit: asyncio.Event) -> None:

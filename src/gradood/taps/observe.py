@@ -48,7 +48,7 @@ def observe(
 
     Args:
         model: any classifier.
-        example: inputs of n ≥ 1 rows on the model's device; the first two are used.
+        example: inputs of n ≥ 1 rows on the model's device; the first two are run.
         head: name of the head, the layer that gives the features, or None to search.
         output: which item of what the model returns holds the logits, or None for the usual ones.
         link: what makes probabilities of the outputs.

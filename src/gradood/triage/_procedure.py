@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._io.arguments import described, plain
+from gradood._io.arguments import described, plain, real
 from gradood.errors import ConfigError, DataError
 
 __all__ = ["RATES", "Step", "steps"]
@@ -65,7 +65,8 @@ def steps(
         raise ConfigError(f"rates={described(given)}; expected some, such as (0.05, 0.1).")
     rates = tuple(map(plain, given))
     for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        number = real(rate)
+        if number is None or not 0 <= number <= 1:
             raise ConfigError(f"rates holds {described(rate)}; expected numbers from 0 to 1.")
     count = len(ordered)
     places = np.arange(1, count + 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._io.arguments import plain
+from gradood._io.arguments import plain, real
 from gradood.errors import ConfigError
 from gradood.watch._bets import bet_weights, betting_factors
 from gradood.watch._cells import Vector
@@ -149,7 +149,8 @@ def foreseen(
         ConfigError: an option is out of range.
     """
     share = plain(share)
-    if isinstance(share, bool) or not (isinstance(share, int | float) and 0 < share <= 1):
+    number = real(share)
+    if number is None or not 0 < number <= 1:
         raise ConfigError(f"share={share!r}; expected a number above 0, up to 1.")
     horizon = plain(horizon)
     if type(horizon) is not int or horizon < 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradood._io.arguments import plain, type_named
+from gradood._io.arguments import plain, real, type_named
 from gradood.artifact import Artifact, read
 from gradood.artifact.tensors import to_torch
 from gradood.calibration import Calibration
@@ -114,9 +114,9 @@ def check_options(alpha: Any, rate: Any, mode: Any, seed: Any) -> None:
     Raises:
         ConfigError: names the option.
     """
-    for name, value in (("alpha", plain(alpha)), ("rate", plain(rate))):
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigError(f"{name}={value!r}; expected a number.")
+    for name, value in (("alpha", alpha), ("rate", rate)):
+        if real(value) is None:
+            raise ConfigError(f"{name}={plain(value)!r}; expected a number.")
     if not 0 < alpha < 1:
         raise ConfigError(
             f"alpha={alpha!r}; expected a number between 0 and 1: the probability of a false alarm."

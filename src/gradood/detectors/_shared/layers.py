@@ -37,10 +37,11 @@ def require_names(
     Raises:
         ConfigError: it is no sequence of names, or has too few.
     """
+    if layers is None:
+        return
     several = isinstance(layers, Collection) and not isinstance(layers, str)
-    named = several and all(isinstance(name, str) for name in layers or ())
-    require(layers is None or named, "layers", layers, expected)
-    require(layers is None or len(layers) >= least, "layers", layers, expected)
+    named = several and len(layers) >= least and all(isinstance(name, str) for name in layers)
+    require(named, "layers", layers, expected)
 
 
 def hook_layers(network: Network, names: Sequence[str] | None, method: str) -> tuple[Layer, ...]:
